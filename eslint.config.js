@@ -1,0 +1,54 @@
+import js from '@eslint/js';
+import tseslint from 'typescript-eslint';
+
+/** What each room of src may not import; test/architecture.test.ts holds the same table from the other side. */
+const LAYERS = {
+  core: ['ports', 'stores', 'restic', 'doors', 'audit', 'config', 'cli', 'gateway.ts'],
+  ports: ['stores', 'restic', 'doors', 'audit', 'config', 'cli', 'gateway.ts'],
+  config: ['ports', 'stores', 'restic', 'doors', 'audit', 'cli', 'gateway.ts'],
+  stores: ['restic', 'doors', 'audit', 'cli', 'gateway.ts'],
+  audit: ['stores', 'restic', 'doors', 'cli', 'gateway.ts'],
+  restic: ['stores', 'doors', 'audit', 'config', 'cli', 'gateway.ts'],
+  doors: ['stores', 'restic', 'audit', 'cli', 'gateway.ts'],
+};
+
+export default tseslint.config(
+  { ignores: ['dist/', 'coverage/', '.lab/', '.quickstart/'] },
+  js.configs.recommended,
+  {
+    files: ['**/*.ts'],
+    extends: [...tseslint.configs.strictTypeChecked],
+    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    rules: {
+      '@typescript-eslint/switch-exhaustiveness-check': 'error',
+      '@typescript-eslint/no-floating-promises': 'error',
+      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
+      '@typescript-eslint/consistent-type-imports': 'error',
+    },
+  },
+  {
+    files: ['**/*.mjs', '**/*.js'],
+    languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly', Buffer: 'readonly' } },
+  },
+  {
+    files: ['src/**/*.ts'],
+    ignores: ['src/cli/**'],
+    rules: { 'no-console': 'error', 'no-restricted-properties': ['error', { object: 'process', property: 'exit' }] },
+  },
+  ...Object.entries(LAYERS).map(([room, closed]) => ({
+    files: [`src/${room}/**/*.ts`],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        {
+          patterns: [
+            {
+              group: closed.map((other) => `**/${other}${other.endsWith('.ts') ? '' : '/**'}`),
+              message: `src/${room} may not import this: see README, Layout`,
+            },
+          ],
+        },
+      ],
+    },
+  })),
+);

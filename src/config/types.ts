@@ -1,0 +1,83 @@
+/**
+ * The configuration as the rest of the gateway sees it: checked, resolved and deep-frozen. `load.ts` makes it from the YAML.
+ */
+import type { Access } from '../core/principal.ts';
+
+/** An `ssh-ed25519` public key (RFC 8709). */
+export interface PublicKey {
+  readonly type: 'ssh-ed25519';
+  /** The key in SSH wire format, base64: what stands in authorized_keys after the type. */
+  readonly blob: string;
+  /** As `ssh-keygen -l` prints it: `SHA256:` and 43 characters of base64 without padding. */
+  readonly fingerprint: string;
+  /** The words after the key, possibly empty. */
+  readonly comment: string;
+}
+
+/** Storage on S3. Secrets are not in it: `secrets.ts` reads them when the store is opened. */
+export interface S3StoreConfig {
+  readonly type: 's3';
+  readonly name: string;
+  readonly bucket: string;
+  readonly region: string;
+  /** http(s) URL; undefined for AWS. */
+  readonly endpoint?: string;
+  /** Bucket in the path instead of the host name; by default true where `endpoint` is set. */
+  readonly forcePathStyle: boolean;
+  /** Where the credentials come from; undefined: the SDK's own credential chain. */
+  readonly credentials?: {
+    readonly accessKeyId: string;
+    /** Absolute path of a file that only its owner can read, or the name of an environment variable. */
+    readonly secret: { readonly file: string } | { readonly variable: string };
+  };
+}
+
+/** Storage in a directory of this machine. */
+export interface DirectoryStoreConfig {
+  readonly type: 'directory';
+  readonly name: string;
+  /** Absolute path; each repository is a directory below it. */
+  readonly path: string;
+}
+
+/** One entry of `stores:`. */
+export type StoreConfig = S3StoreConfig | DirectoryStoreConfig;
+
+/** One entry of `clients:`. */
+export interface ClientConfig {
+  readonly name: string;
+  readonly keys: readonly PublicKey[];
+  readonly repository: {
+    /** Name of an entry of `stores:`. */
+    readonly store: string;
+    /** Path below the store without slashes at its ends; empty for the store's root. */
+    readonly prefix: string;
+  };
+  readonly access: Access;
+  /** Whether an append-only client may add key files after `init`. */
+  readonly addKeys: boolean;
+  /** Sessions at once. */
+  readonly maxSessions: number;
+  /** Address ranges in CIDR notation it may come from; empty: from anywhere. */
+  readonly from: readonly string[];
+  /** The end of the last day on which the key works, UTC. */
+  readonly expires?: Date;
+  readonly disabled: boolean;
+}
+
+/** The whole configuration. */
+export interface GatewayConfig {
+  /** Absolute path of the file it came from. */
+  readonly file: string;
+  readonly listen: { readonly host: string; readonly port: number };
+  /** Absolute paths of OpenSSH private keys; read by the SSH door alone. */
+  readonly hostKeys: readonly string[];
+  /** Ciphers beside AES-GCM that the SSH door offers. */
+  readonly ssh: { readonly extraCiphers: readonly 'chacha20-poly1305@openssh.com'[] };
+  /** By name. */
+  readonly stores: ReadonlyMap<string, StoreConfig>;
+  /** By name. */
+  readonly clients: ReadonlyMap<string, ClientConfig>;
+  /** Absolute path of the audit file. */
+  readonly audit: { readonly file: string };
+}

@@ -1,0 +1,79 @@
+/**
+ * The one error type of the gateway, and the one table that says which HTTP status an error becomes and what a person is told.
+ */
+
+/** How each kind of failure is answered. `status` is HTTP (RFC 9110, 507: RFC 4918); `tell` is one plain line for a person. */
+const TABLE = {
+  'invalid-request': { status: 400, tell: 'the request is not one that restic makes' },
+  'content-mismatch': { status: 400, tell: 'the content does not hash to its name; nothing was stored' },
+  'incomplete-upload': { status: 400, tell: 'the upload ended before its declared length; nothing was stored' },
+  denied: { status: 403, tell: 'this key may not do that' },
+  'already-exists': {
+    status: 403,
+    tell: 'the name is taken by other content; append-only means nothing is overwritten',
+  },
+  'not-found': { status: 404, tell: 'there is no such object' },
+  'method-not-allowed': { status: 405, tell: 'that method is not allowed here' },
+  'length-required': { status: 411, tell: 'an upload must declare its length' },
+  'too-large': { status: 413, tell: 'the object is larger than its type may be' },
+  'range-not-satisfiable': { status: 416, tell: 'the requested range lies outside the object' },
+  'store-failed': { status: 502, tell: 'the storage behind the gateway failed' },
+  'store-unavailable': { status: 503, tell: 'the storage behind the gateway cannot be reached' },
+  'store-misconfigured': { status: 502, tell: 'the storage behind the gateway refuses its credentials or bucket' },
+  'store-timeout': { status: 504, tell: 'the storage behind the gateway did not answer in time' },
+  'store-full': { status: 507, tell: 'the storage behind the gateway is full' },
+  'audit-unavailable': { status: 503, tell: 'the audit log cannot be written, so nothing is changed' },
+  'shutting-down': { status: 503, tell: 'the gateway is shutting down' },
+  'session-refused': { status: 403, tell: 'the session is refused' },
+  'invalid-config': { status: 500, tell: 'the configuration is not valid' },
+  internal: { status: 500, tell: 'the gateway failed; its log says why' },
+} as const satisfies Record<string, { readonly status: number; readonly tell: string }>;
+
+/** Every kind of failure that the gateway knows. */
+export type ErrorCode = keyof typeof TABLE;
+
+/** What `GatewayError` takes beside its code. */
+export interface ErrorDetails {
+  /** What exactly went wrong, for the log, the audit and the admin; never a secret. */
+  readonly detail?: string;
+  /** The error beneath, kept for the log. */
+  readonly cause?: unknown;
+}
+
+/** The only error that crosses a boundary between rooms. Whatever else is thrown is a defect and is answered as `internal`. */
+export class GatewayError extends Error {
+  override readonly name = 'GatewayError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, { detail, cause }: ErrorDetails = {}) {
+    super(detail === undefined ? TABLE[code].tell : detail, cause === undefined ? undefined : { cause });
+    this.code = code;
+  }
+
+  /** The HTTP status that answers it. */
+  get status(): number {
+    return TABLE[this.code].status;
+  }
+
+  /** One plain line for a person at the client: no path, no secret, nothing of the storage. */
+  get tell(): string {
+    return TABLE[this.code].tell;
+  }
+}
+
+/** Any thrown value as a `GatewayError`; what is not one becomes `internal`, with the original as its cause. */
+export function asGatewayError(error: unknown): GatewayError {
+  if (error instanceof GatewayError) return error;
+  return new GatewayError('internal', {
+    detail: error instanceof Error ? error.message : String(error),
+    cause: error,
+  });
+}
+
+/** True for a `GatewayError` of the given code. */
+export function isGatewayError(error: unknown, code: ErrorCode): boolean {
+  return error instanceof GatewayError && error.code === code;
+}
+
+/** The error codes with their answers, for the reference in the docs and the test that holds it. */
+export const ERROR_TABLE: Readonly<Record<ErrorCode, { readonly status: number; readonly tell: string }>> = TABLE;

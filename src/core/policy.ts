@@ -1,0 +1,126 @@
+/**
+ * What a grant allows: one pure, exhaustive function, deny by default. It looks at nothing but its arguments.
+ */
+import type { Operation } from './operation.ts';
+import type { Grant, Origin, Principal } from './principal.ts';
+
+/** A lock older than this is stale, and any client that may write may remove it (restic: `StaleLockTimeout`, 30 minutes). */
+export const STALE_LOCK_MS = 30 * 60 * 1000;
+
+/** What the decision rests on beyond grant and operation. Fetched by the handler only where `factsNeeded` says so. */
+export type Facts =
+  | { readonly kind: 'none' }
+  /** `keys/` is being added to: whether the repository's config file exists. */
+  | { readonly kind: 'repository'; readonly exists: boolean }
+  /** A lock is to be removed: absent, or its age in ms and who brought it, if that is known. */
+  | { readonly kind: 'lock'; readonly lock: { readonly ageMs: number; readonly origin?: Origin } | undefined };
+
+/** Allowed, or not with a reason: a stable word for the audit and a plain half-sentence for a person. */
+export type Decision =
+  { readonly allow: true } | { readonly allow: false; readonly reason: DenialReason; readonly tell: string };
+
+/** Why the policy denies, as the audit says it. */
+export type DenialReason = 'read-only' | 'append-only' | 'lock-of-another' | 'key-added' | 'no-such-rule';
+
+const ALLOW: Decision = { allow: true };
+
+/** Which facts `decide` needs for this operation. */
+export function factsNeeded(grant: Grant, operation: Operation): Facts['kind'] {
+  if (grant.access !== 'append-only') return 'none';
+  if (operation.kind === 'remove' && operation.ref.type === 'locks') return 'lock';
+  if (operation.kind === 'save' && operation.ref.type === 'keys' && !grant.addKeys) return 'repository';
+  return 'none';
+}
+
+/** Whether the principal may do this. */
+export function decide(
+  principal: Pick<Principal, 'client' | 'door'>,
+  grant: Grant,
+  operation: Operation,
+  facts: Facts,
+): Decision {
+  switch (operation.kind) {
+    case 'greet':
+    case 'list':
+    case 'stat':
+    case 'load':
+      return ALLOW;
+    case 'create-repository':
+      return grant.access === 'read-only' ? denyReadOnly() : ALLOW;
+    case 'save':
+      switch (grant.access) {
+        case 'read-only':
+          return denyReadOnly();
+        case 'full':
+          return ALLOW;
+        case 'append-only':
+          return decideSave(grant, operation, facts);
+        default:
+          return denyUnknown(grant.access);
+      }
+    case 'remove':
+      switch (grant.access) {
+        case 'read-only':
+          return denyReadOnly();
+        case 'full':
+          return ALLOW;
+        case 'append-only':
+          return decideRemove(principal, operation, facts);
+        default:
+          return denyUnknown(grant.access);
+      }
+    default:
+      return denyUnknown(operation);
+  }
+}
+
+function decideSave(grant: Grant, operation: Operation & { kind: 'save' }, facts: Facts): Decision {
+  if (operation.ref.type !== 'keys' || grant.addKeys) return ALLOW;
+  // restic tries 20 keys at most, so 20 junk keys would make a repository unopenable: keys come with `init` only.
+  if (facts.kind === 'repository' && !facts.exists) return ALLOW;
+  return {
+    allow: false,
+    reason: 'key-added',
+    tell: 'append-only: this key may not add repository passwords; the gateway admin can',
+  };
+}
+
+function decideRemove(
+  principal: Pick<Principal, 'client' | 'door'>,
+  operation: Operation & { kind: 'remove' },
+  facts: Facts,
+): Decision {
+  if (operation.ref.type !== 'locks')
+    return {
+      allow: false,
+      reason: 'append-only',
+      tell: 'append-only: this key may not remove anything; forget and prune run on the gateway host',
+    };
+  if (facts.kind === 'lock') {
+    const { lock } = facts;
+    if (lock === undefined || lock.ageMs > STALE_LOCK_MS) return ALLOW;
+    // The door counts too: what the admin locked on the gateway host is not the client's own.
+    const own =
+      lock.origin?.client === principal.client && (lock.origin.door === 'admin') === (principal.door === 'admin');
+    if (own) return ALLOW;
+  }
+  return {
+    allow: false,
+    reason: 'lock-of-another',
+    tell: 'append-only: this lock belongs to someone else and is under 30 minutes old',
+  };
+}
+
+function denyReadOnly(): Decision {
+  return {
+    allow: false,
+    reason: 'read-only',
+    tell: 'read-only: this key may not write, not even a lock; use restic with --no-lock',
+  };
+}
+
+// Reached only by a value outside the types; the compiler proves there is none, and if there is, it is denied.
+function denyUnknown(value: never): Decision {
+  void value;
+  return { allow: false, reason: 'no-such-rule', tell: 'this key may not do that' };
+}

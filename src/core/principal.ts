@@ -1,0 +1,41 @@
+/**
+ * Who is at the other end of a session, as a door has proved it, and what that client has been granted.
+ */
+
+/** How strongly a client may touch its repository; each level includes the reading of the one before. */
+export const ACCESS_LEVELS = ['read-only', 'append-only', 'full'] as const;
+/** One of `ACCESS_LEVELS`. */
+export type Access = (typeof ACCESS_LEVELS)[number];
+
+/** By which way a session came in. `admin` is `restic-gateway restic` on the gateway host. */
+export type Door = 'ssh' | 'stdio' | 'admin';
+
+/** Who acts in a session. A door makes it only after the key's signature has been verified (or sshd has done so). */
+export interface Principal {
+  /** The client's name in the config. */
+  readonly client: string;
+  readonly door: Door;
+  /** Fingerprint of the key as `ssh-keygen -l` prints it (`SHA256:…`), where the door knows it. */
+  readonly key?: string;
+  /** The peer's address and port, as `address port`, where there is one. */
+  readonly from?: string;
+  /** The name the peer logged in with; it decides nothing. */
+  readonly user?: string;
+  /** The command the peer asked for; it decides nothing. */
+  readonly command?: string;
+}
+
+/** What a client may do in its repository. */
+export interface Grant {
+  readonly access: Access;
+  /** Whether an append-only client may add key files to a repository that exists already. */
+  readonly addKeys: boolean;
+}
+
+/** Who brought an object and when, kept beside the object itself. */
+export interface Origin {
+  readonly client: string;
+  readonly door: Door;
+  /** The session's id. */
+  readonly session: string;
+}

@@ -1,0 +1,76 @@
+/**
+ * Where the audit goes, and what its events say. The events are complete here; a sink adds time, sequence and chain.
+ */
+import type { ErrorCode } from '../core/errors.ts';
+import type { ObjectRef } from '../core/object.ts';
+import type { DenialReason } from '../core/policy.ts';
+import type { Access, Principal } from '../core/principal.ts';
+
+/** Who and where an event belongs to; the same for all events of a session. */
+export interface SessionIdentity {
+  /** The session's id, unique over gateways and restarts. */
+  readonly session: string;
+  readonly principal: Principal;
+  readonly access: Access;
+  /** The store's name in the config and the repository's prefix in it. */
+  readonly repository: { readonly store: string; readonly prefix: string };
+}
+
+/** What a session has done, in its last event. */
+export interface SessionTotals {
+  /** Content bytes received from and sent to the client. */
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly objectsCreated: number;
+  readonly objectsRemoved: number;
+  readonly denied: number;
+  readonly durationMs: number;
+}
+
+/** How a session ended. */
+export type EndReason =
+  /** The client closed it. */
+  | 'client-ended'
+  /** The connection broke. */
+  | 'connection-lost'
+  /** The client broke the protocol. */
+  | 'protocol-error'
+  /** The gateway shut down. */
+  | 'gateway-stopped'
+  /** The key was removed, disabled or expired while the session ran. */
+  | 'revoked';
+
+/**
+ * One event.
+ *
+ * `create` and `remove` are written before the change becomes visible, so that nothing changes that the audit does not have. When the
+ * change then did not happen, `create-failed` or `remove-failed` for the same object follows in the same session.
+ */
+export type AuditEvent =
+  | { readonly kind: 'session-start' }
+  | ({ readonly kind: 'session-end'; readonly reason: EndReason } & SessionTotals)
+  /** A client that proved its key but was not let in (limits, disabled, expired). `detail` is what it was told. */
+  | { readonly kind: 'session-refused'; readonly reason: string; readonly detail: string }
+  | { readonly kind: 'create'; readonly ref: ObjectRef; readonly size: number; readonly sha256: string }
+  /** `exists`: the same content was there already; else the error. */
+  | { readonly kind: 'create-failed'; readonly ref: ObjectRef; readonly reason: 'exists' | ErrorCode }
+  | { readonly kind: 'remove'; readonly ref: ObjectRef }
+  | { readonly kind: 'remove-failed'; readonly ref: ObjectRef; readonly reason: 'absent' | ErrorCode }
+  | {
+      readonly kind: 'denied';
+      /** What was tried: the operation's kind, or `request` for one that could not be parsed. */
+      readonly operation: 'save' | 'remove' | 'create-repository' | 'request';
+      readonly ref?: ObjectRef;
+      readonly reason: DenialReason | ErrorCode | 'overwrite' | 'cleanup-after-failed-save';
+    };
+
+/** Takes the audit's events. */
+export interface AuditSink {
+  /**
+   * Writes one event. Resolves when the line has been handed to the system whole; lines of many processes in one file never mix.
+   * @throws GatewayError `audit-unavailable`; the caller then changes nothing
+   */
+  append(identity: SessionIdentity, event: AuditEvent): Promise<void>;
+  /** Resolves when all events are written and the sink's files are closed. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,107 @@
+/**
+ * The storage of one repository, as the handler sees it. Every implementation passes test/contract/repository-store.ts.
+ */
+import type { NamedType, ObjectName, ObjectRef } from '../core/object.ts';
+import type { ByteRange } from '../core/operation.ts';
+import type { Origin } from '../core/principal.ts';
+
+/**
+ * Content on its way in.
+ *
+ * The iterator is pulled no faster than the store can take it, so one upload costs a bounded amount of memory. It yields exactly `size`
+ * bytes and throws before its last chunk when the content is not what it should be (wrong hash, cut off, client gone, audit not
+ * writable): a store that creates nothing when the iterator throws therefore never creates wrong content.
+ */
+export interface Content {
+  /** Length in bytes. */
+  readonly size: number;
+  /** SHA-256 of the whole content, 64 lower-case hex digits, known beforehand. */
+  readonly sha256: string;
+  /** May be iterated once. */
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+/** An object's content on its way out. */
+export interface LoadedObject {
+  /** Length of the whole object in bytes. */
+  readonly size: number;
+  /** Offset of the first byte of `body`. */
+  readonly first: number;
+  /** Length of `body` in bytes. */
+  readonly length: number;
+  /**
+   * The bytes. Ends normally only after exactly `length` of them; anything else throws `store-failed` or `store-timeout`.
+   * Leaving the loop early frees what the store holds.
+   */
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+/** What is known of an object without reading it. */
+export interface ObjectStat {
+  /** Length in bytes. */
+  readonly size: number;
+  /** When the store took it in, by the store's clock. */
+  readonly modified: Date;
+  /** Time since then in ms, both ends by the store's own clock, so that the gateway's clock does not matter. */
+  readonly ageMs: number;
+  /** Who brought it, for objects that came through a gateway. */
+  readonly origin?: Origin;
+}
+
+/** One line of a list. */
+export interface ListedObject {
+  readonly name: ObjectName;
+  /** Length in bytes. */
+  readonly size: number;
+}
+
+/** Options of every call. */
+export interface CallOptions {
+  /** Aborted when the client is gone or the session is closed; the call then ends soon and throws. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * The storage of one repository.
+ *
+ * Errors: every method throws `GatewayError` only: `not-found` when the store has said so clearly, and one of `store-failed`,
+ * `store-unavailable`, `store-misconfigured`, `store-timeout`, `store-full` for everything else. A failure is never `not-found` and
+ * never an empty list. Every call ends within the store's time limits, whatever the storage does.
+ */
+export interface RepositoryStore {
+  /**
+   * Creates an object, atomically and only if the name is free. When it resolves to `created`, the content is stored whole and durably,
+   * and readers see it; until then, and after a failure, they see nothing of it. `exists`: the name is taken, by whatever content, and
+   * that content is untouched and durable; the body may then have been read in part or not at all.
+   * Throws what `content.body` throws, unchanged.
+   */
+  create(ref: ObjectRef, content: Content, origin: Origin, options: CallOptions): Promise<'created' | 'exists'>;
+
+  /** Opens an object, or the part of it that `range` covers. @throws `not-found`, `range-not-satisfiable` */
+  load(ref: ObjectRef, range: ByteRange | undefined, options: CallOptions): Promise<LoadedObject>;
+
+  /** @throws `not-found` */
+  stat(ref: ObjectRef, options: CallOptions): Promise<ObjectStat>;
+
+  /** Removes an object durably; `absent` when there was none. */
+  remove(ref: ObjectRef, options: CallOptions): Promise<'removed' | 'absent'>;
+
+  /**
+   * The objects of a type in pages as the store delivers them, in no order, each exactly once. Foreign files are left out. A repository
+   * or type that was never written to is empty. Throws in mid-way when the list cannot be completed.
+   */
+  list(type: NamedType, options: CallOptions): AsyncIterable<readonly ListedObject[]>;
+}
+
+/** Storage that holds the repositories of many clients, as one entry of `stores:` in the config. */
+export interface Storage {
+  /** The store of the repository under this prefix. Makes no call to the storage. */
+  repository(prefix: string): RepositoryStore;
+  /**
+   * Tries to reach the storage with its credentials, changing nothing.
+   * @throws GatewayError that says what is wrong (`store-misconfigured`, `store-unavailable`, …) and what to do
+   */
+  reach(options: CallOptions): Promise<void>;
+  /** Lets go of connections. No call is made after it. */
+  close(): Promise<void>;
+}

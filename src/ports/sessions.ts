@@ -1,0 +1,30 @@
+/**
+ * What a door needs of the gateway: to open a session for a principal it has proved, on a duplex stream it has made.
+ */
+import type { Duplex } from 'node:stream';
+import type { EndReason } from './audit-sink.ts';
+import type { Principal } from '../core/principal.ts';
+
+/** A session that is being served. */
+export interface Session {
+  readonly id: string;
+  /** Resolves when the session has ended, its audit written; never rejects. */
+  readonly ended: Promise<EndReason>;
+  /** Ends it: requests under way are cut off. */
+  close(reason: EndReason): void;
+}
+
+/** A session as a door asks for it. */
+export interface SessionRequest {
+  readonly principal: Principal;
+  /** HTTP/2 in both directions. The session takes it over and destroys it at the end. */
+  readonly stream: Duplex;
+  /** Says one plain line to the person at the client; without a line break. */
+  readonly tell: (line: string) => void;
+}
+
+/**
+ * Opens sessions.
+ * @throws GatewayError `session-refused` (its message is one plain line for the client), `audit-unavailable`
+ */
+export type OpenSession = (request: SessionRequest) => Promise<Session>;
