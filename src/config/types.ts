@@ -74,10 +74,10 @@ export interface GatewayConfig {
   readonly hostKeys: readonly string[];
   /** Ciphers beside AES-GCM that the SSH door offers. */
   readonly ssh: { readonly extraCiphers: readonly 'chacha20-poly1305@openssh.com'[] };
-  /** By name. */
-  readonly stores: ReadonlyMap<string, StoreConfig>;
-  /** By name. */
-  readonly clients: ReadonlyMap<string, ClientConfig>;
+  /** By name; an object without a prototype. */
+  readonly stores: Readonly<Record<string, StoreConfig>>;
+  /** By name; an object without a prototype. */
+  readonly clients: Readonly<Record<string, ClientConfig>>;
   /** Absolute path of the audit file. */
   readonly audit: { readonly file: string };
 }

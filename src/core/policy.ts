@@ -120,7 +120,6 @@ function denyReadOnly(): Decision {
 }
 
 // Reached only by a value outside the types; the compiler proves there is none, and if there is, it is denied.
-function denyUnknown(value: never): Decision {
-  void value;
+function denyUnknown(_value: never): Decision {
   return { allow: false, reason: 'no-such-rule', tell: 'this key may not do that' };
 }
