@@ -26,7 +26,7 @@ const TABLE = {
   'shutting-down': { status: 503, tell: 'the gateway is shutting down' },
   'session-refused': { status: 403, tell: 'the session is refused' },
   'invalid-config': { status: 500, tell: 'the configuration is not valid' },
-  internal: { status: 500, tell: 'the gateway failed; its log says why' },
+  internal: { status: 500, tell: 'the gateway failed; its audit says why' },
 } as const satisfies Record<string, { readonly status: number; readonly tell: string }>;
 
 /** Every kind of failure that the gateway knows. */

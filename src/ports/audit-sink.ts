@@ -3,6 +3,7 @@
  */
 import type { ErrorCode } from '../core/errors.ts';
 import type { ObjectRef } from '../core/object.ts';
+import type { Operation } from '../core/operation.ts';
 import type { DenialReason } from '../core/policy.ts';
 import type { Access, Principal } from '../core/principal.ts';
 
@@ -56,6 +57,14 @@ export type AuditEvent =
   | { readonly kind: 'create-failed'; readonly ref: ObjectRef; readonly reason: 'exists' | ErrorCode }
   | { readonly kind: 'remove'; readonly ref: ObjectRef }
   | { readonly kind: 'remove-failed'; readonly ref: ObjectRef; readonly reason: 'absent' | ErrorCode }
+  /** Storage or gateway failed a request; the client was answered 5xx. `detail` is for the admin and holds no secret. */
+  | {
+      readonly kind: 'failed';
+      readonly operation: Operation['kind'];
+      readonly ref?: ObjectRef;
+      readonly reason: ErrorCode;
+      readonly detail: string;
+    }
   | {
       readonly kind: 'denied';
       /** What was tried: the operation's kind, or `request` for one that could not be parsed. */
