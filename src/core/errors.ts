@@ -7,6 +7,7 @@ const TABLE = {
   'invalid-request': { status: 400, tell: 'the request is not one that restic makes' },
   'content-mismatch': { status: 400, tell: 'the content does not hash to its name; nothing was stored' },
   'incomplete-upload': { status: 400, tell: 'the upload ended before its declared length; nothing was stored' },
+  'client-gone': { status: 400, tell: 'the client went away before the answer' },
   denied: { status: 403, tell: 'this key may not do that' },
   'already-exists': {
     status: 403,
@@ -26,6 +27,7 @@ const TABLE = {
   'shutting-down': { status: 503, tell: 'the gateway is shutting down' },
   'session-refused': { status: 403, tell: 'the session is refused' },
   'invalid-config': { status: 500, tell: 'the configuration is not valid' },
+  usage: { status: 500, tell: 'the command line is not understood' },
   internal: { status: 500, tell: 'the gateway failed; its audit says why' },
 } as const satisfies Record<string, { readonly status: number; readonly tell: string }>;
 

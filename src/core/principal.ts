@@ -17,8 +17,9 @@ export interface Principal {
   readonly door: Door;
   /** Fingerprint of the key as `ssh-keygen -l` prints it (`SHA256:…`), where the door knows it. */
   readonly key?: string;
-  /** The peer's address and port, as `address port`, where there is one. */
+  /** The peer's IP address and port, where there is one. */
   readonly from?: string;
+  readonly fromPort?: number;
   /** The name the peer logged in with; it decides nothing. */
   readonly user?: string;
   /** The command the peer asked for; it decides nothing. */

@@ -21,6 +21,8 @@ export interface SessionRequest {
   readonly stream: Duplex;
   /** Says one plain line to the person at the client; without a line break. */
   readonly tell: (line: string) => void;
+  /** Called once, just before the stream is destroyed: the last moment to give the peer an exit status. */
+  readonly ending: (reason: EndReason) => void;
 }
 
 /**

@@ -1,0 +1,41 @@
+/** The commands and their options, as `--help` shows them. */
+import yargs from 'yargs';
+import { GatewayError } from '../core/errors.ts';
+
+/**
+ * Runs one command line.
+ * @returns the exit status
+ * @throws GatewayError `usage` for a command line that is not understood, and whatever the command throws
+ */
+export async function runCommand(argv: readonly string[]): Promise<number> {
+  let status = 0;
+  const run = (work: () => Promise<number>) => async (): Promise<void> => {
+    status = await work();
+  };
+  await yargs([...argv])
+    .scriptName('restic-gateway')
+    .usage('$0 COMMAND\n\nAn append-only gateway between restic clients and the storage of their backups.')
+    .option('config', {
+      alias: 'c',
+      type: 'string',
+      requiresArg: true,
+      describe: 'config file; else $RESTIC_GATEWAY_CONFIG, ./gateway.yaml, /etc/restic-gateway/gateway.yaml',
+    })
+    .command(
+      'serve',
+      'serve restic clients over SSH, until stopped',
+      (command) => command,
+      ({ config }) => run(async () => (await import('./serve.ts')).runServe({ config }))(),
+    )
+    .command('stdio <client>', 'serve one client on stdin and stdout: the forced command under OpenSSH')
+    .demandCommand(1, 'say which command; --help lists them')
+    .recommendCommands()
+    .strict()
+    .exitProcess(false)
+    .wrap(Math.min(100, process.stdout.columns || 100))
+    .fail((message, error) => {
+      throw (error as Error | undefined) ?? new GatewayError('usage', { detail: message });
+    })
+    .parseAsync();
+  return status;
+}

@@ -1,0 +1,32 @@
+/** The log of the daemon, on stderr: for people on a terminal, JSON lines otherwise. */
+import { pino } from 'pino';
+import { asGatewayError } from '../core/errors.ts';
+import type { Log } from '../ports/log.ts';
+
+/** Makes the log. Writes are synchronous, so that the last words before an end are not lost. */
+export async function createLog(): Promise<Log> {
+  const destination = process.stderr.isTTY
+    ? (await import('pino-pretty')).default({
+        destination: 2,
+        sync: true,
+        ignore: 'pid,hostname',
+        translateTime: 'SYS:HH:MM:ss',
+      })
+    : pino.destination({ dest: 2, sync: true });
+  return pino(
+    { base: null, timestamp: pino.stdTimeFunctions.isoTime, serializers: { err: describeError } },
+    destination,
+  );
+}
+
+/** A known failure is its code and its causes' words; only a defect shows where it came from. */
+function describeError(error: unknown): unknown {
+  const failure = asGatewayError(error);
+  const { cause } = failure;
+  return {
+    code: failure.code,
+    message: failure.message,
+    ...(cause instanceof Error && cause.message !== failure.message ? { cause: cause.message } : {}),
+    ...(failure.code === 'internal' && cause instanceof Error ? { stack: cause.stack } : {}),
+  };
+}

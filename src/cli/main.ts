@@ -1,0 +1,25 @@
+/**
+ * The command line: finds the command, runs it, and turns whatever went wrong into one plain line and an exit status.
+ *
+ * Exit status: 0 good, 1 it failed, 2 wrong use or config.
+ */
+import { asGatewayError, GatewayError } from '../core/errors.ts';
+
+/** Runs `argv` (without node and script) and ends the process's work with its exit status. */
+export async function main(argv: readonly string[]): Promise<void> {
+  try {
+    // The forced command is started once a connection: it does without the parser of the rest.
+    if (argv[0] === 'stdio') process.exitCode = await (await import('./stdio.ts')).runStdio(argv.slice(1));
+    else process.exitCode = await (await import('./commands.ts')).runCommand(argv);
+  } catch (error) {
+    const failure = asGatewayError(error);
+    process.stderr.write(`restic-gateway: ${failure.message}\n`);
+    if (failure.code === 'internal' && process.env['RESTIC_GATEWAY_DEBUG'] !== undefined)
+      process.stderr.write(`${(error as Error).stack ?? ''}\n`);
+    process.exitCode = exitStatus(failure);
+  }
+}
+
+function exitStatus(failure: GatewayError): number {
+  return failure.code === 'invalid-config' || failure.code === 'usage' ? 2 : 1;
+}

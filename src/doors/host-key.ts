@@ -1,0 +1,49 @@
+/** Host keys from disk: OpenSSH's own format and its own rule that nobody else may read them. */
+import { readFile, stat } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import ssh2 from 'ssh2';
+import { GatewayError } from '../core/errors.ts';
+
+/** An ed25519 host key, ready for the server. */
+export interface HostKey {
+  readonly privateKey: Buffer;
+  /** As `ssh-keygen -l` prints it. */
+  readonly fingerprint: string;
+  /** `ssh-ed25519 AAAA…`: what a known_hosts line says after the host's name. */
+  readonly publicKey: string;
+}
+
+/** @throws GatewayError `invalid-config` that says what is wrong with the file and what to do */
+export async function readHostKey(file: string): Promise<HostKey> {
+  const wrong = (what: string, cause?: unknown): GatewayError =>
+    new GatewayError('invalid-config', { detail: `hostKeys: ${file}: ${what}`, cause });
+  let content: Buffer;
+  let mode: number;
+  try {
+    content = await readFile(file);
+    ({ mode } = await stat(file));
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT')
+      throw wrong(`there is no such file; make one with: ssh-keygen -t ed25519 -N '' -f ${file}`, error);
+    throw wrong(`cannot be read (${code ?? 'unknown error'})`, error);
+  }
+  if ((mode & 0o077) !== 0) throw wrong(`others can read it; run: chmod 600 ${file}`);
+  const key = ssh2.utils.parseKey(content);
+  if (key instanceof Error)
+    throw wrong(
+      /encrypted|passphrase/i.test(key.message)
+        ? 'it has a passphrase, which a server cannot ask for; remove it with: ssh-keygen -p'
+        : 'it is not an OpenSSH private key',
+      key,
+    );
+  if (key.type !== 'ssh-ed25519')
+    throw wrong(`it is of type ${key.type}; make one with: ssh-keygen -t ed25519 -N '' -f FILE`);
+  if (!key.isPrivateKey()) throw wrong('it is a public key; name the private one, without .pub');
+  const blob = key.getPublicSSH();
+  return {
+    privateKey: content,
+    fingerprint: `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`,
+    publicKey: `ssh-ed25519 ${blob.toString('base64')}`,
+  };
+}

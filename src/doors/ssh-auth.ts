@@ -1,0 +1,66 @@
+/**
+ * Who a connecting key belongs to. The principal exists only once a signature by the key has been verified; every attempt replaces it.
+ *
+ * Source: RFC 4252, 7 (publickey: an offer without a signature proves nothing), RFC 8709 (ssh-ed25519).
+ */
+import ssh2, { type AuthContext } from 'ssh2';
+import type { ClientConfig, PublicKey } from '../config/types.ts';
+
+/** A key that has been proved, and the client it stands for. */
+export interface ProvedKey {
+  readonly client: ClientConfig;
+  readonly key: PublicKey;
+  /** The name the peer logged in with; it decides nothing. */
+  readonly user: string;
+}
+
+/** A key and the client it stands for. */
+export interface KnownKey {
+  readonly client: ClientConfig;
+  readonly key: PublicKey;
+}
+
+/** The authentication of one connection. */
+export interface Authentication {
+  /** Answers one attempt. */
+  attempt(context: AuthContext): void;
+  /** The key that the last attempt has proved. */
+  proved(): ProvedKey | undefined;
+}
+
+/** @param find - the client of a key, by the key's SSH wire format in base64 */
+export function createAuthentication(find: (blob: string) => KnownKey | undefined): Authentication {
+  let proved: ProvedKey | undefined;
+  return {
+    attempt: (context) => {
+      proved = undefined;
+      // Every refusal is the same, whatever the user's name: the name decides nothing, so it can be guessed at in vain.
+      if (context.method !== 'publickey' || context.key.algo !== 'ssh-ed25519') {
+        context.reject(['publickey']);
+        return;
+      }
+      const known = find(context.key.data.toString('base64'));
+      if (known === undefined) {
+        context.reject(['publickey']);
+        return;
+      }
+      if (context.signature === undefined) {
+        // An offer: the client may go on and sign with this key. Nothing is proved yet.
+        context.accept();
+        return;
+      }
+      const key = ssh2.utils.parseKey(context.key.data);
+      if (
+        key instanceof Error ||
+        context.blob === undefined ||
+        key.verify(context.blob, context.signature, context.hashAlgo) !== true
+      ) {
+        context.reject(['publickey']);
+        return;
+      }
+      proved = { ...known, user: context.username };
+      context.accept();
+    },
+    proved: () => proved,
+  };
+}

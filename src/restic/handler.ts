@@ -1,0 +1,302 @@
+/**
+ * Serves one client's requests on its repository: parse, decide, act on the store, answer; the audit has a line before every change.
+ */
+import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import { asGatewayError, GatewayError, isGatewayError } from '../core/errors.ts';
+import { CONFIG_REF, objectKey, SIZE_LIMITS, type ObjectRef } from '../core/object.ts';
+import { parseOperation, type Operation } from '../core/operation.ts';
+import { decide, factsNeeded, type DenialReason, type Facts } from '../core/policy.ts';
+import type { Grant, Origin } from '../core/principal.ts';
+import type { AuditEvent, AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
+import type { Log } from '../ports/log.ts';
+import type { RepositoryStore } from '../ports/repository-store.ts';
+import { respondEmpty, respondError, respondList, respondObject, respondStat } from './responses.ts';
+import { bufferedUpload, digestOf, namedUpload, type Upload } from './upload.ts';
+
+/** What a handler serves and reports to. */
+export interface HandlerContext {
+  readonly identity: SessionIdentity;
+  readonly grant: Grant;
+  readonly store: RepositoryStore;
+  readonly audit: AuditSink;
+  readonly log: Log;
+  /** Says one plain line to the person at the client. */
+  readonly tell: (line: string) => void;
+}
+
+/** What the session has done so far. */
+export interface Counts {
+  bytesIn: number;
+  bytesOut: number;
+  objectsCreated: number;
+  objectsRemoved: number;
+  denied: number;
+}
+
+/** Serves the streams of one session. */
+export interface Handler {
+  readonly counts: Readonly<Counts>;
+  /** Takes one request; never throws. */
+  handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void;
+  /** Resolves when no request is under way. */
+  idle(): Promise<void>;
+}
+
+/** An answer that the policy or append-only itself refuses; already in the audit when thrown. */
+class Denied extends GatewayError {
+  readonly line: string;
+  constructor(line: string) {
+    super('denied', { detail: line });
+    this.line = line;
+  }
+}
+
+/** How many failed saves are remembered, to tell restic's own clean-up from an attack. */
+const REMEMBERED_FAILURES = 1000;
+
+/** Makes the handler of one session. */
+export function createHandler(context: HandlerContext): Handler {
+  const { identity, grant, store, audit, log } = context;
+  const { principal } = identity;
+  const origin: Origin = { client: principal.client, door: principal.door, session: identity.session };
+  const counts: Counts = { bytesIn: 0, bytesOut: 0, objectsCreated: 0, objectsRemoved: 0, denied: 0 };
+  const failedSaves = new Set<string>();
+  const told = new Set<string>();
+  const running = new Set<Promise<void>>();
+
+  const record = (event: AuditEvent): Promise<void> => audit.append(identity, event);
+
+  /** The person sees each kind of trouble once a session. */
+  const tellOnce = (topic: string, line: string): void => {
+    if (told.has(topic)) return;
+    told.add(topic);
+    context.tell(line);
+  };
+
+  const deny = async (denial: Extract<AuditEvent, { kind: 'denied' }>, line: string): Promise<Denied> => {
+    await record(denial);
+    counts.denied++;
+    return new Denied(line);
+  };
+
+  const gatherFacts = async (operation: Operation, signal: AbortSignal): Promise<Facts> => {
+    const kind = factsNeeded(grant, operation);
+    switch (kind) {
+      case 'none':
+        return { kind };
+      case 'repository':
+        return { kind, exists: (await statOrAbsent(CONFIG_REF, signal)) !== undefined };
+      case 'lock': {
+        const stat = operation.kind === 'remove' ? await statOrAbsent(operation.ref, signal) : undefined;
+        if (stat === undefined) return { kind, lock: undefined };
+        return { kind, lock: { ageMs: stat.ageMs, ...(stat.origin ? { origin: stat.origin } : {}) } };
+      }
+    }
+  };
+
+  const statOrAbsent = async (ref: ObjectRef, signal: AbortSignal) => {
+    try {
+      return await store.stat(ref, { signal });
+    } catch (error) {
+      if (isGatewayError(error, 'not-found')) return undefined;
+      throw error;
+    }
+  };
+
+  /** Throws `Denied` unless the policy allows the operation. */
+  const authorize = async (operation: Operation, signal: AbortSignal): Promise<Facts> => {
+    const facts = await gatherFacts(operation, signal);
+    const decision = decide(principal, grant, operation, facts);
+    if (decision.allow) return facts;
+    if (operation.kind !== 'save' && operation.kind !== 'remove' && operation.kind !== 'create-repository')
+      throw new GatewayError('internal', { detail: 'a reading operation was denied' });
+    const ref = 'ref' in operation ? { ref: operation.ref } : {};
+    let reason: DenialReason | 'cleanup-after-failed-save' = decision.reason;
+    // restic removes what it failed to save: refused as any other removal, but no attack and nothing to bother a person with.
+    if (operation.kind === 'remove' && failedSaves.has(objectKey(operation.ref))) reason = 'cleanup-after-failed-save';
+    else tellOnce('denied', `${decision.tell}.`);
+    throw await deny({ kind: 'denied', operation: operation.kind, ...ref, reason }, decision.tell);
+  };
+
+  const save = async (
+    stream: ServerHttp2Stream,
+    { ref, size }: Operation & { kind: 'save' },
+    signal: AbortSignal,
+  ): Promise<void> => {
+    if (size > SIZE_LIMITS[ref.type])
+      throw new GatewayError('too-large', {
+        detail: `${ref.type} may have ${SIZE_LIMITS[ref.type]} bytes, not ${size}`,
+      });
+
+    const storing = new AbortController();
+    const progress = { announced: false, sha256: '' };
+    // Once the audit has said that the object comes, a client that goes away no longer stops it: what is said is carried out.
+    const onGone = (): void => {
+      if (!progress.announced) storing.abort();
+    };
+    signal.addEventListener('abort', onGone);
+    const commit = async (): Promise<void> => {
+      await record({ kind: 'create', ref, size, sha256: progress.sha256 });
+      progress.announced = true;
+    };
+    const source = incoming(stream, (bytes) => (counts.bytesIn += bytes));
+    const upload: Upload =
+      ref.type === 'config' ? await bufferedUpload(source, size, commit) : namedUpload(source, size, ref.name, commit);
+    const { sha256 } = upload.content;
+    progress.sha256 = sha256;
+
+    let outcome: 'created' | 'exists';
+    try {
+      outcome = await store.create(ref, upload.content, origin, { signal: storing.signal });
+    } catch (error) {
+      if (progress.announced) await record({ kind: 'create-failed', ref, reason: asGatewayError(error).code });
+      // Content that is wrong for a name that is taken is an attempt to overwrite, and is said to be one.
+      if (isGatewayError(error, 'content-mismatch') && (await statOrAbsent(ref, signal)) !== undefined)
+        throw await overwrite(ref);
+      throw error;
+    }
+    if (outcome === 'created') {
+      counts.objectsCreated++;
+      return;
+    }
+    if (progress.announced) await record({ kind: 'create-failed', ref, reason: 'exists' });
+    // A save whose answer was lost is sent again: good, if the very same content is there, whole.
+    if (!(await upload.verify())) throw await overwrite(ref);
+    const stored = await store.load(ref, undefined, { signal });
+    if (stored.size === size && (await digestOf(stored.body)) === sha256) return;
+    throw await overwrite(ref);
+  };
+
+  const overwrite = async (ref: ObjectRef): Promise<Denied> => {
+    const line = new GatewayError('already-exists').tell;
+    tellOnce('denied', `refused to overwrite ${ref.type}: ${line}.`);
+    return deny({ kind: 'denied', operation: 'save', ref, reason: 'overwrite' }, line);
+  };
+
+  const remove = async (ref: ObjectRef, signal: AbortSignal): Promise<void> => {
+    await record({ kind: 'remove', ref });
+    let outcome: 'removed' | 'absent';
+    try {
+      outcome = await store.remove(ref, { signal });
+    } catch (error) {
+      await record({ kind: 'remove-failed', ref, reason: asGatewayError(error).code });
+      throw error;
+    }
+    if (outcome === 'removed') counts.objectsRemoved++;
+    else await record({ kind: 'remove-failed', ref, reason: 'absent' });
+  };
+
+  const perform = async (stream: ServerHttp2Stream, operation: Operation, signal: AbortSignal): Promise<void> => {
+    const facts = await authorize(operation, signal);
+    switch (operation.kind) {
+      case 'greet':
+        respondEmpty(stream, 404);
+        return;
+      case 'create-repository':
+        // The store makes what it needs with the first object; restic wants only to hear that it may go on.
+        respondEmpty(stream, 200);
+        return;
+      case 'list':
+        await respondList(stream, operation.version, store.list(operation.type, { signal }));
+        return;
+      case 'stat':
+        respondStat(stream, await store.stat(operation.ref, { signal }));
+        return;
+      case 'load': {
+        const object = await store.load(operation.ref, operation.range, { signal });
+        await respondObject(stream, object, operation.range !== undefined, (bytes) => (counts.bytesOut += bytes));
+        return;
+      }
+      case 'save':
+        await save(stream, operation, signal);
+        respondEmpty(stream, 200);
+        return;
+      case 'remove':
+        // A repeated removal must not fail, and one of nothing changes nothing.
+        if (!(facts.kind === 'lock' && facts.lock === undefined)) await remove(operation.ref, signal);
+        respondEmpty(stream, 200);
+        return;
+    }
+  };
+
+  /** Says, records and answers a failure. */
+  const fail = async (stream: ServerHttp2Stream, operation: Operation | undefined, thrown: unknown): Promise<void> => {
+    const error = asGatewayError(thrown);
+    if (operation?.kind === 'save') {
+      if (failedSaves.size < REMEMBERED_FAILURES) failedSaves.add(objectKey(operation.ref));
+    }
+    if (!(error instanceof Denied) && !stream.destroyed) {
+      const ref = operation !== undefined && 'ref' in operation ? { ref: operation.ref } : {};
+      if (operation === undefined) {
+        counts.denied++;
+        await record({ kind: 'denied', operation: 'request', reason: error.code });
+      } else if (error.status >= 500) {
+        await record({ kind: 'failed', operation: operation.kind, ...ref, reason: error.code, detail: error.message });
+        tellOnce(error.code, `${error.tell}.`);
+        log.error(
+          { err: error, session: identity.session, client: principal.client, operation: operation.kind },
+          error.message,
+        );
+      } else if (error.status !== 404 && operation.kind === 'save') {
+        counts.denied++;
+        await record({ kind: 'denied', operation: 'save', ...ref, reason: error.code });
+        tellOnce(error.code, `${error.tell}.`);
+      }
+    }
+    respondError(stream, error);
+  };
+
+  const serve = async (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Promise<void> => {
+    const request = new AbortController();
+    stream.on('close', () => {
+      request.abort();
+    });
+    // What goes wrong with a stream is seen by whoever reads or writes it.
+    stream.on('error', () => undefined);
+    let operation: Operation | undefined;
+    try {
+      operation = parseOperation({
+        method: headers[':method'] ?? '',
+        path: headers[':path'] ?? '',
+        range: headers.range,
+        accept: headers.accept,
+        contentLength: headers['content-length'],
+        contentEncoding: headers['content-encoding'],
+      });
+      await perform(stream, operation, request.signal);
+    } catch (error) {
+      try {
+        await fail(stream, operation, error);
+      } catch (second) {
+        // The audit cannot take the failure itself: the client hears so, and nothing was changed.
+        const failure = asGatewayError(second);
+        tellOnce(failure.code, `${failure.tell}.`);
+        log.error({ err: second, session: identity.session, client: principal.client }, failure.message);
+        respondError(stream, failure);
+      }
+    }
+  };
+
+  return {
+    counts,
+    handle: (stream, headers) => {
+      const task = serve(stream, headers).finally(() => running.delete(task));
+      running.add(task);
+    },
+    idle: async () => {
+      while (running.size > 0) await Promise.all(running);
+    },
+  };
+}
+
+/** The body of a request, counted; left early, the stream stays open for an answer. */
+async function* incoming(stream: ServerHttp2Stream, count: (bytes: number) => void): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>) {
+      count(chunk.length);
+      yield chunk;
+    }
+  } catch (error) {
+    throw new GatewayError('client-gone', { cause: error });
+  }
+}

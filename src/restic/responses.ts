@@ -1,0 +1,93 @@
+/**
+ * The answers on the wire: status, headers and bodies of HTTP/2 streams, written no faster than the client takes them.
+ */
+import { constants, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import { MethodNotAllowed, LIST_V1_TYPE, LIST_V2_TYPE, type ListVersion } from '../core/operation.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { ListedObject, LoadedObject, ObjectStat } from '../ports/repository-store.ts';
+
+/** Answers with a status and no body. */
+export function respondEmpty(stream: ServerHttp2Stream, status: number, headers: OutgoingHttpHeaders = {}): void {
+  if (stream.destroyed || stream.headersSent) return;
+  stream.respond({ ':status': status, ...headers }, { endStream: true });
+  // The rest of a body that nobody will read is called off without blame (RFC 9113, 8.1).
+  if (!stream.readableEnded) stream.close(constants.NGHTTP2_NO_ERROR);
+}
+
+/** Answers with an error; when the answer has begun already, cuts it off so that the client cannot take it for whole. */
+export function respondError(stream: ServerHttp2Stream, error: GatewayError): void {
+  if (stream.destroyed) return;
+  if (stream.headersSent) {
+    stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    return;
+  }
+  respondEmpty(stream, error.status, error instanceof MethodNotAllowed ? { allow: error.allow } : {});
+}
+
+/** Answers a HEAD. */
+export function respondStat(stream: ServerHttp2Stream, stat: ObjectStat): void {
+  respondEmpty(stream, 200, { 'content-length': stat.size, 'accept-ranges': 'bytes' });
+}
+
+/**
+ * Answers a GET with an object or a part of it.
+ * @param sent - told of every chunk's length in bytes
+ */
+export async function respondObject(
+  stream: ServerHttp2Stream,
+  object: LoadedObject,
+  ranged: boolean,
+  sent: (bytes: number) => void,
+): Promise<void> {
+  stream.respond({
+    ':status': ranged ? 206 : 200,
+    'content-type': 'application/octet-stream',
+    'content-length': object.length,
+    'accept-ranges': 'bytes',
+    ...(ranged ? { 'content-range': `bytes ${object.first}-${object.first + object.length - 1}/${object.size}` } : {}),
+  });
+  for await (const chunk of object.body) {
+    sent(chunk.length);
+    await write(stream, chunk);
+  }
+  stream.end();
+}
+
+/** Answers a list, page by page as the store delivers it; the first page is awaited before the status goes out. */
+export async function respondList(
+  stream: ServerHttp2Stream,
+  version: ListVersion,
+  pages: AsyncIterable<readonly ListedObject[]>,
+): Promise<void> {
+  const begin = (): void => {
+    stream.respond({ ':status': 200, 'content-type': version === 2 ? LIST_V2_TYPE : LIST_V1_TYPE });
+  };
+  let before = '[';
+  for await (const page of pages) {
+    if (page.length === 0) continue;
+    if (before === '[') begin();
+    // Names are 64 hex digits by type, so there is nothing to escape.
+    const text = page
+      .map(({ name, size }) => (version === 2 ? `{"name":"${name}","size":${size}}` : `"${name}"`))
+      .join(',');
+    await write(stream, before + text);
+    before = ',';
+  }
+  if (before === '[') begin();
+  stream.end(before === '[' ? '[]' : ']');
+}
+
+/** Resolves when the client has room for more; throws when it is gone. */
+async function write(stream: ServerHttp2Stream, chunk: Uint8Array | string): Promise<void> {
+  if (stream.destroyed) throw new GatewayError('client-gone');
+  if (stream.write(chunk)) return;
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      stream.off('drain', done);
+      stream.off('close', done);
+      resolve();
+    };
+    stream.on('drain', done);
+    stream.on('close', done);
+  });
+}

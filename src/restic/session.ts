@@ -1,0 +1,49 @@
+/**
+ * One client's session: HTTP/2 on the door's stream, the handler behind it, and the audit's first and last word.
+ */
+import type { Duplex } from 'node:stream';
+import type { EndReason } from '../ports/audit-sink.ts';
+import type { Session } from '../ports/sessions.ts';
+import { createHandler, type HandlerContext } from './handler.ts';
+import { serveHttp2 } from './http2-session.ts';
+
+/**
+ * Serves restic on `stream` until the client ends it or `close` is called.
+ * @throws GatewayError `audit-unavailable` when the session's start cannot be recorded; nothing is served then
+ */
+export async function serveRestic(
+  stream: Duplex,
+  context: HandlerContext,
+  ending: (reason: EndReason) => void,
+): Promise<Session> {
+  const { identity, audit, log } = context;
+  await audit.append(identity, { kind: 'session-start' });
+  const started = performance.now();
+  const handler = createHandler(context);
+  const http2 = serveHttp2(
+    stream,
+    (request, headers) => {
+      handler.handle(request, headers);
+    },
+    ending,
+  );
+
+  const conclude = async (): Promise<EndReason> => {
+    const reason = await http2.ended;
+    await handler.idle();
+    const durationMs = Math.round(performance.now() - started);
+    try {
+      await audit.append(identity, { kind: 'session-end', reason, ...handler.counts, durationMs });
+    } catch (error) {
+      log.error({ err: error, session: identity.session }, 'the end of a session could not be written to the audit');
+    }
+    return reason;
+  };
+  return {
+    id: identity.session,
+    ended: conclude(),
+    close: (reason) => {
+      http2.close(reason);
+    },
+  };
+}
