@@ -101,6 +101,7 @@ export async function createGateway({
     } catch (error) {
       const failure = asGatewayError(error);
       log.error({ err: error, store: repository.store }, failure.message);
+      await audit.append(identity, { kind: 'session-refused', reason: failure.code, detail: failure.message });
       throw new GatewayError('session-refused', { detail: `${failure.tell}.`, cause: error });
     }
   };

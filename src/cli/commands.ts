@@ -27,10 +27,27 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       (command) => command,
       ({ config }) => run(async () => (await import('./serve.ts')).runServe({ config }))(),
     )
+    .command(
+      'restic <client> [args..]',
+      "run the local restic with full access to a client's repository: restic-gateway restic CLIENT -- ARGS",
+      (command) =>
+        command
+          .positional('client', { type: 'string', demandOption: true, describe: 'name of the client in the config' })
+          .positional('args', {
+            type: 'string',
+            array: true,
+            default: [],
+            describe: "restic's own arguments, after --",
+          }),
+      ({ config, client, args }) =>
+        run(async () => (await import('./restic.ts')).runRestic({ config, client, args }))(),
+    )
+    .command('authorized-keys', "print authorized_keys lines for sshd's AuthorizedKeysCommand [--type %t --key %k]")
     .command('stdio <client>', 'serve one client on stdin and stdout: the forced command under OpenSSH')
     .demandCommand(1, 'say which command; --help lists them')
     .recommendCommands()
     .strict()
+    .parserConfiguration({ 'populate--': false })
     .exitProcess(false)
     .wrap(Math.min(100, process.stdout.columns || 100))
     .fail((message, error) => {

@@ -8,9 +8,7 @@ import { asGatewayError, GatewayError } from '../core/errors.ts';
 /** Runs `argv` (without node and script) and ends the process's work with its exit status. */
 export async function main(argv: readonly string[]): Promise<void> {
   try {
-    // The forced command is started once a connection: it does without the parser of the rest.
-    if (argv[0] === 'stdio') process.exitCode = await (await import('./stdio.ts')).runStdio(argv.slice(1));
-    else process.exitCode = await (await import('./commands.ts')).runCommand(argv);
+    process.exitCode = await run(argv);
   } catch (error) {
     const failure = asGatewayError(error);
     process.stderr.write(`restic-gateway: ${failure.message}\n`);
@@ -18,6 +16,14 @@ export async function main(argv: readonly string[]): Promise<void> {
       process.stderr.write(`${(error as Error).stack ?? ''}\n`);
     process.exitCode = exitStatus(failure);
   }
+}
+
+async function run(argv: readonly string[]): Promise<number> {
+  const [command, ...rest] = argv;
+  // sshd starts these at every login: they do without the parser of the others.
+  if (command === 'stdio') return (await import('./stdio.ts')).runStdio(rest);
+  if (command === 'authorized-keys') return (await import('./authorized-keys.ts')).runAuthorizedKeys(rest);
+  return (await import('./commands.ts')).runCommand(argv);
 }
 
 function exitStatus(failure: GatewayError): number {

@@ -1,0 +1,57 @@
+/** `restic-gateway restic CLIENT -- ARGS…`: the local restic with full access to a client's repository, for the admin on the gateway host. */
+import { spawn } from 'node:child_process';
+import { findConfigFile, loadConfig } from '../config/load.ts';
+import { GatewayError } from '../core/errors.ts';
+import { shellQuote } from '../doors/authorized-keys.ts';
+import { ownProgram, refuseInForcedCommand } from './program.ts';
+
+/**
+ * Runs restic.
+ * @returns restic's own exit status
+ * @throws GatewayError `usage` when there is no such client, no restic, or this is a client's SSH session
+ */
+export async function runRestic({
+  client,
+  args,
+  config: file,
+}: {
+  readonly client: string;
+  readonly args: readonly string[];
+  readonly config: string | undefined;
+}): Promise<number> {
+  refuseInForcedCommand();
+  const config = loadConfig(findConfigFile(file));
+  if (config.clients[client] === undefined)
+    throw new GatewayError('usage', {
+      detail: `there is no client ${client} in ${config.file}; it has: ${Object.keys(config.clients).join(', ')}`,
+    });
+  const options = [
+    `rclone.program=${ownProgram().map(shellQuote).join(' ')}`,
+    `rclone.args=stdio --admin -c ${shellQuote(config.file)}`,
+  ];
+  const restic = spawn(
+    process.env['RESTIC_GATEWAY_RESTIC'] ?? 'restic',
+    ['-r', `rclone:${client}`, ...options.flatMap((option) => ['-o', option]), ...args],
+    { stdio: 'inherit' },
+  );
+  // Ctrl-C reaches restic as well; it removes its lock and ends, and this waits for that.
+  const ignore = (): void => undefined;
+  process.on('SIGINT', ignore);
+  process.on('SIGTERM', () => restic.kill('SIGTERM'));
+  return new Promise((resolve, reject) => {
+    restic.on('error', (error: NodeJS.ErrnoException) => {
+      reject(
+        new GatewayError('usage', {
+          detail:
+            error.code === 'ENOENT'
+              ? 'restic is not installed on this machine; install it (apt-get install restic), or name it in RESTIC_GATEWAY_RESTIC'
+              : `restic cannot be started: ${error.message}`,
+          cause: error,
+        }),
+      );
+    });
+    restic.on('close', (code) => {
+      resolve(code ?? 1);
+    });
+  });
+}

@@ -1,0 +1,73 @@
+/** `restic-gateway stdio CLIENT`: the forced command under OpenSSH. Starts once a connection, so it loads nothing it does not need. */
+import { isatty } from 'node:tty';
+import { findConfigFile, loadConfig } from '../config/load.ts';
+import { asGatewayError, GatewayError } from '../core/errors.ts';
+import type { Door } from '../core/principal.ts';
+import { serveForcedCommand } from '../doors/forced-command.ts';
+import { openStdio } from '../doors/stdio-stream.ts';
+import { createGateway } from '../gateway.ts';
+import type { Log } from '../ports/log.ts';
+import { parseArguments, textOption } from './arguments.ts';
+import { refuseInForcedCommand } from './program.ts';
+
+// What happens here is in the audit; stderr belongs to the person at the client.
+const SILENT: Log = { info: () => undefined, warn: () => undefined, error: () => undefined };
+
+const USAGE = 'usage: restic-gateway stdio CLIENT [-c FILE]';
+
+/**
+ * Runs the command.
+ * @returns the exit status
+ * @throws GatewayError `usage`
+ */
+export async function runStdio(argv: readonly string[]): Promise<number> {
+  const parsed = parseArguments(argv, { options: ['config'], flags: ['admin'], usage: USAGE });
+  if (parsed.help) {
+    process.stdout.write(`${USAGE}\n\nServes one client on stdin and stdout: the forced command under OpenSSH.\n`);
+    return 0;
+  }
+  const [client, ...more] = parsed.words;
+  if (client === undefined || more.length > 0) throw new GatewayError('usage', { detail: USAGE });
+  // `restic-gateway restic` starts it so.
+  const admin = parsed.options['admin'] === true;
+  if (admin) refuseInForcedCommand();
+  if (isatty(0) || isatty(1))
+    throw new GatewayError('usage', {
+      detail: 'stdio speaks HTTP/2 to restic, not to a terminal; it is meant for command="…" in authorized_keys',
+    });
+  return serveStdio(client, admin ? 'admin' : 'stdio', textOption(parsed, 'config'));
+}
+
+async function serveStdio(
+  client: string,
+  door: Extract<Door, 'stdio' | 'admin'>,
+  file: string | undefined,
+): Promise<number> {
+  const tell = (line: string): void => {
+    process.stderr.write(`restic-gateway: ${line}\n`);
+  };
+  let gateway;
+  try {
+    gateway = await createGateway({ config: loadConfig(findConfigFile(file)), log: SILENT });
+  } catch (error) {
+    const failure = asGatewayError(error);
+    tell(
+      failure.code === 'invalid-config'
+        ? "the gateway's configuration cannot be used; its admin sees why with: restic-gateway check"
+        : `${failure.tell}.`,
+    );
+    return failure.code === 'invalid-config' ? 2 : 1;
+  }
+  try {
+    return await serveForcedCommand({
+      client,
+      door,
+      environment: process.env,
+      stream: openStdio(),
+      tell,
+      openSession: gateway.openSession,
+    });
+  } finally {
+    await gateway.close();
+  }
+}

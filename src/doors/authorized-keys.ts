@@ -1,0 +1,40 @@
+/**
+ * The config's keys as lines of authorized_keys, each bound to its client's forced command.
+ *
+ * Source: sshd(8), AUTHORIZED_KEYS FILE FORMAT: options `command`, `restrict`, `from`, `expiry-time`; in a quoted value only `\"` is an
+ * escape. sshd hands the command to the login user's shell.
+ */
+import type { ClientConfig, PublicKey } from '../config/types.ts';
+import { GatewayError } from '../core/errors.ts';
+
+/** How the forced command is started. */
+export interface ForcedCommandLine {
+  /** Absolute paths of Node and of the gateway's executable. */
+  readonly program: readonly string[];
+  /** Absolute path of the config. */
+  readonly config: string;
+}
+
+/** The line for one key of a client. A disabled client has one too: the forced command then says so, in words and in the audit. */
+export function authorizedKeysLine(client: ClientConfig, key: PublicKey, line: ForcedCommandLine): string {
+  const command = [...line.program, 'stdio', client.name, '-c', line.config].map(shellQuote).join(' ');
+  const options = [`command=${optionQuote(command)}`, 'restrict'];
+  if (client.from.length > 0) options.push(`from=${optionQuote(client.from.join(','))}`);
+  if (client.expires !== undefined)
+    options.push(`expiry-time=${optionQuote(client.expires.toISOString().replace(/[-:T]|\.\d+/g, ''))}`);
+  return `${options.join(',')} ${key.type} ${key.blob} ${client.name}`;
+}
+
+/** One word for a POSIX shell, as `'…'` where it needs to be. */
+export function shellQuote(word: string): string {
+  if (/^[\w@%+=:,./-]+$/.test(word)) return word;
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+function optionQuote(value: string): string {
+  if (/[\0\r\n]/.test(value))
+    throw new GatewayError('invalid-config', {
+      detail: 'a path with a line break cannot stand in authorized_keys; move the config or the program elsewhere',
+    });
+  return `"${value.replaceAll('"', '\\"')}"`;
+}

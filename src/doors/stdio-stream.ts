@@ -1,0 +1,72 @@
+/** A process's stdin and stdout as one duplex stream that never blocks the event loop. */
+import { fstatSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { Duplex } from 'node:stream';
+
+/**
+ * Opens descriptors 0 and 1. sshd gives a forced command one socket for both, which Node's HTTP/2 then uses natively; restic itself gives
+ * two pipes. `process.stdout` will not do: Node writes to pipes synchronously there.
+ */
+export function openStdio(): Duplex {
+  const input = fstatSync(0);
+  const output = fstatSync(1);
+  if (input.isSocket() && input.ino === output.ino && input.dev === output.dev)
+    return new Socket({ fd: 0, readable: true, writable: true, allowHalfOpen: true });
+  return new PipePair(
+    new Socket({ fd: 0, readable: true, writable: false }),
+    new Socket({ fd: 1, readable: false, writable: true }),
+  );
+}
+
+/** Two one-way streams as one. */
+class PipePair extends Duplex {
+  readonly #input: Socket;
+  readonly #output: Socket;
+
+  constructor(input: Socket, output: Socket) {
+    super();
+    this.#input = input;
+    this.#output = output;
+    input.on('data', (chunk: Buffer) => {
+      if (!this.push(chunk)) input.pause();
+    });
+    input.on('end', () => {
+      this.push(null);
+    });
+    for (const end of [input, output])
+      end.on('error', (error) => {
+        this.destroy(error);
+      });
+    output.on('close', () => {
+      this.destroy();
+    });
+  }
+
+  override _read(): void {
+    this.#input.resume();
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    this.#output.write(chunk, done);
+  }
+
+  override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void): void {
+    this.#output.cork();
+    const last = chunks.length - 1;
+    chunks.forEach(({ chunk }, index) => {
+      if (index === last) this.#output.write(chunk, done);
+      else this.#output.write(chunk);
+    });
+    this.#output.uncork();
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    this.#output.end(done);
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#input.destroy();
+    this.#output.destroy();
+    done(error);
+  }
+}

@@ -1,0 +1,69 @@
+/** A restic client's HTTP/2 by http2-wrapper, on any duplex stream: what the handler's tests and the attacks speak with. */
+import { createHash, randomBytes } from 'node:crypto';
+import { connect, type ClientHttp2Session } from 'node:http2';
+import type { Duplex } from 'node:stream';
+import { request } from 'http2-wrapper';
+
+/** A whole answer. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: Buffer;
+}
+
+/** What a request carries beside method and path. */
+export interface RequestParts {
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Sent with a Content-Length unless the headers say otherwise. */
+  readonly body?: Uint8Array;
+}
+
+/** A connected client. */
+export interface ResticClient {
+  readonly session: ClientHttp2Session;
+  request(method: string, path: string, parts?: RequestParts): Promise<Answer>;
+  close(): void;
+}
+
+/** Speaks HTTP/2 with prior knowledge on `duplex`, as restic does to its rclone program. */
+export function resticClient(duplex: Duplex): ResticClient {
+  const session = connect('http://localhost', { createConnection: () => duplex });
+  session.on('error', () => undefined);
+  return {
+    session,
+    request: (method, path, { headers = {}, body } = {}) =>
+      new Promise((resolve, reject) => {
+        const length = body === undefined ? {} : { 'content-length': String(body.length) };
+        const outgoing = request({ h2session: session, method, path, headers: { ...length, ...headers } }, (incoming) => {
+          const chunks: Buffer[] = [];
+          incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
+          incoming.on('aborted', () => {
+            reject(new Error('the answer was cut off'));
+          });
+          incoming.on('error', reject);
+          incoming.on('end', () => {
+            const { statusCode = 0 } = incoming;
+            resolve({ status: statusCode, headers: incoming.headers, body: Buffer.concat(chunks) });
+          });
+        });
+        outgoing.on('error', reject);
+        if (body !== undefined) outgoing.write(body);
+        outgoing.end();
+      }),
+    close: () => {
+      session.destroy();
+      duplex.destroy();
+    },
+  };
+}
+
+/** Some content and the name it hashes to. */
+export function sample(size = 100): { readonly name: string; readonly body: Buffer } {
+  const body = randomBytes(size);
+  return { name: sha256(body), body };
+}
+
+/** SHA-256 as 64 lower-case hex digits. */
+export function sha256(body: Uint8Array): string {
+  return createHash('sha256').update(body).digest('hex');
+}
