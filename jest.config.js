@@ -1,8 +1,18 @@
-/** One jest project a kind of test, so that each can be run alone: `npm test -- --selectProjects unit`. */
+/** One jest project a kind of test, so that each can be run alone: `scripts/test unit`. */
 const common = {
   transform: { '^.+\\.ts$': ['@swc/jest', { jsc: { parser: { syntax: 'typescript' }, target: 'es2023' } }] },
   extensionsToTreatAsEsm: ['.ts'],
   testEnvironment: 'node',
+  setupFilesAfterEnv: ['<rootDir>/test/support/patience.mjs'],
+  globals: { TEST_TIMEOUT_MS: 30_000 },
+};
+
+/** For tests against real peers: one radosgw a run, whichever of these projects take part in it. */
+const lab = {
+  ...common,
+  globalSetup: '<rootDir>/test/support/global-setup.mjs',
+  globalTeardown: '<rootDir>/test/support/global-teardown.mjs',
+  globals: { TEST_TIMEOUT_MS: 120_000 },
 };
 
 export default {
@@ -12,8 +22,13 @@ export default {
       displayName: 'unit',
       testMatch: ['<rootDir>/test/{core,config,audit,restic,doors,architecture}/**/*.test.ts'],
     },
-    { ...common, displayName: 'contract', testMatch: ['<rootDir>/test/contract/**/*.test.ts'] },
-    { ...common, displayName: 'attacks', testMatch: ['<rootDir>/test/attacks/**/*.test.ts'] },
-    { ...common, displayName: 'e2e', testMatch: ['<rootDir>/test/e2e/**/*.test.ts'] },
+    { ...lab, displayName: 'contract', testMatch: ['<rootDir>/test/contract/**/*.test.ts'] },
+    { ...lab, displayName: 'attacks', testMatch: ['<rootDir>/test/attacks/**/*.test.ts'] },
+    {
+      ...lab,
+      displayName: 'e2e',
+      testMatch: ['<rootDir>/test/e2e/**/*.test.ts'],
+      globals: { TEST_TIMEOUT_MS: 600_000 },
+    },
   ],
 };
