@@ -60,7 +60,7 @@ export interface ClientConfig {
   readonly maxSessions: number;
   /** Address ranges in CIDR notation it may come from; empty: from anywhere. */
   readonly from: readonly string[];
-  /** The end of the last day on which the key works, UTC. */
+  /** The last moment at which the key works; for a day, its end, UTC. */
   readonly expires?: Date;
   readonly disabled: boolean;
 }

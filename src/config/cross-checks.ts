@@ -1,0 +1,131 @@
+/**
+ * What no entry of the config can break by itself: one key is one client, and one repository is one client's unless it is shared.
+ */
+import { realpathSync } from 'node:fs';
+import { basename, dirname, join, sep } from 'node:path';
+import { didYouMean, quote } from './problems.ts';
+import type { Claim, PathProblem } from './schema.ts';
+import type { StoreConfig } from './types.ts';
+
+/**
+ * Compares all clients with one another.
+ * @param stores - every store that is named; undefined for one that has something wrong of its own
+ */
+export function crossCheck(
+  claims: readonly Claim[],
+  stores: ReadonlyMap<string, StoreConfig | undefined>,
+): readonly PathProblem[] {
+  return [...sharedKeys(claims), ...unknownStores(claims, stores), ...overlaps(claims, stores)];
+}
+
+function sharedKeys(claims: readonly Claim[]): PathProblem[] {
+  const owners = new Map<string, string>();
+  return claims.flatMap(({ client, keys }) =>
+    keys.flatMap(({ index, key: { blob } }) => {
+      const owner = owners.get(blob) ?? client;
+      owners.set(blob, owner);
+      if (owner === client) return [];
+      return {
+        path: ['clients', client, 'keys', index],
+        part: 'value' as const,
+        message: `this is also a key of client ${quote(owner)}; a key tells who a client is, so each client needs its own`,
+      };
+    }),
+  );
+}
+
+function unknownStores(claims: readonly Claim[], stores: ReadonlyMap<string, unknown>): PathProblem[] {
+  return claims.flatMap(({ client, repository }) => {
+    if (repository === undefined || stores.has(repository.store)) return [];
+    return {
+      path: ['clients', client, 'repository', 'store'],
+      part: 'value' as const,
+      message: `there is no such store${didYouMean(repository.store, stores.keys())}`,
+    };
+  });
+}
+
+/** What lies at one place: the first client that has it, and the first that does not share it. */
+interface Occupants {
+  readonly first: Claim;
+  unshared: Claim | undefined;
+}
+
+function overlaps(claims: readonly Claim[], stores: ReadonlyMap<string, StoreConfig | undefined>): PathProblem[] {
+  const placeOfStore = new Map([...stores].map(([name, store]) => [name, store && placeOf(store)]));
+  const placed = claims.flatMap((claim) => {
+    const place = claim.repository && placeOfStore.get(claim.repository.store);
+    if (claim.repository === undefined || place === undefined) return [];
+    return { claim, place: [...place, ...claim.repository.prefix.split('/').filter((part) => part !== '')] };
+  });
+
+  const occupants = new Map<string, Occupants>();
+  const enemyAt = (place: readonly string[], { shared }: Claim): Claim | undefined => {
+    const there = occupants.get(place.join('/'));
+    return shared ? there?.unshared : there?.first;
+  };
+  const problems: PathProblem[] = [];
+  const report = ({ client }: Claim, relation: string, other: Claim): void => {
+    problems.push({
+      path: ['clients', client, 'repository'],
+      part: 'value',
+      message: `${relation} the repository of client ${quote(other.client)}; give it a place of its own, or write "shared: true" in both clients`,
+    });
+  };
+
+  const clashing = new Set<Claim>();
+  for (const { claim, place } of placed) {
+    const enemy = enemyAt(place, claim);
+    if (enemy) {
+      clashing.add(claim);
+      report(claim, 'is also', enemy);
+    }
+    const key = place.join('/');
+    const there = occupants.get(key);
+    if (there === undefined) occupants.set(key, { first: claim, unshared: claim.shared ? undefined : claim });
+    else if (!claim.shared) there.unshared ??= claim;
+  }
+  // Now that every place is known: what lies inside of another one's, nearest first.
+  for (const { claim, place } of placed) {
+    if (clashing.has(claim)) continue;
+    for (let length = place.length - 1; length > 0; length--) {
+      const enemy = enemyAt(place.slice(0, length), claim);
+      if (enemy === undefined) continue;
+      report(claim, 'lies inside', enemy);
+      break;
+    }
+  }
+  return problems;
+}
+
+/** Where a store really is, from the outermost part inwards; two stores with the same place are the same storage. */
+function placeOf(store: StoreConfig): readonly string[] {
+  switch (store.type) {
+    case 's3':
+      return ['s3', hostOf(store.endpoint), store.bucket];
+    case 'directory':
+      return [
+        'directory',
+        ...realPath(store.path)
+          .split(sep)
+          .filter((part) => part !== ''),
+      ];
+  }
+}
+
+// Scheme and default port do not make another server, and all of AWS has one name space of buckets.
+function hostOf(endpoint: string | undefined): string {
+  if (endpoint === undefined) return 'aws';
+  const { host, hostname } = new URL(endpoint);
+  return /\.amazonaws\.com(?:\.cn)?$/.test(hostname) ? 'aws' : host;
+}
+
+// A directory that is not there yet is where its nearest ancestor that exists really is.
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    const parent = dirname(path);
+    return parent === path ? path : join(realPath(parent), basename(path));
+  }
+}

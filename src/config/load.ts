@@ -1,0 +1,166 @@
+/**
+ * From a config file to a checked, resolved and frozen config, or to one error that names everything that is wrong with the file.
+ */
+import { isUtf8 } from 'node:buffer';
+import { readFileSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { crossCheck } from './cross-checks.ts';
+import { lineAndColumn, readDocument } from './document.ts';
+import { unreadable } from './files.ts';
+import { deepFreeze } from './freeze.ts';
+import { ConfigError, formatPath, invalid, type Path } from './problems.ts';
+import { checkClient, checkRoot, entriesOf, storeChecker, type PathProblem } from './schema.ts';
+import type { ClientConfig, GatewayConfig, StoreConfig } from './types.ts';
+
+const SYSTEM_FILE = '/etc/restic-gateway/gateway.yaml';
+
+/** A config of a thousand clients is some 300 KiB; what is far larger is another file. */
+const MOST_BYTES = 16 * 1024 * 1024;
+
+/**
+ * The config file to use: the one named, else $RESTIC_GATEWAY_CONFIG, else ./gateway.yaml, else the system's.
+ * @param option - what `-c` names
+ * @returns its absolute path
+ * @throws GatewayError `invalid-config` that names every file that was looked for
+ */
+export function findConfigFile(
+  option?: string,
+  env: NodeJS.ProcessEnv = process.env,
+  cwd: string = process.cwd(),
+  systemFile: string = SYSTEM_FILE,
+): string {
+  if (option !== undefined) return mustExist(resolve(cwd, option), 'named by -c');
+  const variable = env['RESTIC_GATEWAY_CONFIG'];
+  if (variable !== undefined && variable !== '')
+    return mustExist(resolve(cwd, variable), 'named by $RESTIC_GATEWAY_CONFIG');
+  const candidates = [resolve(cwd, 'gateway.yaml'), systemFile];
+  const found = candidates.find(exists);
+  if (found !== undefined) return found;
+  throw invalid(
+    `no config file: $RESTIC_GATEWAY_CONFIG is not set, and there is neither ${candidates.join(' nor ')}; ` +
+      'name one with -c FILE, or let "restic-gateway init" write one',
+  );
+}
+
+function mustExist(file: string, named: string): string {
+  if (!exists(file)) throw invalid(`${file}: there is no such file (${named})`);
+  return file;
+}
+
+// Whatever else is wrong with a file, reading it says so.
+function exists(file: string): boolean {
+  try {
+    return statSync(file, { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ENOTDIR';
+  }
+}
+
+/**
+ * Reads and checks a config file.
+ * @throws ConfigError with everything that is wrong in the file; GatewayError `invalid-config` when it cannot be read
+ */
+export function loadConfig(file: string, env: NodeJS.ProcessEnv = process.env): GatewayConfig {
+  const absolute = resolve(file);
+  let bytes;
+  try {
+    bytes = readFileSync(absolute);
+  } catch (error) {
+    throw unreadable(absolute, error);
+  }
+  if (bytes.length > MOST_BYTES) throw invalid(`${absolute}: is too large for a config (over 16 MiB)`);
+  const text = bytes.toString('utf8');
+  if (!isUtf8(bytes)) {
+    const message = 'this is not UTF-8 text; save the file as UTF-8';
+    throw new ConfigError(absolute, [{ path: '', ...lineAndColumn(text, text.indexOf('\ufffd')), message }]);
+  }
+  return parseConfig(text, absolute, env);
+}
+
+/**
+ * Checks the text of a config.
+ * @param file - absolute path of the file that the text is from or for: relative paths in it start from there
+ * @throws ConfigError with everything that is wrong in the text
+ */
+export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv = process.env): GatewayConfig {
+  const unset: PathProblem[] = [];
+  const document = readDocument(text, (value, path) => {
+    // Most values have none, and there are thousands.
+    if (!value.includes('${')) return value;
+    const replaced = replaceVariables(value, path, env);
+    if ('value' in replaced) return replaced.value;
+    unset.push({ path: [...path], part: 'value', message: replaced.problem });
+    return value;
+  });
+  const checked = document.value === undefined ? { problems: [] } : checkAll(document.value, file);
+  const problems = [...unset];
+  if ('problems' in checked) {
+    // What is wrong there is the variable that is not set or the alias of nothing, and that is told already.
+    const told = new Set([...unset, ...document.problems].map(({ path }) => formatPath(path)));
+    problems.push(...checked.problems.filter(({ path }) => !told.has(formatPath(path))));
+  }
+  const placed = [
+    ...document.problems,
+    ...problems.map(({ path, part, message }) => ({ path, offset: document.offsetOf(path, part), message })),
+  ];
+  if (placed.length === 0 && !('problems' in checked)) return deepFreeze(checked);
+  placed.sort((a, b) => a.offset - b.offset);
+  throw new ConfigError(
+    file,
+    placed.map(({ path, offset, message }) => ({ path: formatPath(path), ...lineAndColumn(text, offset), message })),
+  );
+}
+
+function checkAll(raw: unknown, file: string): GatewayConfig | { readonly problems: readonly PathProblem[] } {
+  if (raw === null)
+    return {
+      problems: [
+        { path: [], part: 'value', message: 'the file is empty; "restic-gateway init" writes a first config' },
+      ],
+    };
+  const base = dirname(file);
+  const problems: PathProblem[] = [];
+  const root = checkRoot(raw, base);
+  if ('problems' in root) problems.push(...root.problems);
+
+  const checkStore = storeChecker(base);
+  const stores = Object.create(null) as Record<string, StoreConfig>;
+  const named = new Map<string, StoreConfig | undefined>();
+  for (const [name, entry] of entriesOf(raw, 'stores')) {
+    const checked = checkStore(name, entry);
+    if ('problems' in checked) problems.push(...checked.problems);
+    else stores[name] = checked.value;
+    named.set(name, stores[name]);
+  }
+
+  const clients = Object.create(null) as Record<string, ClientConfig>;
+  const claims = entriesOf(raw, 'clients').map(([name, entry]) => {
+    const { checked, claim } = checkClient(name, entry);
+    if ('problems' in checked) problems.push(...checked.problems);
+    else clients[name] = checked.value;
+    return claim;
+  });
+  problems.push(...crossCheck(claims, named));
+  if ('problems' in root || problems.length > 0) return { problems };
+  return { file, ...root.value, stores, clients };
+}
+
+/** `${NAME}` anywhere in a value stands for the environment's variable. There is no other use of `${`, and no way to write it. */
+function replaceVariables(
+  value: string,
+  path: Path,
+  env: NodeJS.ProcessEnv,
+): { readonly value: string } | { readonly problem: string } {
+  let problem: string | undefined;
+  const replaced = value.replace(/\$\{([^}]*)(\}?)/g, (_whole, name: string, end: string) => {
+    if (end === '' || !/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
+      problem ??= 'after "${" must come the name of an environment variable and "}"';
+    const found = Object.hasOwn(env, name) ? env[name] : undefined;
+    if (found === undefined || found === '') problem ??= `the environment variable ${name} is not set`;
+    return found ?? '';
+  });
+  if (problem !== undefined) return { problem };
+  // The secret itself is read when it is needed, and never becomes a part of the config.
+  const isSecret = path.length === 3 && path[0] === 'stores' && path[2] === 'secretAccessKey';
+  return { value: isSecret ? value : replaced };
+}

@@ -1,0 +1,64 @@
+/**
+ * The public keys of clients: one line as it stands in an `id_ed25519.pub`, checked down to its wire format.
+ *
+ * Source: sshd(8), AUTHORIZED_KEYS FILE FORMAT; RFC 4253, 6.6 and RFC 8709, 4 (a string `ssh-ed25519`, a string of 32 bytes).
+ */
+import { createHash } from 'node:crypto';
+import { invalid } from './problems.ts';
+import type { PublicKey } from './types.ts';
+
+const TYPE = 'ssh-ed25519';
+const MAKE_ONE = 'make one with: ssh-keygen -t ed25519';
+/** The whole of every key of the type but its 32 bytes at the end: both lengths and the type. */
+const WIRE_TYPE = Buffer.from(`\0\0\0\x0b${TYPE}`, 'latin1');
+const WIRE_HEAD = Buffer.concat([WIRE_TYPE, Buffer.from('\0\0\0\x20', 'latin1')]);
+const KEY_LENGTH = 32;
+
+/** Other types that OpenSSH knows, which people will try. */
+const OTHER_TYPE =
+  /^(ssh-rsa|ssh-dss|ecdsa-sha2-nistp\d+|sk-ssh-ed25519@openssh\.com|sk-ecdsa-sha2-nistp256@openssh\.com)$/;
+const CERTIFICATE = /^[a-z0-9-]+-cert-v0\d@openssh\.com$/;
+// PEM and OpenSSH's own format, with or without their first line, and PuTTY's.
+const PRIVATE_KEY = /PRIVATE KEY-----|b3BlbnNzaC1rZXktdjE|PuTTY-User-Key-File/;
+
+/**
+ * Reads one line of a `.pub` file.
+ * @throws GatewayError `invalid-config`; its message says what to do and holds nothing of the line
+ */
+export function parsePublicKey(line: string): PublicKey {
+  if (PRIVATE_KEY.test(line))
+    throw invalid(
+      'this is a PRIVATE key: delete it here, consider it disclosed and make a new one; what belongs here is the line of its .pub file',
+    );
+  // What is in a comment goes into logs and authorized_keys: nothing that could start a line or hide there.
+  if (/[\p{C}\p{Zl}\p{Zp}]/u.test(line.replace(/\t/g, ' ').trim()))
+    throw invalid('a public key is one line without control characters');
+  const [type = '', blob = '', ...comment] = line.trim().split(/[ \t]+/);
+  if (type !== TYPE) throw wrongType(type, line);
+  const wire = Buffer.from(blob, 'base64');
+  // Node's decoder skips what is not base64; only what it would write itself is taken.
+  if (wire.toString('base64') !== blob) throw damaged();
+  if (wire.length >= WIRE_TYPE.length && !wire.subarray(0, WIRE_TYPE.length).equals(WIRE_TYPE))
+    throw invalid(`the line says ${TYPE}, but the key in it is of another type; paste the whole line of the .pub file`);
+  if (wire.length !== WIRE_HEAD.length + KEY_LENGTH || !wire.subarray(0, WIRE_HEAD.length).equals(WIRE_HEAD))
+    throw damaged();
+  return { type: TYPE, blob, fingerprint: fingerprintOf(wire), comment: comment.join(' ') };
+}
+
+/** The fingerprint as `ssh-keygen -l` prints it. @param wire - the key in SSH wire format */
+function fingerprintOf(wire: Buffer): string {
+  return `SHA256:${createHash('sha256').update(wire).digest('base64').replace(/=+$/, '')}`;
+}
+
+function damaged(): Error {
+  return invalid('the key is cut off or damaged; paste the whole line of the .pub file');
+}
+
+function wrongType(type: string, line: string): Error {
+  if (CERTIFICATE.test(type)) return invalid(`certificates are not taken, only plain ${TYPE} keys`);
+  if (OTHER_TYPE.test(type)) return invalid(`only ${TYPE} keys are taken, not ${type}; ${MAKE_ONE}`);
+  if (/[\s,"]ssh-ed25519[ \t]+AAAA/.test(line))
+    return invalid(`options before the key are not used here; begin the line with ${TYPE}`);
+  if (/^AAAAC3NzaC1lZDI1NTE5/.test(type)) return invalid(`the type is missing; begin the line with ${TYPE}`);
+  return invalid(`not a public key; paste the one line of a .pub file, which begins with ${TYPE}`);
+}

@@ -1,0 +1,332 @@
+/**
+ * What may stand in a config file: every key, its form and its default, and the one place that knows them.
+ *
+ * Shapes and single values are checked here, entry by entry; `cross-checks.ts` compares entries with one another.
+ */
+import * as v from 'valibot';
+import { GatewayError } from '../core/errors.ts';
+import { ACCESS_LEVELS } from '../core/principal.ts';
+import { didYouMean, type Path } from './problems.ts';
+import { parsePublicKey } from './public-key.ts';
+import type { ClientConfig, GatewayConfig, PublicKey, S3StoreConfig, StoreConfig } from './types.ts';
+import {
+  parseAccessKeyId,
+  parseAddressRange,
+  parseBoolean,
+  parseBucket,
+  parseEndpoint,
+  parseExpiry,
+  parseListen,
+  parseName,
+  parsePath,
+  parsePrefix,
+  parseRegion,
+  parseSecretReference,
+  parseWhole,
+} from './values.ts';
+
+/** Something wrong at a path: with the key itself, or with its value. */
+export interface PathProblem {
+  readonly path: Path;
+  readonly part: 'key' | 'value';
+  readonly message: string;
+}
+
+/** A part of the config that is right, or what is wrong with it. */
+type Checked<T> = { readonly value: T } | { readonly problems: readonly PathProblem[] };
+
+/** What one client lays claim to, to be compared with what others do. */
+export interface Claim {
+  readonly client: string;
+  /** With the place of each in the client's list. */
+  readonly keys: readonly { readonly index: number; readonly key: PublicKey }[];
+  /** Undefined when it cannot be told. */
+  readonly repository: ClientConfig['repository'] | undefined;
+  /** Whether others may have the same repository, or one that lies in it or around it. */
+  readonly shared: boolean;
+}
+
+const DEFAULT_LISTEN: GatewayConfig['listen'] = { host: '0.0.0.0', port: 2222 };
+const DEFAULT_AUDIT_FILE = '/var/log/restic-gateway/audit.jsonl';
+const DEFAULT_MAX_SESSIONS = 10;
+/** An S3 server outside AWS often has no regions, but a signature names one, and by custom it is this. */
+const DEFAULT_REGION = 'us-east-1';
+
+// The words that the schema is written in.
+
+const EMPTY = 'is empty; give it a value or remove the line';
+
+const anyText = v.string((issue) => (issue.input === null ? EMPTY : 'must be a single value'));
+const filledText = v.pipe(anyText, v.nonEmpty(EMPTY));
+const lineText = v.pipe(filledText, v.regex(/^[^\p{C}\p{Zl}\p{Zp}]*$/u, 'holds a line break or a control character'));
+
+/** A text as `parse` reads it; what `parse` throws is told. */
+function parsed<T>(parse: (text: string) => T, base: v.GenericSchema<string> = lineText) {
+  return v.pipe(
+    base,
+    v.rawTransform<string, T>(({ dataset, addIssue, NEVER }) => {
+      try {
+        return parse(dataset.value);
+      } catch (error) {
+        if (!(error instanceof GatewayError)) throw error;
+        addIssue({ message: error.message });
+        return NEVER;
+      }
+    }),
+  );
+}
+
+function oneOf<const T extends readonly string[]>(words: T) {
+  const known = words.map((word) => `"${word}"`).join(' or ');
+  return v.picklist(words, (issue) => {
+    if (issue.input === null) return EMPTY;
+    return `must be ${known}${typeof issue.input === 'string' ? didYouMean(issue.input, words) : ''}`;
+  });
+}
+
+/** A list that holds nothing twice. @param identity - what makes two items the same */
+function listOf<T>(item: v.GenericSchema<unknown, T>, identity: (item: T) => unknown = (same) => same) {
+  return v.pipe(
+    v.array(item, (issue) => (issue.input === null ? EMPTY : 'must be a list: [one, another]')),
+    v.rawCheck(({ dataset, addIssue }) => {
+      const items: unknown = dataset.value;
+      if (!Array.isArray(items)) return;
+      const wrong = new Set(dataset.issues?.map((issue) => issue.path?.[0]?.key));
+      const seen = new Set<unknown>();
+      for (const [key, value] of items.entries()) {
+        if (wrong.has(key)) continue;
+        const same = identity(value as T);
+        if (seen.has(same))
+          addIssue({
+            message: 'stands in this list twice',
+            path: [{ type: 'array', origin: 'value', input: items, key, value }],
+          });
+        seen.add(same);
+      }
+    }),
+  );
+}
+
+function isSection(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Exactly these keys, for what is a section already. */
+function keysOf<const T extends v.ObjectEntries>(entries: T) {
+  const known = Object.keys(entries);
+  return v.pipe(
+    v.looseObject(entries, 'is missing'),
+    v.rawCheck(({ dataset, addIssue }) => {
+      const input = dataset.value as Record<string, unknown>;
+      for (const key of Object.keys(input))
+        if (!Object.hasOwn(entries, key))
+          addIssue({
+            message: `unknown key${didYouMean(key, known)}`,
+            path: [{ type: 'object', origin: 'key', input, key, value: input[key] }],
+          });
+    }),
+  );
+}
+
+/** A section, of whatever keys. */
+function anySection(known: string) {
+  return v.custom<Record<string, unknown>>(isSection, (issue) =>
+    issue.input === null ? EMPTY : `must be a section with ${known}`,
+  );
+}
+
+/** A section with exactly these keys. */
+function section<const T extends v.ObjectEntries>(entries: T) {
+  return v.pipe(anySection(Object.keys(entries).join(', ')), keysOf(entries));
+}
+
+const boolean = parsed(parseBoolean);
+const prefix = parsed(parsePrefix, anyText);
+const publicKeys = listOf(parsed(parsePublicKey, filledText), (key) => key.blob);
+const repository = section({ store: lineText, prefix: v.exactOptional(prefix) });
+
+// The schema.
+
+const CLIENT = section({
+  keys: publicKeys,
+  repository,
+  access: v.exactOptional(oneOf(ACCESS_LEVELS)),
+  addKeys: v.exactOptional(boolean),
+  maxSessions: v.exactOptional(parsed((text) => parseWhole(text, 1, 10_000))),
+  from: v.exactOptional(listOf(parsed(parseAddressRange))),
+  expires: v.exactOptional(parsed(parseExpiry)),
+  disabled: v.exactOptional(boolean),
+  shared: v.exactOptional(boolean),
+});
+
+function storeSchema(base: string) {
+  const path = parsed((text) => parsePath(text, base));
+  const s3 = v.pipe(
+    keysOf({
+      type: v.literal('s3'),
+      bucket: parsed(parseBucket),
+      region: v.exactOptional(parsed(parseRegion)),
+      endpoint: v.exactOptional(parsed(parseEndpoint)),
+      forcePathStyle: v.exactOptional(boolean),
+      accessKeyId: v.exactOptional(parsed(parseAccessKeyId)),
+      secretAccessKeyFile: v.exactOptional(path),
+      secretAccessKey: v.exactOptional(parsed(parseSecretReference)),
+    }),
+    v.rawCheck(({ dataset, addIssue }) => {
+      const input = dataset.value as Record<string, unknown>;
+      const has = (key: string): boolean => Object.hasOwn(input, key);
+      const wrong = (key: string, message: string): void => {
+        addIssue({ message, path: [{ type: 'object', origin: 'key', input, key, value: input[key] }] });
+      };
+      if (!has('region') && !has('endpoint')) wrong('region', 'is missing; only where endpoint is set it may be');
+      if (has('secretAccessKey') && has('secretAccessKeyFile'))
+        wrong('secretAccessKey', 'stands beside secretAccessKeyFile; remove one of the two');
+      const secret = ['secretAccessKeyFile', 'secretAccessKey'].find(has);
+      if (has('accessKeyId') && secret === undefined)
+        wrong(
+          'accessKeyId',
+          'needs secretAccessKeyFile beside it; without both, the credentials of the machine are used',
+        );
+      if (!has('accessKeyId') && secret !== undefined) wrong(secret, 'needs accessKeyId beside it');
+    }),
+  );
+  const directory = keysOf({ type: v.literal('directory'), path });
+  return v.pipe(
+    anySection('type and what belongs to it'),
+    v.variant('type', [s3, directory], (issue) => {
+      const types = ['s3', 'directory'];
+      if (issue.input === undefined) return 'is missing; write "s3" or "directory"';
+      if (issue.input === null) return EMPTY;
+      return `must be "s3" or "directory"${typeof issue.input === 'string' ? didYouMean(issue.input, types) : ''}`;
+    }),
+  );
+}
+
+function rootSchema(base: string) {
+  const path = parsed((text) => parsePath(text, base));
+  return section({
+    listen: v.exactOptional(parsed(parseListen)),
+    hostKeys: v.exactOptional(listOf(path)),
+    ssh: v.exactOptional(section({ extraCiphers: v.exactOptional(listOf(oneOf(['chacha20-poly1305@openssh.com']))) })),
+    // Their entries are checked one by one, so that what is right can be compared with others whatever is wrong elsewhere.
+    stores: v.exactOptional(v.nullable(anySection('a name for each store'))),
+    clients: v.exactOptional(v.nullable(anySection('a name for each client'))),
+    audit: v.exactOptional(section({ file: v.exactOptional(path) })),
+  });
+}
+
+// From what stands in the file to what the gateway works with.
+
+/** The file without its entries of `stores` and `clients`, which are handed on as they are. */
+export type Root = Pick<GatewayConfig, 'listen' | 'hostKeys' | 'ssh' | 'audit'>;
+
+/** Checks the whole but the entries of its stores and clients. @param base - directory that relative paths start from */
+export function checkRoot(raw: unknown, base: string): Checked<Root> {
+  return check(rootSchema(base), raw, [], ({ listen, hostKeys, ssh, audit }) => ({
+    listen: listen ?? DEFAULT_LISTEN,
+    hostKeys: hostKeys ?? [],
+    ssh: { extraCiphers: ssh?.extraCiphers ?? [] },
+    audit: { file: audit?.file ?? DEFAULT_AUDIT_FILE },
+  }));
+}
+
+/** The entries of `stores` or `clients` by name, as they stand in the file. */
+export function entriesOf(raw: unknown, key: 'stores' | 'clients'): (readonly [name: string, raw: unknown])[] {
+  const entries = isSection(raw) ? raw[key] : undefined;
+  return isSection(entries) ? Object.entries(entries) : [];
+}
+
+/** A function that checks one entry of `stores`. @param base - directory that relative paths start from */
+export function storeChecker(base: string): (name: string, raw: unknown) => Checked<StoreConfig> {
+  const schema = storeSchema(base);
+  return (name, raw) =>
+    checkEntry(schema, 'stores', name, raw, (entry): StoreConfig => {
+      if (entry.type === 'directory') return { type: entry.type, name, path: entry.path };
+      const { type, bucket, endpoint, accessKeyId, secretAccessKeyFile: file, secretAccessKey: variable } = entry;
+      let secret: NonNullable<S3StoreConfig['credentials']>['secret'] | undefined;
+      if (file !== undefined) secret = { file };
+      else if (variable !== undefined) secret = { variable };
+      return {
+        type,
+        name,
+        bucket,
+        region: entry.region ?? DEFAULT_REGION,
+        ...(endpoint !== undefined && { endpoint }),
+        forcePathStyle: entry.forcePathStyle ?? endpoint !== undefined,
+        ...(accessKeyId !== undefined && secret !== undefined && { credentials: { accessKeyId, secret } }),
+      };
+    });
+}
+
+/** Checks one entry of `clients`. `claim` is what can be told of its claims even when something else in it is wrong. */
+export function checkClient(name: string, raw: unknown): { checked: Checked<ClientConfig>; claim: Claim } {
+  let claim: Claim | undefined;
+  const checked = checkEntry(CLIENT, 'clients', name, raw, (entry): ClientConfig => {
+    const { keys, expires, shared = false } = entry;
+    const place = { store: entry.repository.store, prefix: entry.repository.prefix ?? name };
+    claim = { client: name, keys: keys.map((key, index) => ({ index, key })), repository: place, shared };
+    return {
+      name,
+      keys,
+      repository: place,
+      access: entry.access ?? 'append-only',
+      addKeys: entry.addKeys ?? false,
+      maxSessions: entry.maxSessions ?? DEFAULT_MAX_SESSIONS,
+      from: entry.from ?? [],
+      ...(expires !== undefined && { expires }),
+      disabled: entry.disabled ?? false,
+    };
+  });
+  return { checked, claim: claim ?? salvage(name, isSection(raw) ? raw : {}) };
+}
+
+function salvage(client: string, raw: Record<string, unknown>): Claim {
+  const keys = Array.isArray(raw['keys']) ? raw['keys'] : [];
+  const place = v.safeParse(repository, raw['repository']);
+  const shared = v.safeParse(boolean, raw['shared']);
+  return {
+    client,
+    keys: keys.flatMap((line, index) => {
+      const key = v.safeParse(parsed(parsePublicKey, filledText), line);
+      return key.success ? [{ index, key: key.output }] : [];
+    }),
+    repository: place.success ? { store: place.output.store, prefix: place.output.prefix ?? client } : undefined,
+    shared: shared.success && shared.output,
+  };
+}
+
+function checkEntry<T, C>(
+  schema: v.GenericSchema<unknown, T>,
+  under: 'stores' | 'clients',
+  name: string,
+  raw: unknown,
+  build: (entry: T) => C,
+): Checked<C> {
+  const path = [under, name];
+  const checked = check(schema, raw, path, build);
+  try {
+    parseName(name);
+    return checked;
+  } catch (error) {
+    if (!(error instanceof GatewayError)) throw error;
+    const wrongName: PathProblem = { path, part: 'key', message: error.message };
+    return { problems: [wrongName, ...('problems' in checked ? checked.problems : [])] };
+  }
+}
+
+function check<T, C>(
+  schema: v.GenericSchema<unknown, T>,
+  raw: unknown,
+  under: Path,
+  build: (entry: T) => C,
+): Checked<C> {
+  const result = v.safeParse(schema, raw);
+  if (result.success) return { value: build(result.output) };
+  return {
+    problems: result.issues.map(({ path = [], message }) => ({
+      path: [...under, ...path.map(({ key }) => key as string | number)],
+      part: path.at(-1)?.origin === 'key' ? 'key' : 'value',
+      message,
+    })),
+  };
+}

@@ -1,0 +1,196 @@
+/**
+ * The small grammars of the config's values: each function reads one text strictly, or throws `invalid-config` with what to write
+ * instead. Messages repeat a value only where it has been understood (an address), so that nothing secret can be in them.
+ */
+import { isIPv4, isIPv6 } from 'node:net';
+import { isAbsolute, join, normalize } from 'node:path';
+import { invalid } from './problems.ts';
+import type { GatewayConfig } from './types.ts';
+
+/** Every IPv4 address of the machine: what is listened on when only a port is given. */
+const ANY_HOST = '0.0.0.0';
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+
+/** The name of a client or a store. It appears in lines of authorized_keys and in logs: no character needs quoting anywhere. */
+export function parseName(text: string): string {
+  if (!NAME.test(text))
+    throw invalid('a name is 1 to 64 letters, digits, ".", "_" or "-", and begins with a letter or digit');
+  return text;
+}
+
+/** A whole number between two bounds, both included, in plain decimal digits. */
+export function parseWhole(text: string, least: number, most: number): number {
+  const value = /^(?:0|[1-9]\d{0,14})$/.test(text) ? Number(text) : NaN;
+  if (!(value >= least && value <= most)) throw invalid(`must be a whole number from ${least} to ${most}`);
+  return value;
+}
+
+/** `true` or `false`. */
+export function parseBoolean(text: string): boolean {
+  if (text !== 'true' && text !== 'false') throw invalid('must be true or false');
+  return text === 'true';
+}
+
+const LISTEN = /^(?:(?:\[([^[\]]*)\]|([^:[\]]*)):)?([0-9]+)$/;
+const HOST_NAME =
+  /^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*(?!\d+$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
+
+/** Where to listen: `host:port`, `[ipv6]:port`, `:port` or `port`. Port 0 lets the system choose one. */
+export function parseListen(text: string): GatewayConfig['listen'] {
+  const match = LISTEN.exec(text);
+  if (!match)
+    throw invalid(
+      /^[0-9a-f]*:[0-9a-f:]*:[0-9a-f.:]*$/i.test(text)
+        ? 'an IPv6 address goes in brackets: "[::]:2222"'
+        : 'must be HOST:PORT, "[IPV6]:PORT", :PORT or PORT',
+    );
+  const [, v6, host = '', portText = ''] = match;
+  const port = /^(?:0|[1-9]\d{0,4})$/.test(portText) ? Number(portText) : NaN;
+  if (!(port <= 65535)) throw invalid('the port must be a whole number from 0 to 65535');
+  if (v6 !== undefined) {
+    if (!isIPv6(v6) || v6.includes('%')) throw invalid('what stands in brackets is not an IPv6 address');
+    return { host: canonicalIPv6(v6), port };
+  }
+  if (host === '') return { host: ANY_HOST, port };
+  if (!isIPv4(host) && !HOST_NAME.test(host)) throw invalid('the host is neither an address nor a host name');
+  return { host: host.toLowerCase(), port };
+}
+
+/**
+ * An address or a range of addresses, as a range in CIDR notation in its one canonical form. IPv4 in IPv6 (`::ffff:10.0.0.1`) becomes
+ * IPv4, which is how such a peer is looked up.
+ */
+export function parseAddressRange(text: string): string {
+  const [, address = '', bitsText] = /^([^/]*)(?:\/(0|[1-9]\d{0,2}))?$/.exec(text) ?? [];
+  const written = toBytes(address);
+  if (written === undefined) throw invalid('must be an IP address or a range such as 10.0.0.0/8 or 2001:db8::/32');
+  const writtenBits = bitsText === undefined ? written.length * 8 : Number(bitsText);
+  if (writtenBits > written.length * 8) throw invalid(`the part after "/" must be from 0 to ${written.length * 8}`);
+  const mapped = written.length === 16 && isMapped(written) && writtenBits >= 96;
+  const bytes = mapped ? written.slice(12) : written;
+  const bits = mapped ? writtenBits - 96 : writtenBits;
+  const network = bytes.map((byte, index) => byte & (0xff00 >> Math.min(8, Math.max(0, bits - index * 8))) & 0xff);
+  // One of the two was meant, and the wider one must not be guessed.
+  if (network.some((byte, index) => byte !== bytes[index]))
+    throw invalid(
+      `write ${formatAddress(network)}/${bits} for the whole range, or ${formatAddress(bytes)} for the one address`,
+    );
+  return `${formatAddress(network)}/${bits}`;
+}
+
+function isMapped(bytes: readonly number[]): boolean {
+  return bytes.slice(0, 10).every((byte) => byte === 0) && bytes[10] === 0xff && bytes[11] === 0xff;
+}
+
+function toBytes(address: string): number[] | undefined {
+  if (isIPv4(address)) return address.split('.').map(Number);
+  if (!isIPv6(address) || address.includes('%')) return undefined;
+  const [head = '', tail] = canonicalIPv6(address).split('::');
+  const groups = (part: string): string[] => (part === '' ? [] : part.split(':'));
+  const after = tail === undefined ? [] : groups(tail);
+  const before = groups(head);
+  const zeros = Array.from({ length: 8 - before.length - after.length }, () => '0');
+  return [...before, ...zeros, ...after].flatMap((group) => {
+    const value = Number.parseInt(group, 16);
+    return [value >> 8, value & 0xff];
+  });
+}
+
+function formatAddress(bytes: readonly number[]): string {
+  if (bytes.length === 4) return bytes.join('.');
+  const groups = Array.from({ length: 8 }, (_, index) =>
+    (((bytes[2 * index] ?? 0) << 8) | (bytes[2 * index + 1] ?? 0)).toString(16),
+  );
+  return canonicalIPv6(groups.join(':'));
+}
+
+// The WHATWG URL parser writes the form of RFC 5952, an embedded IPv4 part in hex.
+function canonicalIPv6(address: string): string {
+  return new URL(`http://[${address}]/`).hostname.slice(1, -1);
+}
+
+const DAY = /^(\d{4}-\d\d-\d\d)$/;
+const MOMENT = /^(\d{4}-\d\d-\d\d)T([01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,3})?)?(Z|[+-](?:0\d|1[0-4]):[0-5]\d)?$/;
+
+/** The last moment at which a key works: a day (its end, UTC) or a moment with its time zone (RFC 3339). */
+export function parseExpiry(text: string): Date {
+  const [, day, , zone] = MOMENT.exec(text) ?? DAY.exec(text) ?? [];
+  if (day === undefined) throw invalid('must be a day such as 2027-12-31, or a time such as 2027-12-31T18:00:00Z');
+  const end = new Date(`${day}T23:59:59.999Z`);
+  // The 30th of February would become the 2nd of March.
+  if (Number.isNaN(end.getTime()) || end.toISOString().slice(0, 10) !== day) throw invalid('there is no such day');
+  if (text === day) return end;
+  if (zone === undefined) throw invalid('a time needs its zone: end it with Z for UTC, or with one such as +01:00');
+  return new Date(text);
+}
+
+const SEGMENT = /^[A-Za-z0-9._=@-]{1,255}$/;
+
+/** The directory in a store that the gateway keeps for itself. */
+const RESERVED = '.restic-gateway';
+
+/** A repository's place in its store: segments joined by single slashes, or nothing for the store's root. */
+export function parsePrefix(text: string): string {
+  if (text === '') return text;
+  if (text.startsWith('/') || text.endsWith('/')) throw invalid('must not begin or end with "/"');
+  if (text.length > 512) throw invalid('must not be longer than 512 characters');
+  for (const segment of text.split('/')) {
+    if (segment === '' || segment === '.' || segment === '..') throw invalid('must not hold empty, "." or ".." parts');
+    if (segment === RESERVED) throw invalid(`"${RESERVED}" is kept for the gateway itself; take another name`);
+    if (!SEGMENT.test(segment))
+      throw invalid('may hold letters, digits, ".", "_", "=", "@" and "-", in parts of up to 255 joined by "/"');
+  }
+  return text;
+}
+
+const BUCKET = /^(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;
+
+/** The name of a bucket (Amazon S3 User Guide, "General purpose bucket naming rules"). */
+export function parseBucket(text: string): string {
+  if (!BUCKET.test(text))
+    throw invalid('a bucket name is 3 to 63 lower-case letters, digits, "." and "-", and is not an IP address');
+  return text;
+}
+
+/** A region of AWS or of what speaks its protocol. */
+export function parseRegion(text: string): string {
+  if (!/^[A-Za-z0-9_-]{1,64}$/.test(text)) throw invalid('a region is a name such as eu-central-1');
+  return text;
+}
+
+/** The origin of an S3 server: scheme, host and port, in the URL's canonical form. */
+export function parseEndpoint(text: string): string {
+  const example = 'write it as https://s3.example.com or http://127.0.0.1:9000';
+  if (!/^https?:\/\//i.test(text)) throw invalid(`must begin with https:// or http://; ${example}`);
+  const authority = text.replace(/^https?:\/\//i, '').replace(/\/$/, '');
+  if (authority.includes('@'))
+    throw invalid('must hold no credentials; they go into accessKeyId and secretAccessKeyFile');
+  if (!/^[A-Za-z0-9.:[\]_-]+$/.test(authority) || !URL.canParse(text))
+    throw invalid(`must be a scheme, a host and perhaps a port, with no path and no query; ${example}`);
+  return new URL(text).origin;
+}
+
+/** An access key id: what stands in the signature's header, so nothing that would end it. */
+export function parseAccessKeyId(text: string): string {
+  if (!/^[A-Za-z0-9._~+=@-]{1,128}$/.test(text)) throw invalid('is not an access key id');
+  return text;
+}
+
+/** A path of this machine. @param base - the directory that a relative one starts from */
+export function parsePath(text: string, base: string): string {
+  if (text.startsWith('~')) throw invalid('"~" means nothing here; write the whole path');
+  return isAbsolute(text) ? normalize(text) : join(base, text);
+}
+
+const REFERENCE = /^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$/;
+
+/** The name of the variable when the text is one `${NAME}` and nothing else. */
+export function parseSecretReference(text: string): string {
+  const name = REFERENCE.exec(text)?.[1];
+  if (name === undefined)
+    throw invalid(
+      'a secret must not stand in this file: put it into a file of its own and name that with secretAccessKeyFile, or write ${NAME} to take it from the environment',
+    );
+  return name;
+}

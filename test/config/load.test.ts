@@ -1,0 +1,1058 @@
+/** From YAML to a config: what a whole file becomes, and for every way to get it wrong the exact lines that an admin reads. */
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { parseConfig } from '../../src/config/load.ts';
+import { ConfigError } from '../../src/config/problems.ts';
+import { parsePublicKey } from '../../src/config/public-key.ts';
+import type { GatewayConfig } from '../../src/config/types.ts';
+import { keyLine, yaml } from './samples.ts';
+
+const FILE = '/etc/restic-gateway/gateway.yaml';
+
+function parse(text: string, env: NodeJS.ProcessEnv = {}): GatewayConfig {
+  return parseConfig(text, FILE, env);
+}
+
+/** The lines of the error without the file's name, which all of them begin with. */
+function problemsOf(text: string, env: NodeJS.ProcessEnv = {}): string[] {
+  try {
+    parse(text, env);
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigError);
+    const { message, code } = error as ConfigError;
+    expect(code).toBe('invalid-config');
+    return message.split('\n').map((line) => {
+      expect(line.startsWith(`${FILE}:`)).toBe(true);
+      return line.slice(FILE.length + 1);
+    });
+  }
+  return [];
+}
+
+const KEY_1 = keyLine(1);
+const KEY_2 = keyLine(2);
+
+/** A store that is right, for what is wrong elsewhere. */
+const STORES = 'stores: { local: { type: directory, path: /srv/backup } }';
+
+describe('a whole file', () => {
+  const full = yaml`
+    # The gateway.
+    listen: "[::]:2222"
+    hostKeys: [ssh_host_ed25519_key, /etc/ssh/other]
+    ssh: { extraCiphers: [chacha20-poly1305@openssh.com] }
+    stores:
+      archive:
+        type: s3
+        bucket: databucket
+        region: eu-central-1
+        endpoint: https://s3.example.com/          # leave out for AWS
+        accessKeyId: \${ARCHIVE_KEY_ID}
+        secretAccessKeyFile: archive.secret
+      cloud: { type: s3, bucket: databucket, region: us-east-2, accessKeyId: AK, secretAccessKey: "\${SECRET}" }
+      roles: { type: s3, bucket: other-bucket, region: us-east-2, forcePathStyle: true }
+      local: { type: directory, path: /var/lib/restic-gateway }
+    clients:
+      appsrv:
+        keys: [${KEY_1}, "${KEY_2}"]
+        repository: { store: archive, prefix: fleet/appsrv }
+        access: read-only
+        addKeys: true
+        maxSessions: 4
+        from: [10.0.0.0/8, "2001:db8::1"]
+        expires: 2027-12-31
+        disabled: true
+      small:
+        keys:
+          - ${keyLine(3)}
+        repository:
+          store: local
+    audit: { file: audit.jsonl }
+  `;
+  const env = { ARCHIVE_KEY_ID: 'AKIAEXAMPLE', SECRET: 'wJalrXUtnFEMI' };
+
+  test('becomes what the gateway works with', () => {
+    expect(parse(full, env)).toEqual({
+      file: FILE,
+      listen: { host: '::', port: 2222 },
+      hostKeys: ['/etc/restic-gateway/ssh_host_ed25519_key', '/etc/ssh/other'],
+      ssh: { extraCiphers: ['chacha20-poly1305@openssh.com'] },
+      stores: {
+        archive: {
+          type: 's3',
+          name: 'archive',
+          bucket: 'databucket',
+          region: 'eu-central-1',
+          endpoint: 'https://s3.example.com',
+          forcePathStyle: true,
+          credentials: { accessKeyId: 'AKIAEXAMPLE', secret: { file: '/etc/restic-gateway/archive.secret' } },
+        },
+        cloud: {
+          type: 's3',
+          name: 'cloud',
+          bucket: 'databucket',
+          region: 'us-east-2',
+          forcePathStyle: false,
+          credentials: { accessKeyId: 'AK', secret: { variable: 'SECRET' } },
+        },
+        roles: { type: 's3', name: 'roles', bucket: 'other-bucket', region: 'us-east-2', forcePathStyle: true },
+        local: { type: 'directory', name: 'local', path: '/var/lib/restic-gateway' },
+      },
+      clients: {
+        appsrv: {
+          name: 'appsrv',
+          keys: [parsePublicKey(KEY_1), parsePublicKey(KEY_2)],
+          repository: { store: 'archive', prefix: 'fleet/appsrv' },
+          access: 'read-only',
+          addKeys: true,
+          maxSessions: 4,
+          from: ['10.0.0.0/8', '2001:db8::1/128'],
+          expires: new Date('2027-12-31T23:59:59.999Z'),
+          disabled: true,
+        },
+        small: {
+          name: 'small',
+          keys: [parsePublicKey(keyLine(3))],
+          repository: { store: 'local', prefix: 'small' },
+          access: 'append-only',
+          addKeys: false,
+          maxSessions: 10,
+          from: [],
+          disabled: false,
+        },
+      },
+      audit: { file: '/etc/restic-gateway/audit.jsonl' },
+    });
+  });
+
+  test('holds no secret', () => {
+    expect(JSON.stringify(parse(full, env))).not.toContain('wJalrXUtnFEMI');
+  });
+
+  test('has a default for all that may be left out', () => {
+    expect(parse('clients:\n')).toEqual({
+      file: FILE,
+      listen: { host: '0.0.0.0', port: 2222 },
+      hostKeys: [],
+      ssh: { extraCiphers: [] },
+      stores: {},
+      clients: {},
+      audit: { file: '/var/log/restic-gateway/audit.jsonl' },
+    });
+  });
+
+  test('an S3 server that is not AWS needs no region', () => {
+    const { stores } = parse('stores: { a: { type: s3, bucket: abc, endpoint: "http://127.0.0.1:9000" } }');
+    expect(stores['a']).toMatchObject({ region: 'us-east-1', endpoint: 'http://127.0.0.1:9000', forcePathStyle: true });
+  });
+
+  test('reads numbers and words as they are written', () => {
+    const { clients } = parse(
+      yaml`
+      ${STORES}
+      clients:
+        0x10: { keys: [], repository: { store: local, prefix: 007 } }
+        1e3: { keys: [], repository: { store: local, prefix: "" }, shared: true }
+        on: { keys: [], repository: { store: local, prefix: no }, shared: true }
+        "007": { keys: [], repository: { store: local, prefix: 2021-11-18 }, shared: true }
+    `.replace('prefix: 007 }', 'prefix: 007 }, shared: true'),
+    );
+    expect(Object.values(clients).map(({ name, repository: { prefix } }) => [name, prefix])).toEqual([
+      ['0x10', '007'],
+      ['1e3', ''],
+      ['on', 'no'],
+      ['007', '2021-11-18'],
+    ]);
+  });
+
+  test('may use anchors', () => {
+    const { clients } = parse(yaml`
+      ${STORES}
+      clients:
+        a: { keys: [], repository: { store: &where local }, from: &office [10.0.0.0/8, 192.0.2.1] }
+        b: { keys: [], repository: { store: *where }, from: *office }
+    `);
+    expect(clients['b']).toMatchObject({ repository: { store: 'local' }, from: ['10.0.0.0/8', '192.0.2.1/32'] });
+  });
+
+  test('may have the line ends of Windows', () => {
+    expect(parse('listen: 2223\r\nhostKeys:\r\n  - key\r\n')).toMatchObject({
+      listen: { port: 2223 },
+      hostKeys: ['/etc/restic-gateway/key'],
+    });
+  });
+
+  test('may begin with a byte order mark and "---", and end with "..."', () => {
+    expect(parse('\ufeff---\nlisten: 2223\n...\n').listen.port).toBe(2223);
+  });
+});
+
+describe('nothing in a config can be changed', () => {
+  const config = parse(yaml`
+    hostKeys: [key]
+    ${STORES}
+    clients: { a: { keys: [${KEY_1}], repository: { store: local }, from: [10.0.0.0/8], expires: 2027-12-31 } }
+  `);
+  const mutable = config as { -readonly [K in keyof GatewayConfig]: GatewayConfig[K] };
+
+  test('every object and list in it is frozen', () => {
+    const seen: string[] = [];
+    const visit = (value: unknown, path: string): void => {
+      if (typeof value !== 'object' || value === null) return;
+      seen.push(path);
+      expect([path, Object.isFrozen(value)]).toEqual([path, true]);
+      for (const [key, part] of Object.entries(value)) visit(part, `${path}.${key}`);
+    };
+    visit(config, 'config');
+    expect(seen).toContain('config.clients.a.keys.0');
+    expect(seen).toContain('config.stores.local');
+    expect(seen).toContain('config.ssh.extraCiphers');
+  });
+
+  test.each<[string, () => unknown]>([
+    ['a value', () => (mutable.file = 'x')],
+    ['a list', () => (config.hostKeys as string[]).push('x')],
+    ['a client', () => ((config.clients as Record<string, unknown>)['a'] = undefined)],
+    ['a new client', () => ((config.clients as Record<string, unknown>)['b'] = {})],
+    ['removing a client', () => delete (config.clients as Record<string, unknown>)['a']],
+    ['a key', () => ((config.clients['a']?.keys[0] as { blob: string }).blob = 'x')],
+    ['a range', () => ((config.clients['a']?.from as string[])[0] = '0.0.0.0/0')],
+    ['the time of expiry', () => config.clients['a']?.expires?.setTime(0)],
+    ['the year of expiry', () => config.clients['a']?.expires?.setUTCFullYear(2099)],
+  ])('%s', (_name, change) => {
+    expect(change).toThrow(TypeError);
+    expect(config.clients['a']?.expires).toEqual(new Date('2027-12-31T23:59:59.999Z'));
+  });
+
+  test.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty'])('there is no client or store %s', (name) => {
+    expect(config.clients[name]).toBeUndefined();
+    expect(config.stores[name]).toBeUndefined();
+  });
+});
+
+const keyless = (client: string): string => `{ keys: [], repository: { store: local, prefix: ${client} } }`;
+
+describe('what is not YAML, or not the YAML of a config', () => {
+  test.each<[string, string, string[]]>([
+    ['nothing', '', ['1:1: the file is empty; "restic-gateway init" writes a first config']],
+    ['only a comment', '# soon\n', ['1:1: the file is empty; "restic-gateway init" writes a first config']],
+    ['only a document mark', '---\n', ['1:4: the file is empty; "restic-gateway init" writes a first config']],
+    ['a word', 'serve', ['1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit']],
+    ['a list', '- listen', ['1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit']],
+    ['a tab as indentation', 'audit:\n\tfile: a', ['2:1: tabs cannot indent in YAML; use spaces']],
+    [
+      'tabs in several lines',
+      'audit:\n\tfile: a\nssh:\n\textraCiphers: []',
+      ['2:1: tabs cannot indent in YAML; use spaces', '4:1: tabs cannot indent in YAML; use spaces'],
+    ],
+    [
+      'a bracket left open',
+      'hostKeys: [a',
+      ['1:13: not valid YAML: Flow sequence in block collection must be sufficiently indented and end with a ]'],
+    ],
+    ['a quote left open', 'listen: "a', ['1:11: not valid YAML: Missing closing "quote']],
+    [
+      'a key without its colon',
+      'listen: 2222\nclients',
+      ['2:1: not valid YAML: Implicit map keys need to be followed by map values'],
+    ],
+    [
+      'an indentation that fits nothing',
+      'audit:\n    file: a\n  x: b',
+      ['3:1: not valid YAML: All mapping items must start at the same column'],
+    ],
+    ['a reserved character', 'listen: @a', ['1:9: not valid YAML: Plain value cannot start with reserved character @']],
+    [
+      'an IPv6 address without quotes',
+      'listen: [::]:2222',
+      ['1:13: an address in brackets needs quotes: listen: "[::]:2222"'],
+    ],
+    [
+      'two documents',
+      'listen: 2222\n---\nlisten: 2223',
+      ['2:1: a second document begins here; a config is one document'],
+    ],
+    ['a key twice', 'listen: 2222\nlisten: 2223', ['2:1: listen: stands here twice; the first is on line 1']],
+    [
+      'a client twice',
+      yaml`
+        ${STORES}
+        clients:
+          a: ${keyless('a')}
+          "a": ${keyless('b')}
+      `,
+      ['4:3: clients.a: stands here twice; the first is on line 3'],
+    ],
+    ['an empty key', '"": x', ['1:1: [""]: this name cannot be used']],
+    ['a list as a key', '? [a]\n: b', ['1:3: a key must be a plain word']],
+    ['an alias as a key', 'listen: &a 2222\n*a : b', ['2:1: a key must be a plain word']],
+    ['a tag', 'listen: !port 2222', ['1:15: listen: tags (words that begin with "!") are not used here; remove it']],
+    [
+      'a tag of YAML itself',
+      'listen: !!int 2222',
+      ['1:15: listen: tags (words that begin with "!") are not used here; remove it'],
+    ],
+    [
+      'a tag of JavaScript',
+      'hostKeys: !!js/function [a]',
+      ['1:25: hostKeys: tags (words that begin with "!") are not used here; remove it'],
+    ],
+    [
+      'an alias of nothing',
+      'listen: *port',
+      ['1:9: listen: there is nothing before this that the alias (a word that begins with "*") could stand for'],
+    ],
+    [
+      'an alias with a slip',
+      'ssh: { extraCiphers: &none [] }\nhostKeys: *nome',
+      ['2:11: hostKeys: there is nothing before this that the alias (a word that begins with "*") could stand for'],
+    ],
+    [
+      'an alias before its anchor',
+      'listen: *a\nhostKeys: &a []',
+      ['1:9: listen: there is nothing before this that the alias (a word that begins with "*") could stand for'],
+    ],
+    [
+      'an alias of itself',
+      'hostKeys: &a [*a]',
+      ['1:15: hostKeys[0]: there is nothing before this that the alias (a word that begins with "*") could stand for'],
+    ],
+    ['a merge key', 'audit: &a { file: x }\nssh: { <<: *a }', ['2:8: ssh["<<"]: unknown key']],
+    [
+      'a name of every object',
+      'constructor: x\n__proto__: y\ntoString: z',
+      [
+        '1:1: constructor: this name cannot be used',
+        '2:1: __proto__: this name cannot be used',
+        '3:1: toString: this name cannot be used',
+      ],
+    ],
+    [
+      'a client by such a name',
+      `${STORES}\nclients: { prototype: ${keyless('a')} }`,
+      ['2:12: clients.prototype: this name cannot be used'],
+    ],
+    ['a column after letters beyond ASCII', '"ключ": 🔑', ['1:1: ["ключ"]: unknown key']],
+    ['a column after letters beyond the BMP', 'audit: { "🔑🔑": 1 }', ['1:10: audit["🔑🔑"]: unknown key']],
+    ['a key that would break the line', '"a\\nb": x', ['1:1: ["a\\nb"]: unknown key']],
+    [
+      'a value that would break the line',
+      'hostKeys: ["a\\nb"]',
+      ['1:12: hostKeys[0]: holds a line break or a control character'],
+    ],
+    ['a NUL in a value', 'hostKeys: ["a\\0b"]', ['1:12: hostKeys[0]: holds a line break or a control character']],
+    [
+      'a block of lines as a value',
+      'listen: |\n  2222\n  2223',
+      ['1:9: listen: holds a line break or a control character'],
+    ],
+    [
+      '33 levels',
+      'hostKeys: ' + '['.repeat(33) + ']'.repeat(33),
+      [
+        '1:12: hostKeys[0]: must be a single value',
+        `1:43: hostKeys${'[0]'.repeat(32)}: nested too deeply for a config`,
+      ],
+    ],
+  ])('%s', (_name, text, problems) => {
+    expect(problemsOf(text)).toEqual(problems);
+  });
+
+  test.each([
+    ['lists', '['.repeat(100_000)],
+    ['closed lists', '['.repeat(5000) + ']'.repeat(5000)],
+    ['sections', '{a: '.repeat(5000)],
+    ['dashes', '- '.repeat(20_000)],
+    ['keys of keys', '? '.repeat(20_000)],
+  ])('thousands of levels of %s end in a plain error', (_name, text) => {
+    const problems = problemsOf(text);
+    expect(problems.length).toBeGreaterThan(0);
+    expect(problems.length).toBeLessThan(102);
+  });
+
+  test('a billion laughs end in a plain error, soon', () => {
+    const lines = Array.from({ length: 10 }, (_, level) => {
+      const item = level === 0 ? 'ha' : `*l${level - 1}`;
+      return `  - &l${level} [${Array.from({ length: 10 }, () => item).join(', ')}]`;
+    });
+    const problems = problemsOf(['hostKeys:', ...lines].join('\n'));
+    expect(problems).toEqual(['5:45: hostKeys[3][7]: aliases repeat more than 10000 values; write them out']);
+  });
+
+  test('of any number of problems, the first hundred are told', () => {
+    const problems = problemsOf(Array.from({ length: 250 }, (_, index) => `key${index}: x`).join('\n'));
+    expect(problems).toHaveLength(101);
+    expect(problems[99]).toBe('100:1: key99: unknown key');
+    expect(problems[100]).toBe(' and 150 problems more');
+  });
+
+  test('the error has its problems in parts as well', () => {
+    try {
+      parse('audit:\n  fiel: x');
+    } catch (error) {
+      expect((error as ConfigError).problems).toEqual([
+        { path: 'audit.fiel', line: 2, column: 3, message: 'unknown key; did you mean "file"?' },
+      ]);
+    }
+    expect.assertions(1);
+  });
+});
+
+const one = (body: string): string => yaml`
+  ${STORES}
+  clients:
+    appsrv:
+      keys: [${KEY_1}]
+      repository: { store: local }
+      ${body}
+`;
+const s3 = (body: string): string => yaml`
+  stores:
+    archive:
+      type: s3
+      bucket: databucket
+      ${body}
+`;
+
+describe('keys and values that the schema does not have', () => {
+  test.each<[string, string, string[]]>([
+    ['a slip in a key', 'lisen: 2222', ['1:1: lisen: unknown key; did you mean "listen"?']],
+    ['a key in another spelling', 'host_keys: []', ['1:1: host_keys: unknown key; did you mean "hostKeys"?']],
+    ['a key in capitals', 'LISTEN: 2222', ['1:1: LISTEN: unknown key; did you mean "listen"?']],
+    ['a key that is like none', 'tls: true', ['1:1: tls: unknown key']],
+    ['a very long key', `${'k'.repeat(100)}: x`, [`1:1: ["${'k'.repeat(64)}"]: unknown key`]],
+    ['listen as a list', 'listen: [2222]', ['1:9: listen: must be a single value']],
+    ['listen as nothing', 'listen:', ['1:1: listen: is empty; give it a value or remove the line']],
+    ['listen as ~', 'listen: ~', ['1:9: listen: is empty; give it a value or remove the line']],
+    ['listen as ""', 'listen: ""', ['1:9: listen: is empty; give it a value or remove the line']],
+    ['listen without a port', 'listen: localhost', ['1:9: listen: must be HOST:PORT, "[IPV6]:PORT", :PORT or PORT']],
+    ['host keys as one value', 'hostKeys: key', ['1:11: hostKeys: must be a list: [one, another]']],
+    ['host keys as nothing', 'hostKeys:', ['1:1: hostKeys: is empty; give it a value or remove the line']],
+    ['an empty item', 'hostKeys:\n  - a\n  -', ['3:4: hostKeys[1]: is empty; give it a value or remove the line']],
+    [
+      'a host key in the home directory',
+      'hostKeys: [~/key]',
+      ['1:12: hostKeys[0]: "~" means nothing here; write the whole path'],
+    ],
+    [
+      'a host key twice, in two spellings',
+      'hostKeys: [key, ./key, /etc/restic-gateway/key]',
+      ['1:17: hostKeys[1]: stands in this list twice', '1:24: hostKeys[2]: stands in this list twice'],
+    ],
+    ['ssh as a list', 'ssh: [a]', ['1:6: ssh: must be a section with extraCiphers']],
+    [
+      'a cipher that is not offered',
+      'ssh: { extraCiphers: [aes256-cbc] }',
+      ['1:23: ssh.extraCiphers[0]: must be "chacha20-poly1305@openssh.com"'],
+    ],
+    [
+      'a cipher with a slip',
+      'ssh: { extraCiphers: [chacha20-poly1305] }',
+      ['1:23: ssh.extraCiphers[0]: must be "chacha20-poly1305@openssh.com"'],
+    ],
+    ['the audit as a file', 'audit: audit.jsonl', ['1:8: audit: must be a section with file']],
+    ['the audit as nothing', 'audit:', ['1:1: audit: is empty; give it a value or remove the line']],
+    ['stores as a list', 'stores: [a]', ['1:9: stores: must be a section with a name for each store']],
+    ['clients as a list', 'clients: [a]', ['1:10: clients: must be a section with a name for each client']],
+  ])('%s', (_name, text, problems) => {
+    expect(problemsOf(text)).toEqual(problems);
+  });
+});
+
+describe('stores', () => {
+  test.each<[string, string, string[]]>([
+    [
+      'a name that is none',
+      'stores: { "my store": { type: directory, path: /a } }',
+      [
+        '1:11: stores["my store"]: a name is 1 to 64 letters, digits, ".", "_" or "-", and begins with a letter or digit',
+      ],
+    ],
+    ['nothing in it', 'stores:\n  a:', ['2:3: stores.a: is empty; give it a value or remove the line']],
+    ['a path alone', 'stores:\n  a: /srv', ['2:6: stores.a: must be a section with type and what belongs to it']],
+    ['no type', 'stores:\n  a: { path: /srv }', ['2:3: stores.a.type: is missing; write "s3" or "directory"']],
+    ['an empty type', 'stores:\n  a: { type: }', ['2:8: stores.a.type: is empty; give it a value or remove the line']],
+    ['another type', 'stores:\n  a: { type: sftp }', ['2:14: stores.a.type: must be "s3" or "directory"']],
+    [
+      'a slip in the type',
+      'stores:\n  a: { type: directry }',
+      ['2:14: stores.a.type: must be "s3" or "directory"; did you mean "directory"?'],
+    ],
+    ['a list as the type', 'stores:\n  a: { type: [s3] }', ['2:14: stores.a.type: must be "s3" or "directory"']],
+    ['a directory without a path', 'stores:\n  a: { type: directory }', ['2:3: stores.a.path: is missing']],
+    [
+      'a key of the other type',
+      'stores:\n  a: { type: directory, path: /a, bucket: b }',
+      ['2:35: stores.a.bucket: unknown key'],
+    ],
+    [
+      'a key of the other type, the other way',
+      s3('path: /a\n      region: x'),
+      ['5:5: stores.archive.path: unknown key'],
+    ],
+    [
+      'everything missing',
+      'stores:\n  a: { type: s3 }',
+      ['2:3: stores.a.bucket: is missing', '2:3: stores.a.region: is missing; only where endpoint is set it may be'],
+    ],
+    ['AWS without a region', s3(''), ['2:3: stores.archive.region: is missing; only where endpoint is set it may be']],
+    [
+      'a bucket that S3 does not allow',
+      'stores:\n  a: { type: s3, region: x, bucket: My_Bucket }',
+      [
+        '2:37: stores.a.bucket: a bucket name is 3 to 63 lower-case letters, digits, "." and "-", and is not an IP address',
+      ],
+    ],
+    [
+      'an endpoint with a bucket in it',
+      s3('endpoint: https://s3.example.com/bucket'),
+      [
+        '5:15: stores.archive.endpoint: must be a scheme, a host and perhaps a port, with no path and no query; write it as https://s3.example.com or http://127.0.0.1:9000',
+      ],
+    ],
+    [
+      'a word for true',
+      s3('region: x\n      forcePathStyle: yes'),
+      ['6:21: stores.archive.forcePathStyle: must be true or false'],
+    ],
+    [
+      'an id without its secret',
+      s3('region: x\n      accessKeyId: AK'),
+      [
+        '6:5: stores.archive.accessKeyId: needs secretAccessKeyFile beside it; without both, the credentials of the machine are used',
+      ],
+    ],
+    [
+      'a secret without its id',
+      s3('region: x\n      secretAccessKeyFile: s'),
+      ['6:5: stores.archive.secretAccessKeyFile: needs accessKeyId beside it'],
+    ],
+    [
+      'two secrets',
+      s3('region: x\n      accessKeyId: AK\n      secretAccessKeyFile: s\n      secretAccessKey: ${SECRET}'),
+      ['8:5: stores.archive.secretAccessKey: stands beside secretAccessKeyFile; remove one of the two'],
+    ],
+    [
+      'a secret in the file',
+      s3('region: x\n      accessKeyId: AK\n      secretAccessKey: wJalrXUtnFEMI'),
+      [
+        '7:22: stores.archive.secretAccessKey: a secret must not stand in this file: put it into a file of its own and name that with secretAccessKeyFile, or write ${NAME} to take it from the environment',
+      ],
+    ],
+    [
+      'a secret with a reference in it',
+      s3('region: x\n      accessKeyId: AK\n      secretAccessKey: wJalr${SECRET}'),
+      [
+        '7:22: stores.archive.secretAccessKey: a secret must not stand in this file: put it into a file of its own and name that with secretAccessKeyFile, or write ${NAME} to take it from the environment',
+      ],
+    ],
+  ])('%s', (_name, text, problems) => {
+    expect(problemsOf(text, { SECRET: 'x' })).toEqual(problems);
+  });
+});
+
+describe('clients', () => {
+  test.each<[string, string, string[]]>([
+    [
+      'a name that is none',
+      `${STORES}\nclients: { "a b": ${keyless('a')} }`,
+      ['2:12: clients["a b"]: a name is 1 to 64 letters, digits, ".", "_" or "-", and begins with a letter or digit'],
+    ],
+    ['nothing in it', 'clients:\n  a:', ['2:3: clients.a: is empty; give it a value or remove the line']],
+    [
+      'a key alone',
+      `clients:\n  a: ${KEY_1}`,
+      [
+        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, from, expires, disabled, shared',
+      ],
+    ],
+    [
+      'everything missing',
+      'clients:\n  a: {}',
+      ['2:3: clients.a.keys: is missing', '2:3: clients.a.repository: is missing'],
+    ],
+    [
+      'a repository without a store',
+      'clients:\n  a: { keys: [], repository: { prefix: a } }',
+      ['2:18: clients.a.repository.store: is missing'],
+    ],
+    [
+      'a repository by the name of its store',
+      `${STORES}\nclients:\n  a: { keys: [], repository: local }`,
+      ['3:30: clients.a.repository: must be a section with store, prefix'],
+    ],
+    [
+      'keys as one line',
+      `${STORES}\nclients:\n  a: { keys: ${KEY_1}, repository: { store: local } }`,
+      ['3:14: clients.a.keys: must be a list: [one, another]'],
+    ],
+    [
+      'a key that is none',
+      one('').replace(KEY_1, 'id_ed25519.pub'),
+      [
+        '4:12: clients.appsrv.keys[0]: not a public key; paste the one line of a .pub file, which begins with ssh-ed25519',
+      ],
+    ],
+    [
+      'a key twice',
+      one('').replace(KEY_1, `${KEY_1}, ${KEY_2}, ${keyLine(1, 'again')}`),
+      ['4:190: clients.appsrv.keys[2]: stands in this list twice'],
+    ],
+    [
+      'a key twice beside one that is none',
+      one('').replace(KEY_1, `x, ${KEY_1}, ${KEY_1}`),
+      [
+        '4:12: clients.appsrv.keys[0]: not a public key; paste the one line of a .pub file, which begins with ssh-ed25519',
+        '4:104: clients.appsrv.keys[2]: stands in this list twice',
+      ],
+    ],
+    [
+      'a slip in a key',
+      one('quotaa: 5GiB\n      acces: full'),
+      ['6:5: clients.appsrv.quotaa: unknown key', '7:5: clients.appsrv.acces: unknown key; did you mean "access"?'],
+    ],
+    [
+      'an access that is none',
+      one('access: append'),
+      ['6:13: clients.appsrv.access: must be "read-only" or "append-only" or "full"'],
+    ],
+    [
+      'a slip in the access',
+      one('access: appendonly'),
+      ['6:13: clients.appsrv.access: must be "read-only" or "append-only" or "full"; did you mean "append-only"?'],
+    ],
+    ['an empty access', one('access:'), ['6:5: clients.appsrv.access: is empty; give it a value or remove the line']],
+    ['a word for true', one('addKeys: on'), ['6:14: clients.appsrv.addKeys: must be true or false']],
+    [
+      'no session at all',
+      one('maxSessions: 0'),
+      ['6:18: clients.appsrv.maxSessions: must be a whole number from 1 to 10000'],
+    ],
+    [
+      'sessions as a word',
+      one('maxSessions: many'),
+      ['6:18: clients.appsrv.maxSessions: must be a whole number from 1 to 10000'],
+    ],
+    ['from as one value', one('from: 10.0.0.0/8'), ['6:11: clients.appsrv.from: must be a list: [one, another]']],
+    // An empty one must not come to mean "from anywhere".
+    [
+      'from as nothing',
+      one('from:\n        # - 10.0.0.0/8'),
+      ['6:5: clients.appsrv.from: is empty; give it a value or remove the line'],
+    ],
+    [
+      'a range with bits too many',
+      one('from: [192.0.2.1, 10.0.0.5/8]'),
+      ['6:23: clients.appsrv.from[1]: write 10.0.0.0/8 for the whole range, or 10.0.0.5 for the one address'],
+    ],
+    [
+      'an address twice',
+      one('from: [192.0.2.1, 192.0.2.1/32]'),
+      ['6:23: clients.appsrv.from[1]: stands in this list twice'],
+    ],
+    ['a day that is none', one('expires: 2027-02-30'), ['6:14: clients.appsrv.expires: there is no such day']],
+    [
+      'a prefix that leaves the store',
+      one('').replace('store: local', 'store: local, prefix: ../other'),
+      ['5:41: clients.appsrv.repository.prefix: must not hold empty, "." or ".." parts'],
+    ],
+    [
+      'a prefix that begins with a slash',
+      one('').replace('store: local', 'store: local, prefix: /other'),
+      ['5:41: clients.appsrv.repository.prefix: must not begin or end with "/"'],
+    ],
+    [
+      'an empty prefix without quotes',
+      one('').replace('store: local', 'store: local, prefix: '),
+      ['5:33: clients.appsrv.repository.prefix: is empty; give it a value or remove the line'],
+    ],
+  ])('%s', (_name, text, problems) => {
+    expect(problemsOf(text)).toEqual(problems);
+  });
+
+  test('a private key is recognised wherever its lines lead, and never repeated', () => {
+    const body = 'b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW';
+    const text = yaml`
+      ${STORES}
+      clients:
+        a:
+          keys:
+            - |
+              -----BEGIN OPENSSH PRIVATE KEY-----
+              ${body}
+              -----END OPENSSH PRIVATE KEY-----
+          repository: { store: local }
+    `;
+    const problems = problemsOf(text);
+    expect(problems).toEqual([
+      '5:9: clients.a.keys[0]: this is a PRIVATE key: delete it here, consider it disclosed and make a new one; what belongs here is the line of its .pub file',
+    ]);
+    expect(problems.join()).not.toContain(body.slice(0, 12));
+  });
+
+  test('everything that is wrong is told at once, in the order of the file', () => {
+    const text = yaml`
+      listen: nowhere
+      stores:
+        archive: { type: s3, bucket: databucket }
+        local: { type: directory, path: /srv }
+      clients:
+        a:
+          keys: [${KEY_1}, nonsense]
+          repository: { store: lokal }
+          acess: full
+        b: { keys: [${KEY_1}], repository: { store: local, prefix: x }, expires: soon }
+        c: { keys: [], repository: { store: local, prefix: x } }
+      audit: {}
+      metrics: on
+    `;
+    expect(problemsOf(text)).toEqual([
+      '1:9: listen: must be HOST:PORT, "[IPV6]:PORT", :PORT or PORT',
+      '3:3: stores.archive.region: is missing; only where endpoint is set it may be',
+      '7:101: clients.a.keys[1]: not a public key; paste the one line of a .pub file, which begins with ssh-ed25519',
+      '8:26: clients.a.repository.store: there is no such store; did you mean "local"?',
+      '9:5: clients.a.acess: unknown key; did you mean "access"?',
+      '10:15: clients.b.keys[0]: this is also a key of client "a"; a key tells who a client is, so each client needs its own',
+      '10:155: clients.b.expires: must be a day such as 2027-12-31, or a time such as 2027-12-31T18:00:00Z',
+      '11:30: clients.c.repository: is also the repository of client "b"; give it a place of its own, or write "shared: true" in both clients',
+      '13:1: metrics: unknown key',
+    ]);
+  });
+});
+
+describe('${NAME}', () => {
+  test('is replaced in any value', () => {
+    const text = yaml`
+      listen: \${HOST}:\${PORT}
+      hostKeys: ["\${DIR}/key"]
+      stores: { local: { type: "\${TYPE}", path: "\${DIR}" } }
+      clients: { a: { keys: ["\${KEY}"], repository: { store: local, prefix: "\${HOST}" }, maxSessions: "\${N}", disabled: "\${YES}" } }
+    `;
+    const env = { HOST: 'localhost', PORT: '22', DIR: '/srv', TYPE: 'directory', KEY: KEY_1, N: '3', YES: 'true' };
+    expect(parse(text, env)).toMatchObject({
+      listen: { host: 'localhost', port: 22 },
+      hostKeys: ['/srv/key'],
+      stores: { local: { path: '/srv' } },
+      clients: {
+        a: { keys: [parsePublicKey(KEY_1)], repository: { prefix: 'localhost' }, maxSessions: 3, disabled: true },
+      },
+    });
+  });
+
+  test('is not replaced in what a variable holds', () => {
+    expect(parse('audit: { file: "/${A}" }', { A: '${B}', B: 'x' }).audit.file).toBe('/${B}');
+  });
+
+  test.each<[string, string, string[]]>([
+    ['a variable that is not set', 'listen: ${PORT}', ['1:9: listen: the environment variable PORT is not set']],
+    ['a variable that is empty', 'listen: ${EMPTY}', ['1:9: listen: the environment variable EMPTY is not set']],
+    ['the first of several', 'listen: ${A}:${B}', ['1:9: listen: the environment variable A is not set']],
+    [
+      'a secret that is not set',
+      s3('region: x\n      accessKeyId: AK\n      secretAccessKey: ${SECRET}'),
+      ['7:22: stores.archive.secretAccessKey: the environment variable SECRET is not set'],
+    ],
+    [
+      'a place that cannot be told',
+      `${STORES}\nclients: { a: { keys: [], repository: { store: local, prefix: "\${P}" } }, b: { keys: [], repository: { store: local, prefix: "" } } }`,
+      ['2:63: clients.a.repository.prefix: the environment variable P is not set'],
+    ],
+    ['no name', 'listen: "${}"', ['1:9: listen: after "${" must come the name of an environment variable and "}"']],
+    ['no end', 'listen: "${PORT"', ['1:9: listen: after "${" must come the name of an environment variable and "}"']],
+    [
+      'a default, as shells have it',
+      'listen: "${PORT:-2222}"',
+      ['1:9: listen: after "${" must come the name of an environment variable and "}"'],
+    ],
+    [
+      'a name of every object',
+      'listen: "${constructor}"',
+      ['1:9: listen: the environment variable constructor is not set'],
+    ],
+    [
+      'a value that is wrong, which is not repeated',
+      'listen: ${TOKEN}',
+      ['1:9: listen: must be HOST:PORT, "[IPV6]:PORT", :PORT or PORT'],
+    ],
+    ['a line break', 'hostKeys: ["${LINES}"]', ['1:12: hostKeys[0]: holds a line break or a control character']],
+  ])('%s', (_name, text, problems) => {
+    expect(problemsOf(text, { EMPTY: '', TOKEN: 's3cr3t', LINES: 'a\nb' })).toEqual(problems);
+  });
+});
+
+describe('one key is one client', () => {
+  test('the same key in two clients', () => {
+    const text = yaml`
+      ${STORES}
+      clients:
+        a: { keys: [${KEY_1}], repository: { store: local } }
+        b: { keys: [${KEY_2}, ${keyLine(1, 'under another comment')}], repository: { store: local } }
+        c: { keys: [${KEY_1}], repository: { store: local }, disabled: true }
+    `;
+    expect(problemsOf(text)).toEqual([
+      '4:104: clients.b.keys[1]: this is also a key of client "a"; a key tells who a client is, so each client needs its own',
+      '5:15: clients.c.keys[0]: this is also a key of client "a"; a key tells who a client is, so each client needs its own',
+    ]);
+  });
+});
+
+describe('one repository is one client', () => {
+  const at = (store: string, prefix: string, shared = ''): string =>
+    `{ keys: [], repository: { store: ${store}, prefix: "${prefix}" } ${shared === '' ? '' : `, shared: ${shared}`} }`;
+  /** Who is told to clash with whom. */
+  const clashes = (stores: string, clients: Record<string, string>): string[] => {
+    const lines = Object.entries(clients).map(([name, client]) => `  ${name}: ${client}`);
+    return problemsOf([`stores: { ${stores} }`, 'clients:', ...lines].join('\n')).map((line) => {
+      const [, client = line, relation = '', other = ''] =
+        /clients\.(\w+)\.repository: (is also|lies inside) the repository of client "(\w+)";/.exec(line) ?? [];
+      return `${client} ${relation} ${other}`;
+    });
+  };
+  const dir = (name: string, path: string): string => `${name}: { type: directory, path: ${path} }`;
+  const bucket = (name: string, name2: string, rest: string): string =>
+    `${name}: { type: s3, bucket: ${name2}, ${rest} }`;
+  const two = (a: string, b: string): Record<string, string> => ({ a, b });
+
+  test.each<[string, string, Record<string, string>, string[]]>([
+    ['apart', dir('s', '/x'), two(at('s', 'a'), at('s', 'b')), []],
+    ['names that only begin alike', dir('s', '/x'), two(at('s', 'app'), at('s', 'app2')), []],
+    ['the same prefix', dir('s', '/x'), two(at('s', 'p'), at('s', 'p')), ['b is also a']],
+    ['one inside the other', dir('s', '/x'), two(at('s', 'p'), at('s', 'p/q')), ['b lies inside a']],
+    ['the other way round', dir('s', '/x'), two(at('s', 'p/q/r'), at('s', 'p')), ['a lies inside b']],
+    ["the store's root around all", dir('s', '/x'), two(at('s', ''), at('s', 'b')), ['b lies inside a']],
+    ['both at the root', dir('s', '/x'), two(at('s', ''), at('s', '')), ['b is also a']],
+    [
+      "within the layout of the other's repository",
+      dir('s', '/x'),
+      two(at('s', 'p'), at('s', 'p/data')),
+      ['b lies inside a'],
+    ],
+    ['shared by both', dir('s', '/x'), two(at('s', 'p', 'true'), at('s', 'p', 'true')), []],
+    ['shared by one', dir('s', '/x'), two(at('s', 'p', 'true'), at('s', 'p')), ['b is also a']],
+    ['shared by the other', dir('s', '/x'), two(at('s', 'p', 'false'), at('s', 'p', 'true')), ['b is also a']],
+    ['shared and nested', dir('s', '/x'), two(at('s', 'p', 'true'), at('s', 'p/q', 'true')), []],
+    ['nested, shared by the outer', dir('s', '/x'), two(at('s', 'p', 'true'), at('s', 'p/q')), ['b lies inside a']],
+    ['nested, shared by the inner', dir('s', '/x'), two(at('s', 'p'), at('s', 'p/q', 'true')), ['b lies inside a']],
+    [
+      'three, of whom one does not share',
+      dir('s', '/x'),
+      { a: at('s', 'p', 'true'), b: at('s', 'p'), c: at('s', 'p', 'true'), d: at('s', 'p/q', 'true') },
+      ['b is also a', 'c is also b', 'd lies inside b'],
+    ],
+    [
+      'the nearest is named',
+      dir('s', '/x'),
+      { a: at('s', ''), b: at('s', 'p'), c: at('s', 'p/q/r') },
+      ['b lies inside a', 'c lies inside b'],
+    ],
+    ['two directories', `${dir('s', '/x')}, ${dir('t', '/y')}`, two(at('s', 'p'), at('t', 'p')), []],
+    [
+      'two names of one directory',
+      `${dir('s', '/x')}, ${dir('t', '/x/')}`,
+      two(at('s', 'p'), at('t', 'p')),
+      ['b is also a'],
+    ],
+    [
+      'a directory in the other',
+      `${dir('s', '/x')}, ${dir('t', '/x/p')}`,
+      two(at('s', 'p'), at('t', 'q')),
+      ['b lies inside a'],
+    ],
+    [
+      'a directory in the other, side by side',
+      `${dir('s', '/x')}, ${dir('t', '/x/p')}`,
+      two(at('s', 'q'), at('t', 'q')),
+      [],
+    ],
+    [
+      'a directory under the root',
+      `${dir('s', '/')}, ${dir('t', '/x')}`,
+      two(at('s', 'x'), at('t', 'q')),
+      ['b lies inside a'],
+    ],
+    [
+      'a relative and an absolute path',
+      `${dir('s', 'x')}, ${dir('t', '/etc/restic-gateway/x')}`,
+      two(at('s', 'p'), at('t', 'p')),
+      ['b is also a'],
+    ],
+    [
+      'two buckets',
+      `${bucket('s', 'abc', 'region: r')}, ${bucket('t', 'abd', 'region: r')}`,
+      two(at('s', 'p'), at('t', 'p')),
+      [],
+    ],
+    [
+      'one bucket by two names',
+      `${bucket('s', 'abc', 'region: r')}, ${bucket('t', 'abc', 'region: q')}`,
+      two(at('s', 'p'), at('t', 'p')),
+      ['b is also a'],
+    ],
+    [
+      'AWS by its name and by its endpoint',
+      `${bucket('s', 'abc', 'region: r')}, ${bucket('t', 'abc', 'endpoint: "https://s3.eu-central-1.amazonaws.com"')}`,
+      two(at('s', 'p'), at('t', 'p/q')),
+      ['b lies inside a'],
+    ],
+    [
+      'one server by http and by https',
+      `${bucket('s', 'abc', 'endpoint: "http://S3.example.com:80"')}, ${bucket('t', 'abc', 'endpoint: "https://s3.example.com"')}`,
+      two(at('s', 'p'), at('t', 'p')),
+      ['b is also a'],
+    ],
+    [
+      'two servers on one machine',
+      `${bucket('s', 'abc', 'endpoint: "http://127.0.0.1:9000"')}, ${bucket('t', 'abc', 'endpoint: "http://127.0.0.1:9001"')}`,
+      two(at('s', 'p'), at('t', 'p')),
+      [],
+    ],
+    [
+      'a bucket and a directory',
+      `${bucket('s', 'abc', 'region: r')}, ${dir('t', '/abc')}`,
+      two(at('s', 'p'), at('t', 'p')),
+      [],
+    ],
+  ])('%s', (_name, stores, clients, problems) => {
+    expect(clashes(stores, clients)).toEqual(problems);
+  });
+
+  describe('through symbolic links', () => {
+    let root: string;
+    beforeAll(() => {
+      root = mkdtempSync(join(tmpdir(), 'place-'));
+      mkdirSync(join(root, 'real'));
+      symlinkSync('real', join(root, 'link'));
+    });
+    afterAll(() => {
+      rmSync(root, { recursive: true });
+    });
+    test('to a directory that is there', () => {
+      const stores = `${dir('s', join(root, 'real'))}, ${dir('t', join(root, 'link'))}`;
+      expect(clashes(stores, two(at('s', 'p'), at('t', 'p')))).toEqual(['b is also a']);
+    });
+    test('above a directory that is not there yet', () => {
+      const stores = `${dir('s', join(root, 'real/new/one'))}, ${dir('t', join(root, 'link/new'))}`;
+      expect(clashes(stores, two(at('s', 'p'), at('t', 'one')))).toEqual(['a lies inside b']);
+    });
+  });
+
+  test('the shape of any set of clients: a clash is told exactly when two overlap that do not both share', () => {
+    const prefixes = fc.array(fc.constantFrom('a', 'b', 'ab'), { maxLength: 3 }).map((parts) => parts.join('/'));
+    const clients = fc.array(fc.record({ prefix: prefixes, shared: fc.boolean() }), { maxLength: 6 });
+    fc.assert(
+      fc.property(clients, (all) => {
+        const inside = (inner: string, outer: string): boolean =>
+          outer === '' || inner === outer || inner.startsWith(`${outer}/`);
+        const clash = all.some((one, i) =>
+          all.some((other, j) => i !== j && inside(one.prefix, other.prefix) && !(one.shared && other.shared)),
+        );
+        const entries = all.map(({ prefix, shared }, index) => [`c${index}`, at('s', prefix, String(shared))] as const);
+        expect(clashes(dir('s', '/x'), Object.fromEntries(entries)).length > 0).toBe(clash);
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+describe('a secret in the wrong place', () => {
+  // Of the characters of access keys, and of those that mean something to YAML.
+  const secrets = fc.string({
+    unit: fc.constantFrom(...Array.from(`abcXYZ019+/=!&*|>@\`%{}[],#?:-"'\\$ `)),
+    minLength: 12,
+    maxLength: 40,
+  });
+
+  test.each([
+    [
+      'as the value of secretAccessKey',
+      (secret: string) => s3(`region: x\n      accessKeyId: AK\n      secretAccessKey: ${secret}`),
+    ],
+    ['as the name of its file', (secret: string) => s3(`region: "\n      secretAccessKeyFile: ${secret}`)],
+    ['as a key', (secret: string) => `clients: { a: { keys: [${secret}], repository: { store: local } } }`],
+    ['as the endpoint', (secret: string) => s3(`endpoint: https://AK:${secret}@s3.example.com/`)],
+  ])('%s is in no line of the error', (_name, text) => {
+    fc.assert(
+      fc.property(secrets, (secret) => {
+        const told = problemsOf(text(secret)).join('\n');
+        // Twelve characters in a row that are no word of a message.
+        for (let at = 0; at + 12 <= secret.trim().length; at++)
+          expect(told).not.toContain(secret.trim().slice(at, at + 12));
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+describe('whatever the text', () => {
+  const pieces = [
+    'listen',
+    ': ',
+    ':',
+    '\n',
+    '  ',
+    '- ',
+    '[',
+    ']',
+    '{',
+    '}',
+    '&a ',
+    '*a',
+    '!t ',
+    '"',
+    "'",
+    '|',
+    '>',
+    '#',
+    '---',
+    '? ',
+  ];
+  const words = [
+    'clients',
+    'stores',
+    'keys',
+    'repository',
+    'type',
+    's3',
+    'directory',
+    '${X}',
+    '${',
+    '~',
+    '\t',
+    '\0',
+    '\ufeff',
+    KEY_1,
+  ];
+  const texts = fc.oneof(
+    fc.string({ unit: 'binary' }),
+    fc.array(fc.constantFrom(...pieces, ...words), { maxLength: 30 }).map((parts) => parts.join('')),
+    // A config that is right, with one place changed.
+    fc
+      .tuple(fc.nat({ max: 300 }), fc.constantFrom(...pieces, ...words), fc.nat({ max: 8 }))
+      .map(([from, put, gone]) => one('').slice(0, from) + put + one('').slice(from + gone)),
+  );
+
+  test('only ConfigError is thrown, and each of its problems is one line at a place that is there', () => {
+    fc.assert(
+      fc.property(texts, (text) => {
+        try {
+          parse(text, { X: 'x' });
+        } catch (error) {
+          expect(error).toBeInstanceOf(ConfigError);
+          const { problems } = error as ConfigError;
+          expect(problems.length).toBeGreaterThan(0);
+          for (const { line, column, path, message } of problems) {
+            const there = text.split('\n')[line - 1];
+            expect(there).toBeDefined();
+            expect(column).toBeGreaterThan(0);
+            expect(column).toBeLessThanOrEqual(Array.from(there ?? '').length + 1);
+            expect(`${path} ${message}`).toMatch(/^[^\p{Cc}\p{Zl}\p{Zp}]+$/u);
+          }
+        }
+      }),
+      { numRuns: 3000 },
+    );
+  });
+});
