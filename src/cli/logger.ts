@@ -1,6 +1,6 @@
 /** The log of the daemon, on stderr: for people on a terminal, JSON lines otherwise. */
 import { pino } from 'pino';
-import { asGatewayError } from '../core/errors.ts';
+import { asGatewayError, messageOf } from '../core/errors.ts';
 import type { Log } from '../ports/log.ts';
 
 /** Makes the log. Writes are synchronous, so that the last words before an end are not lost. */
@@ -34,10 +34,11 @@ export async function createLog(): Promise<Log> {
 function describeError(error: unknown): unknown {
   const failure = asGatewayError(error);
   const { cause } = failure;
+  const words = cause === undefined ? failure.message : messageOf(cause);
   return {
     code: failure.code,
     message: failure.message,
-    ...(cause instanceof Error && cause.message !== failure.message ? { cause: cause.message } : {}),
+    ...(words === failure.message ? {} : { cause: words }),
     ...(failure.code === 'internal' && cause instanceof Error ? { stack: cause.stack } : {}),
   };
 }

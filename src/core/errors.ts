@@ -66,10 +66,14 @@ export class GatewayError extends Error {
 /** Any thrown value as a `GatewayError`; what is not one becomes `internal`, with the original as its cause. */
 export function asGatewayError(error: unknown): GatewayError {
   if (error instanceof GatewayError) return error;
-  return new GatewayError('internal', {
-    detail: error instanceof Error ? error.message : String(error),
-    cause: error,
-  });
+  return new GatewayError('internal', { detail: messageOf(error), cause: error });
+}
+
+/** The words of any thrown value. Not by `instanceof`: an error may come from another realm (a worker, a test's sandbox). */
+export function messageOf(error: unknown): string {
+  return typeof error === 'object' && error !== null && 'message' in error && typeof error.message === 'string'
+    ? error.message
+    : String(error);
 }
 
 /** True for a `GatewayError` of the given code. */

@@ -42,5 +42,5 @@ export async function startGateway(
   );
   const gateway = await startProcess(process.execPath, [GATEWAY, 'serve', '-c', configFile], { env });
   await gateway.waitForLine(/listening on/, 15_000);
-  return { process: gateway, port, configFile, auditFile, knownHosts, stop: () => gateway.stop() };
+  return { process: gateway, port, configFile, auditFile, knownHosts, stop: async () => void (await gateway.stop()) };
 }

@@ -1,0 +1,180 @@
+/** What users do, with real restic through every door on every store. */
+import { appendFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { DOORS, openDoor, type OpenDoor } from '../support/doors.ts';
+import { lab, makeTree, newBucket, restic, s3, sameTree, tempDir, type Outcome } from '../support/lab.ts';
+
+const VERSIONS = ['resticDebian', 'resticNewest'] as const;
+const PASSWORD = 'correct horse';
+
+/** A store as in the YAML, fresh. */
+async function storeOf(kind: 'directory' | 's3'): Promise<Record<string, unknown>> {
+  if (kind === 'directory') return { type: 'directory', path: tempDir() };
+  const { endpoint, region, accessKeyId, secretAccessKey } = s3();
+  const secret = path.join(tempDir(), 'secret');
+  writeFileSync(secret, secretAccessKey, { mode: 0o600 });
+  return { type: 's3', bucket: await newBucket(), endpoint, region, accessKeyId, secretAccessKeyFile: secret };
+}
+
+describe.each(DOORS)('through the %s', (doorKind) => {
+  describe.each(['directory', 's3'] as const)('on the %s store', (storeKind) => {
+    let door: OpenDoor;
+    beforeAll(async () => {
+      door = await openDoor(doorKind, {
+        stores: { main: await storeOf(storeKind) },
+        clients: {
+          appsrv: { repository: { store: 'main', prefix: 'appsrv' }, shared: true },
+          owner: { repository: { store: 'main', prefix: 'appsrv' }, shared: true, access: 'full' },
+          reader: { repository: { store: 'main', prefix: 'appsrv' }, shared: true, access: 'read-only' },
+          dbsrv: { repository: { store: 'main', prefix: 'dbsrv' } },
+          old: { repository: { store: 'main', prefix: 'old/appsrv' } },
+        },
+      });
+    });
+    afterAll(async () => {
+      await door.close();
+    });
+
+    const as = (client: string, binary: string, args: readonly string[], timeoutMs?: number): Promise<Outcome> =>
+      restic(
+        binary,
+        {
+          repo: 'rclone:x',
+          options: { 'rclone.program': door.program(client) },
+          password: PASSWORD,
+          ...(timeoutMs === undefined ? {} : { timeoutMs }),
+        },
+        args,
+      );
+    const good = async (client: string, binary: string, ...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await as(client, binary, args);
+      expect(`${args.join(' ')}: ${code}\n${code === 0 ? '' : stderr}`).toBe(`${args.join(' ')}: 0\n`);
+      return stdout;
+    };
+
+    test.each(VERSIONS)('a whole life of a repository with %s', async (version) => {
+      const binary = lab()[version];
+      const client = version === 'resticDebian' ? 'old' : 'appsrv';
+      const source = path.join(tempDir(), 'source');
+      await makeTree(source, { files: 60, bytes: 12_000_000, seed: '1' });
+
+      await good(client, binary, 'init');
+      const again = await as(client, binary, ['init']);
+      expect(again.code).not.toBe(0);
+      expect(again.stderr).toMatch(/already (exists|initialized)/);
+
+      await good(client, binary, 'backup', source);
+      mkdirSync(path.join(source, 'new'));
+      writeFileSync(path.join(source, 'new', 'file'), 'first');
+      appendFileSync(path.join(source, 'new', 'file'), ' and second');
+      await good(client, binary, 'backup', source, '--tag', 'changed');
+
+      const snapshots = JSON.parse(await good(client, binary, 'snapshots', '--json')) as {
+        id: string;
+        tags?: string[];
+      }[];
+      expect(snapshots).toHaveLength(2);
+      const [first, second] = snapshots.map(({ id }) => id) as [string, string];
+      expect(await good(client, binary, 'ls', second)).toContain('/new/file');
+      expect(await good(client, binary, 'ls', first)).not.toContain('/new/file');
+      expect(await good(client, binary, 'find', 'file')).toContain('/new/file');
+      expect(await good(client, binary, 'dump', second, path.join(source, 'new', 'file'))).toBe('first and second');
+      expect(await good(client, binary, 'diff', first, second)).toMatch(/\+\s+.*new\/file/);
+      const target = tempDir();
+      await good(client, binary, 'restore', 'latest', '--target', target);
+      await sameTree(source, path.join(target, source));
+      await good(client, binary, 'check', '--read-data');
+      await good(client, binary, 'stats');
+    });
+
+    test('two clients at once on two repositories, and neither sees the other', async () => {
+      const binary = lab().resticNewest;
+      await good('dbsrv', binary, 'init');
+      const [one, two] = [path.join(tempDir(), 'one'), path.join(tempDir(), 'two')];
+      await makeTree(one, { files: 20, bytes: 20_000_000, seed: '2' });
+      await makeTree(two, { files: 20, bytes: 20_000_000, seed: '3' });
+      await Promise.all([good('appsrv', binary, 'backup', one), good('dbsrv', binary, 'backup', two)]);
+      const paths = async (client: string): Promise<string[]> =>
+        (JSON.parse(await good(client, binary, 'snapshots', '--json')) as { paths: string[] }[]).flatMap(
+          (each) => each.paths,
+        );
+      expect(await paths('dbsrv')).toEqual([two]);
+      expect(await paths('appsrv')).not.toContain(two);
+    });
+
+    test('forget and prune are refused in words that a person understands, and nothing is gone', async () => {
+      const binary = lab().resticNewest;
+      const before = await good('appsrv', binary, 'snapshots', '--json');
+      // restic tries a removal five times before it gives up.
+      const { code, stderr } = await as('appsrv', binary, ['forget', 'latest'], 120_000);
+      expect(code).not.toBe(0);
+      expect(stderr).toContain(
+        'restic-gateway: append-only: this key may not remove anything; forget and prune run on the gateway host.',
+      );
+      expect(stderr.match(/restic-gateway:/g)).toHaveLength(1);
+      expect(await good('appsrv', binary, 'snapshots', '--json')).toBe(before);
+      await good('appsrv', binary, 'check');
+      expect(
+        door
+          .audit()
+          .filter((line) => line['event'] === 'denied')
+          .at(-1),
+      ).toMatchObject({
+        client: 'appsrv',
+        operation: 'remove',
+        reason: 'append-only',
+      });
+    });
+
+    test('a read-only key restores and does not write', async () => {
+      const binary = lab().resticNewest;
+      await good('reader', binary, 'snapshots', '--no-lock');
+      const { code, stderr } = await as('reader', binary, ['backup', '/etc/hostname']);
+      expect(code).not.toBe(0);
+      expect(stderr).toContain('read-only: this key may not write, not even a lock; use restic with --no-lock');
+    });
+
+    test('a full-access key prunes, and so does the admin on the gateway host', async () => {
+      const binary = lab().resticNewest;
+      const source = path.join(tempDir(), 'pruned');
+      for (const seed of ['10', '11', '12']) {
+        rmSync(source, { recursive: true, force: true });
+        await makeTree(source, { files: 5, bytes: 3_000_000, seed });
+        await good('appsrv', binary, 'backup', source, '--tag', 'pruned');
+      }
+      await good('owner', binary, 'forget', '--tag', 'pruned', '--keep-last', '2', '--prune');
+      const admin = async (...args: string[]): Promise<string> => {
+        const { code, stdout, stderr } = await door.admin('appsrv', args, PASSWORD);
+        expect(`${args.join(' ')}: ${code}\n${code === 0 ? '' : stderr}`).toBe(`${args.join(' ')}: 0\n`);
+        return stdout;
+      };
+      await admin('forget', '--tag', 'pruned', '--keep-last', '1', '--prune');
+      expect(JSON.parse(await admin('snapshots', '--tag', 'pruned', '--json'))).toHaveLength(1);
+      await admin('check', '--read-data');
+      await admin('unlock');
+      await admin('stats');
+      await good('appsrv', binary, 'check', '--read-data');
+      expect(door.audit().some((line) => line['event'] === 'remove' && line['door'] === 'admin')).toBe(true);
+    });
+
+    test('the audit has every session, and no key of one client in the lines of another', () => {
+      const lines = door.audit();
+      const starts = lines.filter((line) => line['event'] === 'session-start');
+      const ends = lines.filter((line) => line['event'] === 'session-end');
+      expect(ends).toHaveLength(starts.length);
+      const keys = new Map<unknown, Set<unknown>>();
+      for (const line of starts)
+        if (line['door'] !== 'admin')
+          keys.set(line['client'], (keys.get(line['client']) ?? new Set()).add(line['key']));
+      for (const [, fingerprints] of keys) expect(fingerprints.size).toBe(1);
+      for (const line of starts.filter((each) => each['door'] !== 'admin'))
+        expect(line).toMatchObject({
+          from: '127.0.0.1',
+          user: 'root',
+          command: 'serve restic --stdio --b2-hard-delete x',
+        });
+      if (storeKind === 'directory') expect(readdirSync(door.directory)).toContain('audit.jsonl');
+    });
+  });
+});

@@ -1,0 +1,120 @@
+/** A whole gateway in this process, without a door: a principal's session on a loopback socket, on a real directory store. */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { ClientConfig, GatewayConfig, StoreConfig } from '../../src/config/types.ts';
+import type { Principal } from '../../src/core/principal.ts';
+import { createGateway, type Gateway } from '../../src/gateway.ts';
+import type { Session } from '../../src/ports/sessions.ts';
+import { resticClient, type ResticClient } from './restic-client.ts';
+
+/** One line of the audit, as written. */
+export type AuditLine = Readonly<Record<string, unknown>>;
+
+/** A client of the stack, connected. */
+export interface StackClient extends ResticClient {
+  readonly served: Session;
+  /** What the person at the client was told. */
+  readonly told: readonly string[];
+  readonly socket: Socket;
+}
+
+/** A gateway in this process. */
+export interface Stack {
+  readonly directory: string;
+  readonly gateway: Gateway;
+  /** Connects as a client of the config. */
+  connect(client: string, principal?: Partial<Principal>): Promise<StackClient>;
+  audit(): AuditLine[];
+  /** Path of a file of a repository in the store. */
+  file(client: string, key: string): string;
+  close(): Promise<void>;
+}
+
+/** Starts a stack; `clients` have a repository of their own name in one store. */
+export async function startStack(
+  clients: Readonly<Record<string, Partial<ClientConfig>>>,
+  makeStore: (directory: string) => StoreConfig = (directory) => ({
+    type: 'directory',
+    name: 'store',
+    path: path.join(directory, 'store'),
+  }),
+): Promise<Stack> {
+  const directory = mkdtempSync(path.join(tmpdir(), 'gateway-stack-'));
+  mkdirSync(path.join(directory, 'store'));
+  const auditFile = path.join(directory, 'audit.jsonl');
+  const config: GatewayConfig = {
+    file: path.join(directory, 'gateway.yaml'),
+    listen: { host: '127.0.0.1', port: 0 },
+    hostKeys: [],
+    ssh: { extraCiphers: [] },
+    stores: { store: makeStore(directory) },
+    clients: Object.fromEntries(
+      Object.entries(clients).map(([name, client]) => [
+        name,
+        {
+          name,
+          keys: [],
+          repository: { store: 'store', prefix: name },
+          access: 'append-only',
+          addKeys: false,
+          maxSessions: 10,
+          from: [],
+          disabled: false,
+          ...client,
+        },
+      ]),
+    ),
+    audit: { file: auditFile },
+  };
+  const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
+  const gateway = await createGateway({ config, log: silent });
+  const listener = createServer({ noDelay: true, allowHalfOpen: true });
+  await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve));
+  const { port } = listener.address() as AddressInfo;
+  const open: ResticClient[] = [];
+  let pairing: Promise<unknown> = Promise.resolve();
+
+  return {
+    directory,
+    gateway,
+    connect: async (client, principal = {}) => {
+      // One after the other, so that each gets its own other end.
+      const paired = pairing.then(async () => {
+        const accepted = new Promise<Socket>((resolve) => listener.once('connection', resolve));
+        return { socket: connect({ port, host: '127.0.0.1', noDelay: true }), stream: await accepted };
+      });
+      pairing = paired;
+      const { socket, stream } = await paired;
+      const told: string[] = [];
+      const served = await gateway
+        .openSession({
+          principal: { client, door: 'ssh', ...principal },
+          stream,
+          tell: (line) => told.push(line),
+          ending: () => undefined,
+        })
+        .catch((error: unknown) => {
+          socket.destroy();
+          stream.destroy();
+          throw error;
+        });
+      const connected = { ...resticClient(socket), served, told, socket };
+      open.push(connected);
+      return connected;
+    },
+    audit: () =>
+      readFileSync(auditFile, 'utf8')
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => JSON.parse(line) as AuditLine),
+    file: (client, key) => path.join(directory, 'store', client, key),
+    close: async () => {
+      for (const client of open) client.close();
+      await gateway.close();
+      await new Promise((resolve) => listener.close(resolve));
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
