@@ -2,6 +2,7 @@
  * The contract of `RepositoryStore` as tests: every store runs them all, against the real thing behind it.
  */
 import { createHash, randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -29,7 +30,9 @@ export interface StoreUnderTest {
 }
 
 const ORIGIN: Origin = { client: 'appsrv', door: 'ssh', session: '01JD9Z0QW6S8M5RZ4T3V2X1Y0A' };
+/** For calls that nobody gives up. Shared by all of them, so with many listeners at once. */
 const NEVER = { signal: new AbortController().signal };
+setMaxListeners(0, NEVER.signal);
 const MIB = 1024 * 1024;
 
 const hashOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');

@@ -1,0 +1,402 @@
+/**
+ * Repositories in a directory of this machine, in restic's own layout: `restic -r <path>/<prefix>` opens the same repository.
+ *
+ * An object is written to `.restic-gateway/tmp/` of its repository, synced, and only then given its name by link(2), which fails on a
+ * name that is taken: so nothing half-written is ever visible, and of many who create one name, in any process on any machine that
+ * shares the directory, one wins. Everything is readable by the gateway's user alone. Objects are never reached through a symbolic link;
+ * a directory that the admin replaced by a link to another place on the same file system works.
+ */
+import { randomUUID } from 'node:crypto';
+import type { BigIntStats, Dir } from 'node:fs';
+import { lstat, mkdir, open, opendir, readdir, rmdir, unlink } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { DirectoryStoreConfig } from '../config/types.ts';
+import { asGatewayError, GatewayError } from '../core/errors.ts';
+import { objectKey, parseObjectName, type NamedType, type ObjectName, type ObjectRef } from '../core/object.ts';
+import { resolveRange, type ByteRange } from '../core/operation.ts';
+import type { Origin } from '../core/principal.ts';
+import type { CallOptions, Content, ListedObject, LoadedObject } from '../ports/repository-store.ts';
+import type { ObjectStat, RepositoryStore, Storage } from '../ports/repository-store.ts';
+import { bounded, type Steps } from './directory/bounded.ts';
+import { errnoOf, storeFailure } from './directory/failures.ts';
+import { assertRegular, assertRoot, BodyFailure, linkIfFree, openRegular } from './directory/files.ts';
+import { syncDirectory, syncExisting, writeContent } from './directory/files.ts';
+import { placeOrigin, readOrigin, removeOrigin, writeOrigin } from './directory/origins.ts';
+
+/** What the gateway keeps for itself in a repository; restic takes no notice of it. */
+const PRIVATE = '.restic-gateway';
+/** A temporary file that was last written to so long ago belongs to a process that was killed. */
+const STALE_TEMPORARY_MS = 24 * 60 * 60 * 1000;
+/** For how long the file system may give no sign of life. */
+const IO_LIMIT_MS = 60_000;
+const READ_BYTES = 512 * 1024;
+/** Names in a page of a list, and how many of them are looked up at once: more would keep other calls from libuv's few threads. */
+const PAGE_NAMES = 500;
+const LOOK_UPS = 32;
+
+/**
+ * Opens the storage without touching it.
+ * @param limits.ioMs - for how long the file system may give no sign of life before a call ends as `store-timeout`
+ */
+export function createDirectoryStorage(
+  config: DirectoryStoreConfig,
+  limits: { readonly ioMs: number } = { ioMs: IO_LIMIT_MS },
+): Storage {
+  const call = makeCall(config.path, limits.ioMs);
+  return {
+    repository: (prefix) => new DirectoryRepository(config.path, join(config.path, prefix), call),
+    reach: ({ signal }) => call(`trying ${config.path}`, signal, (steps) => reach(steps, config.path)),
+    close: () => Promise.resolve(),
+  };
+}
+
+/** Runs work within the store's bounds; whatever it throws becomes a `GatewayError`, except for what a client's body threw. */
+type Call = <T>(
+  doing: string,
+  signal: AbortSignal,
+  work: (steps: Steps) => Promise<T>,
+  discard?: (value: T) => void,
+) => Promise<T>;
+
+function makeCall(root: string, limitMs: number): Call {
+  return (doing, signal, work, discard) =>
+    bounded(
+      { doing, signal, limitMs },
+      async (steps) => {
+        try {
+          return await work(steps);
+        } catch (error) {
+          if (error instanceof BodyFailure) throw error.cause;
+          const errno = errnoOf(error);
+          if (errno === undefined || error instanceof GatewayError) throw asGatewayError(error);
+          if (errno === 'ENOENT' || errno === 'ENOTDIR') await assertRoot(steps, root);
+          throw storeFailure(doing, error);
+        }
+      },
+      discard,
+    );
+}
+
+/** Tries what `create` needs: write permission and hard links. */
+async function reach(steps: Steps, root: string): Promise<void> {
+  await assertRoot(steps, root);
+  const directory = join(root, PRIVATE);
+  const made = await makeDirectory(steps, directory);
+  const temporary = join(directory, `reach-${randomUUID()}`);
+  const linked = `${temporary}.link`;
+  try {
+    const handle = await steps.io(() => open(temporary, 'wx', 0o600));
+    await steps.cleanUp(() => handle.close());
+    await linkIfFree(steps, temporary, linked);
+    await syncDirectory(steps, directory);
+  } finally {
+    for (const path of [temporary, linked]) await steps.cleanUp(() => unlink(path)).catch(() => undefined);
+    // Someone may have begun to use it meanwhile; then it stays.
+    if (made) await steps.cleanUp(() => rmdir(directory)).catch(() => undefined);
+  }
+}
+
+/** False when it was there already. */
+async function makeDirectory(steps: Steps, path: string): Promise<boolean> {
+  try {
+    await steps.io(() => mkdir(path, 0o700));
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+class DirectoryRepository implements RepositoryStore {
+  readonly #root: string;
+  readonly #home: string;
+  readonly #temporary: string;
+  readonly #call: Call;
+  /** Directories that are there and durable up to the root, as far as this session knows. */
+  readonly #ready = new Set<string>();
+  #swept = false;
+
+  constructor(root: string, home: string, call: Call) {
+    this.#root = root;
+    this.#home = home;
+    this.#temporary = join(home, PRIVATE, 'tmp');
+    this.#call = call;
+  }
+
+  create(ref: ObjectRef, content: Content, origin: Origin, { signal }: CallOptions): Promise<'created' | 'exists'> {
+    const path = this.#pathOf(ref);
+    const temporary = join(this.#temporary, randomUUID());
+    const originPath = this.#originOf(ref);
+    const originTemporary = `${temporary}.json`;
+    return this.#call(`storing ${objectKey(ref)}`, signal, async (steps) => {
+      try {
+        for (const directory of [dirname(path), this.#temporary, dirname(originPath)])
+          await this.#prepare(steps, directory);
+        if (await syncExisting(steps, path)) return 'exists';
+        await this.#sweep(steps);
+        const modifiedNs = await writeTemporary(steps, temporary, content);
+        await writeOrigin(steps, originTemporary, origin, modifiedNs);
+        // A name that was taken and is free again by the time one looks is tried again.
+        while (!(await linkIfFree(steps, temporary, path))) if (await syncExisting(steps, path)) return 'exists';
+        steps.committed();
+        await placeOrigin(steps, originTemporary, originPath);
+        await syncDirectory(steps, dirname(path));
+        return 'created';
+      } catch (error) {
+        // Perhaps someone removed a directory.
+        this.#ready.clear();
+        throw error;
+      } finally {
+        // What cannot be removed now is swept up a day later.
+        for (const left of [temporary, originTemporary]) await steps.cleanUp(() => unlink(left)).catch(() => undefined);
+      }
+    });
+  }
+
+  async load(ref: ObjectRef, range: ByteRange | undefined, { signal }: CallOptions): Promise<LoadedObject> {
+    const doing = `reading ${objectKey(ref)}`;
+    const opened = await this.#call(
+      doing,
+      signal,
+      async (steps) => {
+        const file = await openRegular(steps, this.#pathOf(ref));
+        return file ?? this.#notFound(steps);
+      },
+      ({ handle }) => {
+        closeUnheeded(handle);
+      },
+    );
+    const { handle, size } = opened;
+    try {
+      const { first, length } = range === undefined ? { first: 0, length: size } : resolveRange(range, size);
+      const read = (buffer: Buffer, position: number): Promise<number> =>
+        this.#call(doing, signal, async (steps) => {
+          const { bytesRead } = await steps.io(() => handle.read(buffer, 0, buffer.length, position));
+          return bytesRead;
+        });
+      return { size, first, length, body: readBody(handle, first, length, read, signal) };
+    } catch (error) {
+      closeUnheeded(handle);
+      throw error;
+    }
+  }
+
+  stat(ref: ObjectRef, { signal }: CallOptions): Promise<ObjectStat> {
+    return this.#call(`looking up ${objectKey(ref)}`, signal, async (steps) => {
+      const file = (await this.#lookUp(steps, this.#pathOf(ref))) ?? (await this.#notFound(steps));
+      const origin = await readOrigin(steps, this.#originOf(ref), file.mtimeNs);
+      const modifiedMs = Number(file.mtimeNs / 1_000_000n);
+      return {
+        size: Number(file.size),
+        modified: new Date(modifiedMs),
+        ageMs: Math.max(0, Date.now() - modifiedMs),
+        ...(origin === undefined ? {} : { origin }),
+      };
+    });
+  }
+
+  remove(ref: ObjectRef, { signal }: CallOptions): Promise<'removed' | 'absent'> {
+    const path = this.#pathOf(ref);
+    return this.#call(`removing ${objectKey(ref)}`, signal, async (steps) => {
+      if ((await this.#lookUp(steps, path)) === undefined) {
+        await assertRoot(steps, this.#root);
+        return 'absent';
+      }
+      await removeOrigin(steps, this.#originOf(ref));
+      try {
+        await steps.io(() => unlink(path));
+      } catch (error) {
+        if (errnoOf(error) === 'ENOENT') return 'absent';
+        throw error;
+      }
+      steps.committed();
+      await syncDirectory(steps, dirname(path));
+      return 'removed';
+    });
+  }
+
+  async *list(type: NamedType, { signal }: CallOptions): AsyncGenerator<readonly ListedObject[]> {
+    const doing = `listing ${type}`;
+    const top = join(this.#home, type);
+    const shards = type === 'data' ? await this.#call(doing, signal, (steps) => this.#shards(steps, top)) : [''];
+    for (const shard of shards) {
+      const path = join(top, shard);
+      const directory = await this.#call(
+        doing,
+        signal,
+        (steps) => this.#openDirectory(steps, path, shard !== ''),
+        (late) => {
+          late?.close().catch(() => undefined);
+        },
+      );
+      if (directory === undefined) continue;
+      try {
+        for (let more = true; more;) {
+          const { names, ended } = await this.#call(doing, signal, (steps) => readNames(steps, directory, shard));
+          const page = await this.#call(doing, signal, (steps) => this.#measure(steps, path, names));
+          if (page.length > 0) yield page;
+          more = !ended;
+        }
+      } finally {
+        directory.close().catch(() => undefined);
+      }
+    }
+  }
+
+  #pathOf(ref: ObjectRef): string {
+    return join(this.#home, objectKey(ref));
+  }
+
+  #originOf(ref: ObjectRef): string {
+    return join(this.#home, PRIVATE, 'origin', `${objectKey(ref)}.json`);
+  }
+
+  async #notFound(steps: Steps): Promise<never> {
+    await assertRoot(steps, this.#root);
+    throw new GatewayError('not-found');
+  }
+
+  /** The object's file without following links; undefined when there is none. @throws GatewayError `store-failed` for what is no file */
+  async #lookUp(steps: Steps, path: string): Promise<BigIntStats | undefined> {
+    try {
+      const file = await steps.io(() => lstat(path, { bigint: true }));
+      assertRegular(file, path);
+      return file;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  /** Makes a directory and its parents below the root, durably. The root itself is never made: it may be a disk that is not mounted. */
+  async #prepare(steps: Steps, path: string): Promise<void> {
+    if (path === this.#root || this.#ready.has(path)) return;
+    const parent = dirname(path);
+    await this.#prepare(steps, parent);
+    await makeDirectory(steps, path);
+    // Also when it was there: whoever made it may not have synced it yet.
+    await syncDirectory(steps, parent);
+    this.#ready.add(path);
+  }
+
+  /** Removes what killed processes left. A live writer's file is written to all the time, and goes wrong safely should it vanish. */
+  async #sweep(steps: Steps): Promise<void> {
+    if (this.#swept) return;
+    this.#swept = true;
+    for (const name of await steps.io(() => readdir(this.#temporary))) {
+      const path = join(this.#temporary, name);
+      try {
+        const file = await steps.io(() => lstat(path));
+        if (file.isFile() && Date.now() - file.mtimeMs > STALE_TEMPORARY_MS) await steps.io(() => unlink(path));
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw error;
+      }
+    }
+  }
+
+  /** The names of the directories that `data` is divided into. */
+  async #shards(steps: Steps, path: string): Promise<readonly string[]> {
+    try {
+      return (await steps.io(() => readdir(path))).filter((name) => /^[0-9a-f]{2}$/.test(name));
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+      await assertRoot(steps, this.#root);
+      return [];
+    }
+  }
+
+  /** Undefined when there is none, and for a foreign file in the place of a shard. */
+  async #openDirectory(steps: Steps, path: string, isShard: boolean): Promise<Dir | undefined> {
+    try {
+      return await steps.io(() => opendir(path, { bufferSize: PAGE_NAMES }));
+    } catch (error) {
+      const errno = errnoOf(error);
+      if (errno !== 'ENOENT' && !(errno === 'ENOTDIR' && isShard)) throw error;
+      await assertRoot(steps, this.#root);
+      return undefined;
+    }
+  }
+
+  /** The sizes of the names that are regular files; what has vanished since it was read is left out. */
+  async #measure(steps: Steps, directory: string, names: readonly ObjectName[]): Promise<readonly ListedObject[]> {
+    const found: ListedObject[] = [];
+    const left = [...names];
+    const worker = async (): Promise<void> => {
+      for (let name = left.pop(); name !== undefined; name = left.pop()) {
+        const path = join(directory, name);
+        try {
+          const file = await steps.io(() => lstat(path));
+          if (file.isFile()) found.push({ name, size: file.size });
+        } catch (error) {
+          if (errnoOf(error) !== 'ENOENT') throw error;
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: LOOK_UPS }, worker));
+    return found;
+  }
+}
+
+/** Writes and syncs a new file. Resolves to the time of its last write, in ns. */
+async function writeTemporary(steps: Steps, path: string, content: Content): Promise<bigint> {
+  const handle = await steps.io(() => open(path, 'wx', 0o600));
+  try {
+    await writeContent(steps, handle, content);
+    await steps.io(() => handle.sync());
+    return (await steps.io(() => handle.stat({ bigint: true }))).mtimeNs;
+  } finally {
+    await steps.cleanUp(() => handle.close());
+  }
+}
+
+/** Up to a page of object names from a directory. */
+async function readNames(
+  steps: Steps,
+  directory: Dir,
+  shard: string,
+): Promise<{ readonly names: readonly ObjectName[]; readonly ended: boolean }> {
+  const names: ObjectName[] = [];
+  while (names.length < PAGE_NAMES) {
+    const entry = await steps.io(() => directory.read());
+    if (entry === null) return { names, ended: true };
+    const name = parseObjectName(entry.name);
+    if (name?.startsWith(shard) === true) names.push(name);
+  }
+  return { names, ended: false };
+}
+
+/** Reads a part of an open file and closes it at the end, when the reader leaves, or on the signal, whether it is being read or not. */
+function readBody(
+  handle: FileHandle,
+  first: number,
+  length: number,
+  read: (buffer: Buffer, position: number) => Promise<number>,
+  signal: AbortSignal,
+): AsyncIterable<Uint8Array> {
+  const close = (): void => {
+    signal.removeEventListener('abort', close);
+    closeUnheeded(handle);
+  };
+  if (signal.aborted) close();
+  else signal.addEventListener('abort', close);
+  return (async function* () {
+    try {
+      for (let at = first; at < first + length;) {
+        const buffer = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, first + length - at));
+        const bytes = await read(buffer, at);
+        if (bytes === 0)
+          throw new GatewayError('store-failed', { detail: 'the file became shorter while it was being read' });
+        at += bytes;
+        yield buffer.subarray(0, bytes);
+      }
+    } finally {
+      close();
+    }
+  })();
+}
+
+// Of a file that was only read there is nothing to learn from closing it, and on a file system that hangs it takes for ever.
+function closeUnheeded(handle: FileHandle): void {
+  handle.close().catch(() => undefined);
+}

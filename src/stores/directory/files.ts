@@ -1,0 +1,174 @@
+/**
+ * Operations on files that Node does not have in one call: durable, never through a symbolic link, whole.
+ */
+import { constants } from 'node:fs';
+import { link, open, stat, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { GatewayError } from '../../core/errors.ts';
+import type { Content } from '../../ports/repository-store.ts';
+import type { Steps } from './bounded.ts';
+import { errnoOf, linksUnsupported, rootMissing } from './failures.ts';
+
+/** Content arrives in chunks of 16 to 32 KiB; it is written in pieces of this size, while the next one is gathered. */
+const WRITE_BYTES = 1024 * 1024;
+/** Below IOV_MAX of every system, so that a piece of tiny chunks is one system call too. */
+const WRITE_CHUNKS = 512;
+
+/** Carries what the client's body threw past everything that explains errors of the file system. */
+export class BodyFailure extends Error {
+  override readonly name = 'BodyFailure';
+  constructor(cause: unknown) {
+    super('the body failed', { cause });
+  }
+}
+
+/** @throws GatewayError `store-failed` for what is there but is not a regular file */
+export function assertRegular(file: { isFile(): boolean }, path: string): void {
+  if (!file.isFile())
+    throw new GatewayError('store-failed', {
+      detail: `${path} is not a regular file; move it away, or put the file itself there`,
+    });
+}
+
+/**
+ * Opens a regular file for reading; undefined when there is none. A symbolic link is not followed, and a FIFO does not block.
+ * @throws GatewayError `store-failed` for anything but a regular file; an error of the file system
+ */
+export async function openRegular(
+  steps: Steps,
+  path: string,
+): Promise<{ readonly handle: FileHandle; readonly size: number } | undefined> {
+  let handle: FileHandle;
+  try {
+    handle = await steps.io(() => open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK));
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    const file = await steps.io(() => handle.stat());
+    assertRegular(file, path);
+    return { handle, size: file.size };
+  } catch (error) {
+    await steps.cleanUp(() => handle.close());
+    throw error;
+  }
+}
+
+/** Makes the entries of a directory durable: links, removals and new directories in it. */
+export async function syncDirectory(steps: Steps, path: string): Promise<void> {
+  const handle = await steps.io(() => open(path, constants.O_RDONLY | constants.O_DIRECTORY));
+  try {
+    await steps.io(() => handle.sync());
+  } finally {
+    await steps.cleanUp(() => handle.close());
+  }
+}
+
+/**
+ * Makes sure that a file which someone else made is durable; false when there is none. Whoever linked it may have died, or be about to,
+ * before it was synced.
+ * @throws GatewayError `store-failed` for anything but a regular file; an error of the file system
+ */
+export async function syncExisting(steps: Steps, path: string): Promise<boolean> {
+  const file = await openRegular(steps, path);
+  if (file === undefined) return false;
+  try {
+    await steps.io(() => file.handle.sync());
+  } finally {
+    await steps.cleanUp(() => file.handle.close());
+  }
+  await syncDirectory(steps, dirname(path));
+  return true;
+}
+
+/** Gives a file a second name if that is free; false if it is taken. Atomic among all processes and machines that share the directory. */
+export async function linkIfFree(steps: Steps, from: string, to: string): Promise<boolean> {
+  try {
+    await steps.io(() => link(from, to));
+    return true;
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === 'EEXIST') return false;
+    // What Linux answers for a file system without hard links (vfat, exFAT, some FUSE and SMB mounts).
+    if (errno === 'EPERM' || errno === 'EOPNOTSUPP' || errno === 'ENOTSUP' || errno === 'ENOSYS')
+      throw linksUnsupported(dirname(to), error);
+    throw error;
+  }
+}
+
+/** @throws GatewayError `store-misconfigured` when the store's root is not a directory that is there */
+export async function assertRoot(steps: Steps, root: string): Promise<void> {
+  try {
+    if ((await steps.io(() => stat(root))).isDirectory()) return;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') throw rootMissing(root, error);
+    throw error;
+  }
+  throw new GatewayError('store-misconfigured', { detail: `${root} is not a directory; set the store's path to one` });
+}
+
+/**
+ * Writes content to a file that is empty, in bounded memory.
+ * @throws BodyFailure with what the body threw; GatewayError `incomplete-upload` or `content-mismatch` for a body that is not of the
+ * declared size; an error of the file system
+ */
+export async function writeContent(steps: Steps, handle: FileHandle, { size, body }: Content): Promise<void> {
+  const chunks = body[Symbol.asyncIterator]();
+  let piece: Uint8Array[] = [];
+  let pieceBytes = 0;
+  let written = Promise.resolve();
+  const flush = async (): Promise<void> => {
+    await written;
+    const full = piece;
+    const bytes = pieceBytes;
+    piece = [];
+    pieceBytes = 0;
+    written = steps.io(() => writeWhole(handle, full, bytes));
+    // Awaited at the next flush; a failure before that must not count as unhandled.
+    written.catch(() => undefined);
+  };
+  try {
+    let total = 0;
+    for (;;) {
+      const next = await pull(steps, chunks);
+      if (next.done === true) break;
+      if (next.value.length === 0) continue;
+      total += next.value.length;
+      if (total > size) throw new GatewayError('content-mismatch', { detail: 'the content is longer than declared' });
+      piece.push(next.value);
+      pieceBytes += next.value.length;
+      if (pieceBytes >= WRITE_BYTES || piece.length >= WRITE_CHUNKS) await flush();
+    }
+    if (total < size) throw new GatewayError('incomplete-upload');
+    if (pieceBytes > 0) await flush();
+    await written;
+  } catch (error) {
+    // Not awaited: a body that waits for its client would keep the file.
+    Promise.resolve(chunks.return?.()).catch(() => undefined);
+    throw error;
+  }
+}
+
+async function pull(
+  steps: Steps,
+  chunks: AsyncIterator<Uint8Array, unknown>,
+): Promise<IteratorResult<Uint8Array, unknown>> {
+  try {
+    return await steps.client(chunks.next());
+  } catch (error) {
+    throw new BodyFailure(error);
+  }
+}
+
+async function writeWhole(handle: FileHandle, chunks: readonly Uint8Array[], bytes: number): Promise<void> {
+  let rest = chunks;
+  for (let left = bytes; ;) {
+    const { bytesWritten } = await handle.writev(rest);
+    left -= bytesWritten;
+    if (left === 0) return;
+    // A short write: the disk is full, say. The next write tells why.
+    const whole = Buffer.concat(rest);
+    rest = [whole.subarray(whole.length - left)];
+  }
+}

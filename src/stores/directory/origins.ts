@@ -1,0 +1,59 @@
+/**
+ * Who brought an object, in a side file: `.restic-gateway/origin/<key>.json` in the repository.
+ *
+ * The side file says which object it is about, by the time of its last write. So it counts for no other object, whatever died or raced
+ * between the link of one and the rename of the other; an object whose side file is missing or about another simply has no origin. It is
+ * written whole before the object becomes visible and put in its place by the one who created the object, after that. It is not synced:
+ * it matters while a lock lives.
+ */
+import { readFile, rename, unlink, writeFile } from 'node:fs/promises';
+import type { Origin } from '../../core/principal.ts';
+import type { Steps } from './bounded.ts';
+import { errnoOf } from './failures.ts';
+
+/** Writes the side file under a temporary name. `modifiedNs` is the object's time of last write in ns since 1970. */
+export async function writeOrigin(steps: Steps, temporary: string, origin: Origin, modifiedNs: bigint): Promise<void> {
+  const text = `${JSON.stringify({ ...origin, modifiedNs: String(modifiedNs) })}\n`;
+  await steps.io(() => writeFile(temporary, text, { flag: 'wx', mode: 0o600 }));
+}
+
+/** Puts it in its place. */
+export async function placeOrigin(steps: Steps, temporary: string, path: string): Promise<void> {
+  await steps.io(() => rename(temporary, path));
+}
+
+/** The origin of the object whose last write was at `modifiedNs`, or undefined when none is known. */
+export async function readOrigin(steps: Steps, path: string, modifiedNs: bigint): Promise<Origin | undefined> {
+  let text: string;
+  try {
+    text = await steps.io(() => readFile(path, 'utf8'));
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+  return parse(text, String(modifiedNs));
+}
+
+/** Removes the side file, if there is one. To be done before the object itself is removed: after it, it could be the next one's. */
+export async function removeOrigin(steps: Steps, path: string): Promise<void> {
+  try {
+    await steps.io(() => unlink(path));
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+  }
+}
+
+// A machine that crashed may have left it empty or torn.
+function parse(text: string, wantedNs: string): Origin | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { client, door, session, modifiedNs } = value as Readonly<Record<string, unknown>>;
+  if (modifiedNs !== wantedNs || typeof client !== 'string' || typeof session !== 'string') return undefined;
+  if (door !== 'ssh' && door !== 'stdio' && door !== 'admin') return undefined;
+  return { client, door, session };
+}
