@@ -139,8 +139,8 @@ export async function createGateway({
       const ending = [...sessions];
       for (const session of ending) session.close('gateway-stopped');
       await Promise.all(ending.map((session) => session.ended));
-      const opened = await Promise.allSettled(storages.values());
-      await Promise.all(opened.map((each) => (each.status === 'fulfilled' ? each.value.close() : undefined)));
+      for (const opened of await Promise.allSettled([...storages.values()]))
+        if (opened.status === 'fulfilled') await opened.value.close();
       await audit.close();
     },
   };

@@ -9,10 +9,14 @@ import { GatewayError } from '../core/errors.ts';
  */
 export async function runCommand(argv: readonly string[]): Promise<number> {
   let status = 0;
+  // What stands after -- is another program's, and none of ours to parse.
+  const end = argv.indexOf('--');
+  const own = end < 0 ? argv : argv.slice(0, end);
+  const passedOn = end < 0 ? [] : argv.slice(end + 1);
   const run = (work: () => Promise<number>) => async (): Promise<void> => {
     status = await work();
   };
-  await yargs([...argv])
+  await yargs([...own])
     .scriptName('restic-gateway')
     .usage('$0 COMMAND\n\nAn append-only gateway between restic clients and the storage of their backups.')
     .option('config', {
@@ -28,26 +32,22 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       ({ config }) => run(async () => (await import('./serve.ts')).runServe({ config }))(),
     )
     .command(
-      'restic <client> [args..]',
-      "run the local restic with full access to a client's repository: restic-gateway restic CLIENT -- ARGS",
+      'restic <client>',
+      "run the local restic with full access to a client's repository: restic CLIENT -- ARGS",
       (command) =>
-        command
-          .positional('client', { type: 'string', demandOption: true, describe: 'name of the client in the config' })
-          .positional('args', {
-            type: 'string',
-            array: true,
-            default: [],
-            describe: "restic's own arguments, after --",
-          }),
-      ({ config, client, args }) =>
-        run(async () => (await import('./restic.ts')).runRestic({ config, client, args }))(),
+        command.positional('client', {
+          type: 'string',
+          demandOption: true,
+          describe: 'name of the client in the config',
+        }),
+      ({ config, client }) =>
+        run(async () => (await import('./restic.ts')).runRestic({ config, client, args: passedOn }))(),
     )
     .command('authorized-keys', "print authorized_keys lines for sshd's AuthorizedKeysCommand [--type %t --key %k]")
     .command('stdio <client>', 'serve one client on stdin and stdout: the forced command under OpenSSH')
     .demandCommand(1, 'say which command; --help lists them')
     .recommendCommands()
     .strict()
-    .parserConfiguration({ 'populate--': false })
     .exitProcess(false)
     .wrap(Math.min(100, process.stdout.columns || 100))
     .fail((message, error) => {

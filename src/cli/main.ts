@@ -3,7 +3,7 @@
  *
  * Exit status: 0 good, 1 it failed, 2 wrong use or config.
  */
-import { asGatewayError, GatewayError } from '../core/errors.ts';
+import { asGatewayError, type GatewayError } from '../core/errors.ts';
 
 /** Runs `argv` (without node and script) and ends the process's work with its exit status. */
 export async function main(argv: readonly string[]): Promise<void> {

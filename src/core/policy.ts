@@ -39,6 +39,23 @@ export function decide(
   operation: Operation,
   facts: Facts,
 ): Decision {
+  switch (grant.access) {
+    case 'full':
+      return decideKnown(operation, () => ALLOW);
+    case 'append-only':
+      return decideKnown(operation, (change) => decideAppend(principal, grant, change, facts));
+    case 'read-only':
+      return decideKnown(operation, denyReadOnly);
+    default:
+      return denyUnknown(grant.access);
+  }
+}
+
+/** An operation that changes the repository. */
+type Change = Extract<Operation, { kind: 'create-repository' | 'save' | 'remove' }>;
+
+/** Every access includes reading; what it says of changes is its own. */
+function decideKnown(operation: Operation, decideChange: (change: Change) => Decision): Decision {
   switch (operation.kind) {
     case 'greet':
     case 'list':
@@ -46,31 +63,29 @@ export function decide(
     case 'load':
       return ALLOW;
     case 'create-repository':
-      return grant.access === 'read-only' ? denyReadOnly() : ALLOW;
     case 'save':
-      switch (grant.access) {
-        case 'read-only':
-          return denyReadOnly();
-        case 'full':
-          return ALLOW;
-        case 'append-only':
-          return decideSave(grant, operation, facts);
-        default:
-          return denyUnknown(grant.access);
-      }
     case 'remove':
-      switch (grant.access) {
-        case 'read-only':
-          return denyReadOnly();
-        case 'full':
-          return ALLOW;
-        case 'append-only':
-          return decideRemove(principal, operation, facts);
-        default:
-          return denyUnknown(grant.access);
-      }
+      return decideChange(operation);
     default:
       return denyUnknown(operation);
+  }
+}
+
+function decideAppend(
+  principal: Pick<Principal, 'client' | 'door'>,
+  grant: Grant,
+  change: Change,
+  facts: Facts,
+): Decision {
+  switch (change.kind) {
+    case 'create-repository':
+      return ALLOW;
+    case 'save':
+      return decideSave(grant, change, facts);
+    case 'remove':
+      return decideRemove(principal, change, facts);
+    default:
+      return denyUnknown(change);
   }
 }
 

@@ -3,7 +3,7 @@
  *
  * Source: RFC 4252, 7 (publickey: an offer without a signature proves nothing), RFC 8709 (ssh-ed25519).
  */
-import ssh2, { type AuthContext } from 'ssh2';
+import ssh2, { type AuthContext, type PublicKeyAuthContext } from 'ssh2';
 import type { ClientConfig, PublicKey } from '../config/types.ts';
 
 /** A key that has been proved, and the client it stands for. */
@@ -49,12 +49,7 @@ export function createAuthentication(find: (blob: string) => KnownKey | undefine
         context.accept();
         return;
       }
-      const key = ssh2.utils.parseKey(context.key.data);
-      if (
-        key instanceof Error ||
-        context.blob === undefined ||
-        key.verify(context.blob, context.signature, context.hashAlgo) !== true
-      ) {
+      if (!verified(context)) {
         context.reject(['publickey']);
         return;
       }
@@ -63,4 +58,13 @@ export function createAuthentication(find: (blob: string) => KnownKey | undefine
     },
     proved: () => proved,
   };
+}
+
+/** Whether the signature is the offered key's, over this very session (RFC 4252, 7). */
+function verified({ key, blob, signature, hashAlgo }: PublicKeyAuthContext): boolean {
+  const parsed = ssh2.utils.parseKey(key.data);
+  if (parsed instanceof Error || blob === undefined || signature === undefined) return false;
+  // ssh2 returns an Error, which is as good as true, where its types promise a boolean.
+  const result: unknown = parsed.verify(blob, signature, hashAlgo);
+  return result === true;
 }

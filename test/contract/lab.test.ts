@@ -4,9 +4,7 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from '
 import path from 'node:path';
 import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { describe, expect, test } from '@jest/globals';
-import * as support from '../support/lab.ts';
-
-const {
+import {
   generateKey,
   lab,
   makeTree,
@@ -19,7 +17,7 @@ const {
   startProcess,
   startSshd,
   tempDir,
-} = support;
+} from '../support/lab.ts';
 
 describe('the programs', () => {
   test.each([

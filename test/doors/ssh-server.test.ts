@@ -54,7 +54,7 @@ describe('who is let in', () => {
       override sign(_key: unknown, data: Buffer, _options: unknown, done?: unknown): void {
         (done as (error: undefined, signature: Buffer) => void)(
           undefined,
-          (other as ssh2.ParsedKey).sign(data) as Buffer,
+          (other as ssh2.ParsedKey).sign(data),
         );
       }
     }

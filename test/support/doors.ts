@@ -6,15 +6,8 @@ import { GATEWAY, startGateway } from './gateway-process.ts';
 import { generateKey, lab, run, sshClientArgs, startSshd, tempDir, type KeyFiles, type Outcome } from './lab.ts';
 import type { AuditLine } from './stack.ts';
 
-/** The doors that every end-to-end story goes through. */
-export const DOORS = [
-  'ssh server',
-  'sshd, authorized_keys',
-  'sshd, AuthorizedKeysCommand',
-  'newest sshd and ssh',
-] as const;
-/** One of `DOORS`. */
-export type DoorKind = (typeof DOORS)[number];
+/** A way in. */
+export type DoorKind = 'ssh server' | 'sshd, authorized_keys' | 'sshd, AuthorizedKeysCommand' | 'newest sshd and ssh';
 
 /** A gateway behind one of the doors. */
 export interface OpenDoor {
@@ -53,7 +46,7 @@ export async function openDoor(
   const knownHosts = path.join(directory, 'known_hosts');
   const ssh = kind === 'newest sshd and ssh' ? lab().sshNewest : lab().ssh;
   let port: number;
-  let close: () => Promise<void>;
+  let close: () => Promise<unknown>;
   let memory = (): number => 0;
 
   if (kind === 'ssh server') {
@@ -108,6 +101,8 @@ export async function openDoor(
     directory,
     configFile,
     memory,
-    close,
+    close: async () => {
+      await close();
+    },
   };
 }

@@ -15,7 +15,7 @@ export interface RunningGateway {
   readonly auditFile: string;
   /** A known_hosts file that holds its host key. */
   readonly knownHosts: string;
-  stop(): Promise<void>;
+  stop: () => Promise<number>;
 }
 
 /** Writes a config file with a host key and starts `serve` on a free port. */
@@ -42,5 +42,5 @@ export async function startGateway(
   );
   const gateway = await startProcess(process.execPath, [GATEWAY, 'serve', '-c', configFile], { env });
   await gateway.waitForLine(/listening on/, 15_000);
-  return { process: gateway, port, configFile, auditFile, knownHosts, stop: async () => void (await gateway.stop()) };
+  return { process: gateway, port, configFile, auditFile, knownHosts, stop: () => gateway.stop() };
 }

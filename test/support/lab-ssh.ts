@@ -1,5 +1,6 @@
 /** Real OpenSSH: keys by ssh-keygen, an sshd on the loopback with a config of its own, and the client's arguments. */
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { userInfo } from 'node:os';
 import path from 'node:path';
 import { tempDir } from './lab-files.ts';
 import { lab } from './lab-peers.ts';
@@ -19,11 +20,11 @@ export interface KeyFiles {
 export interface SshdOptions {
   /** Whom it lets in: lines of an authorized_keys file … */
   readonly authorizedKeysLines?: readonly string[];
-  /** … or a command that prints them, with sshd's tokens (%t, %k, …); run as root, found in this process's PATH. */
+  /** … or a command that prints them, with sshd's tokens (%t, %k, …); run as this process's user, found in its PATH. */
   readonly authorizedKeysCommand?: string;
   /** A new one by default. */
   readonly hostKey?: KeyFiles;
-  /** The only user who may log in; root by default. */
+  /** The only user who may log in; this process's by default, and none but root can let in another. */
   readonly user?: string;
   /** OpenSSH 10 or newer instead of this Debian's. */
   readonly newest?: boolean;
@@ -47,7 +48,7 @@ export interface SshTarget {
   readonly key: KeyFiles;
   /** A known_hosts file; the connection is refused when the server's key is not in it. */
   readonly knownHosts: string;
-  /** root by default. */
+  /** This process's by default. */
   readonly user?: string;
 }
 
@@ -64,7 +65,7 @@ export async function generateKey(comment = 'test'): Promise<KeyFiles> {
 }
 
 /** Arguments for `ssh`, up to and including the destination; a command may follow. Nobody's own settings, keys or agent have a say. */
-export function sshClientArgs({ port, key, knownHosts, user = 'root' }: SshTarget): string[] {
+export function sshClientArgs({ port, key, knownHosts, user = userInfo().username }: SshTarget): string[] {
   const options = [
     `IdentityFile=${key.privateFile}`,
     'IdentitiesOnly=yes',
@@ -77,12 +78,12 @@ export function sshClientArgs({ port, key, knownHosts, user = 'root' }: SshTarge
   return ['-F', 'none', '-p', String(port), ...options.flatMap((option) => ['-o', option]), `${user}@127.0.0.1`];
 }
 
-/** Starts an sshd as root; it listens when this resolves, and is stopped at the end of the test file at the latest. */
+/** Starts an sshd; it listens when this resolves, and is stopped at the end of the test file at the latest. */
 export async function startSshd({
   authorizedKeysLines = [],
   authorizedKeysCommand,
   hostKey,
-  user = 'root',
+  user = userInfo().username,
   newest = false,
 }: SshdOptions): Promise<Sshd> {
   const directory = tempDir();
@@ -105,13 +106,14 @@ export async function startSshd({
     'UsePAM no',
     'AuthenticationMethods publickey',
     'PermitRootLogin prohibit-password',
+    'ExposeAuthInfo yes',
     `AllowUsers ${user}`,
     `SetEnv "${setPath}"`,
     ...(authorizedKeysCommand === undefined
       ? [`AuthorizedKeysFile ${keys}`]
       : [
           'AuthorizedKeysFile none',
-          'AuthorizedKeysCommandUser root',
+          `AuthorizedKeysCommandUser ${userInfo().username}`,
           `AuthorizedKeysCommand /usr/bin/env "${setPath.replaceAll('%', '%%')}" ${authorizedKeysCommand}`,
         ]),
     ...(newest
@@ -121,8 +123,8 @@ export async function startSshd({
   writeFileSync(keys, authorizedKeysLines.map((line) => `${line}\n`).join(''));
   writeFileSync(configFile, `${config.join('\n')}\n`);
   writeFileSync(knownHosts, `[127.0.0.1]:${port} ${publicLine}\n`);
-  // Where sshd locks up the part that talks before authentication; a service manager makes it otherwise
-  mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
+  // Where root's sshd locks up the part that talks before authentication; a service manager makes it otherwise
+  if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
   const server = await startProcess(program, ['-D', '-e', '-f', configFile]);
   await server.waitForLine(/^Server listening on /);
   return {

@@ -34,18 +34,21 @@ export function resticClient(duplex: Duplex): ResticClient {
     request: (method, path, { headers = {}, body } = {}) =>
       new Promise((resolve, reject) => {
         const length = body === undefined ? {} : { 'content-length': String(body.length) };
-        const outgoing = request({ h2session: session, method, path, headers: { ...length, ...headers } }, (incoming) => {
-          const chunks: Buffer[] = [];
-          incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
-          incoming.on('aborted', () => {
-            reject(new Error('the answer was cut off'));
-          });
-          incoming.on('error', reject);
-          incoming.on('end', () => {
-            const { statusCode = 0 } = incoming;
-            resolve({ status: statusCode, headers: incoming.headers, body: Buffer.concat(chunks) });
-          });
-        });
+        const outgoing = request(
+          { h2session: session, method, path, headers: { ...length, ...headers } },
+          (incoming) => {
+            const chunks: Buffer[] = [];
+            incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
+            incoming.on('aborted', () => {
+              reject(new Error('the answer was cut off'));
+            });
+            incoming.on('error', reject);
+            incoming.on('end', () => {
+              const { statusCode = 0 } = incoming;
+              resolve({ status: statusCode, headers: incoming.headers, body: Buffer.concat(chunks) });
+            });
+          },
+        );
         outgoing.on('error', reject);
         if (body !== undefined) outgoing.write(body);
         outgoing.end();

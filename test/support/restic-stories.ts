@@ -1,9 +1,9 @@
-/** What users do, with real restic through every door on every store. */
+/** What users do, with real restic through a door on every store. */
 import { appendFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { DOORS, openDoor, type OpenDoor } from '../support/doors.ts';
-import { lab, makeTree, newBucket, restic, s3, sameTree, tempDir, type Outcome } from '../support/lab.ts';
+import { openDoor, type DoorKind, type OpenDoor } from './doors.ts';
+import { lab, makeTree, newBucket, restic, s3, sameTree, tempDir, type Outcome } from './lab.ts';
 
 const VERSIONS = ['resticDebian', 'resticNewest'] as const;
 const PASSWORD = 'correct horse';
@@ -17,7 +17,8 @@ async function storeOf(kind: 'directory' | 's3'): Promise<Record<string, unknown
   return { type: 's3', bucket: await newBucket(), endpoint, region, accessKeyId, secretAccessKeyFile: secret };
 }
 
-describe.each(DOORS)('through the %s', (doorKind) => {
+/** The stories, through one door; one test file a door, so that they run side by side. */
+export function describeRestic(doorKind: DoorKind): void {
   describe.each(['directory', 's3'] as const)('on the %s store', (storeKind) => {
     let door: OpenDoor;
     beforeAll(async () => {
@@ -177,4 +178,4 @@ describe.each(DOORS)('through the %s', (doorKind) => {
       if (storeKind === 'directory') expect(readdirSync(door.directory)).toContain('audit.jsonl');
     });
   });
-});
+}
