@@ -1,0 +1,282 @@
+/**
+ * Repositories on S3: the atomic create is `If-None-Match: *`, the content's name is the signed hash of the payload, and who brought an
+ * object stands in its metadata.
+ */
+import type { S3StoreConfig } from '../config/types.ts';
+import { GatewayError } from '../core/errors.ts';
+import { objectKey, parseObjectKey, type NamedType, type ObjectRef } from '../core/object.ts';
+import { resolveRange, type ByteRange } from '../core/operation.ts';
+import type { Origin } from '../core/principal.ts';
+import type {
+  CallOptions,
+  Content,
+  ListedObject,
+  LoadedObject,
+  ObjectStat,
+  RepositoryStore,
+  Storage,
+} from '../ports/repository-store.ts';
+import { Download } from './s3/download.ts';
+import { S3Refusal } from './s3/errors.ts';
+import { originHeaders, readStat } from './s3/metadata.ts';
+import { inParallel } from './s3/parallel.ts';
+import { S3Client, type CredentialSource } from './s3/s3-client.ts';
+import { BadAnswer, type HttpAnswer, type S3Limits } from './s3/transport.ts';
+import { ContentError, UploadBody } from './s3/upload-body.ts';
+import { parseListPage, type ListPage } from './s3/xml.ts';
+
+/** restic has no watchdog of its own on this backend: each wait must end in an answer. */
+const LIMITS: S3Limits = { connectMs: 10_000, answerMs: 60_000, idleMs: 60_000 };
+
+/** An access key as the config has it. */
+export interface S3Secret {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+}
+
+/**
+ * Opens storage on S3; makes no call to it yet.
+ * @param secret - undefined: the credential chain of the AWS SDK (environment, shared files, web identity, container, instance)
+ * @param limits - how long the storage may take; by default 10 s to connect, 60 s for everything else
+ * @throws GatewayError `store-misconfigured` when the endpoint is no URL
+ */
+export function createS3Storage(
+  config: S3StoreConfig,
+  secret: S3Secret | undefined,
+  limits: S3Limits = LIMITS,
+): Storage {
+  const credentials = secret === undefined ? credentialChain(config.region) : () => secret;
+  const client = new S3Client(config, credentials, limits);
+  return {
+    repository: (prefix) => new S3Repository(client, prefix === '' ? '' : `${prefix}/`, limits),
+    reach: async ({ signal }) => {
+      try {
+        await client.send({ method: 'GET', query: { 'list-type': '2', 'max-keys': '1' }, accept: [200] }, signal);
+      } catch (error) {
+        throw client.failure(error, signal);
+      }
+    },
+    close: () => {
+      client.close();
+      return Promise.resolve();
+    },
+  };
+}
+
+/** The SDK's chain, loaded only where it is used: it costs what the rest of a session's start does together. */
+function credentialChain(region: string): CredentialSource {
+  let provider: CredentialSource | undefined;
+  return async () => {
+    if (provider === undefined) {
+      const { defaultProvider } = await import('@aws-sdk/credential-provider-node');
+      provider = defaultProvider({ clientConfig: { region } });
+    }
+    try {
+      return await provider();
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message.slice(0, 200) : '';
+      throw new GatewayError('store-misconfigured', {
+        detail: `no credentials: the AWS credential chain found none (${why}); set accessKeyId and its secret, or AWS_PROFILE and the like`,
+        cause,
+      });
+    }
+  };
+}
+
+/** How many requests of one list run at once: the first hex digits of a name. */
+const SHARDS = Array.from({ length: 16 }, (_, digit) => digit.toString(16));
+
+class S3Repository implements RepositoryStore {
+  readonly #client: S3Client;
+  /** What stands before each key: empty, or ending in a slash. */
+  readonly #prefix: string;
+  readonly #limits: S3Limits;
+
+  constructor(client: S3Client, prefix: string, limits: S3Limits) {
+    this.#client = client;
+    this.#prefix = prefix;
+    this.#limits = limits;
+  }
+
+  async create(ref: ObjectRef, content: Content, origin: Origin, options: CallOptions): Promise<'created' | 'exists'> {
+    const { signal } = options;
+    const body = new UploadBody(content);
+    try {
+      const { status } = await this.#client.send(
+        {
+          method: 'PUT',
+          key: this.#key(ref),
+          headers: {
+            'content-type': 'application/octet-stream',
+            'if-none-match': '*',
+            ...originHeaders(origin, new Date()),
+          },
+          body,
+          // A 412 may also be the answer to the second sending of what the first one did store, its answer lost: it exists all the same.
+          accept: [200, 412],
+        },
+        signal,
+      );
+      return status === 200 ? 'created' : 'exists';
+    } catch (error) {
+      if (error instanceof ContentError) throw error.cause as Error;
+      throw this.#client.failure(error, signal);
+    } finally {
+      await body.release(signal);
+    }
+  }
+
+  async load(ref: ObjectRef, range: ByteRange | undefined, options: CallOptions): Promise<LoadedObject> {
+    const { signal } = options;
+    const failure = (error: unknown): GatewayError => this.#client.failure(error, signal);
+    let stream: HttpAnswer['stream'];
+    try {
+      const answer = await this.#client.send(
+        {
+          method: 'GET',
+          key: this.#key(ref),
+          headers: range === undefined ? {} : { range: `bytes=${range.first}-${range.last ?? ''}` },
+          streamed: true,
+          accept: range === undefined ? [200] : [200, 206, 416],
+        },
+        signal,
+      );
+      if (answer.status === 416) throw new GatewayError('range-not-satisfiable');
+      stream = answer.stream;
+      if (stream === undefined) throw new BadAnswer('it answered an object without a body');
+      const place = placeOf(answer, range);
+      return { ...place, body: new Download(stream, place.length, this.#limits.idleMs, signal, failure) };
+    } catch (error) {
+      stream?.destroy();
+      throw isNoSuchKey(error) ? new GatewayError('not-found', { cause: error }) : failure(error);
+    }
+  }
+
+  async stat(ref: ObjectRef, options: CallOptions): Promise<ObjectStat> {
+    const stat = await this.#statOrAbsent(ref, options);
+    if (stat === undefined) throw new GatewayError('not-found');
+    return stat;
+  }
+
+  async remove(ref: ObjectRef, options: CallOptions): Promise<'removed' | 'absent'> {
+    const { signal } = options;
+    // S3 answers a DELETE alike whether something was there or not, so that is looked up before. Should two remove the same object
+    // between look and act, both hear `removed`: harmless, as it is gone for both.
+    if ((await this.#statOrAbsent(ref, options)) === undefined) return 'absent';
+    try {
+      await this.#client.send({ method: 'DELETE', key: this.#key(ref), accept: [200, 204] }, signal);
+      return 'removed';
+    } catch (error) {
+      // Not AWS, but some others, say so when someone else was quicker.
+      if (isNoSuchKey(error)) return 'absent';
+      throw this.#client.failure(error, signal);
+    }
+  }
+
+  async *list(type: NamedType, options: CallOptions): AsyncGenerator<readonly ListedObject[]> {
+    const { signal } = options;
+    const folder = `${this.#prefix}${type}/`;
+    try {
+      const first = await this.#page(folder, undefined, signal);
+      const objects = this.#objectsOf(type, first);
+      yield objects;
+      if (first.next === undefined) return;
+      if (type !== 'data') {
+        yield* this.#pages(type, folder, first.next, signal);
+        return;
+      }
+      // Names are hashes, spread evenly: each digit's share is listed beside the others. The first page is among them once more, so that
+      // nothing rests on the order in which the storage lists.
+      const seen = new Set<string>(objects.map(({ name }) => name));
+      const shards = SHARDS.map((digit) => (inner: AbortSignal) => this.#pages(type, folder + digit, undefined, inner));
+      for await (const page of inParallel(shards, signal))
+        yield seen.size === 0 ? page : page.filter(({ name }) => !seen.delete(name));
+    } catch (error) {
+      throw this.#client.failure(error, signal);
+    }
+  }
+
+  #key(ref: ObjectRef): string {
+    return this.#prefix + objectKey(ref);
+  }
+
+  /** Everything under a key prefix, page after page. */
+  async *#pages(
+    type: NamedType,
+    prefix: string,
+    from: string | undefined,
+    signal: AbortSignal,
+  ): AsyncGenerator<readonly ListedObject[]> {
+    let token = from;
+    do {
+      const page = await this.#page(prefix, token, signal);
+      if (page.next !== undefined && page.next === token)
+        throw new BadAnswer('it gives the same page of a list for ever');
+      yield this.#objectsOf(type, page);
+      token = page.next;
+    } while (token !== undefined);
+  }
+
+  async #page(prefix: string, token: string | undefined, signal: AbortSignal): Promise<ListPage> {
+    const query: Record<string, string> = { 'list-type': '2', prefix };
+    if (token !== undefined) query['continuation-token'] = token;
+    const { text } = await this.#client.send({ method: 'GET', query, accept: [200] }, signal);
+    const page = parseListPage(text);
+    if (page === undefined) throw new BadAnswer('its list is cut off or malformed');
+    return page;
+  }
+
+  /** The objects of the type on a page: keys that are not exactly where restic looks for them are someone else's. */
+  #objectsOf(type: NamedType, page: ListPage): ListedObject[] {
+    const objects: ListedObject[] = [];
+    for (const { key, size } of page.objects) {
+      if (!key.startsWith(this.#prefix)) continue;
+      const ref = parseObjectKey(key.slice(this.#prefix.length));
+      if (ref?.type === type) objects.push({ name: ref.name, size });
+    }
+    return objects;
+  }
+
+  async #statOrAbsent(ref: ObjectRef, { signal }: CallOptions): Promise<ObjectStat | undefined> {
+    const key = this.#key(ref);
+    try {
+      try {
+        return readStat(await this.#client.send({ method: 'HEAD', key, accept: [200] }, signal));
+      } catch (error) {
+        if (!(error instanceof S3Refusal) || error.status >= 500) throw error;
+        // An answer to HEAD has no body, and without its words a bucket that is gone looks like an object that is not there. The same
+        // question asked by GET is answered in full.
+        const headers = { range: 'bytes=0-0' };
+        const answer = await this.#client.send({ method: 'GET', key, headers, accept: [206] }, signal);
+        // It has come just now.
+        return readStat(answer);
+      }
+    } catch (error) {
+      if (isNoSuchKey(error)) return undefined;
+      throw this.#client.failure(error, signal);
+    }
+  }
+}
+
+const isNoSuchKey = (error: unknown): boolean => error instanceof S3Refusal && error.noSuchKey;
+
+/**
+ * Size and place of what an answer to a GET gives, which must be what was asked for.
+ * @throws BadAnswer; GatewayError `range-not-satisfiable`
+ */
+function placeOf(
+  { status, headers }: HttpAnswer,
+  range: ByteRange | undefined,
+): { readonly size: number; readonly first: number; readonly length: number } {
+  const match =
+    status === 206
+      ? /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/.exec(headers['content-range'] ?? '')
+      : /^(\d{1,15})$/.exec(headers['content-length'] ?? '');
+  if (match === null) throw new BadAnswer('it does not say how long an object is');
+  const size = Number(match.at(-1));
+  const given = status === 206 ? { first: Number(match[1]), last: Number(match[2]) } : { first: 0, last: size - 1 };
+  const { first, length } = range === undefined ? { first: 0, length: size } : resolveRange(range, size);
+  if (given.first !== first || given.last !== first + length - 1)
+    throw new BadAnswer('it gives another part of an object than was asked for');
+  return { size, first, length };
+}

@@ -1,0 +1,50 @@
+/**
+ * What is kept beside an object in S3's metadata, and what its headers tell of it.
+ */
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Door, Origin } from '../../core/principal.ts';
+import type { ObjectStat } from '../../ports/repository-store.ts';
+import { BadAnswer, type HttpAnswer } from './transport.ts';
+
+const META = 'x-amz-meta-restic-gateway-';
+
+/** Who brought an object, as headers of its PUT, with the time on the gateway's clock for an admin who reads them. */
+export function originHeaders({ client, door, session }: Origin, now: Date): Record<string, string> {
+  // Headers are ASCII, and the signature wants no doubled spaces: whatever a name may come to hold, it is encoded.
+  return {
+    [`${META}client`]: encodeURIComponent(client),
+    [`${META}door`]: door,
+    [`${META}session`]: encodeURIComponent(session),
+    [`${META}time`]: now.toISOString(),
+  };
+}
+
+const DOORS: readonly Door[] = ['ssh', 'stdio', 'admin'];
+
+/** The origin, if all of it is there and legible; else whoever asks must take the object for a stranger's. */
+function readOrigin(headers: IncomingHttpHeaders): Origin | undefined {
+  const [client, session] = [headers[`${META}client`], headers[`${META}session`]];
+  const door = DOORS.find((known) => known === headers[`${META}door`]);
+  if (door === undefined || typeof client !== 'string' || typeof session !== 'string') return undefined;
+  try {
+    return { client: decodeURIComponent(client), door, session: decodeURIComponent(session) };
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * What an answer's headers say of an object; to a GET of a part, its size stands in `Content-Range`.
+ * @throws BadAnswer when one that must be there is not
+ */
+export function readStat({ headers }: HttpAnswer): ObjectStat {
+  const range = headers['content-range'];
+  const size = Number((range === undefined ? headers['content-length'] : range.split('/').at(-1)) ?? Number.NaN);
+  const modified = new Date(headers['last-modified'] ?? Number.NaN);
+  // Both by the storage's clock, so that this machine's does not matter.
+  const age = Date.parse(headers.date ?? '') - modified.getTime();
+  if (!Number.isSafeInteger(size) || Number.isNaN(age))
+    throw new BadAnswer('it does not say how long or how old an object is');
+  const origin = readOrigin(headers);
+  return { size, modified, ageMs: Math.max(0, age), ...(origin === undefined ? {} : { origin }) };
+}

@@ -1,0 +1,181 @@
+/**
+ * Requests to one bucket: addressed, signed, sent, repeated where that is safe, and judged.
+ */
+import { setTimeout as pause } from 'node:timers/promises';
+import type { S3StoreConfig } from '../../config/types.ts';
+import { GatewayError } from '../../core/errors.ts';
+import { judge, S3Refusal, type StoreNames } from './errors.ts';
+import { EMPTY_HASH, encodePart, encodeQuery, Signer, type S3Credentials } from './signature.ts';
+import { HttpTransport, Limit, type HttpAnswer, type HttpOrigin, type S3Limits } from './transport.ts';
+import { ContentError, REPEATABLE_BYTES, type UploadBody } from './upload-body.ts';
+
+/** A request as the store means it. */
+export interface S3Request {
+  readonly method: 'GET' | 'HEAD' | 'PUT' | 'DELETE';
+  /** The object's key in the bucket; undefined for the bucket itself. */
+  readonly key?: string;
+  readonly query?: Readonly<Record<string, string>>;
+  /** Names in lower case; all of them are signed. */
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: UploadBody;
+  /** Hands the body of a 2xx over unread. */
+  readonly streamed?: boolean;
+  /** The statuses that are an answer to the request; any other one is thrown as S3Refusal. */
+  readonly accept: readonly number[];
+}
+
+/** Gives the credentials of the moment. */
+export type CredentialSource = () => S3Credentials | Promise<S3Credentials>;
+
+/** How often a request is sent before its failure counts. */
+const ATTEMPTS = 4;
+
+/** The wait before the second attempt is up to this, in ms, and up to four times as long before each further one. */
+const FIRST_PAUSE_MS = 100;
+
+/** The bucket's address: where to connect, the `Host` to name, and what stands before each key. */
+interface Address {
+  readonly origin: HttpOrigin;
+  readonly host: string;
+  /** Without a slash at its end. */
+  readonly basePath: string;
+}
+
+/** A client of one bucket. */
+export class S3Client {
+  readonly #address: Address;
+  readonly #names: StoreNames;
+  readonly #limits: S3Limits;
+  readonly #credentials: CredentialSource;
+  readonly #signer: Signer;
+  readonly #transport: HttpTransport;
+
+  constructor(config: S3StoreConfig, credentials: CredentialSource, limits: S3Limits) {
+    const endpoint = endpointOf(config);
+    this.#address = addressOf(endpoint, config);
+    this.#names = { store: config.name, bucket: config.bucket, region: config.region, endpoint: endpoint.origin };
+    this.#limits = limits;
+    this.#credentials = credentials;
+    this.#signer = new Signer(config.region);
+    this.#transport = new HttpTransport(this.#address.origin, limits);
+  }
+
+  /**
+   * Sends a request; again, a few times, when it fails for the moment and can be repeated.
+   * @throws S3Refusal, ContentError, and what `failure` takes besides
+   */
+  async send(request: S3Request, signal: AbortSignal): Promise<HttpAnswer> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#attempt(request, signal);
+      } catch (error) {
+        if (error instanceof ContentError || signal.aborted || attempt === ATTEMPTS) throw error;
+        if (request.body?.repeatable === false || !judge(error, this.#names).transient) throw error;
+      }
+      // A random part of the pause, so that those who were turned away together do not come back together.
+      await pause(Math.random() * FIRST_PAUSE_MS * 4 ** (attempt - 1), undefined, { signal });
+    }
+  }
+
+  /** Whatever was thrown in a call, as the call may throw it. */
+  failure(error: unknown, signal: AbortSignal): GatewayError {
+    if (error instanceof GatewayError) return error;
+    if (signal.aborted) return new GatewayError('client-gone', { detail: 'the call was given up', cause: error });
+    return judge(error, this.#names).error;
+  }
+
+  close(): void {
+    this.#transport.close();
+  }
+
+  async #attempt(request: S3Request, signal: AbortSignal): Promise<HttpAnswer> {
+    const { method, key, query = {}, headers = {}, body } = request;
+    const path = key === undefined ? this.#address.basePath || '/' : this.#address.basePath + encodeKey(key);
+    const queryText = encodeQuery(query);
+    const signed = this.#signer.sign(
+      {
+        method,
+        path,
+        query: queryText,
+        headers: { ...headers, host: this.#address.host },
+        // The content's name is its hash: the storage itself refuses what does not have it.
+        payloadHash: body?.sha256 ?? EMPTY_HASH,
+      },
+      await this.#freshCredentials(signal),
+      new Date(),
+    );
+    const answer = await this.#transport.exchange(
+      {
+        method,
+        target: queryText === '' ? path : `${path}?${queryText}`,
+        headers: body === undefined ? signed : { ...signed, ...bodyHeaders(body) },
+        body,
+        streamed: request.streamed === true,
+      },
+      signal,
+    );
+    if (request.accept.includes(answer.status)) return answer;
+    answer.stream?.destroy();
+    throw new S3Refusal(answer);
+  }
+
+  /** The credential chain may ask the network, so that it too needs a limit. */
+  #freshCredentials(signal: AbortSignal): S3Credentials | Promise<S3Credentials> {
+    const given = this.#credentials();
+    if (!(given instanceof Promise)) return given;
+    return new Promise((resolve, reject) => {
+      const limit = new Limit(reject);
+      limit.arm(this.#limits.answerMs, 'has no credentials: their source did not answer');
+      const onAbort = (): void => {
+        reject(signal.reason as Error);
+      };
+      signal.addEventListener('abort', onAbort, { once: true });
+      void given.then(resolve, reject).finally(() => {
+        limit.disarm();
+        signal.removeEventListener('abort', onAbort);
+      });
+    });
+  }
+}
+
+/** Headers of a body that the signature leaves out, so that a proxy may change them. */
+function bodyHeaders(body: UploadBody): Record<string, string> {
+  const headers: Record<string, string> = { 'content-length': String(body.size) };
+  // What cannot be sent twice asks first: a refusal, and a connection that the storage has closed, then cost nothing of it.
+  if (body.size > REPEATABLE_BYTES) headers['expect'] = '100-continue';
+  return headers;
+}
+
+function encodeKey(key: string): string {
+  return `/${key.split('/').map(encodePart).join('/')}`;
+}
+
+function endpointOf({ name, endpoint, region }: S3StoreConfig): URL {
+  const text = endpoint ?? `https://s3.${region}.amazonaws.com${region.startsWith('cn-') ? '.cn' : ''}`;
+  try {
+    return new URL(text);
+  } catch (cause) {
+    throw new GatewayError('store-misconfigured', {
+      detail: `store ${name}: the endpoint ${text} is not a URL`,
+      cause,
+    });
+  }
+}
+
+function addressOf(endpoint: URL, { bucket, forcePathStyle }: S3StoreConfig): Address {
+  const secure = endpoint.protocol === 'https:';
+  const base = endpoint.pathname.replace(/\/+$/, '');
+  // A name with dots has no place in a wildcard certificate.
+  const inPath = forcePathStyle || (secure && bucket.includes('.'));
+  const prefix = inPath ? '' : `${bucket}.`;
+  return {
+    origin: {
+      secure,
+      // net wants an IPv6 address without its brackets.
+      hostname: prefix + endpoint.hostname.replace(/^\[(.*)\]$/, '$1'),
+      port: endpoint.port === '' ? (secure ? 443 : 80) : Number(endpoint.port),
+    },
+    host: prefix + endpoint.host,
+    basePath: inPath ? `${base}/${encodePart(bucket)}` : base,
+  };
+}
