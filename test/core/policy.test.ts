@@ -1,0 +1,252 @@
+/** The policy as a truth table: every access, operation, grant, fact and door, with the counts, so that no case is left out. */
+import { describe, expect, test } from '@jest/globals';
+import { NAMED_TYPES, type ObjectName, type ObjectRef } from '../../src/core/object.ts';
+import type { Operation } from '../../src/core/operation.ts';
+import { decide, factsNeeded, STALE_LOCK_MS, type Decision, type Facts } from '../../src/core/policy.ts';
+import { ACCESS_LEVELS, type Access, type Door, type Grant, type Origin } from '../../src/core/principal.ts';
+
+const NAME = 'ab'.repeat(32) as ObjectName;
+const REFS: readonly ObjectRef[] = [{ type: 'config' }, ...NAMED_TYPES.map((type) => ({ type, name: NAME }))];
+const DOORS: readonly Door[] = ['ssh', 'stdio', 'admin'];
+
+/** 31: greet, create-repository, a list of each of 5 types, and four operations on each of 6 kinds of object. */
+const OPERATIONS: readonly Operation[] = [
+  { kind: 'greet' },
+  { kind: 'create-repository' },
+  ...NAMED_TYPES.map((type): Operation => ({ kind: 'list', type, version: 2 })),
+  ...REFS.flatMap((ref): Operation[] => [
+    { kind: 'stat', ref },
+    { kind: 'load', ref },
+    { kind: 'save', ref, size: 1 },
+    { kind: 'remove', ref },
+  ]),
+];
+
+const AGES = [-1, 0, STALE_LOCK_MS, STALE_LOCK_MS + 1, NaN];
+const ORIGINS: readonly (Origin | undefined)[] = [
+  undefined,
+  ...['appsrv', 'other'].flatMap((client) => DOORS.map((door) => ({ client, door, session: 's' }))),
+];
+
+/** 39: none, a repository that is there or not, no lock, and a lock of 5 ages by 7 origins. */
+const FACTS: readonly Facts[] = [
+  { kind: 'none' },
+  { kind: 'repository', exists: true },
+  { kind: 'repository', exists: false },
+  { kind: 'lock', lock: undefined },
+  ...AGES.flatMap((ageMs) =>
+    ORIGINS.map((origin): Facts => ({ kind: 'lock', lock: { ageMs, ...(origin && { origin }) } })),
+  ),
+];
+
+interface Case {
+  readonly access: Access;
+  readonly addKeys: boolean;
+  readonly door: Door;
+  readonly operation: Operation;
+  readonly facts: Facts;
+}
+
+const CASES: readonly Case[] = ACCESS_LEVELS.flatMap((access) =>
+  [false, true].flatMap((addKeys) =>
+    DOORS.flatMap((door) =>
+      OPERATIONS.flatMap((operation) => FACTS.map((facts) => ({ access, addKeys, door, operation, facts }))),
+    ),
+  ),
+);
+
+const decideCase = ({ access, addKeys, door, operation, facts }: Case): Decision =>
+  decide({ client: 'appsrv', door }, { access, addKeys }, operation, facts);
+
+/** `allowed`, or the reason for which it is denied. */
+const verdict = (each: Case): string => {
+  const decision = decideCase(each);
+  return decision.allow ? 'allowed' : decision.reason;
+};
+
+const isRead = ({ operation: { kind } }: Case): boolean =>
+  kind === 'greet' || kind === 'list' || kind === 'stat' || kind === 'load';
+const touches = ({ operation }: Case, kind: Operation['kind'], type?: string): boolean =>
+  operation.kind === kind && (type === undefined || ('ref' in operation && operation.ref.type === type));
+const verdicts = (which: (each: Case) => boolean): Record<string, number> => {
+  const counts: Record<string, number> = {};
+  for (const each of CASES.filter(which)) counts[verdict(each)] = (counts[verdict(each)] ?? 0) + 1;
+  return counts;
+};
+
+// What follows sums up to all cases: each of 3 accesses has 2 grants x 3 doors x 31 operations x 39 facts.
+describe('every case', () => {
+  test('is in the table once', () => {
+    expect(OPERATIONS).toHaveLength(31);
+    expect(FACTS).toHaveLength(39);
+    expect(CASES).toHaveLength(3 * 2 * 3 * 31 * 39);
+    expect(
+      new Set(CASES.map((each) => JSON.stringify(each, (_key, value: unknown) => (value !== value ? 'NaN' : value))))
+        .size,
+    ).toBe(CASES.length);
+  });
+
+  test('full access: everything', () => {
+    expect(verdicts(({ access }) => access === 'full')).toEqual({ allowed: 6 * 31 * 39 });
+  });
+
+  test('read-only: reading (18 operations), and not one of the 13 that change something', () => {
+    const readOnly = ({ access }: Case): boolean => access === 'read-only';
+    expect(verdicts((each) => readOnly(each) && isRead(each))).toEqual({ allowed: 6 * 18 * 39 });
+    expect(verdicts((each) => readOnly(each) && !isRead(each))).toEqual({ 'read-only': 6 * 13 * 39 });
+  });
+
+  describe('append-only', () => {
+    const append = (which: (each: Case) => boolean): Record<string, number> =>
+      verdicts((each) => each.access === 'append-only' && which(each));
+
+    test('the parts below are the whole', () => {
+      expect(18 + 1 + 5 + 1 + 5 + 1).toBe(OPERATIONS.length);
+    });
+    test('reading (18 operations): always', () => {
+      expect(append(isRead)).toEqual({ allowed: 6 * 18 * 39 });
+    });
+    test('creating the repository: always', () => {
+      expect(append((each) => touches(each, 'create-repository'))).toEqual({ allowed: 6 * 1 * 39 });
+    });
+    test('saving anything but keys (5 types): always', () => {
+      expect(append((each) => touches(each, 'save') && !touches(each, 'save', 'keys'))).toEqual({
+        allowed: 6 * 5 * 39,
+      });
+    });
+    test('saving keys: with addKeys always, without it only when it is known that there is no repository yet', () => {
+      expect(append((each) => touches(each, 'save', 'keys') && each.addKeys)).toEqual({ allowed: 3 * 39 });
+      expect(append((each) => touches(each, 'save', 'keys') && !each.addKeys)).toEqual({
+        allowed: 3,
+        'key-added': 3 * 38,
+      });
+      for (const each of CASES)
+        if (each.access === 'append-only' && touches(each, 'save', 'keys') && !each.addKeys)
+          expect(verdict(each) === 'allowed').toBe(each.facts.kind === 'repository' && !each.facts.exists);
+    });
+    test('removing anything but locks (5 types): never', () => {
+      expect(append((each) => touches(each, 'remove') && !touches(each, 'remove', 'locks'))).toEqual({
+        'append-only': 6 * 5 * 39,
+      });
+    });
+    test('removing locks: none there, or stale, or its own', () => {
+      // Of the 39 facts: 1 of no lock, 7 of a stale one, and of the other 4 ages those whose origin is the client's own:
+      // 2 of 7 through a client's door, 1 of 7 for the admin.
+      const allowed = 2 * (2 * (1 + 7 + 4 * 2) + (1 + 7 + 4 * 1));
+      expect(append((each) => touches(each, 'remove', 'locks'))).toEqual({
+        allowed,
+        'lock-of-another': 6 * 39 - allowed,
+      });
+    });
+  });
+});
+
+describe('removing a lock, append-only', () => {
+  const remove = (door: Door, facts: Facts): string =>
+    verdict({
+      access: 'append-only',
+      addKeys: false,
+      door,
+      operation: { kind: 'remove', ref: { type: 'locks', name: NAME } },
+      facts,
+    });
+  const lock = (ageMs: number, client?: string, door: Door = 'ssh'): Facts => ({
+    kind: 'lock',
+    lock: { ageMs, ...(client !== undefined && { origin: { client, door, session: 's' } }) },
+  });
+  const minutes = (count: number): number => count * 60_000;
+
+  test.each<[string, Door, Facts, string]>([
+    ['its own', 'ssh', lock(0, 'appsrv'), 'allowed'],
+    ['its own, made through the other door', 'stdio', lock(0, 'appsrv', 'ssh'), 'allowed'],
+    ['its own, of the other door again', 'ssh', lock(0, 'appsrv', 'stdio'), 'allowed'],
+    ["the admin's on its own repository", 'ssh', lock(0, 'appsrv', 'admin'), 'lock-of-another'],
+    ["the client's, by the admin without full access", 'admin', lock(0, 'appsrv', 'ssh'), 'lock-of-another'],
+    ["the admin's, by the admin", 'admin', lock(0, 'appsrv', 'admin'), 'allowed'],
+    ["another client's", 'ssh', lock(0, 'other'), 'lock-of-another'],
+    ['a client whose name only differs in case', 'ssh', lock(0, 'Appsrv'), 'lock-of-another'],
+    ["of unknown origin (restic's own, by the side of the gateway)", 'ssh', lock(0), 'lock-of-another'],
+    ["another's, 29 minutes old", 'ssh', lock(minutes(29), 'other'), 'lock-of-another'],
+    ["another's, 30 minutes old to the millisecond", 'ssh', lock(minutes(30), 'other'), 'lock-of-another'],
+    ["another's, a millisecond older", 'ssh', lock(minutes(30) + 1, 'other'), 'allowed'],
+    ["another's, from the future", 'ssh', lock(-minutes(60), 'other'), 'lock-of-another'],
+    ['gone already', 'ssh', { kind: 'lock', lock: undefined }, 'allowed'],
+    ['nothing looked up', 'ssh', { kind: 'none' }, 'lock-of-another'],
+    ['something else looked up', 'ssh', { kind: 'repository', exists: false }, 'lock-of-another'],
+  ])('%s', (_name, door, facts, expected) => {
+    expect(remove(door, facts)).toBe(expected);
+  });
+});
+
+describe('which facts are looked up', () => {
+  test('the store is asked in two cases only, and never for full or read-only access', () => {
+    const asked = ACCESS_LEVELS.flatMap((access) =>
+      [false, true].flatMap((addKeys) =>
+        OPERATIONS.flatMap((operation) => {
+          const kind = factsNeeded({ access, addKeys }, operation);
+          return kind === 'none' || !('ref' in operation)
+            ? []
+            : [`${access}${addKeys ? ' addKeys' : ''}: ${operation.kind} ${operation.ref.type} needs ${kind}`];
+        }),
+      ),
+    );
+    expect(asked).toEqual([
+      'append-only: save keys needs repository',
+      'append-only: remove locks needs lock',
+      'append-only addKeys: remove locks needs lock',
+    ]);
+  });
+
+  test('facts that are not asked for change nothing', () => {
+    for (const each of CASES) {
+      const needed = factsNeeded(each, each.operation);
+      if (needed === 'none') expect(verdict(each)).toBe(verdict({ ...each, facts: { kind: 'none' } }));
+    }
+  });
+
+  test('facts that were asked for and are missing deny', () => {
+    for (const each of CASES) {
+      const needed = factsNeeded(each, each.operation);
+      if (needed !== 'none' && each.facts.kind !== needed) expect(decideCase(each).allow).toBe(false);
+    }
+  });
+});
+
+describe('what is outside the types is denied', () => {
+  test.each(['owner', '', 'FULL', 'append', undefined, '__proto__', 'toString'])(
+    'access %j, for every operation',
+    (access) => {
+      const grant = { access, addKeys: true } as unknown as Grant;
+      for (const operation of OPERATIONS)
+        for (const facts of FACTS)
+          expect(decide({ client: 'appsrv', door: 'ssh' }, grant, operation, facts)).toMatchObject({
+            allow: false,
+            reason: 'no-such-rule',
+          });
+    },
+  );
+
+  test.each(['rename', '', 'constructor'])('operation %j, for every access', (kind) => {
+    for (const access of ACCESS_LEVELS)
+      expect(
+        decide({ client: 'appsrv', door: 'ssh' }, { access, addKeys: true }, { kind } as unknown as Operation, {
+          kind: 'none',
+        }),
+      ).toMatchObject({ allow: false, reason: 'no-such-rule' });
+  });
+});
+
+test('every denial says in one plain line what is not allowed and under which rule', () => {
+  const told = new Map<string, string>();
+  for (const each of CASES) {
+    const decision = decideCase(each);
+    if (decision.allow) continue;
+    told.set(decision.reason, decision.tell);
+  }
+  expect(Object.fromEntries(told)).toEqual({
+    'read-only': 'read-only: this key may not write, not even a lock; use restic with --no-lock',
+    'append-only': 'append-only: this key may not remove anything; forget and prune run on the gateway host',
+    'lock-of-another': 'append-only: this lock belongs to someone else and is under 30 minutes old',
+    'key-added': 'append-only: this key may not add repository passwords; the gateway admin can',
+  });
+});
