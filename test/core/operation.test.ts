@@ -483,7 +483,7 @@ describe('whatever the request', () => {
         else expect(head.path).toMatch(path);
         if ('ref' in result) expect(parseObjectKey(objectKey(result.ref))).toEqual(result.ref);
         if ('size' in result) expect(Number.isSafeInteger(result.size) && result.size >= 0).toBe(true);
-        if ('range' in result && result.range !== undefined) {
+        if ('range' in result) {
           expect(Number.isSafeInteger(result.range.first)).toBe(true);
           expect(result.range.last ?? Number.MAX_SAFE_INTEGER).toBeGreaterThanOrEqual(result.range.first);
         }
