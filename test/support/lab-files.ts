@@ -17,7 +17,7 @@ export interface TreeShape {
 
 const FILES_A_DIRECTORY = 100;
 const MODES = [0o644, 0o600, 0o755, 0o440] as const;
-const ZEROS = Buffer.alloc(4 * 1024 * 1024);
+const ZEROS = Buffer.alloc(512 * 1024);
 const directories: string[] = [];
 
 afterAll(() => {
@@ -31,7 +31,7 @@ export function tempDir(): string {
   return directory;
 }
 
-/** Makes a tree of incompressible files with various modes below `directory`, at over 1 GB/s where the disk can follow. */
+/** Makes a tree of incompressible files with various modes below `directory`, about as fast as the disk takes it. */
 export async function makeTree(directory: string, { files, bytes, seed }: TreeShape): Promise<void> {
   const key = createHash('sha256').update(seed).digest();
   // Weights of 1 to 256 make the sizes uneven
@@ -64,13 +64,16 @@ export async function makeTree(directory: string, { files, bytes, seed }: TreeSh
  * @throws Error that says what differs
  */
 export async function sameTree(a: string, b: string): Promise<true> {
-  const listing = async (directory: string): Promise<string[]> => {
+  const listing = async (directory: string): Promise<Set<string>> => {
     const { code, stdout, stderr } = await run('find', [directory, '-mindepth', '1', '-printf', '%y %m %P %l\\n']);
     if (code !== 0) throw new Error(stderr);
-    return stdout.split('\n').sort();
+    return new Set(stdout.split('\n'));
   };
   const [inA, inB] = await Promise.all([listing(a), listing(b)]);
-  const differences = [...inA.filter((line) => !inB.includes(line)), ...inB.filter((line) => !inA.includes(line))];
+  const differences = [
+    ...[...inA].filter((line) => !inB.has(line)).map((line) => `- ${line}`),
+    ...[...inB].filter((line) => !inA.has(line)).map((line) => `+ ${line}`),
+  ];
   if (differences.length > 0) throw new Error(`the trees differ:\n${differences.slice(0, 20).join('\n')}`);
   const diff = await run('diff', ['-r', '--no-dereference', '--brief', a, b], { timeoutMs: 300_000 });
   if (diff.code !== 0) throw new Error(`the trees differ:\n${diff.stdout.slice(0, 2000)}${diff.stderr.slice(0, 2000)}`);
