@@ -1,0 +1,239 @@
+/**
+ * The audit as a file of JSON, one object a line, that many processes append to and grep reads.
+ *
+ * A line that was torn by a full disk or a crash stays alone on its line. Between lines an empty one may stand.
+ */
+import { mkdir, open, stat, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { GatewayError, messageOf } from '../core/errors.ts';
+import type { ObjectRef } from '../core/object.ts';
+import type { AuditEvent, AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
+
+/** Where the audit goes. */
+interface JsonlSinkOptions {
+  /** Absolute path. Made with mode 0600 where there is none, its directory with 0700. */
+  readonly file: string;
+  /** How long an event may wait to be written before it counts as not written, in ms; 30,000 by default. */
+  readonly limitMs?: number;
+}
+
+const LIMIT_MS = 30_000;
+/** How often the path is looked at, to follow a file that was moved away. */
+const LOOK_MS = 1000;
+/** The most that goes into one write beyond a single line. */
+const WRITE_BYTES = 256 * 1024;
+/** The most that is kept of what a peer chose to send, in UTF-16 units. */
+const TEXT_LENGTH = 1024;
+
+/** An event that waits. */
+interface Entry {
+  readonly line: Buffer;
+  readonly written: () => void;
+  readonly failed: (error: GatewayError) => void;
+}
+
+/**
+ * Opens the audit file, or makes it.
+ * @throws GatewayError `audit-unavailable` when it cannot be opened or is not a regular file
+ */
+export async function openJsonlSink({ file, limitMs = LIMIT_MS }: JsonlSinkOptions): Promise<AuditSink> {
+  const unavailable = (why: string, cause?: unknown): GatewayError =>
+    new GatewayError('audit-unavailable', { detail: `the audit ${file} cannot be written: ${why}`, cause });
+
+  let appender: Appender;
+  try {
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    appender = await openAppender(file);
+  } catch (error) {
+    throw unavailable(messageOf(error), error);
+  }
+  const waiting = new Set<Entry>();
+  /** The end of what waits now; undefined when nothing does. */
+  let draining: Promise<void> | undefined;
+  let closed = false;
+
+  const drain = async (): Promise<void> => {
+    while (waiting.size > 0) {
+      const entries = takeUpTo(WRITE_BYTES, waiting);
+      try {
+        let left = await appender.append(Buffer.concat(entries.map((entry) => entry.line)));
+        for (const { line, written, failed } of entries) {
+          left -= line.length;
+          if (left >= 0) written();
+          else failed(unavailable('it took only a part of the line; free space on its disk'));
+        }
+      } catch (error) {
+        for (const { failed } of entries) failed(unavailable(messageOf(error), error));
+      }
+    }
+    draining = undefined;
+  };
+
+  return {
+    append(identity, event) {
+      return new Promise((resolve, reject) => {
+        if (closed) {
+          reject(unavailable('it is closed'));
+          return;
+        }
+        const line = Buffer.from(`${formatEvent(new Date(), identity, event)}\n`);
+        const entry: Entry = {
+          line,
+          written: () => {
+            clearTimeout(timer);
+            resolve();
+          },
+          failed: (error) => {
+            clearTimeout(timer);
+            reject(error);
+          },
+        };
+        // A disk that hangs cannot be interrupted. Should the line be written after all, the audit tells of something that was not done.
+        const timer = setTimeout(() => {
+          waiting.delete(entry);
+          reject(unavailable('its disk does not answer'));
+        }, limitMs);
+        waiting.add(entry);
+        draining ??= drain();
+      });
+    },
+    async close() {
+      closed = true;
+      const done = (draining ?? Promise.resolve()).then(() => appender.close());
+      let timer: NodeJS.Timeout | undefined;
+      const tooLong = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, limitMs);
+      });
+      await Promise.race([done, tooLong]);
+      clearTimeout(timer);
+    },
+  };
+}
+
+/** Takes the oldest entries out: one at least, and no more than fit. */
+function takeUpTo(bytes: number, waiting: Set<Entry>): readonly Entry[] {
+  const taken: Entry[] = [];
+  let total = 0;
+  for (const entry of waiting) {
+    total += entry.line.length;
+    if (taken.length > 0 && total > bytes) break;
+    waiting.delete(entry);
+    taken.push(entry);
+  }
+  return taken;
+}
+
+/** A file at a path, which may be moved away and replaced meanwhile. */
+interface Appender {
+  /**
+   * Appends lines by one write(2), so that those of other processes never come in between. Resolves to the bytes of them that were
+   * written: fewer when the disk is full.
+   */
+  append(lines: Buffer): Promise<number>;
+  close(): Promise<void>;
+}
+
+async function openAppender(file: string): Promise<Appender> {
+  let handle = await openFile(file);
+  let lookedAt = performance.now();
+
+  /** Opens the path anew when it leads to another file than the open one, which logrotate has moved or someone removed. */
+  const follow = async (): Promise<void> => {
+    const own = await handle.stat();
+    const now = performance.now();
+    if (own.nlink > 0 && now - lookedAt < LOOK_MS) return;
+    lookedAt = now;
+    const there = await stat(file).catch((error: unknown) => {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    });
+    if (there?.ino === own.ino && there.dev === own.dev) return;
+    const old = handle;
+    handle = await openFile(file);
+    await old.close();
+  };
+
+  return {
+    async append(lines) {
+      await follow();
+      // Asked each time, as it may be another process whose line was torn.
+      const torn = await endsTorn(handle);
+      const { bytesWritten } = await handle.write(torn ? Buffer.concat([LINE_BREAK, lines]) : lines);
+      return torn ? bytesWritten - 1 : bytesWritten;
+    },
+    close: () => handle.close(),
+  };
+}
+
+const LINE_BREAK = Buffer.from('\n');
+
+/** @throws Error when it cannot be opened or is not a regular file */
+async function openFile(file: string): Promise<FileHandle> {
+  const handle = await open(file, 'a+', 0o600);
+  if ((await handle.stat()).isFile()) return handle;
+  await handle.close();
+  throw new Error('it is not a regular file; name one in the config');
+}
+
+/** True when the last line has no end and nobody is writing it. */
+async function endsTorn(handle: FileHandle): Promise<boolean> {
+  for (let before = -1; ;) {
+    const { size } = await handle.stat();
+    if (size === 0) return false;
+    const { bytesRead, buffer } = await handle.read(Buffer.alloc(1), 0, 1, size - 1);
+    // Emptied meanwhile, or whole.
+    if (bytesRead === 0 || buffer[0] === LINE_BREAK[0]) return false;
+    if (size === before) return true;
+    // Of another process's long line one may see a part for a moment.
+    before = size;
+    await sleep(2);
+  }
+}
+
+/** One event as one line of JSON, without its end. */
+function formatEvent(
+  time: Date,
+  { session, principal, access, repository }: SessionIdentity,
+  event: AuditEvent,
+): string {
+  const { kind, ref, ...rest } = { ref: undefined, ...event };
+  const { client, door, key, from, fromPort, user, command } = principal;
+  const line = {
+    time: time.toISOString(),
+    v: 1,
+    event: kind,
+    session,
+    client,
+    door,
+    key,
+    from,
+    fromPort,
+    user: user === undefined ? undefined : cut(user),
+    command: command === undefined ? undefined : cut(command),
+    access,
+    store: repository.store,
+    prefix: repository.prefix,
+    object: ref === undefined ? undefined : nameObject(ref),
+    ...rest,
+    ...('detail' in rest ? { detail: cut(rest.detail) } : {}),
+  };
+  return JSON.stringify(line).replace(UNSAFE, escape);
+}
+
+// Control and format characters, line and paragraph separators: what JSON leaves as it is and a terminal or an editor may take for a line
+// break, a control sequence or a change of direction.
+const UNSAFE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+
+function escape(character: string): string {
+  // One of those beyond the first plane takes two escapes.
+  return character.replace(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+function nameObject(ref: ObjectRef): string {
+  return ref.type === 'config' ? 'config' : `${ref.type}/${ref.name}`;
+}
+
+function cut(text: string): string {
+  return text.length <= TEXT_LENGTH ? text : `${text.slice(0, TEXT_LENGTH)}… (cut from ${text.length} characters)`;
+}
