@@ -4,10 +4,10 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import ssh2, { type Algorithms, type ClientChannel, type Connection } from 'ssh2';
+import ssh2, { type Algorithms, type Connection } from 'ssh2';
 import { addMlKemKex, MLKEM_KEX } from '../../src/doors/mlkem-kex.ts';
 import { hybridExchange, nobleMlKem, nodeMlKem, type MlKem768 } from '../../src/doors/mlkem768x25519.ts';
-import { startEchoDoor, type EchoDoor } from '../support/echo-door.ts';
+import { echoed, rekey, startEchoDoor, type EchoDoor } from '../support/echo-door.ts';
 import { kexInit, kexinit, KEY_EXCHANGE_FAILED, MESSAGE, parseKexinit, rawClient } from '../support/raw-ssh.ts';
 import type { Proposal, RawClient } from '../support/raw-ssh.ts';
 
@@ -354,46 +354,3 @@ describe('a client that guesses (RFC 4253, 7.1)', () => {
     client.close();
   });
 });
-
-/** Asks for new keys, for which ssh2's client has no call of its own. */
-function rekey(client: ssh2.Client): void {
-  (client as unknown as { readonly _protocol: { rekey(): void } })._protocol.rekey();
-}
-
-/**
- * Sends 24 MiB in pieces through the echo behind a connection, calling the next of `between` after every MiB sent and every MiB
- * received, and compares. @returns true @throws what is wrong
- */
-async function echoed(client: ssh2.Client, between: readonly (() => void)[]): Promise<boolean> {
-  const channel = await new Promise<ClientChannel>((resolve, reject) => {
-    client.exec('x', (error, opened) => {
-      if (error) reject(error);
-      else resolve(opened);
-    });
-  });
-  const MIB = 1024 * 1024;
-  const piece = randomBytes(MIB);
-  const pieces = between.length === 0 ? 1 : 24;
-  let step = 0;
-  const next = (): void => between[step++ % between.length]?.();
-  const sent = crypto.createHash('sha256');
-  const received = crypto.createHash('sha256');
-  let length = 0;
-  channel.on('data', (chunk: Buffer) => {
-    received.update(chunk);
-    if (Math.floor((length + chunk.length) / MIB) > Math.floor(length / MIB)) next();
-    length += chunk.length;
-  });
-  for (let i = 0; i < pieces; i++) {
-    piece.writeUInt32BE(i);
-    sent.update(piece);
-    const taken = channel.write(Buffer.from(piece));
-    next();
-    if (!taken) await once(channel, 'drain');
-  }
-  channel.end();
-  await once(channel, 'close');
-  expect(length).toBe(pieces * MIB);
-  expect(received.digest('hex')).toBe(sent.digest('hex'));
-  return true;
-}
