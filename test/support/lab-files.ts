@@ -8,7 +8,7 @@ import { afterAll } from '@jest/globals';
 import { run } from './lab-process.ts';
 
 /** What a tree of test data holds: `bytes` in all, spread unevenly over `files` files. */
-export interface TreeShape {
+interface TreeShape {
   readonly files: number;
   readonly bytes: number;
   /** The same shape and seed give the same tree, anywhere. */

@@ -25,10 +25,10 @@ const PEERS = {
 } as const;
 
 /** Absolute paths of the peers. */
-export type Lab = { readonly [Peer in keyof typeof PEERS]: string };
+type Lab = { readonly [Peer in keyof typeof PEERS]: string };
 
 /** Which repository, and how restic gets there. */
-export interface ResticTarget {
+interface ResticTarget {
   /** As after `-r`. */
   readonly repo: string;
   /** Extended options, as after `-o`: `{ 'rclone.program': 'ssh …' }`. */

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { CreateBucketCommand, PutBucketVersioningCommand, S3Client } from '@aws-sdk/client-s3';
 
 /** How to reach the S3 server. */
-export interface S3Access {
+interface S3Access {
   /** http URL without a slash at its end. */
   readonly endpoint: string;
   readonly region: string;

@@ -17,7 +17,7 @@ export interface KeyFiles {
 }
 
 /** What an sshd is started with. */
-export interface SshdOptions {
+interface SshdOptions {
   /** Whom it lets in: lines of an authorized_keys file … */
   readonly authorizedKeysLines?: readonly string[];
   /** … or a command that prints them, with sshd's tokens (%t, %k, …); run as this process's user, found in its PATH. */
@@ -31,7 +31,7 @@ export interface SshdOptions {
 }
 
 /** An sshd that runs. */
-export interface Sshd {
+interface Sshd {
   readonly port: number;
   readonly user: string;
   /** A known_hosts file that holds its host key. */
@@ -43,7 +43,7 @@ export interface Sshd {
 }
 
 /** How a client reaches a server on the loopback. */
-export interface SshTarget {
+interface SshTarget {
   readonly port: number;
   readonly key: KeyFiles;
   /** A known_hosts file; the connection is refused when the server's key is not in it. */
