@@ -17,7 +17,7 @@ import type {
   Storage,
 } from '../ports/repository-store.ts';
 import { Download } from './s3/download.ts';
-import { S3Refusal } from './s3/errors.ts';
+import { NoCredentials, S3Refusal } from './s3/errors.ts';
 import { originHeaders, readStat } from './s3/metadata.ts';
 import { inParallel } from './s3/parallel.ts';
 import { S3Client, type CredentialSource } from './s3/s3-client.ts';
@@ -26,7 +26,7 @@ import { ContentError, UploadBody } from './s3/upload-body.ts';
 import { parseListPage, type ListPage } from './s3/xml.ts';
 
 /** restic has no watchdog of its own on this backend: each wait must end in an answer. */
-const LIMITS: S3Limits = { connectMs: 10_000, answerMs: 60_000, idleMs: 60_000 };
+const LIMITS: S3Limits = { connectMs: 10_000, answerMs: 60_000, idleMs: 60_000, pauseMs: 100 };
 
 /** An access key as the config has it. */
 export interface S3Secret {
@@ -74,11 +74,7 @@ function credentialChain(region: string): CredentialSource {
     try {
       return await provider();
     } catch (cause) {
-      const why = cause instanceof Error ? cause.message.slice(0, 200) : '';
-      throw new GatewayError('store-misconfigured', {
-        detail: `no credentials: the AWS credential chain found none (${why}); set accessKeyId and its secret, or AWS_PROFILE and the like`,
-        cause,
-      });
+      throw new NoCredentials(cause instanceof Error ? cause.message : 'unknown reason', { cause });
     }
   };
 }

@@ -3,6 +3,7 @@
  *
  * Source: the S3 API reference, "List of error codes"; the codes of radosgw, MinIO and others for a full storage; Node's system errors.
  */
+import { types } from 'node:util';
 import { GatewayError, type ErrorCode } from '../../core/errors.ts';
 import { BadAnswer, StoreTimeout, type HttpAnswer } from './transport.ts';
 import { parseError } from './xml.ts';
@@ -41,6 +42,9 @@ export class S3Refusal extends Error {
   }
 }
 
+/** The source of credentials had none; it was none of the storage's doing. */
+export class NoCredentials extends Error {}
+
 /** The names that a message to the admin needs. */
 export interface StoreNames {
   /** The store's name in the config. */
@@ -76,10 +80,14 @@ interface Finding {
 
 function classify(error: unknown, names: StoreNames): Finding {
   if (error instanceof S3Refusal) return classifyRefusal(error, names);
+  if (error instanceof NoCredentials)
+    return {
+      code: 'store-misconfigured',
+      detail: `no credentials (${printable(error.message)}); set accessKeyId and its secret, or give them to the AWS credential chain`,
+    };
   if (error instanceof StoreTimeout) return { code: 'store-timeout', detail: `${names.endpoint}: ${error.message}` };
   if (error instanceof BadAnswer) return { code: 'store-failed', detail: `${names.endpoint}: ${error.message}` };
-  if (error instanceof Error) return classifySystemError(error, names);
-  return { code: 'internal', detail: 'something that is no error was thrown' };
+  return classifySystemError(error, names);
 }
 
 /** Codes that a provider answers when there is no more room, whatever the status. */
@@ -164,23 +172,21 @@ const UNREACHABLE =
 /** OpenSSL's verification errors as Node names them, and TLS where there is none. */
 const TLS = /CERT|SELF_SIGNED|UNABLE_TO|_TLS_|^ERR_SSL|^EPROTO/;
 
-function classifySystemError(error: Error, { endpoint }: StoreNames): Finding {
+function classifySystemError(error: unknown, names: StoreNames): Finding {
+  if (!types.isNativeError(error)) return { code: 'internal', detail: 'something that is no error was thrown' };
+  // All addresses of the host failed: the first one's error says why.
+  if ('errors' in error && Array.isArray(error.errors)) return classifySystemError(error.errors[0], names);
+  const { endpoint } = names;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  const message = printable(error.message);
   if (UNREACHABLE.test(code))
-    return {
-      code: 'store-unavailable',
-      detail: `${endpoint} cannot be reached: ${printable(error.message)}`,
-      transient: true,
-    };
+    return { code: 'store-unavailable', detail: `${endpoint} cannot be reached: ${message}`, transient: true };
   if (TLS.test(code))
     return {
       code: 'store-misconfigured',
       detail: `TLS with ${endpoint} fails (${code}); correct the endpoint, or trust its CA by NODE_EXTRA_CA_CERTS`,
     };
-  // All addresses of the host failed: the first one's error says why.
-  if (error instanceof AggregateError && error.errors[0] instanceof Error)
-    return classifySystemError(error.errors[0], { store: '', bucket: '', region: '', endpoint });
-  return { code: 'store-failed', detail: `${endpoint}: ${printable(error.message)}` };
+  return { code: 'store-failed', detail: `${endpoint}: ${message}` };
 }
 
 function skew(date: string | undefined): string {

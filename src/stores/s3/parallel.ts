@@ -1,6 +1,7 @@
 /**
  * Several sequences at once as one, holding no more than one item of each.
  */
+import { setMaxListeners } from 'node:events';
 
 /**
  * What all the sources yield, in the order in which it comes. A source is asked for its next item only when its last one was taken. The
@@ -12,6 +13,8 @@ export async function* inParallel<T>(
   signal: AbortSignal,
 ): AsyncGenerator<T> {
   const stop = new AbortController();
+  // As many listen as there are sources, and that is no leak to be warned of.
+  setMaxListeners(0, stop.signal);
   const onAbort = (): void => {
     stop.abort(signal.reason);
   };

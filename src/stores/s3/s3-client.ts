@@ -4,9 +4,10 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { S3StoreConfig } from '../../config/types.ts';
 import { GatewayError } from '../../core/errors.ts';
+import { addressOf, type BucketAddress } from './address.ts';
 import { judge, S3Refusal, type StoreNames } from './errors.ts';
 import { EMPTY_HASH, encodePart, encodeQuery, Signer, type S3Credentials } from './signature.ts';
-import { HttpTransport, Limit, type HttpAnswer, type HttpOrigin, type S3Limits } from './transport.ts';
+import { HttpTransport, Limit, type HttpAnswer, type S3Limits } from './transport.ts';
 import { ContentError, REPEATABLE_BYTES, type UploadBody } from './upload-body.ts';
 
 /** A request as the store means it. */
@@ -30,33 +31,23 @@ export type CredentialSource = () => S3Credentials | Promise<S3Credentials>;
 /** How often a request is sent before its failure counts. */
 const ATTEMPTS = 4;
 
-/** The wait before the second attempt is up to this, in ms, and up to four times as long before each further one. */
-const FIRST_PAUSE_MS = 100;
-
-/** The bucket's address: where to connect, the `Host` to name, and what stands before each key. */
-interface Address {
-  readonly origin: HttpOrigin;
-  readonly host: string;
-  /** Without a slash at its end. */
-  readonly basePath: string;
-}
-
 /** A client of one bucket. */
 export class S3Client {
-  readonly #address: Address;
+  readonly #address: BucketAddress;
   readonly #names: StoreNames;
   readonly #limits: S3Limits;
   readonly #credentials: CredentialSource;
   readonly #signer: Signer;
   readonly #transport: HttpTransport;
 
+  /** @throws GatewayError `store-misconfigured` when the endpoint is no URL */
   constructor(config: S3StoreConfig, credentials: CredentialSource, limits: S3Limits) {
-    const endpoint = endpointOf(config);
-    this.#address = addressOf(endpoint, config);
-    this.#names = { store: config.name, bucket: config.bucket, region: config.region, endpoint: endpoint.origin };
+    const { name, bucket, region } = config;
+    this.#address = addressOf(config);
+    this.#names = { store: name, bucket, region, endpoint: this.#address.endpoint };
     this.#limits = limits;
     this.#credentials = credentials;
-    this.#signer = new Signer(config.region);
+    this.#signer = new Signer(region);
     this.#transport = new HttpTransport(this.#address.origin, limits);
   }
 
@@ -73,7 +64,7 @@ export class S3Client {
         if (request.body?.repeatable === false || !judge(error, this.#names).transient) throw error;
       }
       // A random part of the pause, so that those who were turned away together do not come back together.
-      await pause(Math.random() * FIRST_PAUSE_MS * 4 ** (attempt - 1), undefined, { signal });
+      await pause(Math.random() * this.#limits.pauseMs * 4 ** (attempt - 1), undefined, { signal });
     }
   }
 
@@ -148,34 +139,4 @@ function bodyHeaders(body: UploadBody): Record<string, string> {
 
 function encodeKey(key: string): string {
   return `/${key.split('/').map(encodePart).join('/')}`;
-}
-
-function endpointOf({ name, endpoint, region }: S3StoreConfig): URL {
-  const text = endpoint ?? `https://s3.${region}.amazonaws.com${region.startsWith('cn-') ? '.cn' : ''}`;
-  try {
-    return new URL(text);
-  } catch (cause) {
-    throw new GatewayError('store-misconfigured', {
-      detail: `store ${name}: the endpoint ${text} is not a URL`,
-      cause,
-    });
-  }
-}
-
-function addressOf(endpoint: URL, { bucket, forcePathStyle }: S3StoreConfig): Address {
-  const secure = endpoint.protocol === 'https:';
-  const base = endpoint.pathname.replace(/\/+$/, '');
-  // A name with dots has no place in a wildcard certificate.
-  const inPath = forcePathStyle || (secure && bucket.includes('.'));
-  const prefix = inPath ? '' : `${bucket}.`;
-  return {
-    origin: {
-      secure,
-      // net wants an IPv6 address without its brackets.
-      hostname: prefix + endpoint.hostname.replace(/^\[(.*)\]$/, '$1'),
-      port: endpoint.port === '' ? (secure ? 443 : 80) : Number(endpoint.port),
-    },
-    host: prefix + endpoint.host,
-    basePath: inPath ? `${base}/${encodePart(bucket)}` : base,
-  };
 }

@@ -6,7 +6,7 @@ import http, { type ClientRequest, type IncomingHttpHeaders, type IncomingMessag
 import https from 'node:https';
 import type { UploadBody } from './upload-body.ts';
 
-/** How long the storage may take, in ms. */
+/** How long the storage may take, and how long it is left alone, in ms. */
 export interface S3Limits {
   /** To accept a connection, TLS included. */
   readonly connectMs: number;
@@ -14,6 +14,8 @@ export interface S3Limits {
   readonly answerMs: number;
   /** Without taking a byte of an upload that is offered, or giving a byte of a download that is waited for. */
   readonly idleMs: number;
+  /** The pause before a request is sent again is up to this, and up to four times as long before each further time. */
+  readonly pauseMs: number;
 }
 
 /** A request, signed and complete. */
@@ -163,7 +165,7 @@ class Exchange {
     outgoing.on('error', this.#onSendingFailed);
     outgoing.on('response', this.#onAnswer);
     outgoing.on('finish', () => {
-      if (!this.#answered) this.#limit.arm(this.#limits.answerMs, 'did not answer');
+      if (!this.#done()) this.#limit.arm(this.#limits.answerMs, 'did not answer');
     });
     this.#limit.arm(this.#limits.connectMs, 'did not accept a connection');
     outgoing.once('socket', (socket) => {

@@ -1,0 +1,144 @@
+/** Lists of many pages on a real S3 server, and the reading of pages. */
+import { PutObjectCommand } from '@aws-sdk/client-s3';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { parseObjectName, type NamedType, type ObjectRef } from '../../src/core/object.ts';
+import type { Storage } from '../../src/ports/repository-store.ts';
+import { createS3Storage } from '../../src/stores/s3-store.ts';
+import { parseError, parseListPage } from '../../src/stores/s3/xml.ts';
+import { startFaultProxy, type FaultProxy } from '../support/fault-proxy.ts';
+import { bucketUnderTest, type BucketUnderTest } from '../support/s3-bucket.ts';
+import { codeOf, contentOf, hashOf, listAll, NEVER, ORIGIN, PREFIX } from '../support/store-calls.ts';
+
+const LIMITS = { connectMs: 30_000, answerMs: 30_000, idleMs: 30_000, pauseMs: 5 };
+
+describe('on a real S3 server', () => {
+  const namesOf = (type: string, count: number): string[] =>
+    Array.from({ length: count }, (_, i) => hashOf(Buffer.from(`${type} ${i}`))).sort();
+  /** Nothing hashes to it; S3 does not care. */
+  const refTo = (type: NamedType, text: string): ObjectRef & { readonly type: NamedType } => {
+    const name = parseObjectName(text);
+    if (name === undefined) throw new Error(text);
+    return { type, name };
+  };
+  const snapshots = namesOf('snapshots', 1500);
+  const data = namesOf('data', 2600);
+  let bucket: BucketUnderTest;
+  let proxy: FaultProxy;
+  let storage: Storage;
+
+  beforeAll(async () => {
+    bucket = await bucketUnderTest();
+    proxy = await startFaultProxy(bucket.config.endpoint ?? '');
+    storage = createS3Storage({ ...bucket.config, endpoint: proxy.endpoint }, bucket.secret, LIMITS);
+    const repository = storage.repository(PREFIX);
+    const left = [...snapshots.map((name) => refTo('snapshots', name)), ...data.map((name) => refTo('data', name))];
+    const worker = async (): Promise<void> => {
+      for (let ref = left.pop(); ref !== undefined; ref = left.pop())
+        await repository.create(ref, contentOf(Buffer.from(`${ref.type} ${ref.name}`)), ORIGIN, NEVER);
+    };
+    await Promise.all(Array.from({ length: 16 }, worker));
+    // Before, among and after the objects, where a shard's prefix would find it or miss it.
+    for (const key of ['data/!', 'data/0', 'data/a0/readme', 'data/f', 'data/g', 'data/ff/z'])
+      await bucket.sdk.send(
+        new PutObjectCommand({ Bucket: bucket.config.bucket, Key: `${PREFIX}/${key}`, Body: 'foreign' }),
+      );
+  });
+
+  afterAll(async () => {
+    await storage.close();
+    await proxy.close();
+    bucket.sdk.destroy();
+  });
+
+  test('1,500 snapshots', async () => {
+    expect(await listAll(storage, 'snapshots')).toEqual(snapshots);
+  });
+
+  test('2,600 data objects, each once', async () => {
+    expect(await listAll(storage, 'data')).toEqual(data);
+  });
+
+  test('with failures for a moment on the way', async () => {
+    const refuse = { kind: 'refuse', status: 503, code: 'SlowDown' } as const;
+    proxy.set({ times: 3, fault: refuse });
+    expect(await listAll(storage, 'data')).toEqual(data);
+    proxy.set();
+  });
+
+  test('a failure after the first page ends it, and lets go of the rest', async () => {
+    const pages = storage.repository(PREFIX).list('data', NEVER)[Symbol.asyncIterator]();
+    expect((await pages.next()).value).toHaveLength(1000 - 2);
+    proxy.set({ fault: { kind: 'refuse', status: 403, code: 'AccessDenied' } });
+    expect(await codeOf(pages.next())).toBe('store-misconfigured');
+    proxy.set();
+    expect(await pages.next()).toEqual({ done: true, value: undefined });
+    expect(await listAll(storage, 'data')).toEqual(data);
+  });
+
+  test('left after any page, it lets go of the rest', async () => {
+    for (const wanted of [1, 2, 5]) {
+      let pages = 0;
+      for await (const page of storage.repository(PREFIX).list('data', NEVER)) {
+        pages += page.length > 0 ? 1 : 0;
+        if (pages === wanted) break;
+      }
+      expect(pages).toBe(wanted);
+    }
+    expect(await listAll(storage, 'data')).toEqual(data);
+  });
+
+  test('no more than 16 requests wait at once, whatever the reader does', async () => {
+    const seen = proxy.requests.length;
+    const pages = storage.repository(PREFIX).list('data', NEVER)[Symbol.asyncIterator]();
+    await pages.next();
+    expect(proxy.requests.length - seen).toBe(1);
+    await pages.next();
+    expect(proxy.requests.length - seen).toBeLessThanOrEqual(1 + 16);
+    await pages.return?.();
+  });
+});
+
+describe('pages', () => {
+  const page = (inner: string): string =>
+    `<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${inner}</ListBucketResult>\n`;
+
+  test('as AWS, MinIO and radosgw write them', () => {
+    const xml = page(`
+      <Name>bucket</Name><Prefix>a/</Prefix><KeyCount>2</KeyCount><MaxKeys>2</MaxKeys><IsTruncated>true</IsTruncated>
+      <Contents><Key>a/1</Key><LastModified>2026-11-23T21:43:47.000Z</LastModified><ETag>&quot;3e&quot;</ETag><Size>16777216</Size><Owner><ID>x</ID></Owner></Contents>
+      <Contents>
+        <ChecksumAlgorithm>CRC32</ChecksumAlgorithm><Size>0</Size><Key>a/&amp;&lt;&gt;&quot;&apos;&#x41;&#66;ï</Key>
+      </Contents>
+      <NextContinuationToken>to&amp;ken=</NextContinuationToken>`);
+    expect(parseListPage(xml)).toEqual({
+      objects: [
+        { key: 'a/1', size: 16_777_216 },
+        { key: `a/&<>"'ABï`, size: 0 },
+      ],
+      next: 'to&ken=',
+    });
+  });
+
+  test('an empty one, and a last one', () => {
+    expect(parseListPage(page('<IsTruncated>false</IsTruncated>'))).toEqual({ objects: [], next: undefined });
+    expect(
+      parseListPage(page('<IsTruncated>false</IsTruncated><NextContinuationToken></NextContinuationToken>')),
+    ).toEqual({ objects: [], next: undefined });
+  });
+
+  test('what is no element of a key is no markup', () => {
+    const key = '</Key><Size>5</Size></Contents>';
+    const escaped = key.replaceAll('<', '&lt;').replaceAll('>', '&gt;');
+    const xml = page(`<IsTruncated>false</IsTruncated><Contents><Key>${escaped}</Key><Size>7</Size></Contents>`);
+    expect(parseListPage(xml)?.objects).toEqual([{ key, size: 7 }]);
+  });
+
+  test.each([
+    ['an error', '<Error><Code>NoSuchBucket</Code><Message>a &amp; b</Message></Error>', 'NoSuchBucket', 'a & b'],
+    ['one with attributes', '<?xml?><Error xmlns="x"><Code>SlowDown</Code></Error>', 'SlowDown', ''],
+    ['a page of a proxy', '<html><Code>NoSuchKey</Code></html>', '', ''],
+    ['nothing', '', '', ''],
+  ])('%s', (_, xml, code, message) => {
+    expect(parseError(xml)).toEqual({ code, message, region: undefined });
+  });
+});

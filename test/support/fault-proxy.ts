@@ -1,0 +1,194 @@
+/** An HTTP proxy on loopback in front of a real S3 server, that breaks what it is told to break: answers, connections, bodies, time. */
+import { once } from 'node:events';
+import http, { type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+
+/** What happens to a request. `after` counts bytes of the body in question. */
+export type Fault =
+  /** Answered at once, without reading the request's body, as S3 words an error; to HEAD without words. */
+  | {
+      readonly kind: 'refuse';
+      readonly status: number;
+      readonly code: string;
+      readonly headers?: Record<string, string>;
+    }
+  /** Answered with this once the request is read whole. */
+  | { readonly kind: 'say'; readonly status: number; readonly text: string; readonly headers?: Record<string, string> }
+  /** The connection is reset at the request's head. */
+  | { readonly kind: 'reset' }
+  /** The request is read whole and never answered. */
+  | { readonly kind: 'mute' }
+  /** The server does what it is asked, but its answer is lost: the connection is reset. */
+  | { readonly kind: 'lose-answer' }
+  | { readonly kind: 'reset-upload'; readonly after: number }
+  /** No more of the upload is read. */
+  | { readonly kind: 'stall-upload'; readonly after: number }
+  | { readonly kind: 'reset-download'; readonly after: number }
+  /** The connection is closed in good order, in the middle of the body. */
+  | { readonly kind: 'cut-download'; readonly after: number }
+  | { readonly kind: 'stall-download'; readonly after: number };
+
+/** Which requests a fault hits. */
+export interface Rule {
+  /** By default any. */
+  readonly method?: string;
+  /** How many requests; by default all. */
+  readonly times?: number;
+  readonly fault: Fault;
+}
+
+/** A proxy that runs. */
+export interface FaultProxy {
+  /** http URL without a slash at its end. */
+  readonly endpoint: string;
+  /** Method and path of every request so far, path without query. */
+  readonly requests: readonly string[];
+  /** Connections that clients have opened so far. */
+  readonly connections: number;
+  /** Connections that are open now. */
+  readonly open: number;
+  /** From now on, instead of what was set before. */
+  set(...rules: readonly Rule[]): void;
+  /** Lets everything pass again, and ends what still hangs. */
+  heal(): void;
+  close(): Promise<void>;
+}
+
+/** Starts a proxy to an S3 server at an http URL. */
+export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
+  const { hostname, port } = new URL(upstream);
+  const agent = new http.Agent({ keepAlive: true });
+  const sockets = new Set<Socket>();
+  const requests: string[] = [];
+  let connections = 0;
+  let rules: { rule: Rule; left: number }[] = [];
+
+  const faultFor = (method: string): Fault | undefined => {
+    const hit = rules.find(({ rule, left }) => left > 0 && (rule.method === undefined || rule.method === method));
+    if (hit !== undefined) hit.left -= 1;
+    return hit?.rule.fault;
+  };
+
+  const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
+    const { method = '', url = '' } = request;
+    requests.push(`${method} ${url.split('?')[0] ?? ''}`);
+    const fault = faultFor(method);
+    request.on('error', () => undefined);
+    switch (fault?.kind) {
+      case 'refuse': {
+        const text = `<?xml version="1.0"?><Error><Code>${fault.code}</Code><Message>by order</Message></Error>`;
+        response.writeHead(fault.status, { ...fault.headers, 'content-type': 'application/xml' });
+        response.end(method === 'HEAD' ? undefined : text);
+        return;
+      }
+      case 'reset':
+        request.socket.resetAndDestroy();
+        return;
+      case 'say':
+      case 'mute':
+        if (request.headers.expect !== undefined) response.writeContinue();
+        request.resume().on('end', () => {
+          if (fault.kind === 'say') response.writeHead(fault.status, fault.headers).end(fault.text);
+        });
+        return;
+      case 'lose-answer':
+      case 'reset-upload':
+      case 'stall-upload':
+      case 'reset-download':
+      case 'cut-download':
+      case 'stall-download':
+      case undefined:
+        if (request.headers.expect !== undefined) response.writeContinue();
+        pass(request, response, fault);
+    }
+  };
+
+  const pass = (request: IncomingMessage, response: ServerResponse, fault: Fault | undefined): void => {
+    const { method, url, headers, socket } = request;
+    const outgoing = http.request({ hostname, port, method, path: url, agent });
+    // As they are, `Host` too: they are signed.
+    for (const [name, value] of Object.entries(headers))
+      if (name !== 'expect' && value !== undefined) outgoing.setHeader(name, value);
+    outgoing.on('error', () => socket.destroy());
+    response.on('close', () => {
+      if (!response.writableFinished) outgoing.destroy();
+    });
+    outgoing.on('response', (incoming) => {
+      incoming.on('error', () => socket.destroy());
+      if (fault?.kind === 'lose-answer') {
+        socket.resetAndDestroy();
+        incoming.resume();
+        return;
+      }
+      response.writeHead(incoming.statusCode ?? 0, incoming.headers);
+      if (fault?.kind !== 'reset-download' && fault?.kind !== 'cut-download' && fault?.kind !== 'stall-download') {
+        incoming.pipe(response);
+        return;
+      }
+      let left = fault.after;
+      incoming.on('data', (chunk: Buffer) => {
+        const part = chunk.subarray(0, left);
+        left -= part.length;
+        if (left > 0) {
+          response.write(part);
+          return;
+        }
+        incoming.removeAllListeners('data').pause();
+        // Once it is on its way: a reset would overtake it.
+        response.write(part, () => {
+          setImmediate(() => {
+            if (fault.kind === 'reset-download') socket.resetAndDestroy();
+            else if (fault.kind === 'cut-download') socket.end();
+          });
+        });
+      });
+    });
+    if (fault?.kind !== 'reset-upload' && fault?.kind !== 'stall-upload') {
+      request.pipe(outgoing);
+      return;
+    }
+    let left = fault.after;
+    request.on('data', (chunk: Buffer) => {
+      left -= chunk.length;
+      outgoing.write(chunk);
+      if (left > 0) return;
+      if (fault.kind === 'reset-upload') socket.resetAndDestroy();
+      else request.removeAllListeners('data').pause();
+    });
+  };
+
+  const server = http.createServer({ keepAliveTimeout: 0 });
+  server.on('request', onRequest).on('checkContinue', onRequest);
+  server.on('connection', (socket) => {
+    connections += 1;
+    sockets.add(socket);
+    socket.on('error', () => undefined);
+    socket.on('close', () => sockets.delete(socket));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+
+  return {
+    endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    requests,
+    get connections() {
+      return connections;
+    },
+    get open() {
+      return sockets.size;
+    },
+    set: (...given) => {
+      rules = given.map((rule) => ({ rule, left: rule.times ?? Infinity }));
+    },
+    heal: () => {
+      rules = [];
+      for (const socket of sockets) socket.destroy();
+    },
+    close: async () => {
+      for (const socket of sockets) socket.destroy();
+      agent.destroy();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}
