@@ -338,6 +338,7 @@ describe('what is not YAML, or not the YAML of a config', () => {
     ['a column after letters beyond ASCII', '"ключ": 🔑', ['1:1: ["ключ"]: unknown key']],
     ['a column after letters beyond the BMP', 'audit: { "🔑🔑": 1 }', ['1:10: audit["🔑🔑"]: unknown key']],
     ['a key that would break the line', '"a\\nb": x', ['1:1: ["a\\nb"]: unknown key']],
+    ['a key that would hide its end', '"a\\u202eb\\L": x', ['1:1: ["a\\u{202e}b\\u{2028}"]: unknown key']],
     [
       'a value that would break the line',
       'hostKeys: ["a\\nb"]',
@@ -719,6 +720,21 @@ describe('clients', () => {
       '10:155: clients.b.expires: must be a day such as 2027-12-31, or a time such as 2027-12-31T18:00:00Z',
       '11:30: clients.c.repository: is also the repository of client "b"; give it a place of its own, or write "shared: true" in both clients',
       '13:1: metrics: unknown key',
+    ]);
+  });
+
+  test('what is right in a client counts, whatever is wrong beside it', () => {
+    const text = yaml`
+      ${STORES}
+      clients:
+        a: { keys: [${KEY_1}], repository: { store: local, prefix: x }, shared: true }
+        b: { keys: [${KEY_2}], repository: { store: local, prefix: x }, shared: true, acess: full }
+        c: { keys: [], repository: { store: local, prefix: x/y }, shared: perhaps }
+    `;
+    expect(problemsOf(text)).toEqual([
+      '4:160: clients.b.acess: unknown key; did you mean "access"?',
+      '5:30: clients.c.repository: lies inside the repository of client "a"; give it a place of its own, or write "shared: true" in both clients',
+      '5:69: clients.c.shared: must be true or false',
     ]);
   });
 });

@@ -130,6 +130,7 @@ describe('addresses', () => {
     ['10.0.0.5/8', 'write 10.0.0.0/8 for the whole range, or 10.0.0.5 for the one address'],
     ['255.255.255.255/31', 'write 255.255.255.254/31 for the whole range, or 255.255.255.255 for the one address'],
     ['2001:db8::1/32', 'write 2001:db8::/32 for the whole range, or 2001:db8::1 for the one address'],
+    ['::ffff:0:0/90', 'write ::ffc0:0:0/90 for the whole range, or ::ffff:0:0 for the one address'],
     ['::ffff:10.0.0.5/104', 'write 10.0.0.0/8 for the whole range, or 10.0.0.5 for the one address'],
   ])('refuses %j', (text, message) => {
     expect(outcome(parseAddressRange, text)).toEqual({ refused: message });
