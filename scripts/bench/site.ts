@@ -1,0 +1,331 @@
+/**
+ * The systems that are compared, set up as a site would: a real sshd whose forced command is rclone, the gateway's own SSH door, and the
+ * same sshd whose forced command is the gateway. All on one storage, each with its own repositories.
+ */
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { userInfo } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { stringify } from 'yaml';
+import { Group } from './group.ts';
+import { freePort, GATEWAY, must, run, type Lab, type S3Access } from './lab.ts';
+
+/** A system that is measured. */
+export type SystemName = 'rclone' | 'ssh' | 'stdio';
+
+/** The storage behind all systems. */
+export type Backend =
+  ({ readonly type: 's3'; readonly bucket: string } & S3Access) | { readonly type: 'directory'; readonly path: string };
+
+/** A system that runs. */
+export interface System {
+  readonly name: SystemName;
+  /** Its processes, idle: the daemon alone. */
+  readonly group: Group;
+  /** What a client gives restic as rclone.program. */
+  ssh(client: number): readonly string[];
+  /** What restic makes of it: the command that opens a session. */
+  session(client: number): readonly string[];
+  /** What its sshd starts for that client, to be started without one. Nothing for the gateway's own door. */
+  program(client: number): { readonly argv: readonly string[]; readonly env: Readonly<Record<string, string>> };
+  /** Path of a client's repository below the storage. */
+  prefix(client: number): string;
+  close(): Promise<void>;
+}
+
+/** What a site is set up with. */
+export interface SiteOptions<Name extends SystemName> {
+  readonly lab: Lab;
+  readonly backend: Backend;
+  readonly systems: readonly Name[];
+  /** How many clients there are, each with a key and a repository. */
+  readonly clients: number;
+  /** All systems and clients share one repository. */
+  readonly shared?: boolean;
+  /** Added to the gateway's config. */
+  readonly configExtra?: Readonly<Record<string, unknown>>;
+  /** Arguments of Node, before the gateway's executable. */
+  readonly nodeArgs?: readonly string[];
+}
+
+/** A site that runs. */
+export interface Site<Name extends SystemName> {
+  readonly systems: Readonly<Record<Name, System>>;
+  close(): Promise<void>;
+}
+
+/** What restic has the server run. */
+const REMOTE = ['serve', 'restic', '--stdio', '--b2-hard-delete', 'x'] as const;
+
+interface Key {
+  readonly file: string;
+  /** `ssh-ed25519 AAAA… comment` */
+  readonly line: string;
+}
+
+let sites = 0;
+
+/** Sets a site up; its doors are open when this resolves. */
+export async function openSite<Name extends SystemName>(options: SiteOptions<Name>): Promise<Site<Name>> {
+  const { lab } = options;
+  const directory = lab.directory(`site-${sites++}`);
+  const hostKey = await makeKey(lab, path.join(directory, 'host'));
+  const keys: Key[] = [];
+  for (let client = 0; client < options.clients; client++)
+    keys.push(await makeKey(lab, path.join(directory, `client-${client}`)));
+  const opened: Partial<Record<SystemName, System>> = {};
+  for (const name of options.systems) {
+    const place = path.join(directory, name);
+    mkdirSync(place, { mode: 0o755 });
+    const start = name === 'rclone' ? startRclone : name === 'ssh' ? startSshDoor : startStdioDoor;
+    opened[name] = await start(options, place, hostKey, keys);
+  }
+  return {
+    systems: opened as Record<Name, System>,
+    close: async () => {
+      for (const system of Object.values(opened)) await system.close();
+    },
+  };
+}
+
+type Start = (options: SiteOptions<SystemName>, place: string, hostKey: Key, keys: readonly Key[]) => Promise<System>;
+
+const startRclone: Start = async ({ lab, backend, shared }, place, hostKey, keys) => {
+  const prefix = prefixOf('rclone', shared);
+  const env = rcloneEnvironment(backend);
+  const argv = (client: number): string[] => {
+    const base = backend.type === 's3' ? backend.bucket : backend.path;
+    return [lab.peers.rclone, 'serve', 'restic', '--stdio', '--append-only', `store:${base}/${prefix(client)}`];
+  };
+  const lines = keys.map(({ line }, client) => `command="${argv(client).join(' ')}",restrict ${line}`);
+  const sshd = await startSshd(lab, place, hostKey, lines, env);
+  return {
+    name: 'rclone',
+    prefix,
+    ...sshd,
+    program: (client) => ({ argv: argv(client), env }),
+    ...clientOf(lab, place, sshd.port, keys),
+  };
+};
+
+const startStdioDoor: Start = async (options, place, hostKey, keys) => {
+  const { lab } = options;
+  const config = writeConfig(options, 'stdio', place, hostKey, keys);
+  // The lines that the gateway itself prints for sshd.
+  const { stdout } = await must(run(process.execPath, [GATEWAY, 'authorized-keys', '-c', config]));
+  const lines = stdout.split('\n').filter((line) => line.startsWith('command='));
+  if (lines.length !== keys.length) throw new Error(`authorized-keys printed other lines than one a client: ${stdout}`);
+  const node = (command: string): string =>
+    options.nodeArgs === undefined
+      ? command
+      : command.replace(process.execPath, [process.execPath, ...options.nodeArgs].join(' '));
+  const sshd = await startSshd(lab, place, hostKey, lines.map(node), {}, ['ExposeAuthInfo yes']);
+  const argv = (client: number): string[] => [process.execPath, GATEWAY, 'stdio', clientName(client), '-c', config];
+  return {
+    name: 'stdio',
+    prefix: prefixOf('stdio', options.shared),
+    ...sshd,
+    program: (client) => ({ argv: argv(client), env: {} }),
+    ...clientOf(lab, place, sshd.port, keys),
+  };
+};
+
+const startSshDoor: Start = async (options, place, hostKey, keys) => {
+  const { lab, nodeArgs = [] } = options;
+  const port = await freePort();
+  const config = writeConfig(
+    { ...options, configExtra: { listen: `127.0.0.1:${port}`, ...options.configExtra } },
+    'ssh',
+    place,
+    hostKey,
+    keys,
+  );
+  writeFileSync(path.join(place, 'known_hosts'), `[127.0.0.1]:${port} ${hostKey.line}\n`);
+  const daemon = await startDaemon(
+    'ssh',
+    [process.execPath, ...nodeArgs, GATEWAY, 'serve', '-c', config],
+    /listening on/,
+  );
+  return {
+    name: 'ssh',
+    prefix: prefixOf('ssh', options.shared),
+    ...daemon,
+    program: () => {
+      throw new Error('the SSH door starts no program');
+    },
+    ...clientOf(lab, place, port, keys),
+  };
+};
+
+/** Writes a config whose clients are those of the keys, and gives its path. */
+function writeConfig(
+  { backend, shared, configExtra }: SiteOptions<SystemName>,
+  system: SystemName,
+  place: string,
+  hostKey: Key,
+  keys: readonly Key[],
+): string {
+  const prefix = prefixOf(system, shared);
+  const config = path.join(place, 'gateway.yaml');
+  const secret = path.join(place, 'secret');
+  let store: Record<string, unknown> = { ...backend };
+  if (backend.type === 's3') {
+    const { secretAccessKey, ...rest } = backend;
+    writeFileSync(secret, secretAccessKey, { mode: 0o600 });
+    store = { ...rest, secretAccessKeyFile: secret };
+  }
+  const client = ({ line }: Key, index: number): [string, unknown] => [
+    clientName(index),
+    {
+      keys: [line],
+      repository: { store: 'store', prefix: prefix(index) },
+      maxSessions: 10_000,
+      ...(shared === true ? { shared } : {}),
+    },
+  ];
+  writeFileSync(
+    config,
+    stringify({
+      hostKeys: [hostKey.file],
+      stores: { store },
+      clients: Object.fromEntries(keys.map(client)),
+      audit: { file: path.join(place, 'audit.jsonl') },
+      ...configExtra,
+    }),
+  );
+  return config;
+}
+
+/** The settings that a user of rclone puts into its config, by environment. */
+function rcloneEnvironment(backend: Backend): Record<string, string> {
+  if (backend.type === 'directory') return { RCLONE_CONFIG_STORE_TYPE: 'local' };
+  return {
+    RCLONE_CONFIG_STORE_TYPE: 's3',
+    RCLONE_CONFIG_STORE_PROVIDER: 'Ceph',
+    RCLONE_CONFIG_STORE_ENDPOINT: backend.endpoint,
+    RCLONE_CONFIG_STORE_REGION: backend.region,
+    RCLONE_CONFIG_STORE_ACCESS_KEY_ID: backend.accessKeyId,
+    RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY: backend.secretAccessKey,
+    // As everywhere where the credentials are for one bucket.
+    RCLONE_CONFIG_STORE_NO_CHECK_BUCKET: 'true',
+  };
+}
+
+interface Daemon {
+  readonly group: Group;
+  close(): Promise<void>;
+}
+
+/** Debian's sshd with a config of its own. What it starts has `env` in its environment. */
+async function startSshd(
+  lab: Lab,
+  place: string,
+  hostKey: Key,
+  authorizedKeys: readonly string[],
+  env: Readonly<Record<string, string>>,
+  more: readonly string[] = [],
+): Promise<Daemon & { readonly port: number }> {
+  const port = await freePort();
+  const [config, keysFile] = [path.join(place, 'sshd_config'), path.join(place, 'authorized_keys')];
+  // A home of its own: the user's shell is started at each login, and what the person's profile does in it is not to be measured.
+  const sessionEnv = { PATH: process.env['PATH'] ?? '', HOME: place, LAB_RUN_ID: lab.id, ...env };
+  writeFileSync(keysFile, authorizedKeys.map((line) => `${line}\n`).join(''));
+  writeFileSync(
+    config,
+    [
+      `ListenAddress 127.0.0.1:${port}`,
+      `HostKey ${hostKey.file}`,
+      'PidFile none',
+      'StrictModes no',
+      'UsePAM no',
+      'AuthenticationMethods publickey',
+      'PermitRootLogin prohibit-password',
+      `AuthorizedKeysFile ${keysFile}`,
+      `SetEnv ${Object.entries(sessionEnv)
+        .map(([name, value]) => `"${name}=${value}"`)
+        .join(' ')}`,
+      ...more,
+      '',
+    ].join('\n'),
+  );
+  writeFileSync(path.join(place, 'known_hosts'), `[127.0.0.1]:${port} ${hostKey.line}\n`);
+  // Where root's sshd locks up the part that talks before authentication; a service manager makes it otherwise.
+  if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
+  const daemon = await startDaemon(
+    path.basename(place),
+    [lab.peers.sshd, '-D', '-e', '-f', config],
+    /^Server listening on/,
+  );
+  return { ...daemon, port };
+}
+
+/** Starts a daemon in a group of its own and waits for a line of its. */
+async function startDaemon(name: string, argv: readonly string[], ready: RegExp): Promise<Daemon> {
+  const group = new Group(`${name}-${sites}`);
+  const [command = '', ...args] = argv;
+  const child = group.spawn(command, args, 'pipe');
+  let said = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream?.on('data', (chunk: Buffer) => {
+      if (said.length < 100_000) said += chunk.toString();
+    });
+  const ended = (): boolean => child.exitCode !== null || child.signalCode !== null;
+  const isReady = (): boolean => said.split('\n').some((line) => ready.test(line));
+  for (let tries = 0; !isReady(); tries++) {
+    if (ended() || tries > 600) {
+      await group.close();
+      throw new Error(`${name} did not start: ${said.slice(-1500)}`);
+    }
+    await sleep(50);
+  }
+  return {
+    group,
+    close: async () => {
+      // Asked first, so that it can write down what it has to.
+      child.kill('SIGTERM');
+      for (let tries = 0; !ended() && tries < 200; tries++) await sleep(50);
+      await group.close();
+    },
+  };
+}
+
+function clientOf(lab: Lab, place: string, port: number, keys: readonly Key[]): Pick<System, 'ssh' | 'session'> {
+  const ssh = (client: number): string[] => {
+    const key = keys[client];
+    if (key === undefined) throw new Error(`the site has no client ${client}`);
+    const options = [
+      `IdentityFile=${key.file}`,
+      'IdentitiesOnly=yes',
+      'IdentityAgent=none',
+      `UserKnownHostsFile=${path.join(place, 'known_hosts')}`,
+      'GlobalKnownHostsFile=none',
+      'StrictHostKeyChecking=yes',
+      'BatchMode=yes',
+    ];
+    const { username } = userInfo();
+    return [
+      lab.peers.ssh,
+      '-F',
+      'none',
+      '-p',
+      String(port),
+      ...options.flatMap((each) => ['-o', each]),
+      `${username}@127.0.0.1`,
+    ];
+  };
+  return { ssh, session: (client) => [...ssh(client), ...REMOTE] };
+}
+
+function prefixOf(system: SystemName, shared = false): (client: number) => string {
+  return (client) => (shared ? 'shared' : `${system}/${clientName(client)}`);
+}
+
+function clientName(client: number): string {
+  return `client-${client}`;
+}
+
+async function makeKey(lab: Lab, file: string): Promise<Key> {
+  await must(run(lab.peers.sshKeygen, ['-q', '-t', 'ed25519', '-N', '', '-C', 'bench', '-f', file]));
+  chmodSync(file, 0o600);
+  return { file, line: readFileSync(`${file}.pub`, 'utf8').trim() };
+}
