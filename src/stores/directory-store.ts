@@ -10,7 +10,7 @@ import { randomUUID } from 'node:crypto';
 import type { BigIntStats, Dir } from 'node:fs';
 import { lstat, mkdir, open, opendir, readdir, rmdir, unlink } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { DirectoryStoreConfig } from '../config/types.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { objectKey, parseObjectName, type NamedType, type ObjectName, type ObjectRef } from '../core/object.ts';
@@ -43,10 +43,11 @@ export function createDirectoryStorage(
   config: DirectoryStoreConfig,
   limits: { readonly ioMs: number } = { ioMs: IO_LIMIT_MS },
 ): Storage {
-  const call = makeCall(config.path, limits.ioMs);
+  const root = resolve(config.path);
+  const call = makeCall(root, limits.ioMs);
   return {
-    repository: (prefix) => new DirectoryRepository(config.path, join(config.path, prefix), call),
-    reach: ({ signal }) => call(`trying ${config.path}`, signal, (steps) => reach(steps, config.path)),
+    repository: (prefix) => new DirectoryRepository(root, join(root, prefix), call),
+    reach: ({ signal }) => call(`trying ${root}`, signal, (steps) => reach(steps, root)),
     close: () => Promise.resolve(),
   };
 }
@@ -130,17 +131,20 @@ class DirectoryRepository implements RepositoryStore {
     const originPath = this.#originOf(ref);
     const originTemporary = `${temporary}.json`;
     return this.#call(`storing ${objectKey(ref)}`, signal, async (steps) => {
+      const left: string[] = [];
       try {
         for (const directory of [dirname(path), this.#temporary, dirname(originPath)])
           await this.#prepare(steps, directory);
         if (await syncExisting(steps, path)) return 'exists';
         await this.#sweep(steps);
+        left.push(temporary, originTemporary);
         const modifiedNs = await writeTemporary(steps, temporary, content);
         await writeOrigin(steps, originTemporary, origin, modifiedNs);
         // A name that was taken and is free again by the time one looks is tried again.
         while (!(await linkIfFree(steps, temporary, path))) if (await syncExisting(steps, path)) return 'exists';
         steps.committed();
         await placeOrigin(steps, originTemporary, originPath);
+        left.pop();
         await syncDirectory(steps, dirname(path));
         return 'created';
       } catch (error) {
@@ -149,7 +153,7 @@ class DirectoryRepository implements RepositoryStore {
         throw error;
       } finally {
         // What cannot be removed now is swept up a day later.
-        for (const left of [temporary, originTemporary]) await steps.cleanUp(() => unlink(left)).catch(() => undefined);
+        for (const file of left) await steps.cleanUp(() => unlink(file)).catch(() => undefined);
       }
     });
   }

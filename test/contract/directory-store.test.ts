@@ -8,7 +8,7 @@ import { chmod, chown, lstat, mkdir, mkdtemp, open, readdir, readFile, rename, r
 import { symlink, unlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from '@jest/globals';
 import { GatewayError } from '../../src/core/errors.ts';
 import { CONFIG_REF, NAMED_TYPES, objectKey, parseObjectName } from '../../src/core/object.ts';
@@ -172,27 +172,45 @@ describe('files', () => {
     );
   });
 
+  // With little memory in use: what is left open would be closed when its garbage is collected, and not be seen.
   test('none stays open, however a call ends', async () => {
     const store = storageAt(tempDir()).repository('r');
     const ref = someRef();
-    await save(store, ref, randomBytes(3 * MIB));
+    await save(store, ref, 'content');
     const openFiles = async (): Promise<number> => (await readdir('/proc/self/fd')).length;
     const before = await openFiles();
-    for (let i = 0; i < 20; i += 1) {
-      await read(store, ref);
-      for await (const chunk of (await store.load(ref, undefined, NEVER)).body) if (chunk.length > 0) break;
-      const controller = new AbortController();
-      await store.load(ref, undefined, controller);
-      controller.abort();
-      await codeOf(store.load(ref, { first: 4 * MIB }, NEVER));
-      await codeOf(store.create(someRef(), { ...contentOf(Buffer.alloc(9)), size: 10 }, ORIGIN, NEVER));
-      expect(await save(store, ref, 'exists')).toBe('exists');
-      for await (const page of store.list('data', NEVER)) if (page.length > 0) break;
-      await listAll(store, 'data');
+    const endings: readonly (() => Promise<unknown>)[] = [
+      () => read(store, ref),
+      async () => {
+        for await (const chunk of (await store.load(ref, undefined, NEVER)).body) if (chunk.length > 0) break;
+      },
+      async () => {
+        const controller = new AbortController();
+        await store.load(ref, undefined, controller);
+        controller.abort();
+      },
+      // Given up at one moment or another while it is being opened
+      ...Array.from({ length: 10 }, (_, moment) => async () => {
+        const controller = new AbortController();
+        const loading = store.load(ref, undefined, controller).catch(() => undefined);
+        for (let i = 0; i < moment; i += 1) await turn();
+        controller.abort();
+        await loading;
+      }),
+      () => codeOf(store.load(ref, { first: 7 }, NEVER)),
+      () => codeOf(store.create(someRef(), { ...contentOf(Buffer.alloc(9)), size: 10 }, ORIGIN, NEVER)),
+      () => save(store, ref, 'exists'),
+      async () => {
+        for await (const page of store.list('data', NEVER)) if (page.length > 0) break;
+      },
+      () => listAll(store, 'data'),
+    ];
+    for (const ending of endings) {
+      for (let i = 0; i < 20; i += 1) await ending();
+      await eventually(async () => {
+        expect(await openFiles()).toBeLessThanOrEqual(before);
+      });
     }
-    await eventually(async () => {
-      expect(await openFiles()).toBeLessThanOrEqual(before);
-    });
   });
 
   // Clients' names are checked before they get here: only someone on the gateway's machine can have put such a thing there.
@@ -266,6 +284,18 @@ describe('files', () => {
     })();
     expect(await codeOf(drain)).toBe('store-failed');
     expect(got).toBe(MIB);
+  });
+
+  test('what is there already is not asked of the client again', async () => {
+    const store = storageAt(tempDir()).repository('r');
+    const ref = someRef();
+    await save(store, ref, 'content');
+    const body: AsyncIterable<Uint8Array> = {
+      [Symbol.asyncIterator]: () => {
+        throw new Error('it was read');
+      },
+    };
+    expect(await store.create(ref, { size: 7, sha256: '', body }, ORIGIN, NEVER)).toBe('exists');
   });
 
   test('a repository whose directories were removed meanwhile is written to again', async () => {
@@ -478,6 +508,13 @@ describe('the root', () => {
     expect((await lstat(root).catch(() => undefined))?.ino).toBe(before?.ino);
   });
 
+  test.each(['/', '/.', '//', '/sub/..'])('may be written with %s at its end', async (ending) => {
+    const root = tempDir();
+    const store = storageAt(root + ending).repository('r');
+    expect(await save(store, CONFIG_REF, 'content')).toBe('created');
+    expect((await readFile(path.join(root, 'r/config'))).toString()).toBe('content');
+  });
+
   test('may be a symbolic link to a directory, and so may a repository in it', async () => {
     const [root, link, other] = [tempDir(), path.join(tempDir(), 'link'), tempDir()];
     await symlink(root, link);
@@ -669,6 +706,33 @@ describe('bounds', () => {
     expect(discarded).toEqual([]);
     await eventually(() => {
       expect(discarded).toEqual(['handle']);
+      return Promise.resolve();
+    });
+  });
+
+  test('a change that was made is not given up on the signal', async () => {
+    const controller = new AbortController();
+    const result = await bounded({ doing: 'testing', signal: controller.signal, limitMs: 1000 }, async (steps) => {
+      await steps.io(() => Promise.resolve('linked'));
+      steps.committed();
+      controller.abort();
+      return steps.io(() => Promise.resolve('synced'));
+    });
+    expect(result).toBe('synced');
+  });
+
+  test('a change that was made while it was given up is finished', async () => {
+    const controller = new AbortController();
+    const done: string[] = [];
+    const work = bounded({ doing: 'testing', signal: controller.signal, limitMs: 1000 }, async (steps) => {
+      await steps.io(() => sleep(100));
+      steps.committed();
+      await steps.io(() => Promise.resolve(done.push('synced')));
+    });
+    controller.abort();
+    expect(await codeOf(work)).toBe('store-failed');
+    await eventually(() => {
+      expect(done).toEqual(['synced']);
       return Promise.resolve();
     });
   });

@@ -23,7 +23,10 @@ export interface Steps {
   cleanUp<T>(operation: () => Promise<T>): Promise<T>;
   /** Waiting for the client, who has time limits of his own: bounded by the signal alone. */
   client<T>(promise: Promise<T>): Promise<T>;
-  /** The change is made: from here on the signal is not heeded any more, the limit is. */
+  /**
+   * The change is made. From here on the signal is not heeded any more, though the limit is; and the work goes on to its end even if it has
+   * been given up, so that nothing stays half done.
+   */
   committed(): void;
 }
 
@@ -46,6 +49,7 @@ export function bounded<T>(
     }
     let ended = false;
     let why: GatewayError | undefined;
+    let mustFinish = false;
     let waitingForIo = 0;
     let stopWaitingForClient: ((error: GatewayError) => void) | undefined;
 
@@ -86,7 +90,7 @@ export function bounded<T>(
     };
     const steps: Steps = {
       async io(operation) {
-        if (why !== undefined) throw why;
+        if (why !== undefined && !mustFinish) throw why;
         return run(operation);
       },
       cleanUp: run,
@@ -101,6 +105,7 @@ export function bounded<T>(
         });
       },
       committed() {
+        mustFinish = true;
         signal.removeEventListener('abort', onAbort);
       },
     };
