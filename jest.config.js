@@ -29,7 +29,7 @@ export default {
       ...lab,
       displayName: 'e2e',
       testMatch: ['<rootDir>/test/e2e/**/*.test.ts'],
-      globals: { TEST_TIMEOUT_MS: 600_000 },
+      globals: { TEST_TIMEOUT_MS: 240_000 },
     },
   ],
 };

@@ -43,7 +43,7 @@ export async function openJsonlSink({ file, limitMs = LIMIT_MS }: JsonlSinkOptio
 
   let appender: Appender;
   try {
-    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    await makeDirectory(dirname(file));
     appender = await openAppender(file);
   } catch (error) {
     throw unavailable(messageOf(error), error);
@@ -109,6 +109,18 @@ export async function openJsonlSink({ file, limitMs = LIMIT_MS }: JsonlSinkOptio
       clearTimeout(timer);
     },
   };
+}
+
+/** Makes a directory where there is none. One level only: a mistyped path is better told than made. */
+async function makeDirectory(directory: string): Promise<void> {
+  try {
+    await mkdir(directory, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT')
+      throw new Error(`there is no directory ${dirname(directory)}; make it first`, { cause: error });
+    if (code !== 'EEXIST') throw error;
+  }
 }
 
 /** Takes the oldest entries out: one at least, and no more than fit. */

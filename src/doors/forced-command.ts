@@ -40,6 +40,9 @@ export async function serveForcedCommand(command: ForcedCommand): Promise<number
     const failure = asGatewayError(error);
     tell(failure.code === 'session-refused' ? failure.message : `${failure.tell}.`);
     return 1;
+  } finally {
+    // An open input would keep the process, and with it the client, waiting.
+    stream.destroy();
   }
 }
 

@@ -1,7 +1,7 @@
 /** A process's stdin and stdout as one duplex stream that never blocks the event loop. */
-import { fstatSync } from 'node:fs';
+import { createReadStream, createWriteStream, fstatSync, type Stats } from 'node:fs';
 import { Socket } from 'node:net';
-import { Duplex } from 'node:stream';
+import { Duplex, type Readable, type Writable } from 'node:stream';
 
 /**
  * Opens descriptors 0 and 1. sshd gives a forced command one socket for both, which Node's HTTP/2 then uses natively; restic itself gives
@@ -12,18 +12,19 @@ export function openStdio(): Duplex {
   const output = fstatSync(1);
   if (input.isSocket() && input.ino === output.ino && input.dev === output.dev)
     return new Socket({ fd: 0, readable: true, writable: true, allowHalfOpen: true });
+  const isPipe = (end: Stats): boolean => end.isSocket() || end.isFIFO();
   return new PipePair(
-    new Socket({ fd: 0, readable: true, writable: false }),
-    new Socket({ fd: 1, readable: false, writable: true }),
+    isPipe(input) ? new Socket({ fd: 0, readable: true, writable: false }) : createReadStream('', { fd: 0 }),
+    isPipe(output) ? new Socket({ fd: 1, readable: false, writable: true }) : createWriteStream('', { fd: 1 }),
   );
 }
 
 /** Two one-way streams as one. */
 class PipePair extends Duplex {
-  readonly #input: Socket;
-  readonly #output: Socket;
+  readonly #input: Readable;
+  readonly #output: Writable;
 
-  constructor(input: Socket, output: Socket) {
+  constructor(input: Readable, output: Writable) {
     super();
     this.#input = input;
     this.#output = output;

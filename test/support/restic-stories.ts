@@ -2,28 +2,20 @@
 import { appendFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { freshStore, STORES } from './stores.ts';
 import { openDoor, type DoorKind, type OpenDoor } from './doors.ts';
-import { lab, makeTree, newBucket, restic, s3, sameTree, tempDir, type Outcome } from './lab.ts';
+import { lab, makeTree, restic, sameTree, tempDir, type Outcome } from './lab.ts';
 
 const VERSIONS = ['resticDebian', 'resticNewest'] as const;
 const PASSWORD = 'correct horse';
 
-/** A store as in the YAML, fresh. */
-async function storeOf(kind: 'directory' | 's3'): Promise<Record<string, unknown>> {
-  if (kind === 'directory') return { type: 'directory', path: tempDir() };
-  const { endpoint, region, accessKeyId, secretAccessKey } = s3();
-  const secret = path.join(tempDir(), 'secret');
-  writeFileSync(secret, secretAccessKey, { mode: 0o600 });
-  return { type: 's3', bucket: await newBucket(), endpoint, region, accessKeyId, secretAccessKeyFile: secret };
-}
-
 /** The stories, through one door; one test file a door, so that they run side by side. */
 export function describeRestic(doorKind: DoorKind): void {
-  describe.each(['directory', 's3'] as const)('on the %s store', (storeKind) => {
+  describe.each(STORES)('on the %s store', (storeKind) => {
     let door: OpenDoor;
     beforeAll(async () => {
       door = await openDoor(doorKind, {
-        stores: { main: await storeOf(storeKind) },
+        stores: { main: await freshStore(storeKind) },
         clients: {
           appsrv: { repository: { store: 'main', prefix: 'appsrv' }, shared: true },
           owner: { repository: { store: 'main', prefix: 'appsrv' }, shared: true, access: 'full' },
