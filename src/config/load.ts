@@ -10,6 +10,7 @@ import { unreadable } from './files.ts';
 import { deepFreeze } from './freeze.ts';
 import { ConfigError, formatPath, invalid, type Path } from './problems.ts';
 import { checkClient, checkRoot, entriesOf, storeChecker, type PathProblem } from './schema.ts';
+import { readSimpleDocument } from './simple-document.ts';
 import type { ClientConfig, GatewayConfig, StoreConfig } from './types.ts';
 
 const SYSTEM_FILE = '/etc/restic-gateway/gateway.yaml';
@@ -84,14 +85,22 @@ export function loadConfig(file: string, env: NodeJS.ProcessEnv = process.env): 
  */
 export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv = process.env): GatewayConfig {
   const unset: PathProblem[] = [];
-  const document = readDocument(text, (value, path) => {
+  const replace = (value: string, path: Path): string => {
     // Most values have none, and there are thousands.
     if (!value.includes('${')) return value;
     const replaced = replaceVariables(value, path, env);
     if ('value' in replaced) return replaced.value;
     unset.push({ path: [...path], part: 'value', message: replaced.problem });
     return value;
-  });
+  };
+
+  const simple = readSimpleDocument(text, replace);
+  const found = simple === undefined || unset.length > 0 ? undefined : checkAll(simple, file);
+  if (found !== undefined && !('problems' in found)) return deepFreeze(found);
+
+  // Something is wrong, or unusual: the long way knows where everything stands.
+  unset.length = 0;
+  const document = readDocument(text, replace);
   const checked = document.value === undefined ? { problems: [] } : checkAll(document.value, file);
   const problems = [...unset];
   if ('problems' in checked) {

@@ -48,6 +48,12 @@ export function formatPath(path: Path): string {
   }, '');
 }
 
+/** Whether a text holds what could start a line or hide on it: control characters, line separators, marks of direction. */
+export function hasControls(text: string): boolean {
+  // The classes of Unicode are long, and nearly every text is ASCII.
+  return !/^[ -~]*$/.test(text) && /[\p{C}\p{Zl}\p{Zp}]/u.test(text);
+}
+
 /** A name of the file's own, which may be anything, as one short word without control characters. */
 export function quote(name: string): string {
   return JSON.stringify(name.slice(0, 64)).replace(

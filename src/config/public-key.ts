@@ -4,7 +4,7 @@
  * Source: sshd(8), AUTHORIZED_KEYS FILE FORMAT; RFC 4253, 6.6 and RFC 8709, 4 (a string `ssh-ed25519`, a string of 32 bytes).
  */
 import { createHash } from 'node:crypto';
-import { invalid } from './problems.ts';
+import { hasControls, invalid } from './problems.ts';
 import type { PublicKey } from './types.ts';
 
 const TYPE = 'ssh-ed25519';
@@ -31,7 +31,7 @@ export function parsePublicKey(line: string): PublicKey {
       'this is a PRIVATE key: delete it here, consider it disclosed and make a new one; what belongs here is the line of its .pub file',
     );
   // What is in a comment goes into logs and authorized_keys: nothing that could start a line or hide there.
-  if (/[\p{C}\p{Zl}\p{Zp}]/u.test(line.replace(/\t/g, ' ').trim()))
+  if (hasControls(line.replace(/\t/g, ' ').trim()))
     throw invalid('a public key is one line without control characters');
   const [type = '', blob = '', ...comment] = line.trim().split(/[ \t]+/);
   if (type !== TYPE) throw wrongType(type, line);

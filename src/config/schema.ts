@@ -6,7 +6,7 @@
 import * as v from 'valibot';
 import { GatewayError } from '../core/errors.ts';
 import { ACCESS_LEVELS } from '../core/principal.ts';
-import { didYouMean, type Path } from './problems.ts';
+import { didYouMean, hasControls, type Path } from './problems.ts';
 import { parsePublicKey } from './public-key.ts';
 import type { ClientConfig, GatewayConfig, PublicKey, S3StoreConfig, StoreConfig } from './types.ts';
 import {
@@ -58,7 +58,10 @@ const EMPTY = 'is empty; give it a value or remove the line';
 
 const anyText = v.string((issue) => (issue.input === null ? EMPTY : 'must be a single value'));
 const filledText = v.pipe(anyText, v.nonEmpty(EMPTY));
-const lineText = v.pipe(filledText, v.regex(/^[^\p{C}\p{Zl}\p{Zp}]*$/u, 'holds a line break or a control character'));
+const lineText = v.pipe(
+  filledText,
+  v.check((text) => !hasControls(text), 'holds a line break or a control character'),
+);
 
 /** A text as `parse` reads it; what `parse` throws is told. */
 function parsed<T>(parse: (text: string) => T, base: v.GenericSchema<string> = lineText) {
