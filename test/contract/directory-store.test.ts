@@ -174,9 +174,11 @@ describe('files', () => {
 
   // With little memory in use: what is left open would be closed when its garbage is collected, and not be seen.
   test('none stays open, however a call ends', async () => {
-    const store = storageAt(tempDir()).repository('r');
-    const ref = someRef();
+    const root = tempDir();
+    const store = storageAt(root).repository('r');
+    const [ref, directory] = [someRef(), someRef()];
     await save(store, ref, 'content');
+    await mkdir(path.join(root, 'r', objectKey(directory)), { recursive: true });
     const openFiles = async (): Promise<number> => (await readdir('/proc/self/fd')).length;
     const before = await openFiles();
     const endings: readonly (() => Promise<unknown>)[] = [
@@ -198,6 +200,7 @@ describe('files', () => {
         await loading;
       }),
       () => codeOf(store.load(ref, { first: 7 }, NEVER)),
+      () => codeOf(store.load(directory, undefined, NEVER)),
       () => codeOf(store.create(someRef(), { ...contentOf(Buffer.alloc(9)), size: 10 }, ORIGIN, NEVER)),
       () => save(store, ref, 'exists'),
       async () => {
@@ -463,6 +466,7 @@ describe('processes', () => {
     const hoursAgo = (hours: number): Date => new Date(Date.now() - hours * 3_600_000);
     await utimes(old, hoursAgo(25), hoursAgo(25));
     await utimes(young, hoursAgo(23), hoursAgo(23));
+    await utimes(path.join(temporary, 'directory'), hoursAgo(25), hoursAgo(25));
     await save(store, someRef(), 'the next to create');
     expect((await readdir(temporary)).sort()).toEqual([...left, 'directory', 'young'].sort());
   });
@@ -571,7 +575,8 @@ describe('disks', () => {
       const store = storageAt(root).repository('r');
       const small = someRef();
       await save(store, small, 'before');
-      for (const size of [5 * MIB, 50 * MIB]) {
+      // The first fits but for its last piece, of which a part is written.
+      for (const size of [4 * MIB, 5 * MIB, 50 * MIB]) {
         const ref = someRef();
         const error = await errorOf(save(store, ref, Buffer.alloc(size)));
         expect(error.code).toBe('store-full');
@@ -690,6 +695,14 @@ describe('bounds', () => {
   test('many steps that each take a while are progress', async () => {
     const result = await bounded({ doing: 'testing', signal, limitMs: 1200 }, async (steps) => {
       for (let i = 0; i < 10; i += 1) await steps.io(() => sleep(150));
+      return 'done';
+    });
+    expect(result).toBe('done');
+  });
+
+  test('of two steps at once the end of one is progress for the other', async () => {
+    const result = await bounded({ doing: 'testing', signal, limitMs: 1200 }, async (steps) => {
+      await Promise.all([800, 1600].map((ms) => steps.io(() => sleep(ms))));
       return 'done';
     });
     expect(result).toBe('done');
