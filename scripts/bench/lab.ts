@@ -4,7 +4,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { constants, homedir, tmpdir } from 'node:os';
 import path from 'node:path';
@@ -54,6 +54,8 @@ export interface RunOptions {
 /** A run's place and means. */
 export interface Lab {
   readonly peers: Peers;
+  /** This Node as a file of its own, so that the memory of the gateway's program is not shared with whatever else runs Node here. */
+  readonly node: string;
   /** Marks each process of the run in its environment, as LAB_RUN_ID. */
   readonly id: string;
   /** A new directory on disk. */
@@ -90,6 +92,9 @@ export async function openLab(say: (line: string) => void): Promise<Lab> {
   // Reads from a pipe that ends with this process, a kill -9 included; it is not of the run itself, so it does not carry its id.
   const enders = [endRunWith(disk, id)];
   let port: number | undefined;
+  const node = path.join(disk, 'node');
+  copyFileSync(process.execPath, node);
+  chmodSync(node, 0o755);
 
   const inMemory = (bytes: number): string | undefined => {
     if (!existsSync('/dev/shm')) return undefined;
@@ -105,6 +110,7 @@ export async function openLab(say: (line: string) => void): Promise<Lab> {
 
   return {
     peers,
+    node,
     id,
     directory: (name) => makeDirectory(disk, name),
     fastDirectory: (name, bytes) => makeDirectory(inMemory(bytes) ?? disk, name),

@@ -86,7 +86,8 @@ async function main(): Promise<number> {
     for (const measure of chosen) {
       const { name, about } = measure;
       say(`\n${name}: ${about}`);
-      const bench = { lab, quick, rounds, configExtra: configExtra as Record<string, unknown>, say };
+      const doors = quick ? (['ssh'] as const) : (['ssh', 'stdio'] as const);
+      const bench = { lab, quick, rounds, doors, configExtra: configExtra as Record<string, unknown>, say };
       const {
         rows,
         raw,

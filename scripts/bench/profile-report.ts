@@ -18,7 +18,11 @@ interface CallFrame {
 
 /** As in a .cpuprofile file. */
 export interface Profile {
-  readonly nodes: readonly { readonly id: number; readonly callFrame: CallFrame }[];
+  readonly nodes: readonly {
+    readonly id: number;
+    readonly callFrame: CallFrame;
+    readonly children?: readonly number[];
+  }[];
   readonly samples: readonly number[];
   readonly timeDeltas: readonly number[];
 }
@@ -50,9 +54,15 @@ export function readProfiles(directory: string): Profile[] {
   return readdirSync(directory).map((name) => JSON.parse(readFileSync(path.join(directory, name), 'utf8')) as Profile);
 }
 
-/** The shares by part and by function, of all time that was not idle. @param top - how many functions to name */
-export function digest(profiles: readonly Profile[], top: number): string {
+/**
+ * The shares by part and by function, of all time that was not idle.
+ * @param top - how many functions to name
+ * @param cpuSeconds - what the processes used in all, other threads included
+ */
+export function digest(profiles: readonly Profile[], top: number, cpuSeconds: number): string {
   const [parts, functions] = [new Map<string, number>(), new Map<string, number>()];
+  /** For each function of Node's, who in the gateway or a package had it called. */
+  const causes = new Map<string, Map<string, number>>();
   const add = (to: Map<string, number>, name: string, time: number): void => {
     to.set(name, (to.get(name) ?? 0) + time);
   };
@@ -60,6 +70,14 @@ export function digest(profiles: readonly Profile[], top: number): string {
   let idle = 0;
   for (const { nodes, samples, timeDeltas } of profiles) {
     const frames = new Map(nodes.map(({ id, callFrame }) => [id, describe(callFrame)]));
+    const parents = new Map(nodes.flatMap(({ id, children = [] }) => children.map((child) => [child, id] as const)));
+    const causeOf = (id: number): string | undefined => {
+      for (let above = parents.get(id); above !== undefined; above = parents.get(above)) {
+        const name = frames.get(above)?.name;
+        if (name !== undefined && / {2}(src|node_modules)\//.test(name)) return name;
+      }
+      return undefined;
+    };
     for (const [index, id] of samples.entries()) {
       const time = timeDeltas[index] ?? 0;
       const frame = frames.get(id);
@@ -69,21 +87,40 @@ export function digest(profiles: readonly Profile[], top: number): string {
       else {
         add(parts, frame.part, time);
         add(functions, frame.name, time);
+        const cause = / (node:\S+|native)$/.test(frame.name) ? causeOf(id) : undefined;
+        if (cause !== undefined) add(entry(causes, frame.name), cause, time);
       }
     }
   }
   const busy = total - idle;
   const lines = (of: ReadonlyMap<string, number>, count: number): string =>
-    [...of]
-      .toSorted(([, a], [, b]) => b - a)
+    sorted(of)
       .slice(0, count)
-      .map(([name, time]) => `${((100 * time) / busy).toFixed(1).padStart(6)} %  ${name}`)
+      .map(([name, time]) => {
+        const [cause, part = 0] = sorted(causes.get(name) ?? new Map())[0] ?? [];
+        const why =
+          cause === undefined || part < time / 2
+            ? ''
+            : `\n            ${((100 * part) / time).toFixed(0)} % of it for ${cause}`;
+        return `${((100 * time) / busy).toFixed(1).padStart(6)} %  ${name}${why}`;
+      })
       .join('\n');
   return [
-    `${profiles.length} thread(s), idle ${((100 * idle) / total).toFixed(0)} % of the time; of the rest:`,
+    `${profiles.length} profile(s), idle ${((100 * idle) / total).toFixed(0)} % of the time. For the rest, all threads together had ` +
+      `${((cpuSeconds * 1e8) / busy).toFixed(0)} % of a CPU (less than 100: others had it; more: other threads worked too).`,
     `\nby part:\n${lines(parts, Infinity)}`,
     `\nby function, itself alone:\n${lines(functions, top)}`,
   ].join('\n');
+}
+
+function sorted(times: ReadonlyMap<string, number>): (readonly [string, number])[] {
+  return [...times].toSorted(([, a], [, b]) => b - a);
+}
+
+function entry<Value>(of: Map<string, Map<string, Value>>, key: string): Map<string, Value> {
+  const found = of.get(key) ?? new Map<string, Value>();
+  of.set(key, found);
+  return found;
 }
 
 function describe({ functionName, url, lineNumber }: CallFrame): { readonly part: string; readonly name: string } {
@@ -92,25 +129,26 @@ function describe({ functionName, url, lineNumber }: CallFrame): { readonly part
   if (url === '') return { part: 'native calls', name: `${functionName}  native` };
   const module = moduleOf(url, lineNumber);
   const part = PARTS.find(([, pattern]) => pattern.test(module))?.[0] ?? 'elsewhere';
-  return { part, name: `${functionName === '' ? '(anonymous)' : functionName}  ${module}:${lineNumber + 1}` };
+  return { part, name: `${functionName === '' ? '(anonymous)' : functionName}  ${module}` };
 }
 
 const bundles = new Map<string, readonly string[]>();
 
-/** The module of a function, as a path from the project; in a bundle, the one that the bundler's comment above it names. */
+/** The module and line of a function, as a path from the project; in a bundle, the one that the bundler's comment above it names. */
 function moduleOf(url: string, line: number): string {
-  if (!url.startsWith('file:')) return url;
+  if (!url.startsWith('file:')) return `${url}:${line + 1}`;
   const file = fileURLToPath(url);
   const packages = file.lastIndexOf('node_modules/');
-  if (packages >= 0) return file.slice(packages);
+  if (packages >= 0) return `${file.slice(packages)}:${line + 1}`;
   let lines = bundles.get(file);
   if (lines === undefined) {
     lines = existsSync(file) ? readFileSync(file, 'utf8').split('\n') : [];
     bundles.set(file, lines);
   }
   for (let above = line; above >= 0; above--) {
-    const module = /^\/\/ ((?:src|node_modules)\/\S+)$/.exec(lines[above] ?? '')?.[1];
+    const module = /^\/\/ (?:\.\.\/\S*)?((?:src|node_modules)\/\S+)$/.exec(lines[above] ?? '')?.[1];
+    // Without a line: that of the bundle says nothing.
     if (module !== undefined) return module;
   }
-  return path.relative(ROOT, file);
+  return `${path.relative(ROOT, file)}:${line + 1}`;
 }

@@ -81,8 +81,9 @@ async function main(): Promise<number> {
       ]);
     else for (let time = 0; time < 20; time++) await restic(lab, system, 0, ['list', 'packs', '--no-lock']);
     await system.group.settle(1);
+    const cpuSeconds = system.group.cpuSeconds();
     await site.close();
-    console.log(digest(readProfiles(profiles), top));
+    console.log(digest(readProfiles(profiles), top, cpuSeconds));
     return 0;
   } finally {
     await lab.close();

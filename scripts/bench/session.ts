@@ -9,6 +9,8 @@ import { environment, type Lab } from './lab.ts';
 /** What restic's Go client grants ahead: 4 MiB a stream, 1 GiB a connection. */
 const STREAM_WINDOW = 4 * 1024 * 1024;
 const CONNECTION_WINDOW = 1024 * 1024 * 1024;
+/** Megabytes that Node lets a session hold before it ends streams: whole packs are handed to it at once. */
+const SESSION_MEMORY = 4096;
 
 /** A whole answer. */
 export interface Answer {
@@ -92,6 +94,7 @@ function sessionOn(socket: Socket, child: ChildProcess): Session {
   const exited = new Promise<void>((resolve) => child.once('close', resolve));
   const http2: ClientHttp2Session = connect('http://localhost', {
     createConnection: () => socket,
+    maxSessionMemory: SESSION_MEMORY,
     settings: { initialWindowSize: STREAM_WINDOW, enablePush: false },
   });
   http2.setMaxListeners(0);

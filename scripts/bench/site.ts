@@ -92,7 +92,7 @@ type Start = (options: SiteOptions<SystemName>, place: string, hostKey: Key, key
 
 const startRclone: Start = async ({ lab, backend, shared }, place, hostKey, keys) => {
   const prefix = prefixOf('rclone', shared);
-  const env = rcloneEnvironment(backend);
+  const env = configureRclone(backend, place);
   const argv = (client: number): string[] => {
     const base = backend.type === 's3' ? backend.bucket : backend.path;
     return [lab.peers.rclone, 'serve', 'restic', '--stdio', '--append-only', `store:${base}/${prefix(client)}`];
@@ -112,15 +112,13 @@ const startStdioDoor: Start = async (options, place, hostKey, keys) => {
   const { lab } = options;
   const config = writeConfig(options, 'stdio', place, hostKey, keys);
   // The lines that the gateway itself prints for sshd.
-  const { stdout } = await must(run(process.execPath, [GATEWAY, 'authorized-keys', '-c', config]));
+  const { stdout } = await must(run(lab.node, [GATEWAY, 'authorized-keys', '-c', config]));
   const lines = stdout.split('\n').filter((line) => line.startsWith('command='));
   if (lines.length !== keys.length) throw new Error(`authorized-keys printed other lines than one a client: ${stdout}`);
   const node = (command: string): string =>
-    options.nodeArgs === undefined
-      ? command
-      : command.replace(process.execPath, [process.execPath, ...options.nodeArgs].join(' '));
+    options.nodeArgs === undefined ? command : command.replace(lab.node, [lab.node, ...options.nodeArgs].join(' '));
   const sshd = await startSshd(lab, place, hostKey, lines.map(node), {}, ['ExposeAuthInfo yes']);
-  const argv = (client: number): string[] => [process.execPath, GATEWAY, 'stdio', clientName(client), '-c', config];
+  const argv = (client: number): string[] => [lab.node, GATEWAY, 'stdio', clientName(client), '-c', config];
   return {
     name: 'stdio',
     prefix: prefixOf('stdio', options.shared),
@@ -141,11 +139,7 @@ const startSshDoor: Start = async (options, place, hostKey, keys) => {
     keys,
   );
   writeFileSync(path.join(place, 'known_hosts'), `[127.0.0.1]:${port} ${hostKey.line}\n`);
-  const daemon = await startDaemon(
-    'ssh',
-    [process.execPath, ...nodeArgs, GATEWAY, 'serve', '-c', config],
-    /listening on/,
-  );
+  const daemon = await startDaemon('ssh', [lab.node, ...nodeArgs, GATEWAY, 'serve', '-c', config], /listening on/);
   return {
     name: 'ssh',
     prefix: prefixOf('ssh', options.shared),
@@ -196,19 +190,25 @@ function writeConfig(
   return config;
 }
 
-/** The settings that a user of rclone puts into its config, by environment. */
-function rcloneEnvironment(backend: Backend): Record<string, string> {
-  if (backend.type === 'directory') return { RCLONE_CONFIG_STORE_TYPE: 'local' };
-  return {
-    RCLONE_CONFIG_STORE_TYPE: 's3',
-    RCLONE_CONFIG_STORE_PROVIDER: 'Ceph',
-    RCLONE_CONFIG_STORE_ENDPOINT: backend.endpoint,
-    RCLONE_CONFIG_STORE_REGION: backend.region,
-    RCLONE_CONFIG_STORE_ACCESS_KEY_ID: backend.accessKeyId,
-    RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY: backend.secretAccessKey,
-    // As everywhere where the credentials are for one bucket.
-    RCLONE_CONFIG_STORE_NO_CHECK_BUCKET: 'true',
-  };
+/** Writes the config file that a user of rclone has, and gives the environment that names it. */
+function configureRclone(backend: Backend, place: string): Record<string, string> {
+  const file = path.join(place, 'rclone.conf');
+  const settings =
+    backend.type === 'directory'
+      ? { type: 'local' }
+      : {
+          type: 's3',
+          provider: 'Ceph',
+          endpoint: backend.endpoint,
+          region: backend.region,
+          access_key_id: backend.accessKeyId,
+          secret_access_key: backend.secretAccessKey,
+          // As everywhere where the credentials are for one bucket.
+          no_check_bucket: 'true',
+        };
+  const lines = Object.entries(settings).map(([name, value]) => `${name} = ${value}\n`);
+  writeFileSync(file, `[store]\n${lines.join('')}`, { mode: 0o600 });
+  return { RCLONE_CONFIG: file };
 }
 
 interface Daemon {

@@ -11,7 +11,6 @@ import { freshStorage, type StorageKind } from '../storage.ts';
 import { makeTree, mustBeSame } from '../tree.ts';
 
 const MIB = 1024 * 1024;
-const SYSTEMS = ['rclone', 'ssh', 'stdio'] as const;
 
 /** What is backed up. */
 interface Shape {
@@ -45,11 +44,12 @@ export const backups: readonly Measure[] = [
 ];
 
 async function measure(bench: Bench, storage: StorageKind, shape: Shape): Promise<Findings> {
-  const { lab, rounds, configExtra } = bench;
+  const { lab, rounds, doors, configExtra } = bench;
+  const systems = ['rclone', ...doors] as const;
   const source = path.join(lab.fastDirectory('source', 2 * shape.bytes), 'tree');
   makeTree(source, shape.files, shape.bytes);
   const backend = await freshStorage(lab, storage);
-  const site = await openSite({ lab, backend, systems: SYSTEMS, clients: rounds, configExtra });
+  const site = await openSite({ lab, backend, systems, clients: rounds, configExtra });
 
   const turn = async (name: SystemName, round: number): Promise<Record<string, number>> => {
     bench.say(`round ${round + 1} of ${rounds}: ${name}`);
@@ -76,21 +76,17 @@ async function measure(bench: Bench, storage: StorageKind, shape: Shape): Promis
   };
 
   try {
-    const samples = await alternate(SYSTEMS, rounds, turn, async (round) => {
+    const samples = await alternate(systems, rounds, turn, async (round) => {
       if (round > 0 && storage === 's3') await freshStorage(lab, storage);
     });
     const both = (atMost: number) => ({ ssh: { atMost }, stdio: { atMost } });
     return {
-      rows: rowsAgainstRclone(
-        samples,
-        ['ssh', 'stdio'],
-        [
-          { name: 'backup', what: 'backup, wall time', aims: both(0.85) },
-          { name: 'restore', what: 'restore, wall time', aims: both(0.8) },
-          { name: 'cpuUp', what: 'server CPU a GiB, up', aims: both(0.5) },
-          { name: 'cpuDown', what: 'server CPU a GiB, down', aims: both(0.5) },
-        ],
-      ),
+      rows: rowsAgainstRclone(samples, doors, [
+        { name: 'backup', what: 'backup, wall time', aims: both(0.85) },
+        { name: 'restore', what: 'restore, wall time', aims: both(0.8) },
+        { name: 'cpuUp', what: 'server CPU a GiB, up', aims: both(0.5) },
+        { name: 'cpuDown', what: 'server CPU a GiB, down', aims: both(0.5) },
+      ]),
       raw: samples,
     };
   } finally {

@@ -13,7 +13,6 @@ import { openSite, type Backend, type SystemName } from '../site.ts';
 import { freshStorage, type StorageKind } from '../storage.ts';
 import { makeTree } from '../tree.ts';
 
-const SYSTEMS = ['rclone', 'ssh', 'stdio'] as const;
 const AT_ONCE = 48;
 
 /** Listing 100,000 packs. */
@@ -33,10 +32,11 @@ export const lists: readonly Measure[] = [
 ];
 
 async function measure(bench: Bench, storage: StorageKind): Promise<Findings> {
-  const { lab, rounds, quick, configExtra } = bench;
+  const { lab, rounds, quick, doors, configExtra } = bench;
+  const systems = ['rclone', ...doors] as const;
   const packs = quick ? 10_000 : 100_000;
   const backend = await freshStorage(lab, storage);
-  const site = await openSite({ lab, backend, systems: SYSTEMS, clients: 1, shared: true, configExtra });
+  const site = await openSite({ lab, backend, systems, clients: 1, shared: true, configExtra });
   const sessions = await createSessions(lab);
 
   const turn = async (name: SystemName, round: number): Promise<Sample> => {
@@ -64,18 +64,14 @@ async function measure(bench: Bench, storage: StorageKind): Promise<Findings> {
     await restic(lab, site.systems.rclone, 0, ['backup', '--quiet', source]);
     bench.say(`making ${packs} packs`);
     await makeObjects(backend, site.systems.rclone.prefix(0), packs);
-    const samples = await alternate(SYSTEMS, rounds, turn);
+    const samples = await alternate(systems, rounds, turn);
     const aims = { ssh: { atMost: 0.4 }, stdio: { atMost: 0.4 } };
     return {
-      rows: rowsAgainstRclone(
-        samples,
-        ['ssh', 'stdio'],
-        [
-          { name: 'list', what: `list of ${packs.toLocaleString('en')} packs`, aims },
-          { name: 'snapshots', what: 'restic snapshots' },
-          { name: 'check', what: 'restic check' },
-        ],
-      ),
+      rows: rowsAgainstRclone(samples, doors, [
+        { name: 'list', what: `list of ${packs.toLocaleString('en')} packs`, aims },
+        { name: 'snapshots', what: 'restic snapshots' },
+        { name: 'check', what: 'restic check' },
+      ]),
       raw: samples,
     };
   } finally {

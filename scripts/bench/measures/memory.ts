@@ -12,7 +12,6 @@ import { download, STREAMS, upload } from '../transfer.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
-const SYSTEMS = ['rclone', 'ssh', 'stdio'] as const;
 /** What the machine must keep free: past it, no more sessions are opened. */
 const RESERVE = 3 * 1024 * MIB;
 /** sshd by itself turns down more than ten logins at a time. */
@@ -21,15 +20,16 @@ const LOGINS_AT_ONCE = 4;
 /** Memory. */
 export const memory: Measure = {
   name: 'memory',
-  about: 'memory of 1, 50, 200 and 500 sessions, idle and uploading, and of busy ones (quick: up to 50)',
+  about: 'memory of 1, 50, 200 and 500 sessions, idle and uploading, and of busy ones (quick: up to 20)',
   quick: true,
   run: measure,
 };
 
 async function measure(bench: Bench): Promise<Findings> {
-  const { lab, rounds, quick } = bench;
-  const counts = quick ? [1, 50] : [1, 50, 200, 500];
-  const busy = quick ? 4 : 8;
+  const { lab, rounds, quick, doors } = bench;
+  const systems = ['rclone', ...doors] as const;
+  const counts = quick ? [1, 20] : [1, 50, 200, 500];
+  const busy = quick ? 3 : 8;
   const notes = new Set<string>();
   let backend: Backend = await freshStorage(lab, 's3');
 
@@ -47,7 +47,7 @@ async function measure(bench: Bench): Promise<Findings> {
           sample['furtherIdle'] = (group.memory() - (sample['idle1'] ?? NaN)) / (reached - 1);
           return;
         }
-        await sleep(2000);
+        await sleep(1000);
         sample[`idle${count}`] = group.memory();
         sample['furtherIdle'] = (group.memory() - (sample['idle1'] ?? NaN)) / Math.max(1, count - 1);
       }
@@ -78,13 +78,13 @@ async function measure(bench: Bench): Promise<Findings> {
     return sample;
   };
 
-  const samples = await alternate(SYSTEMS, rounds, turn, async (round) => {
+  const samples = await alternate(systems, rounds, turn, async (round) => {
     if (round > 0) backend = await freshStorage(lab, 's3');
   });
-  const all = SYSTEMS.flatMap((system) => samples[system]);
+  const all = systems.flatMap((system) => samples[system]);
   const measured = (name: string): boolean => all.every((sample) => name in sample);
   const figures = (what: string, name: string, atMost: number): Row[] =>
-    SYSTEMS.map((system) =>
+    systems.map((system) =>
       rowOfOne(
         what,
         system,
@@ -100,18 +100,25 @@ async function measure(bench: Bench): Promise<Findings> {
       ...figures('each further busy session', 'furtherBusy', 16 * MIB),
       ...rowsAgainstRclone(
         samples,
-        ['ssh', 'stdio'],
+        doors,
         [
           { name: 'busy1', what: '1 busy session' },
           { name: 'busyMany', what: `${busy} busy sessions` },
-          ...counts.map((count) => ({ name: `idle${count}`, what: `${count} idle sessions` })),
-          ...counts.map((count) => ({ name: `upload${count}`, what: `${count} sessions with a small upload each` })),
+          ...counts.map((count) => ({ name: `idle${count}`, what: `${sessionsText(count)}, idle` })),
+          ...counts.map((count) => ({
+            name: `upload${count}`,
+            what: `${sessionsText(count)} with a small upload each`,
+          })),
         ].filter(({ name }) => measured(name)),
       ),
     ],
     notes: [...notes],
     raw: samples,
   };
+}
+
+function sessionsText(count: number): string {
+  return count === 1 ? '1 session' : `${count} sessions`;
 }
 
 /** Opens sessions until there are so many, or the machine's memory is used up, and gives all that are open. */
