@@ -21,9 +21,9 @@ import { NoCredentials, S3Refusal } from './s3/errors.ts';
 import { originHeaders, readStat } from './s3/metadata.ts';
 import { inParallel } from './s3/parallel.ts';
 import { S3Client, type CredentialSource } from './s3/s3-client.ts';
+import type { ListPage } from './s3/sdk.ts';
 import { BadAnswer, type HttpAnswer, type S3Limits } from './s3/transport.ts';
 import { ContentError, UploadBody } from './s3/upload-body.ts';
-import { parseListPage, type ListPage } from './s3/xml.ts';
 
 /** restic has no watchdog of its own on this backend: each wait must end in an answer. */
 const LIMITS: S3Limits = { connectMs: 10_000, answerMs: 60_000, idleMs: 60_000, pauseMs: 100 };
@@ -51,7 +51,7 @@ export function createS3Storage(
     repository: (prefix) => new S3Repository(client, prefix === '' ? '' : `${prefix}/`, limits),
     reach: async ({ signal }) => {
       try {
-        await client.send({ method: 'GET', query: { 'list-type': '2', 'max-keys': '1' }, accept: [200] }, signal);
+        await client.ask((bucket) => bucket.list('', undefined, signal, 1), signal);
       } catch (error) {
         throw client.failure(error, signal);
       }
@@ -160,7 +160,7 @@ class S3Repository implements RepositoryStore {
     // between look and act, both hear `removed`: harmless, as it is gone for both.
     if ((await this.#statOrAbsent(ref, options)) === undefined) return 'absent';
     try {
-      await this.#client.send({ method: 'DELETE', key: this.#key(ref), accept: [200, 204] }, signal);
+      await this.#client.ask((bucket) => bucket.delete(this.#key(ref), signal), signal);
       return 'removed';
     } catch (error) {
       // Not AWS, but some others, say so when someone else was quicker.
@@ -213,13 +213,8 @@ class S3Repository implements RepositoryStore {
     } while (token !== undefined);
   }
 
-  async #page(prefix: string, token: string | undefined, signal: AbortSignal): Promise<ListPage> {
-    const query: Record<string, string> = { 'list-type': '2', prefix };
-    if (token !== undefined) query['continuation-token'] = token;
-    const { text } = await this.#client.send({ method: 'GET', query, accept: [200] }, signal);
-    const page = parseListPage(text);
-    if (page === undefined) throw new BadAnswer('its list is cut off or malformed');
-    return page;
+  #page(prefix: string, token: string | undefined, signal: AbortSignal): Promise<ListPage> {
+    return this.#client.ask((bucket) => bucket.list(prefix, token, signal), signal);
   }
 
   /** The objects of the type on a page: keys that are not exactly where restic looks for them are someone else's. */
@@ -237,7 +232,7 @@ class S3Repository implements RepositoryStore {
     const key = this.#key(ref);
     try {
       try {
-        return readStat(await this.#client.send({ method: 'HEAD', key, accept: [200] }, signal));
+        return readStat(await this.#client.ask((bucket) => bucket.head(key, signal), signal));
       } catch (error) {
         if (!(error instanceof S3Refusal) || error.status >= 500) throw error;
         // An answer to HEAD has no body, and without its words a bucket that is gone looks like an object that is not there. The same

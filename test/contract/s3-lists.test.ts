@@ -1,15 +1,17 @@
 /** Lists of many pages on a real S3 server, and the reading of pages. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { PutObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { parseObjectName, type NamedType, type ObjectRef } from '../../src/core/object.ts';
 import type { Storage } from '../../src/ports/repository-store.ts';
 import { createS3Storage } from '../../src/stores/s3-store.ts';
-import { parseError, parseListPage } from '../../src/stores/s3/xml.ts';
+import { parseError } from '../../src/stores/s3/xml.ts';
 import { startFaultProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { bucketUnderTest, type BucketUnderTest } from '../support/s3-bucket.ts';
 import { codeOf, contentOf, hashOf, listAll, NEVER, ORIGIN, PREFIX } from '../support/store-calls.ts';
 
-const LIMITS = { connectMs: 30_000, answerMs: 30_000, idleMs: 30_000, pauseMs: 5 };
+/** So long that nothing here ends by them. */
+const LIMITS = { connectMs: 600_000, answerMs: 600_000, idleMs: 600_000, pauseMs: 5 };
 
 describe('on a real S3 server', () => {
   const namesOf = (type: string, count: number): string[] =>
@@ -66,10 +68,13 @@ describe('on a real S3 server', () => {
   });
 
   test('a failure after the first page ends it, and lets go of the rest', async () => {
+    proxy.heal();
+    while (proxy.open > 0) await sleep(5);
     const pages = storage.repository(PREFIX).list('data', NEVER)[Symbol.asyncIterator]();
     expect((await pages.next()).value).toHaveLength(1000 - 2);
-    proxy.set({ fault: { kind: 'refuse', status: 403, code: 'AccessDenied' } });
+    proxy.set({ times: 1, fault: { kind: 'refuse', status: 403, code: 'AccessDenied' } }, { fault: { kind: 'mute' } });
     expect(await codeOf(pages.next())).toBe('store-misconfigured');
+    while (proxy.open > 1) await sleep(5);
     proxy.set();
     expect(await pages.next()).toEqual({ done: true, value: undefined });
     expect(await listAll(storage, 'data')).toEqual(data);
@@ -98,41 +103,79 @@ describe('on a real S3 server', () => {
   });
 });
 
-describe('pages', () => {
-  const page = (inner: string): string =>
-    `<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${inner}</ListBucketResult>\n`;
+describe('pages as servers write them', () => {
+  const [first, second] = [hashOf(Buffer.from('first')), hashOf(Buffer.from('second'))];
+  let proxy: FaultProxy;
+  let storage: Storage;
 
-  test('as AWS, MinIO and radosgw write them', () => {
-    const xml = page(`
-      <Name>bucket</Name><Prefix>a/</Prefix><KeyCount>2</KeyCount><MaxKeys>2</MaxKeys><IsTruncated>true</IsTruncated>
-      <Contents><Key>a/1</Key><LastModified>2026-11-23T21:43:47.000Z</LastModified><ETag>&quot;3e&quot;</ETag><Size>16777216</Size><Owner><ID>x</ID></Owner></Contents>
-      <Contents>
-        <ChecksumAlgorithm>CRC32</ChecksumAlgorithm><Size>0</Size><Key>a/&amp;&lt;&gt;&quot;&apos;&#x41;&#66;ï</Key>
-      </Contents>
-      <NextContinuationToken>to&amp;ken=</NextContinuationToken>`);
-    expect(parseListPage(xml)).toEqual({
-      objects: [
-        { key: 'a/1', size: 16_777_216 },
-        { key: `a/&<>"'ABï`, size: 0 },
-      ],
-      next: 'to&ken=',
-    });
+  beforeAll(async () => {
+    // Nothing passes.
+    proxy = await startFaultProxy('http://127.0.0.1:1');
+    const config = { type: 's3', name: 'lab', bucket: 'bucket', region: 'us-east-1', forcePathStyle: true } as const;
+    const secret = { accessKeyId: 'key', secretAccessKey: 'secret' };
+    storage = createS3Storage({ ...config, endpoint: proxy.endpoint }, secret, LIMITS);
   });
 
-  test('an empty one, and a last one', () => {
-    expect(parseListPage(page('<IsTruncated>false</IsTruncated>'))).toEqual({ objects: [], next: undefined });
-    expect(
-      parseListPage(page('<IsTruncated>false</IsTruncated><NextContinuationToken></NextContinuationToken>')),
-    ).toEqual({ objects: [], next: undefined });
+  afterAll(async () => {
+    await storage.close();
+    await proxy.close();
   });
 
-  test('what is no element of a key is no markup', () => {
-    const key = '</Key><Size>5</Size></Contents>';
-    const escaped = key.replaceAll('<', '&lt;').replaceAll('>', '&gt;');
-    const xml = page(`<IsTruncated>false</IsTruncated><Contents><Key>${escaped}</Key><Size>7</Size></Contents>`);
-    expect(parseListPage(xml)?.objects).toEqual([{ key, size: 7 }]);
+  /** What a list under the prefix gives when the server answers with these pages. */
+  async function listOf(prefix: string, ...pages: readonly string[]): Promise<unknown> {
+    proxy.set(
+      ...pages.map((inner) => {
+        const list = `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${inner}</ListBucketResult>`;
+        const text = `<?xml version="1.0" encoding="UTF-8"?>\n${list}\n`;
+        return { times: 1, fault: { kind: 'say', status: 200, text } } as const;
+      }),
+    );
+    const found: unknown[] = [];
+    for await (const page of storage.repository(prefix).list('snapshots', NEVER)) found.push(...page);
+    return found;
+  }
+
+  const complete = '<IsTruncated>false</IsTruncated>';
+  const entry = (key: string, size: number): string => `<Contents><Key>${key}</Key><Size>${size}</Size></Contents>`;
+
+  test('with all that AWS says, in another order, and over two pages', async () => {
+    const pages = [
+      `<Name>bucket</Name><Prefix>a/snapshots/</Prefix><KeyCount>1</KeyCount><MaxKeys>1</MaxKeys><IsTruncated>true</IsTruncated>
+      <Contents><Key>a/snapshots/${first}</Key><LastModified>2026-11-23T21:43:47.000Z</LastModified><ETag>&quot;3e&quot;</ETag>
+      <Size>16777216</Size><Owner><ID>x</ID><DisplayName>y</DisplayName></Owner><StorageClass>STANDARD</StorageClass></Contents>
+      <NextContinuationToken>to&amp;ken=</NextContinuationToken>`,
+      `<Contents>
+        <ChecksumAlgorithm>CRC32</ChecksumAlgorithm><Size>0</Size><Key>a/snapshots/${second}</Key>
+      </Contents>${complete}<ContinuationToken>to&amp;ken=</ContinuationToken>`,
+    ];
+    expect(await listOf('a', ...pages)).toEqual([
+      { name: first, size: 16_777_216 },
+      { name: second, size: 0 },
+    ]);
   });
 
+  test('without any object', async () => {
+    expect(await listOf('a', complete)).toEqual([]);
+    expect(await listOf('a', `${complete}<NextContinuationToken></NextContinuationToken>`)).toEqual([]);
+  });
+
+  test('with one object', async () => {
+    expect(await listOf('a', complete + entry(`a/snapshots/${first}`, 7))).toEqual([{ name: first, size: 7 }]);
+  });
+
+  test('with what XML escapes', async () => {
+    const escaped = `a&amp;&lt;&gt;&quot;&apos;&#x41;&#66;ï/snapshots/${first}`;
+    expect(await listOf(`a&<>"'ABï`, complete + entry(escaped, 7))).toEqual([{ name: first, size: 7 }]);
+  });
+
+  test('with a key that would be markup', async () => {
+    const tricky = '&lt;/Key&gt;&lt;Size&gt;5&lt;/Size&gt;&lt;/Contents&gt;&lt;IsTruncated&gt;true';
+    const page = complete + entry(`a/snapshots/${tricky}`, 1) + entry(`a/snapshots/${first}`, 7);
+    expect(await listOf('a', page)).toEqual([{ name: first, size: 7 }]);
+  });
+});
+
+describe('a refusal is read', () => {
   test.each([
     ['an error', '<Error><Code>NoSuchBucket</Code><Message>a &amp; b</Message></Error>', 'NoSuchBucket', 'a & b'],
     ['one with attributes', '<?xml?><Error xmlns="x"><Code>SlowDown</Code></Error>', 'SlowDown', ''],

@@ -1,0 +1,165 @@
+/**
+ * The AWS SDK for everything but content: it builds and signs requests and reads the answers, which go over this store's own transport,
+ * so that time limits, connections and errors are the same everywhere. Loaded when first needed: a session that only saves and loads
+ * does without.
+ */
+import {
+  DeleteObjectCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  S3Client,
+  type ServiceInputTypes,
+  type ServiceOutputTypes,
+} from '@aws-sdk/client-s3';
+import type { S3StoreConfig } from '../../config/types.ts';
+import type { BucketAddress } from './address.ts';
+import { S3Refusal } from './errors.ts';
+import { encodeQuery, type S3Credentials } from './signature.ts';
+import { BadAnswer, type HttpAnswer, type HttpTransport } from './transport.ts';
+
+// The SDK warns on stderr when Node is older than what its future versions will need. The version here is pinned by the lockfile, and
+// stderr belongs to the person at the client: `serve` tells the admin instead.
+process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
+
+/** What the SDK hands to its request handler, as far as it is used here. */
+interface SdkRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly query?: Readonly<Record<string, string | readonly string[] | null>>;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** One call of the SDK: its options, which reach the request handler as they are, and what came of it there. */
+interface Call {
+  readonly abortSignal: AbortSignal;
+  answer?: HttpAnswer;
+  failure?: { readonly error: unknown };
+}
+
+type SdkCommand<Input extends ServiceInputTypes, Output extends ServiceOutputTypes> = Parameters<
+  typeof S3Client.prototype.send<Input, Output>
+>[0];
+
+const WHOLE_LIST = /<ListBucketResult[\s>][^]*<\/ListBucketResult>\s*$/;
+const BROKEN_LIST = 'its list is cut off or malformed';
+
+/** One page of a list. */
+export interface ListPage {
+  readonly objects: readonly { readonly key: string; readonly size: number }[];
+  /** Asks for the next page; undefined on the last. */
+  readonly next: string | undefined;
+}
+
+/** The bucket, by the SDK. Every method throws S3Refusal or what the transport throws. */
+export class SdkBucket {
+  readonly #client: S3Client;
+  readonly #bucket: string;
+  readonly #transport: HttpTransport;
+
+  constructor(
+    config: S3StoreConfig,
+    address: BucketAddress,
+    transport: HttpTransport,
+    credentials: () => Promise<S3Credentials>,
+  ) {
+    this.#bucket = config.bucket;
+    this.#transport = transport;
+    this.#client = new S3Client({
+      region: config.region,
+      endpoint: address.endpoint,
+      forcePathStyle: address.basePath !== '',
+      credentials: async () => {
+        const { accessKeyId, secretAccessKey, sessionToken } = await credentials();
+        return { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) };
+      },
+      // Whoever calls tries again, for all requests alike.
+      maxAttempts: 1,
+      requestChecksumCalculation: 'WHEN_REQUIRED',
+      responseChecksumValidation: 'WHEN_REQUIRED',
+      requestHandler: {
+        handle: async (request: SdkRequest, call: Call) => {
+          try {
+            const answer = await this.#exchange(request, call.abortSignal);
+            call.answer = answer;
+            return { response: { statusCode: answer.status, headers: answer.headers, body: Buffer.from(answer.text) } };
+          } catch (error) {
+            call.failure = { error };
+            throw error;
+          }
+        },
+        updateHttpClientConfig: () => undefined,
+        httpHandlerConfigs: () => ({}),
+      } as never,
+    });
+  }
+
+  /** Asks for an object's headers. @returns the answer, whose headers tell more than the SDK reads of them */
+  async head(key: string, signal: AbortSignal): Promise<HttpAnswer> {
+    const call: Call = { abortSignal: signal };
+    await this.#send(new HeadObjectCommand({ Bucket: this.#bucket, Key: key }), call);
+    if (call.answer === undefined) throw new BadAnswer('it was not asked');
+    return call.answer;
+  }
+
+  async delete(key: string, signal: AbortSignal): Promise<void> {
+    await this.#send(new DeleteObjectCommand({ Bucket: this.#bucket, Key: key }), { abortSignal: signal });
+  }
+
+  /**
+   * One page of the keys under a prefix.
+   * @param most - the most keys of a page; by default as many as the storage gives
+   * @throws BadAnswer when the page is not whole
+   */
+  async list(prefix: string, token: string | undefined, signal: AbortSignal, most?: number): Promise<ListPage> {
+    const page = await this.#send(
+      new ListObjectsV2Command({ Bucket: this.#bucket, Prefix: prefix, ContinuationToken: token, MaxKeys: most }),
+      { abortSignal: signal },
+    );
+    const { Contents: contents = [], IsTruncated: truncated, KeyCount: count, NextContinuationToken: next } = page;
+    const objects = contents.map(({ Key: key, Size: size }) => {
+      if (key === undefined || size === undefined || !Number.isSafeInteger(size))
+        throw new BadAnswer('its list has an object without a name or a size');
+      return { key, size };
+    });
+    // What the page says of itself must hold.
+    if (truncated === undefined || (count !== undefined && count !== objects.length) || (truncated && !next))
+      throw new BadAnswer(BROKEN_LIST);
+    return { objects, next: truncated ? next : undefined };
+  }
+
+  close(): void {
+    this.#client.destroy();
+  }
+
+  /** What went wrong on the way is thrown as it was, not as the SDK wraps it. */
+  async #send<Input extends ServiceInputTypes, Output extends ServiceOutputTypes>(
+    command: SdkCommand<Input, Output>,
+    call: Call,
+  ): Promise<Output> {
+    try {
+      return await this.#client.send(command, call);
+    } catch (error) {
+      throw call.failure === undefined ? error : call.failure.error;
+    }
+  }
+
+  async #exchange(request: SdkRequest, signal: AbortSignal): Promise<HttpAnswer> {
+    const query = encodeQuery(
+      Object.fromEntries(Object.entries(request.query ?? {}).map(([name, value]) => [name, String(value ?? '')])),
+    );
+    const answer = await this.#transport.exchange(
+      {
+        method: request.method as 'GET' | 'HEAD' | 'DELETE',
+        target: query === '' ? request.path : `${request.path}?${query}`,
+        headers: request.headers,
+        body: undefined,
+        streamed: false,
+      },
+      signal,
+    );
+    if (answer.status < 200 || answer.status >= 300) throw new S3Refusal(answer);
+    // The SDK's XML reader would take a list that was cut off for a short one.
+    if ('list-type' in (request.query ?? {}) && !WHOLE_LIST.test(answer.text)) throw new BadAnswer(BROKEN_LIST);
+    return answer;
+  }
+}
