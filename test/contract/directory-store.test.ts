@@ -591,6 +591,25 @@ describe('disks', () => {
       expect((await read(store, small)).toString()).toBe('before');
     }));
 
+  test('a write that the system cuts short is not taken for a whole one', async () => {
+    const root = tempDir();
+    const program = await bundleProgram(`
+      import { createDirectoryStorage } from './src/stores/directory-store.ts';
+      const store = createDirectoryStorage({ type: 'directory', name: 'local', path: process.argv[2] }).repository('r');
+      async function* body() { yield Buffer.alloc(120000); }
+      const content = { size: 120000, sha256: '', body: body() };
+      const origin = { client: 'c', door: 'ssh', session: 's' };
+      await store.create({ type: 'config' }, content, origin, new AbortController()).then(
+        (result) => console.log(result),
+        (error) => console.log(error.code, error.message),
+      );
+    `);
+    // A limit of 100 KiB a file: a write across it is cut short there, and only the one after it fails.
+    const limited = ['-c', 'trap "" XFSZ; ulimit -f 100; exec "$@"', 'bash', process.execPath, program, root];
+    expect((await run('bash', limited)).stdout).toBe('store-failed storing config: EFBIG: file too large, write\n');
+    expect(await filesBelow(root)).toEqual([]);
+  });
+
   test('a read-only one is read, and says why it is not written', () =>
     withTmpfs('size=4m', async (root) => {
       const storage = storageAt(root);
