@@ -197,7 +197,7 @@ describe('what a line says', () => {
 
 describe('the file', () => {
   test('is made for its owner alone, its directory too; what is there is kept', async () => {
-    const file = path.join(tempDir(), 'new', 'deeper', 'audit.jsonl');
+    const file = path.join(tempDir(), 'new', 'audit.jsonl');
     const first = await openJsonlSink({ file });
     await first.append(inSession('1'), START);
     await first.close();
@@ -237,6 +237,13 @@ describe('the file', () => {
     await plant(file);
     const error = await expectUnavailable(openJsonlSink({ file }));
     expect(error.message).toContain(`the audit ${file} cannot be written: `);
+  });
+
+  test('a directory whose own directory is missing is not made: the path may be mistyped', async () => {
+    const directory = path.join(tempDir(), 'new');
+    const error = await expectUnavailable(openJsonlSink({ file: path.join(directory, 'deeper', 'audit.jsonl') }));
+    expect(error.message).toContain(`there is no directory ${directory}; make it first`);
+    expect(await stat(directory).catch(() => undefined)).toBeUndefined();
   });
 
   test('a directory that is a file is refused', async () => {
