@@ -1,7 +1,7 @@
 import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
-/** What each room of src may not import; test/architecture.test.ts holds the same table from the other side. */
+/** What each room of src may not import; test/architecture/architecture.test.ts holds the same table from the other side. */
 const LAYERS = {
   core: ['ports', 'stores', 'restic', 'doors', 'audit', 'config', 'cli', 'gateway.ts'],
   ports: ['stores', 'restic', 'doors', 'audit', 'config', 'cli', 'gateway.ts'],

@@ -32,6 +32,12 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       ({ config }) => run(async () => (await import('./serve.ts')).runServe({ config }))(),
     )
     .command(
+      'check',
+      'check the config, host keys and secrets, as serve would read them',
+      (command) => command,
+      ({ config }) => run(async () => (await import('./check.ts')).runCheck({ config }))(),
+    )
+    .command(
       'restic <client>',
       "run the local restic with full access to a client's repository: restic CLIENT -- ARGS",
       (command) =>

@@ -39,7 +39,7 @@ export function findConfigFile(
   if (found !== undefined) return found;
   throw invalid(
     `no config file: $RESTIC_GATEWAY_CONFIG is not set, and there is neither ${candidates.join(' nor ')}; ` +
-      'name one with -c FILE, or let "restic-gateway init" write one',
+      'name one with -c FILE, or write one as the README shows',
   );
 }
 
@@ -124,7 +124,7 @@ function checkAll(raw: unknown, file: string): GatewayConfig | { readonly proble
   if (raw === null)
     return {
       problems: [
-        { path: [], part: 'value', message: 'the file is empty; "restic-gateway init" writes a first config' },
+        { path: [], part: 'value', message: 'the file is empty; the README shows a whole config' },
       ],
     };
   const base = dirname(file);

@@ -70,7 +70,7 @@ describe('which file', () => {
     rmSync(at('system.yaml'));
     expect(refusal(() => find(undefined, undefined))).toBe(
       `no config file: $RESTIC_GATEWAY_CONFIG is not set, and there is neither ${at('gateway.yaml')} nor ${at('system.yaml')}; ` +
-        'name one with -c FILE, or let "restic-gateway init" write one',
+        'name one with -c FILE, or write one as the README shows',
     );
   });
 

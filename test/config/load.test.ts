@@ -43,7 +43,7 @@ describe('a whole file', () => {
     # The gateway.
     listen: "[::]:2222"
     hostKeys: [ssh_host_ed25519_key, /etc/ssh/other]
-    ssh: { extraCiphers: [chacha20-poly1305@openssh.com] }
+    ssh: { extraCiphers: [chacha20-poly1305@openssh.com], limits: { unauthenticated: 50, maxDelaySeconds: 0 } }
     stores:
       archive:
         type: s3
@@ -71,6 +71,8 @@ describe('a whole file', () => {
         repository:
           store: local
     audit: { file: audit.jsonl }
+    workers: auto
+    drainSeconds: 300
   `;
   const env = { ARCHIVE_KEY_ID: 'AKIAEXAMPLE', SECRET: 'wJalrXUtnFEMI' };
 
@@ -79,7 +81,9 @@ describe('a whole file', () => {
       file: FILE,
       listen: { host: '::', port: 2222 },
       hostKeys: ['/etc/restic-gateway/ssh_host_ed25519_key', '/etc/ssh/other'],
-      ssh: { extraCiphers: ['chacha20-poly1305@openssh.com'] },
+      ssh: { extraCiphers: ['chacha20-poly1305@openssh.com'], limits: { unauthenticated: 50, maxDelaySeconds: 0 } },
+      workers: 'auto',
+      drainSeconds: 300,
       stores: {
         archive: {
           type: 's3',
@@ -138,6 +142,8 @@ describe('a whole file', () => {
       listen: { host: '0.0.0.0', port: 2222 },
       hostKeys: [],
       ssh: { extraCiphers: [] },
+      workers: 1,
+      drainSeconds: 60,
       stores: {},
       clients: {},
       audit: { file: '/var/log/restic-gateway/audit.jsonl' },
@@ -237,11 +243,19 @@ const keyless = (client: string): string => `{ keys: [], repository: { store: lo
 
 describe('what is not YAML, or not the YAML of a config', () => {
   test.each<[string, string, string[]]>([
-    ['nothing', '', ['1:1: the file is empty; "restic-gateway init" writes a first config']],
-    ['only a comment', '# soon\n', ['1:1: the file is empty; "restic-gateway init" writes a first config']],
-    ['only a document mark', '---\n', ['1:4: the file is empty; "restic-gateway init" writes a first config']],
-    ['a word', 'serve', ['1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit']],
-    ['a list', '- listen', ['1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit']],
+    ['nothing', '', ['1:1: the file is empty; the README shows a whole config']],
+    ['only a comment', '# soon\n', ['1:1: the file is empty; the README shows a whole config']],
+    ['only a document mark', '---\n', ['1:4: the file is empty; the README shows a whole config']],
+    [
+      'a word',
+      'serve',
+      ['1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, workers, drainSeconds'],
+    ],
+    [
+      'a list',
+      '- listen',
+      ['1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, workers, drainSeconds'],
+    ],
     ['a tab as indentation', 'audit:\n\tfile: a', ['2:1: tabs cannot indent in YAML; use spaces']],
     [
       'tabs in several lines',
@@ -443,7 +457,7 @@ describe('keys and values that the schema does not have', () => {
       'hostKeys: [key, ./key, /etc/restic-gateway/key]',
       ['1:17: hostKeys[1]: stands in this list twice', '1:24: hostKeys[2]: stands in this list twice'],
     ],
-    ['ssh as a list', 'ssh: [a]', ['1:6: ssh: must be a section with extraCiphers']],
+    ['ssh as a list', 'ssh: [a]', ['1:6: ssh: must be a section with extraCiphers, limits']],
     [
       'a cipher that is not offered',
       'ssh: { extraCiphers: [aes256-cbc] }',
