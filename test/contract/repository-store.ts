@@ -14,7 +14,7 @@ import type { Origin } from '../../src/core/principal.ts';
 import type { Content, LoadedObject, RepositoryStore, Storage } from '../../src/ports/repository-store.ts';
 
 /** A store under test with a way to look and write behind it. Keys are below the repository's prefix, parts divided by `/`. */
-export interface StoreUnderTest {
+interface StoreUnderTest {
   /** Empty at the start, and nobody else's. */
   readonly storage: Storage;
   /** A second gateway's view of the same place. */

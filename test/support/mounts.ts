@@ -24,7 +24,7 @@ export async function withTmpfs(options: string, work: (path: string) => Promise
 }
 
 /** A file system that can be frozen: then every write to it hangs, as on a server that is gone, until it is thawed. */
-export interface Freezable {
+interface Freezable {
   readonly path: string;
   freeze(): Promise<void>;
   thaw(): Promise<void>;

@@ -7,7 +7,7 @@
 import { GatewayError } from '../../core/errors.ts';
 
 /** How long a call may take. */
-export interface Bounds {
+interface Bounds {
   /** What is being done, for the error: `reading keys/abcd…`. */
   readonly doing: string;
   readonly signal: AbortSignal;
