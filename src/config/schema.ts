@@ -145,6 +145,7 @@ function section<const T extends v.ObjectEntries>(entries: T) {
 
 const boolean = parsed(parseBoolean);
 const prefix = parsed(parsePrefix, anyText);
+const limit = parsed((text) => parseWhole(text, 1, 100_000));
 const publicKeys = listOf(parsed(parsePublicKey, filledText), (key) => key.blob);
 const repository = section({ store: lineText, prefix: v.exactOptional(prefix) });
 
@@ -210,7 +211,22 @@ function rootSchema(base: string) {
   return section({
     listen: v.exactOptional(parsed(parseListen)),
     hostKeys: v.exactOptional(listOf(path)),
-    ssh: v.exactOptional(section({ extraCiphers: v.exactOptional(listOf(oneOf(['chacha20-poly1305@openssh.com']))) })),
+    ssh: v.exactOptional(
+      section({
+        extraCiphers: v.exactOptional(listOf(oneOf(['chacha20-poly1305@openssh.com']))),
+        limits: v.exactOptional(
+          section({
+            unauthenticated: v.exactOptional(limit),
+            unauthenticatedPerAddress: v.exactOptional(limit),
+            loginSeconds: v.exactOptional(limit),
+            maxDelaySeconds: v.exactOptional(parsed((text) => parseWhole(text, 0, 60))),
+            channels: v.exactOptional(limit),
+            idleSeconds: v.exactOptional(limit),
+            keepaliveSeconds: v.exactOptional(limit),
+          }),
+        ),
+      }),
+    ),
     // Their entries are checked one by one, so that what is right can be compared with others whatever is wrong elsewhere.
     stores: v.exactOptional(v.nullable(anySection('a name for each store'))),
     clients: v.exactOptional(v.nullable(anySection('a name for each client'))),
@@ -228,7 +244,7 @@ export function checkRoot(raw: unknown, base: string): Checked<Root> {
   return check(rootSchema(base), raw, [], ({ listen, hostKeys, ssh, audit }) => ({
     listen: listen ?? DEFAULT_LISTEN,
     hostKeys: hostKeys ?? [],
-    ssh: { extraCiphers: ssh?.extraCiphers ?? [] },
+    ssh: { extraCiphers: ssh?.extraCiphers ?? [], ...(ssh?.limits !== undefined && { limits: ssh.limits }) },
     audit: { file: audit?.file ?? DEFAULT_AUDIT_FILE },
   }));
 }

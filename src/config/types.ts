@@ -72,8 +72,26 @@ export interface GatewayConfig {
   readonly listen: { readonly host: string; readonly port: number };
   /** Absolute paths of OpenSSH private keys; read by the SSH door alone. */
   readonly hostKeys: readonly string[];
-  /** Ciphers beside AES-GCM that the SSH door offers. */
-  readonly ssh: { readonly extraCiphers: readonly 'chacha20-poly1305@openssh.com'[] };
+  readonly ssh: {
+    /** Ciphers beside AES-GCM that the SSH door offers. */
+    readonly extraCiphers: readonly 'chacha20-poly1305@openssh.com'[];
+    /** What stands in the file of the door's limits, which has defaults for the rest. */
+    readonly limits?: {
+      /** Connections at once that have not proved a key yet: of all addresses, and of one. */
+      readonly unauthenticated?: number;
+      readonly unauthenticatedPerAddress?: number;
+      /** How long a connection may take to prove a key. */
+      readonly loginSeconds?: number;
+      /** The longest that an address waits after failing again and again; 0 for never. */
+      readonly maxDelaySeconds?: number;
+      /** Open channels of one connection. */
+      readonly channels?: number;
+      /** How long a connection stays open without a session. */
+      readonly idleSeconds?: number;
+      /** After four times this without a sign of life, a connection is dead. */
+      readonly keepaliveSeconds?: number;
+    };
+  };
   /** By name; an object without a prototype. */
   readonly stores: Readonly<Record<string, StoreConfig>>;
   /** By name; an object without a prototype. */

@@ -1,10 +1,10 @@
 /**
- * An SSH channel as a well-behaved duplex stream: it waits for the TCP socket as well as for the SSH window, packs small writes into full
- * packets, and lets the exit status out before it closes.
+ * An SSH channel as a well-behaved duplex stream: it waits for the TCP socket and for key exchanges as well as for the SSH window, packs
+ * small writes into full packets, and lets the exit status out before it closes.
  */
-import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import type { ServerChannel } from 'ssh2';
+import type { Link } from './peer-guard.ts';
 
 /** How much is gathered into one write: eight SSH packets of 32 KiB. */
 const BATCH = 256 * 1024;
@@ -12,13 +12,13 @@ const BATCH = 256 * 1024;
 /** One end of an SSH channel. Destroying it closes the channel. */
 export class ChannelStream extends Duplex {
   readonly #channel: ServerChannel;
-  readonly #socket: Socket;
+  readonly #link: Link;
 
-  /** @param socket - the TCP connection that carries the channel */
-  constructor(channel: ServerChannel, socket: Socket) {
+  /** @param link - the connection that carries the channel */
+  constructor(channel: ServerChannel, link: Link) {
     super({ readableHighWaterMark: BATCH, writableHighWaterMark: BATCH });
     this.#channel = channel;
-    this.#socket = socket;
+    this.#link = link;
     channel.on('data', (chunk: Buffer) => {
       if (!this.push(chunk)) channel.pause();
     });
@@ -31,7 +31,7 @@ export class ChannelStream extends Duplex {
     channel.on('close', () => {
       this.destroy();
     });
-    socket.once('close', () => {
+    link.socket.once('close', () => {
       this.destroy();
     });
   }
@@ -79,13 +79,16 @@ export class ChannelStream extends Duplex {
         size += chunk.length;
       }
       const [first] = batch;
+      const { socket } = this.#link;
       // ssh2 writes each packet to the socket by itself; corked, they leave in one system call.
-      this.#socket.cork();
+      socket.cork();
       this.#channel.write(batch.length === 1 && first !== undefined ? first : Buffer.concat(batch), () => {
-        if (!this.#socket.writableNeedDrain) step();
-        else this.#socket.once('drain', step);
+        this.#link.whenOpen(() => {
+          if (!socket.writableNeedDrain) step();
+          else socket.once('drain', step);
+        });
       });
-      this.#socket.uncork();
+      socket.uncork();
     };
     step();
   }

@@ -28,20 +28,40 @@ export interface Authentication {
   proved(): ProvedKey | undefined;
 }
 
-/** @param find - the client of a key, by the key's SSH wire format in base64 */
-export function createAuthentication(find: (blob: string) => KnownKey | undefined): Authentication {
+/** Refusals of one connection, the first look without a method not counted; as OpenSSH's MaxAuthTries. */
+const MOST_REFUSALS = 6;
+/** Everything asked in one authentication, offers of a good key included that are never signed. */
+const MOST_ATTEMPTS = 20;
+
+/**
+ * @param find - the client of a key, by the key's SSH wire format in base64
+ * @param giveUp - ends the connection, after too many attempts
+ */
+export function createAuthentication(find: (blob: string) => KnownKey | undefined, giveUp: () => void): Authentication {
   let proved: ProvedKey | undefined;
+  let refusals = 0;
+  let attempts = 0;
+  const refuse = (context: AuthContext): void => {
+    if (context.method !== 'none' || attempts > 1) refusals++;
+    if (refusals >= MOST_REFUSALS) giveUp();
+    else context.reject(['publickey']);
+  };
   return {
     attempt: (context) => {
       proved = undefined;
+      attempts++;
+      if (attempts > MOST_ATTEMPTS) {
+        giveUp();
+        return;
+      }
       // Every refusal is the same, whatever the user's name: the name decides nothing, so it can be guessed at in vain.
       if (context.method !== 'publickey' || context.key.algo !== 'ssh-ed25519') {
-        context.reject(['publickey']);
+        refuse(context);
         return;
       }
       const known = find(context.key.data.toString('base64'));
       if (known === undefined) {
-        context.reject(['publickey']);
+        refuse(context);
         return;
       }
       if (context.signature === undefined) {
@@ -50,7 +70,7 @@ export function createAuthentication(find: (blob: string) => KnownKey | undefine
         return;
       }
       if (!verified(context)) {
-        context.reject(['publickey']);
+        refuse(context);
         return;
       }
       proved = { ...known, user: context.username };

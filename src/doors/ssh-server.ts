@@ -14,8 +14,15 @@ import type { OpenSession, Session } from '../ports/sessions.ts';
 import { offeredAlgorithms } from './algorithms.ts';
 import { ChannelStream } from './channel-stream.ts';
 import { readHostKey, type HostKey } from './host-key.ts';
+import { limitsOf, type SshLimits } from './limits.ts';
 import { addMlKemKex } from './mlkem-kex.ts';
+import { guardPeer, socketOf } from './peer-guard.ts';
+import { quietLog } from './quiet-log.ts';
 import { createAuthentication, type KnownKey, type ProvedKey } from './ssh-auth.ts';
+import { createWaitingRoom, type Visitor } from './waiting-room.ts';
+
+/** Connections of one client beyond its sessions: of runs that are told that there are too many, and of those just ending. */
+const SPARE_CONNECTIONS = 10;
 
 /** An SSH door that listens. */
 export interface SshDoor {
@@ -34,7 +41,7 @@ export interface SshDoor {
 export async function openSshDoor({
   config,
   openSession,
-  log,
+  log: loud,
 }: {
   readonly config: GatewayConfig;
   readonly openSession: OpenSession;
@@ -47,28 +54,47 @@ export async function openSshDoor({
   const hostKeys = await Promise.all(config.hostKeys.map(readHostKey));
   const known = keysOf(Object.values(config.clients));
   const mlKemKex = await addMlKemKex();
+  const limits = limitsOf(config.ssh);
+  const log = quietLog(loud);
+  const waitingRoom = createWaitingRoom(limits);
+  const visitors = new WeakMap<Socket, Visitor>();
+  /** Connections of each client that has proved a key. */
+  const connected = new Map<string, number>();
   const ssh = new ssh2.Server(
     {
       hostKeys: hostKeys.map(({ privateKey }) => privateKey),
       ident: 'restic-gateway',
       algorithms: offeredAlgorithms(config.ssh),
+      keepaliveInterval: limits.keepaliveSeconds * 1000,
     },
-    (connection, { ip, port }) => {
-      const socket = sockets.get(peerName(ip, port));
-      if (socket === undefined) {
-        connection.end();
-        return;
-      }
+    (connection) => {
       mlKemKex.use(connection);
-      serveConnection(connection, socket, { find: (blob) => known.get(blob), openSession, log });
+      serveConnection(connection, {
+        find: (blob) => known.get(blob),
+        openSession,
+        log,
+        limits,
+        admit: ({ name, maxSessions }, socket) => {
+          const before = connected.get(name) ?? 0;
+          if (before >= maxSessions + SPARE_CONNECTIONS) return false;
+          connected.set(name, before + 1);
+          socket.once('close', () => connected.set(name, (connected.get(name) ?? 1) - 1));
+          visitors.get(socket)?.proved();
+          return true;
+        },
+      });
     },
   );
-  const sockets = new Map<string, Socket>();
+  const sockets = new Set<Socket>();
   const listener = createServer({ noDelay: true, keepAlive: true }, (socket) => {
-    const name = peerName(socket.remoteAddress, socket.remotePort);
-    sockets.set(name, socket);
-    socket.once('close', () => sockets.delete(name));
-    ssh.injectSocket(socket);
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+    // Whoever serves it later hears of its errors too; until then nobody would.
+    socket.on('error', () => undefined);
+    const visitor = waitingRoom.enter(socket, () => {
+      ssh.injectSocket(socket);
+    });
+    if (visitor !== undefined) visitors.set(socket, visitor);
   });
 
   const { host, port } = config.listen;
@@ -91,9 +117,9 @@ export async function openSshDoor({
           resolve();
         });
       });
-      for (const socket of sockets.values()) socket.end();
+      for (const socket of sockets) socket.end();
       const timer = setTimeout(() => {
-        for (const socket of sockets.values()) socket.destroy();
+        for (const socket of sockets) socket.destroy();
       }, 1000);
       await closed;
       clearTimeout(timer);
@@ -121,18 +147,24 @@ function keysOf(clients: readonly ClientConfig[]): ReadonlyMap<string, KnownKey>
   return new Map(clients.flatMap((client) => client.keys.map((key) => [key.blob, { client, key }] as const)));
 }
 
-function peerName(address: string | undefined, port: number | undefined): string {
-  return `${address ?? ''} ${port ?? 0}`;
-}
-
 interface ConnectionContext {
   readonly find: (blob: string) => KnownKey | undefined;
   readonly openSession: OpenSession;
   readonly log: Log;
+  readonly limits: SshLimits;
+  /** Whether a client that has proved its key may have one more connection. */
+  readonly admit: (client: ClientConfig, socket: Socket) => boolean;
 }
 
-function serveConnection(connection: Connection, socket: Socket, { find, openSession, log }: ConnectionContext): void {
-  const authentication = createAuthentication(find);
+function serveConnection(connection: Connection, { find, openSession, log, limits, admit }: ConnectionContext): void {
+  const socket = socketOf(connection);
+  const hangUp = (): void => {
+    connection.end();
+    setTimeout(() => {
+      socket.destroy();
+    }, 1000).unref();
+  };
+  const authentication = createAuthentication(find, hangUp);
   const from = { from: socket.remoteAddress ?? '', fromPort: socket.remotePort ?? 0 };
   const sessions = new Set<Session>();
   connection.on('authentication', (context) => {
@@ -141,18 +173,27 @@ function serveConnection(connection: Connection, socket: Socket, { find, openSes
   connection.on('error', (error: Error) => {
     log.warn({ ...from, error: error.message }, 'connection failed');
   });
+  const link = guardPeer(connection);
   // The socket may die without the channels hearing of it.
   connection.on('close', () => {
     for (const session of sessions) session.close('connection-lost');
   });
   connection.on('ready', () => {
     const proved = authentication.proved();
-    if (proved === undefined) {
-      connection.end();
+    if (proved === undefined || !admit(proved.client, socket)) {
+      hangUp();
       return;
     }
-    connection.on('session', (accept) => {
+    watchIdle(0);
+    let channels = 0;
+    connection.on('session', (accept, reject) => {
+      if (channels >= limits.channels) {
+        reject();
+        return;
+      }
       const session = accept();
+      channels++;
+      session.once('close', () => channels--);
       refuseAllBut(session);
       session.on('exec', (acceptExec, _reject, { command }) => {
         const channel = acceptExec();
@@ -165,14 +206,28 @@ function serveConnection(connection: Connection, socket: Socket, { find, openSes
     });
   });
 
+  let serving = 0;
+  let idle: NodeJS.Timeout | undefined;
+  /** One session more or less; without any, the connection has not long to live. */
+  const watchIdle = (change: number): void => {
+    serving += change;
+    clearTimeout(idle);
+    if (serving > 0 || socket.destroyed) return;
+    idle = setTimeout(hangUp, limits.idleSeconds * 1000);
+  };
+  socket.once('close', () => {
+    clearTimeout(idle);
+  });
+
   const serveChannel = async (channel: ServerChannel, principal: Principal): Promise<void> => {
     const tell = (line: string): void => {
       if (channel.stderr.writable) channel.stderr.write(`restic-gateway: ${line}\n`);
     };
+    watchIdle(1);
     try {
       const session = await openSession({
         principal,
-        stream: new ChannelStream(channel, socket),
+        stream: new ChannelStream(channel, link),
         tell,
         ending: (reason) => {
           channel.exit(reason === 'client-ended' ? 0 : 1);
@@ -188,6 +243,8 @@ function serveConnection(connection: Connection, socket: Socket, { find, openSes
       tell(failure.code === 'session-refused' ? failure.message : `${failure.tell}.`);
       channel.exit(1);
       channel.end();
+    } finally {
+      watchIdle(-1);
     }
   };
 }

@@ -1,0 +1,135 @@
+/**
+ * Ends a connection whose peer breaks or exhausts what SSH leaves to trust: data beyond its window, absurd packets, floods, and answers
+ * that are asked for and never read.
+ *
+ * ssh2 1.17 has no call for these, so this stands before its handlers of messages (server.js, messageHandlers) and looks at the state of
+ * its protocol. Source: RFC 4254, 5.1 and 5.2 (windows, packet sizes); RFC 4253, 9 (key re-exchange).
+ */
+import type { Socket } from 'node:net';
+import type { Connection } from 'ssh2';
+import { createAllowance } from '../core/allowance.ts';
+import { GatewayError } from '../core/errors.ts';
+
+/** The smallest packets a peer may want, in bytes; with those of 0, ssh2 would send for ever. OpenSSH takes 32 KiB. */
+const LEAST_PACKET = 4096;
+/** Channels and requests a peer may ask for at once, and each second after that. */
+const REQUESTS = { burst: 200, perSecond: 10 };
+/** Key exchanges likewise: OpenSSH asks for one a GiB. */
+const REKEYS = { burst: 100, perSecond: 1 };
+/** Answers that a peer may leave unread, in bytes. What a channel sends waits by itself far below that. */
+const MOST_UNREAD = 16 * 1024 * 1024;
+/** How long a key re-exchange may take, in ms. */
+const REKEY_MS = 30_000;
+/** How long a connection that is over may take to close, in ms. */
+const CLOSING_MS = 1000;
+
+type Handler = (protocol: unknown, ...message: unknown[]) => unknown;
+
+interface Channel {
+  readonly incoming: { readonly window: number; readonly state: string };
+}
+
+/** What is used of ssh2's connection. */
+interface Internals {
+  readonly _protocol: { readonly _handlers: Record<string, Handler | undefined>; readonly _kexinit: unknown };
+  readonly _chanMgr: { get(id: number): { readonly _channel?: Channel } | undefined };
+  readonly _sock: Socket;
+}
+
+/** The TCP connection beneath an SSH connection. */
+export function socketOf(connection: Connection): Socket {
+  return (connection as unknown as Internals)._sock;
+}
+
+/** What a sender on a guarded connection has to wait for. */
+export interface Link {
+  readonly socket: Socket;
+  /** Calls `next` when no key exchange is under way, in which ssh2 would gather without bound what it is given to send. */
+  whenOpen(next: () => void): void;
+}
+
+/**
+ * Guards a connection from now on.
+ * @throws GatewayError `internal` when ssh2 is not built as expected
+ */
+export function guardPeer(connection: Connection): Link {
+  const { _protocol: protocol, _chanMgr: channels, _sock: socket } = connection as unknown as Internals;
+  const handlers = protocol._handlers;
+  const clock = (): number => performance.now();
+  const requests = createAllowance(REQUESTS.burst, REQUESTS.perSecond, clock);
+  const rekeys = createAllowance(REKEYS.burst, REKEYS.perSecond, clock);
+
+  const cut = (why: string): void => {
+    if (socket.destroyed) return;
+    connection.emit('error', new Error(why));
+    socket.destroy();
+  };
+
+  /** Has `wrong` look at every message of a kind before ssh2 does. */
+  const before = (kind: string, wrong: (...message: unknown[]) => string | undefined): void => {
+    const handler = handlers[kind];
+    if (handler === undefined) throw new GatewayError('internal', { detail: `ssh2 has no handler of ${kind}` });
+    handlers[kind] = (from, ...message) => {
+      if (socket.destroyed) return undefined;
+      const why = wrong(...message);
+      if (why === undefined) return handler(from, ...message);
+      cut(why);
+      return undefined;
+    };
+  };
+  const tooMany = (): string | undefined => (requests.take() ? undefined : 'the peer floods with requests');
+  before('CHANNEL_OPEN', (message) => {
+    const { packetSize } = message as { readonly packetSize: number };
+    return packetSize < LEAST_PACKET ? `the peer wants packets of ${packetSize} bytes` : tooMany();
+  });
+  before('CHANNEL_REQUEST', tooMany);
+  before('GLOBAL_REQUEST', tooMany);
+  before('CHANNEL_DATA', (id, data) => {
+    const incoming = channels.get(id as number)?._channel?.incoming;
+    if (incoming === undefined) return undefined;
+    if (incoming.state !== 'open') return 'the peer sent data after its end';
+    return (data as Buffer).length > incoming.window ? 'the peer sent more than its window' : undefined;
+  });
+
+  connection.on('rekey', () => {
+    if (!rekeys.take()) cut('the peer floods with key exchanges');
+  });
+  let exchange: NodeJS.Timeout | undefined;
+  // After ssh2, which listens for data since before this.
+  socket.on('data', () => {
+    if (socket.writableLength > MOST_UNREAD) cut('the peer does not read its answers');
+    if (protocol._kexinit === undefined) {
+      clearTimeout(exchange);
+      exchange = undefined;
+    } else
+      exchange ??= setTimeout(() => {
+        cut('the peer did not finish a key exchange');
+      }, REKEY_MS);
+  });
+  // ssh2 only ends its own half, which a peer that reads or answers no more would keep open for ever.
+  const close = (): void => {
+    const closing = setTimeout(() => {
+      socket.destroy();
+    }, CLOSING_MS);
+    socket.once('close', () => {
+      clearTimeout(closing);
+    });
+  };
+  connection.once('error', close);
+  socket.once('end', close);
+  socket.once('finish', close);
+  socket.once('close', () => {
+    clearTimeout(exchange);
+  });
+  // One for each channel.
+  socket.setMaxListeners(0);
+  connection.setMaxListeners(0);
+
+  return {
+    socket,
+    whenOpen: (next) => {
+      if (protocol._kexinit === undefined) next();
+      else connection.once('rekey', next);
+    },
+  };
+}
