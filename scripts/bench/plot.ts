@@ -23,8 +23,13 @@ export function plot(sections: readonly Section[], caption: string): string {
     animation: false,
     backgroundColor: '#fff',
     title: [
-      { text: 'restic-gateway to OpenSSH + rclone', left: 'center' },
-      { text: caption, left: 'center', top: 28, textStyle: { fontSize: 10, fontWeight: 'normal' } },
+      {
+        text: 'restic-gateway to OpenSSH + rclone (line: least to most; red: the aim)',
+        left: 'center',
+        top: 8,
+        textStyle: { fontSize: 15 },
+      },
+      { text: caption, left: 'center', top: 34, textStyle: { fontSize: 10, fontWeight: 'normal' } },
     ],
     grid: { left: LABELS, right: 70, top: 70, bottom: 30 },
     xAxis: { type: 'value', min: 0 },
