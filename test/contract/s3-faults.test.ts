@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import type { ErrorCode } from '../../src/core/errors.ts';
+import { GatewayError, type ErrorCode } from '../../src/core/errors.ts';
 import type { Storage } from '../../src/ports/repository-store.ts';
 import { createS3Storage } from '../../src/stores/s3-store.ts';
 import { startFaultProxy, type Fault, type FaultProxy } from '../support/fault-proxy.ts';
@@ -104,7 +104,7 @@ const FAULTS: readonly (readonly [string, Fault, ErrorCode, RegExp])[] = [
   ['400 of no known kind', refuse(400, 'InvalidArgument'), 'store-failed', /InvalidArgument/],
   ['a reset connection', { kind: 'reset' }, 'store-unavailable', /cannot be reached/],
   ['no answer', { kind: 'mute' }, 'store-timeout', /did not answer for 400 ms/],
-  ['an answer of another protocol', { kind: 'say', status: 204, text: '' }, 'store-failed', /answered 204/],
+  ['an answer of another protocol', { kind: 'say', status: 204, text: '' }, 'store-failed', /^store lab: http/],
 ];
 
 describe.each(FAULTS)('%s', (_, fault, code, advice) => {
@@ -228,6 +228,24 @@ describe('create', () => {
     expect(pulled).toBe(0);
   });
 
+  test('a refusal in the middle stops it too', async () => {
+    proxy.set({ method: 'PUT', fault: { ...refuse(507, 'InsufficientStorage'), after: MIB } as Fault });
+    let pulled = 0;
+    async function* body() {
+      for (;;) {
+        await new Promise(setImmediate);
+        pulled += MIB;
+        yield Buffer.alloc(MIB);
+      }
+    }
+    const content = { size: 1000 * MIB, sha256: '0'.repeat(64), body: body() };
+    expect(await codeOf(storage.repository(PREFIX).create(refOf(subjects.large), content, ORIGIN, NEVER))).toBe(
+      'store-full',
+    );
+    // What the buffers of both sides took.
+    expect(pulled).toBeLessThan(100 * MIB);
+  });
+
   test('content that the storage finds wrong is refused by it, and nothing is stored', async () => {
     for (const bytes of [subjects.small, subjects.large]) {
       const wrong = { ...contentOf(Buffer.alloc(bytes.length, 'x')), sha256: hashOf(bytes) };
@@ -242,6 +260,27 @@ describe('create', () => {
     const premature: Fault = { kind: 'refuse', status: 200, code: '' };
     proxy.set({ method: 'PUT', fault: premature });
     expect(await codeOf(create(storage, subjects.large))).toBe('store-failed');
+  });
+
+  test.each<readonly [string, () => Uint8Array]>([
+    ['goes on after its declared length', () => Buffer.from('more')],
+    [
+      'complains after its last chunk',
+      () => {
+        throw new GatewayError('incomplete-upload');
+      },
+    ],
+  ])('content that %s is not stored', async (_, after) => {
+    for (const bytes of [subjects.small, subjects.large]) {
+      async function* body() {
+        yield* contentOf(bytes).body;
+        yield after();
+      }
+      const content = { size: bytes.length, sha256: hashOf(bytes), body: body() };
+      const creation = storage.repository(PREFIX).create(refOf(bytes), content, ORIGIN, NEVER);
+      expect(await codeOf(creation)).toBe('incomplete-upload');
+      expect(await codeOf(direct.repository(PREFIX).stat(refOf(bytes), NEVER))).toBe('not-found');
+    }
   });
 
   test('while a chunk is awaited the call does not end, so that nobody else reads the source meanwhile', async () => {
@@ -273,6 +312,8 @@ describe('create', () => {
     open();
     await ended;
     expect(events).toEqual(['second chunk', 'let go', 'exists']);
+    // A connection with half a request on it is of no more use.
+    while (proxy.open > 0) await sleep(5);
   });
 });
 
@@ -368,6 +409,7 @@ describe('list', () => {
   ])('%s is a failure, not a short list', async (_, text) => {
     proxy.set({ fault: { kind: 'say', status: 200, text } });
     expect(await codeOf(listAll(storage, 'data'))).toBe('store-failed');
+    expect(await codeOf(storage.reach(NEVER))).toBe('store-failed');
   });
 
   test('the same page for ever is a failure', async () => {
@@ -435,6 +477,27 @@ describe('connections', () => {
     );
     expect((await storage.repository(PREFIX).stat(refOf(subjects.there), NEVER)).size).toBe(subjects.there.length);
     for (const { body } of idle) await body[Symbol.asyncIterator]().return?.();
+  });
+
+  test('a download that is left, or whose signal comes, closes its own at once', async () => {
+    const fresh = throughProxy();
+    proxy.heal();
+    while (proxy.open > 0) await sleep(5);
+    proxy.set({ method: 'GET', fault: { kind: 'stall-download', after: 100_000 } });
+    const repository = fresh.repository(PREFIX);
+    for await (const chunk of (await repository.load(refOf(subjects.there), undefined, NEVER)).body) {
+      expect(chunk.length).toBeGreaterThan(0);
+      break;
+    }
+    while (proxy.open > 0) await sleep(5);
+    await (await repository.load(refOf(subjects.there), undefined, NEVER)).body[Symbol.asyncIterator]().return?.();
+    while (proxy.open > 0) await sleep(5);
+    const controller = new AbortController();
+    await repository.load(refOf(subjects.there), undefined, controller);
+    expect(proxy.open).toBe(1);
+    controller.abort();
+    while (proxy.open > 0) await sleep(5);
+    await fresh.close();
   });
 
   test('close leaves none', async () => {

@@ -59,7 +59,9 @@ export class S3Client {
    * @throws S3Refusal, ContentError, and what `failure` takes besides
    */
   send(request: S3Request, signal: AbortSignal): Promise<HttpAnswer> {
-    return this.#patiently(() => this.#attempt(request, signal), request.body?.repeatable !== false, signal);
+    // Asked after the attempt: what was pulled by then decides.
+    const repeatable = (): boolean => request.body?.repeatable !== false;
+    return this.#patiently(() => this.#attempt(request, signal), repeatable, signal);
   }
 
   /** Runs a call of the SDK on the bucket; again, a few times, when it fails for the moment. @throws as `send` */
@@ -74,18 +76,18 @@ export class S3Client {
         );
         return call(await this.#sdk);
       },
-      true,
+      () => true,
       signal,
     );
   }
 
-  async #patiently<T>(attempt: () => Promise<T>, repeatable: boolean, signal: AbortSignal): Promise<T> {
+  async #patiently<T>(attempt: () => Promise<T>, repeatable: () => boolean, signal: AbortSignal): Promise<T> {
     for (let attempts = 1; ; attempts += 1) {
       try {
         return await attempt();
       } catch (error) {
         if (error instanceof ContentError || signal.aborted || attempts === ATTEMPTS) throw error;
-        if (!repeatable || !judge(error, this.#names).transient) throw error;
+        if (!repeatable() || !judge(error, this.#names).transient) throw error;
       }
       // A random part of the pause, so that those who were turned away together do not come back together.
       await pause(Math.random() * this.#limits.pauseMs * 4 ** (attempts - 1), undefined, { signal });

@@ -72,7 +72,8 @@ export class UploadBody {
     for (;;) {
       const chunk = await this.#next();
       if (chunk === undefined) {
-        if (this.#received !== this.size) throw this.#wrongLength();
+        // Only empty content ends here: the end of any other is read with its last chunk.
+        if (this.size > 0) throw this.#wrongLength();
         return new Uint8Array(0);
       }
       this.#received += chunk.length;
