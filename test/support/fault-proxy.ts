@@ -5,9 +5,10 @@ import type { AddressInfo, Socket } from 'node:net';
 
 /** What happens to a request. `after` counts bytes of the body in question. */
 export type Fault =
-  /** Answered at once, without reading the request's body, as S3 words an error; to HEAD without words. */
+  /** Answered as S3 words an error, to HEAD without words; at once, or when so much of the request's body was read. */
   | {
       readonly kind: 'refuse';
+      readonly after?: number;
       readonly status: number;
       readonly code: string;
       readonly headers?: Record<string, string>;
@@ -77,8 +78,22 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
     switch (fault?.kind) {
       case 'refuse': {
         const text = `<?xml version="1.0"?><Error><Code>${fault.code}</Code><Message>by order</Message></Error>`;
-        response.writeHead(fault.status, { ...fault.headers, 'content-type': 'application/xml' });
-        response.end(method === 'HEAD' ? undefined : text);
+        const answer = (): void => {
+          response.writeHead(fault.status, { ...fault.headers, 'content-type': 'application/xml' });
+          response.end(method === 'HEAD' ? undefined : text);
+        };
+        let left = fault.after ?? 0;
+        if (left === 0) {
+          answer();
+          return;
+        }
+        if (request.headers.expect !== undefined) response.writeContinue();
+        request.on('data', (chunk: Buffer) => {
+          left -= chunk.length;
+          if (left > 0) return;
+          request.removeAllListeners('data').pause();
+          answer();
+        });
         return;
       }
       case 'reset':
