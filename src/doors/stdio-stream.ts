@@ -1,7 +1,7 @@
 /** A process's stdin and stdout as one duplex stream that never blocks the event loop. */
 import { createReadStream, createWriteStream, fstatSync, type Stats } from 'node:fs';
 import { Socket } from 'node:net';
-import { Duplex, type Readable, type Writable } from 'node:stream';
+import { Duplex, Readable, type Writable } from 'node:stream';
 
 /**
  * Opens descriptors 0 and 1. sshd gives a forced command one socket for both, which Node's HTTP/2 then uses natively; restic itself gives
@@ -10,6 +10,10 @@ import { Duplex, type Readable, type Writable } from 'node:stream';
 export function openStdio(): Duplex {
   const input = fstatSync(0);
   const output = fstatSync(1);
+  // The two descriptors are this stream's alone. Node would open them once more for whoever touches process.stdin or process.stdout, as
+  // importing node:process already does, and fail; and what a library prints must not get between the frames.
+  Object.defineProperty(process, 'stdin', { configurable: true, get: () => Readable.from([]) });
+  Object.defineProperty(process, 'stdout', { configurable: true, get: () => process.stderr });
   if (input.isSocket() && input.ino === output.ino && input.dev === output.dev)
     return new Socket({ fd: 0, readable: true, writable: true, allowHalfOpen: true });
   const isPipe = (end: Stats): boolean => end.isSocket() || end.isFIFO();

@@ -18,6 +18,7 @@ async function writeConfig(changes: Readonly<Record<string, unknown>> = {}): Pro
   const yaml = {
     stores: {
       local: await freshStore('directory'),
+      cloud: await freshStore('s3'),
       gone: {
         type: 's3',
         bucket: 'bucket',
@@ -28,6 +29,7 @@ async function writeConfig(changes: Readonly<Record<string, unknown>> = {}): Pro
     },
     clients: {
       appsrv: { keys: await key(), repository: { store: 'local' } },
+      cloud: { keys: await key(), repository: { store: 'cloud' } },
       disabled: { keys: await key(), repository: { store: 'local' }, disabled: true },
       expired: { keys: await key(), repository: { store: 'local' }, expires: '2020-12-31' },
       elsewhere: { keys: await key(), repository: { store: 'local' }, from: ['192.0.2.0/24'] },
@@ -51,15 +53,20 @@ const audit = (): Record<string, unknown>[] =>
     .split('\n')
     .map((line) => JSON.parse(line) as Record<string, unknown>);
 
-test('serves, says nothing, and ends with 0 at once when its input ends', async () => {
-  const client = startStdio(['appsrv', '-c', config]);
-  const { name, body } = sample(300_000);
-  expect((await client.request('GET', '/file-1')).status).toBe(404);
-  expect((await client.request('POST', `/data/${name}`, { body })).status).toBe(200);
-  expect((await client.request('GET', `/data/${name}`)).body.equals(body)).toBe(true);
-  client.end();
-  expect(await client.exited).toEqual({ status: 0, stderr: '' });
-});
+test.each(['appsrv', 'cloud'])(
+  'serves, says nothing, and ends with 0 at once when its input ends: %s',
+  async (name) => {
+    const client = startStdio([name, '-c', config]);
+    const pack = sample(300_000);
+    expect((await client.request('GET', '/file-1')).status).toBe(404);
+    expect((await client.request('HEAD', '/config')).status).toBe(404);
+    expect((await client.request('POST', `/data/${pack.name}`, { body: pack.body })).status).toBe(200);
+    expect((await client.request('GET', `/data/${pack.name}`)).body.equals(pack.body)).toBe(true);
+    expect((await client.request('GET', '/data/')).body.toString()).toBe(`["${pack.name}"]`);
+    client.end();
+    expect(await client.exited).toEqual({ status: 0, stderr: '' });
+  },
+);
 
 test('ends with 0 when its input ends before anything was asked', async () => {
   const { code, stderr } = await run(process.execPath, [GATEWAY, 'stdio', 'appsrv', '-c', config], { input: '' });

@@ -1,0 +1,104 @@
+/** The way in and the way out: repositories that restic or rclone made go on through the gateway, and back. */
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { openDoor } from '../support/doors.ts';
+import { lab, makeTree, restic, s3, sameTree, tempDir, type Outcome } from '../support/lab.ts';
+import { freshStore } from '../support/stores.ts';
+
+const CLIENTS = { appsrv: { repository: { store: 'main', prefix: 'hosts/appsrv' } } };
+
+/** Runs restic against one way to the repository; it must succeed. */
+type Way = (...args: string[]) => Promise<Outcome>;
+async function good(run: Promise<Outcome>): Promise<Outcome> {
+  const outcome = await run;
+  expect(`${outcome.code} ${outcome.code === 0 ? '' : outcome.stderr}`).toBe('0 ');
+  return outcome;
+}
+
+/** Makes a repository one way, goes on with it the other way, and returns; each reads what the other wrote. */
+async function thereAndBack(first: Way, second: Way): Promise<void> {
+  const source = path.join(tempDir(), 'source');
+  await makeTree(source, { files: 30, bytes: 6_000_000, seed: 'interop' });
+  await first('init');
+  await first('backup', source);
+  await second('check', '--read-data');
+  writeFileSync(path.join(source, 'later'), 'added the second way');
+  await second('backup', source);
+  await first('check', '--read-data');
+  const target = tempDir();
+  await first('restore', 'latest', '--target', target);
+  await sameTree(source, path.join(target, source));
+  const snapshots = await first('snapshots', '--json');
+  expect(JSON.parse(snapshots.stdout)).toHaveLength(2);
+}
+
+describe.each(['resticDebian', 'resticNewest'] as const)('with %s', (version) => {
+  const binary = lab()[version];
+
+  test.each(['there', 'back'])("restic's own S3 backend reads and writes the same bucket: %s", async (direction) => {
+    const store = await freshStore('s3');
+    const door = await openDoor('ssh server', { stores: { main: store }, clients: CLIENTS });
+    const { endpoint, accessKeyId, secretAccessKey } = s3();
+    const gateway: Way = (...args) =>
+      good(restic(binary, { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') } }, args));
+    const direct: Way = (...args) =>
+      good(
+        restic(
+          binary,
+          {
+            repo: `s3:${endpoint}/${store['bucket'] ?? ''}/hosts/appsrv`,
+            env: { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey },
+          },
+          args,
+        ),
+      );
+    await (direction === 'there' ? thereAndBack(gateway, direct) : thereAndBack(direct, gateway));
+    await door.close();
+  });
+
+  test.each(['there', 'back'])(
+    "restic's own local backend reads and writes the same directory: %s",
+    async (direction) => {
+      const store = await freshStore('directory');
+      const door = await openDoor('ssh server', { stores: { main: store }, clients: CLIENTS });
+      const gateway: Way = (...args) =>
+        good(restic(binary, { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') } }, args));
+      const direct: Way = (...args) =>
+        good(restic(binary, { repo: path.join(store['path'] ?? '', 'hosts/appsrv') }, args));
+      await (direction === 'there' ? thereAndBack(gateway, direct) : thereAndBack(direct, gateway));
+      await door.close();
+    },
+  );
+});
+
+test('an existing rclone forced command is replaced in three lines, and can be put back', async () => {
+  const store = await freshStore('s3');
+  const { endpoint, accessKeyId, secretAccessKey } = s3();
+  const remote = [
+    ':s3',
+    'provider=Ceph',
+    `access_key_id=${accessKeyId}`,
+    `secret_access_key=${secretAccessKey}`,
+    `endpoint="${endpoint}"`,
+  ].join(',');
+  const door = await openDoor('sshd, authorized_keys', { stores: { main: store }, clients: CLIENTS });
+  const rclone: Way = (...args) =>
+    good(
+      restic(
+        lab().resticNewest,
+        {
+          repo: `rclone:${remote}:${store['bucket'] ?? ''}/hosts/appsrv`,
+          options: {
+            'rclone.program': lab().rclone,
+            'rclone.args': 'serve restic --stdio --append-only --config /dev/null',
+          },
+        },
+        args,
+      ),
+    );
+  const gateway: Way = (...args) =>
+    good(restic(lab().resticNewest, { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') } }, args));
+  await thereAndBack(rclone, gateway);
+  await door.close();
+});
