@@ -7,6 +7,7 @@ import type { S3StoreConfig } from '../../src/config/types.ts';
 import { createS3Storage } from '../../src/stores/s3-store.ts';
 import { addressOf } from '../../src/stores/s3/address.ts';
 import { EMPTY_HASH, encodePart, encodeQuery, Signer } from '../../src/stores/s3/signature.ts';
+import { startFaultProxy } from '../support/fault-proxy.ts';
 import { bucketUnderTest, type BucketUnderTest } from '../support/s3-bucket.ts';
 import { CALLS, create, hashOf, outcomeOf, SUCCESS, type CallName } from '../support/store-calls.ts';
 
@@ -185,6 +186,29 @@ describe('addresses', () => {
       host,
       basePath,
     });
+  });
+
+  test.each<readonly [string, Partial<S3StoreConfig>, string]>([
+    ['', {}, '/backups'],
+    ['/', {}, '/backups'],
+    ['/s3/', {}, '/s3/backups'],
+    ['/a-b/c', { bucket: 'a.b' }, '/a-b/c/a.b'],
+  ])('every method goes there: %j %j', async (path, differs, base) => {
+    const proxy = await startFaultProxy('http://127.0.0.1:1');
+    proxy.set({ fault: { kind: 'refuse', status: 403, code: 'AccessDenied' } });
+    const endpoint = proxy.endpoint + path;
+    const storage = createS3Storage({ ...config, forcePathStyle: true, endpoint, ...differs }, bucket.secret, LIMITS);
+    for (const name of NAMES) await outcomeOf(CALLS[name](storage, subjects));
+    const seen = [...proxy.requests];
+    await storage.close();
+    await proxy.close();
+    expect(seen.length).toBeGreaterThanOrEqual(NAMES.length);
+    for (const request of seen) {
+      const asked = request.split(' ')[1] ?? '';
+      expect([base, `${base}/`].includes(asked) || asked.startsWith(`${base}/repository/data/`) ? base : asked).toBe(
+        base,
+      );
+    }
   });
 
   test.each(['s3.example.com', 'ftp://s3.example.com', ''])('%j is none', (endpoint) => {

@@ -15,7 +15,9 @@ export interface BucketAddress {
   readonly host: string;
   /** Encoded as on the wire, without a slash at its end. */
   readonly basePath: string;
-  /** Scheme, host and port of the endpoint, for messages. */
+  /** Whether the bucket is in the path, else in the host. */
+  readonly bucketInPath: boolean;
+  /** URL of the endpoint without the bucket and without a slash at its end. */
   readonly endpoint: string;
 }
 
@@ -41,6 +43,7 @@ export function addressOf({ name, bucket, region, endpoint, forcePathStyle }: S3
     },
     host: prefix + url.host,
     basePath: inPath ? `${base}/${encodePart(bucket)}` : base,
-    endpoint: url.origin,
+    bucketInPath: inPath,
+    endpoint: url.origin + base,
   };
 }

@@ -51,7 +51,7 @@ export interface StoreNames {
   readonly store: string;
   readonly bucket: string;
   readonly region: string;
-  /** Scheme, host and port. */
+  /** Its URL, without the bucket. */
   readonly endpoint: string;
 }
 

@@ -67,7 +67,7 @@ export class SdkBucket {
     this.#client = new S3Client({
       region: config.region,
       endpoint: address.endpoint,
-      forcePathStyle: address.basePath !== '',
+      forcePathStyle: address.bucketInPath,
       credentials: async () => {
         const { accessKeyId, secretAccessKey, sessionToken } = await credentials();
         return { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) };
