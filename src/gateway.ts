@@ -3,12 +3,14 @@
  */
 import { randomBytes } from 'node:crypto';
 import { BlockList, isIPv6 } from 'node:net';
+import { isDeepStrictEqual } from 'node:util';
 import { openJsonlSink } from './audit/jsonl-sink.ts';
-import type { ClientConfig, GatewayConfig } from './config/types.ts';
+import type { ClientConfig, GatewayConfig, StoreConfig } from './config/types.ts';
 import { refuseAdmission } from './core/admission.ts';
 import { asGatewayError, GatewayError } from './core/errors.ts';
+import { countPlaces, type Places } from './core/places.ts';
 import type { Principal } from './core/principal.ts';
-import type { AuditSink, SessionIdentity } from './ports/audit-sink.ts';
+import type { AuditSink, EndReason, SessionIdentity } from './ports/audit-sink.ts';
 import type { Log } from './ports/log.ts';
 import type { Storage } from './ports/repository-store.ts';
 import type { OpenSession, Session } from './ports/sessions.ts';
@@ -23,80 +25,147 @@ export interface Gateway {
    * @returns what is wrong, by store name; empty when all is well
    */
   reachStores(): Promise<ReadonlyMap<string, GatewayError>>;
-  /** The sessions that are open now. */
+  /** The sessions that are open or opening now. */
   sessionCount(): number;
+  /**
+   * Takes up another config for all sessions from now on. Sessions whose key may no longer come in, or whose client has another
+   * repository or other rights now, end as `revoked`; all others go on undisturbed, with the storage and the audit they began with.
+   * @throws GatewayError `audit-unavailable` when the audit file cannot be opened; the config then stays as it was
+   */
+  reconfigure(config: GatewayConfig): Promise<void>;
+  /** Opens no session from now on. Resolves when those that are open have ended. */
+  drain(): Promise<void>;
   /** Ends all sessions, then lets go of storage and audit. */
   close(): Promise<void>;
 }
 
+/** A session that is open or opening, and what it was opened with. */
+interface Served {
+  /** As the newest config has it. */
+  client: ClientConfig;
+  readonly store: StoreConfig | undefined;
+  readonly principal: Principal;
+  readonly audit: AuditSink;
+  readonly tell: (line: string) => void;
+  /** Set once one of `places` is taken for it. */
+  placed: boolean;
+  storage: Promise<Storage> | undefined;
+  /** Set once it is open. */
+  session: Session | undefined;
+  /** Set once it was told to end. */
+  ending: boolean;
+}
+
+/** How often the passing of time is looked at, in ms: an expired key loses its sessions within this. */
+const EXPIRY_LOOK_MS = 500;
+
 /**
  * Makes a gateway. Storage is opened when a session first needs it.
+ * @param options.places - counts the sessions of each client; by default those of this gateway alone
  * @throws GatewayError `audit-unavailable` when the audit file cannot be opened
  */
-export async function createGateway({
-  config,
-  log,
-}: {
+export async function createGateway(options: {
   readonly config: GatewayConfig;
   readonly log: Log;
+  readonly places?: Places;
 }): Promise<Gateway> {
-  const audit: AuditSink = await openJsonlSink({ file: config.audit.file });
+  const { log, places = countPlaces() } = options;
+  let { config } = options;
+  let audit: AuditSink = await openJsonlSink({ file: config.audit.file });
   const storages = new Map<string, Promise<Storage>>();
-  const sessions = new Set<Session>();
-  /** How many sessions each client has open or opening. */
-  const taken = new Map<string, number>();
+  const open = new Set<Served>();
+  /** What earlier configs opened; closed when the last session that uses it has ended. */
+  const retired = new Set<Promise<Storage> | AuditSink>();
+  /** Those who wait for the last session to end. */
+  const waiting = new Set<() => void>();
+  let state: 'open' | 'draining' | 'closing' = 'open';
 
   const storage = (name: string): Promise<Storage> => {
     let opened = storages.get(name);
     if (opened === undefined) {
       const store = config.stores[name];
       if (store === undefined) throw new GatewayError('invalid-config', { detail: `there is no store ${name}` });
-      opened = openStorage(store);
-      storages.set(name, opened);
+      const opening = openStorage(store);
+      opened = opening;
+      storages.set(name, opening);
       // A store that could not be opened (a secret that cannot be read) is tried again by the next session.
-      opened.catch(() => storages.delete(name));
+      opening.catch(() => {
+        if (storages.get(name) === opening) storages.delete(name);
+      });
     }
     return opened;
   };
 
   const openSession: OpenSession = async ({ principal, stream, tell, ending }) => {
     const client = config.clients[principal.client];
+    if (state !== 'open')
+      throw new GatewayError('session-refused', { detail: 'the gateway is being stopped; try again in a while.' });
     if (client === undefined)
       throw new GatewayError('session-refused', { detail: `client ${principal.client} is not known here.` });
     // The admin on the gateway host manages what the client may not, and is no one's guest.
     const admin = principal.door === 'admin';
     const access = admin ? 'full' : client.access;
     const identity: SessionIdentity = { session: sessionId(), principal, access, repository: client.repository };
-    const before = taken.get(client.name) ?? 0;
-    // The place is taken before anything is awaited, so that two that come at once cannot both have the last one.
-    taken.set(client.name, before + 1);
-    const leave = (): void => {
-      taken.set(client.name, (taken.get(client.name) ?? 1) - 1);
+    const store = config.stores[client.repository.store];
+    const served: Served = {
+      ...{ client, store, principal, audit, tell },
+      ...{ placed: false, storage: undefined, session: undefined, ending: false },
     };
+    // Known before anything is awaited, so that whatever changes meanwhile finds it.
+    open.add(served);
     try {
-      if (!admin) await admit(client, identity, before);
-      const session = await serveRestic(stream, await contextOf(client, identity, tell), ending);
-      sessions.add(session);
+      if (!admin) await admit(served, identity);
+      const session = await serveRestic(stream, await contextOf(served, identity), ending);
+      served.session = session;
       void session.ended.then((reason) => {
-        leave();
-        sessions.delete(session);
+        forget(served);
         log.info({ client: client.name, session: session.id, reason }, 'session ended');
       });
       log.info(
         { client: client.name, session: session.id, door: principal.door, from: principal.from },
         'session started',
       );
+      review(served);
       return session;
     } catch (error) {
-      leave();
+      forget(served);
       throw error;
     }
   };
 
-  const contextOf = async (client: ClientConfig, identity: SessionIdentity, tell: (line: string) => void) => {
-    const { access, repository } = identity;
+  const forget = (served: Served): void => {
+    open.delete(served);
+    if (served.placed) places.leave(served.client.name);
+    closeUnused();
+    if (open.size > 0) return;
+    for (const done of waiting) done();
+    waiting.clear();
+  };
+
+  const closeUnused = (): void => {
+    const used = new Set<unknown>([...open].flatMap((served) => [served.audit, served.storage]));
+    for (const one of retired) {
+      if (used.has(one)) continue;
+      retired.delete(one);
+      void closeResource(one);
+    }
+  };
+
+  const closeResource = async (one: Promise<Storage> | AuditSink): Promise<void> => {
     try {
-      const store = (await storage(repository.store)).repository(repository.prefix);
+      await (await one).close();
+    } catch (error) {
+      // What could not be opened needs no closing, and the sessions that met it have told.
+      log.warn({ err: error }, 'what an earlier config had opened could not be closed');
+    }
+  };
+
+  const contextOf = async (served: Served, identity: SessionIdentity) => {
+    const { access, repository } = identity;
+    const { audit, tell, client } = served;
+    try {
+      served.storage = storage(repository.store);
+      const store = (await served.storage).repository(repository.prefix);
       return { identity, grant: { access, addKeys: client.addKeys }, store, audit, log, tell };
     } catch (error) {
       const failure = asGatewayError(error);
@@ -106,17 +175,50 @@ export async function createGateway({
     }
   };
 
-  const admit = async (client: ClientConfig, identity: SessionIdentity, alreadyOpen: number): Promise<void> => {
-    const refusal = refuseAdmission(client.name, client, {
-      now: new Date(),
-      open: alreadyOpen,
-      addressAllowed: addressAllowed(client, identity.principal),
-    });
+  const admit = async (served: Served, identity: SessionIdentity): Promise<void> => {
+    const { client, principal } = served;
+    let refusal = refusalOf(client, principal, 0);
+    if (refusal === undefined) {
+      const before = await places.take(client.name, client.maxSessions);
+      served.placed = before < client.maxSessions;
+      refusal = refusalOf(client, principal, before);
+    }
     if (refusal === undefined) return;
     const { reason, line } = refusal;
-    await audit.append(identity, { kind: 'session-refused', reason, detail: line });
+    await served.audit.append(identity, { kind: 'session-refused', reason, detail: line });
     throw new GatewayError('session-refused', { detail: line });
   };
+
+  /** Ends a session that would not be opened like this now. */
+  const review = (served: Served): void => {
+    if (state === 'closing') {
+      end(served, 'gateway-stopped', 'the gateway is being stopped; try again in a while.');
+      return;
+    }
+    const { name } = served.client;
+    const line = revocationOf(served, config);
+    if (line !== undefined) end(served, 'revoked', line);
+    else served.client = config.clients[name] ?? served.client;
+  };
+
+  const end = (served: Served, reason: EndReason, line: string): void => {
+    // One that is still opening is looked at again when it is open.
+    if (served.ending || served.session === undefined) return;
+    served.ending = true;
+    log.info({ client: served.client.name, session: served.session.id, reason }, line);
+    served.tell(line);
+    served.session.close(reason);
+  };
+
+  const noneLeft = async (): Promise<void> => {
+    if (open.size > 0) await new Promise<void>((resolve) => waiting.add(resolve));
+  };
+
+  const clock = setInterval(() => {
+    const now = new Date();
+    for (const served of open) if (served.client.expires !== undefined && now > served.client.expires) review(served);
+  }, EXPIRY_LOOK_MS);
+  clock.unref();
 
   return {
     openSession,
@@ -134,16 +236,67 @@ export async function createGateway({
       );
       return wrong;
     },
-    sessionCount: () => sessions.size,
+    sessionCount: () => open.size,
+    reconfigure: async (next) => {
+      if (next.audit.file !== config.audit.file) {
+        const opened = await openJsonlSink({ file: next.audit.file });
+        retired.add(audit);
+        audit = opened;
+      }
+      // All stores are opened anew, since the secrets that they read may be new ones under the same config.
+      for (const one of storages.values()) retired.add(one);
+      storages.clear();
+      config = next;
+      for (const served of open) review(served);
+      closeUnused();
+    },
+    drain: async () => {
+      if (state === 'open') state = 'draining';
+      await noneLeft();
+    },
     close: async () => {
-      const ending = [...sessions];
-      for (const session of ending) session.close('gateway-stopped');
-      await Promise.all(ending.map((session) => session.ended));
-      for (const opened of await Promise.allSettled([...storages.values()]))
-        if (opened.status === 'fulfilled') await opened.value.close();
-      await audit.close();
+      state = 'closing';
+      for (const served of open) review(served);
+      await noneLeft();
+      clearInterval(clock);
+      const resources = [...retired, ...storages.values(), audit];
+      retired.clear();
+      storages.clear();
+      await Promise.all(resources.map(closeResource));
     },
   };
+}
+
+/** Why a client is not let in now, or undefined. @param sessions - how many it has open */
+function refusalOf(
+  client: ClientConfig,
+  principal: Principal,
+  sessions: number,
+): { readonly reason: string; readonly line: string } | undefined {
+  // A connection may have proved its key before that key was taken out of the config.
+  if (principal.door === 'ssh' && principal.key !== undefined)
+    if (!client.keys.some(({ fingerprint }) => fingerprint === principal.key))
+      return { reason: 'key-removed', line: `this key is no longer one of client ${client.name}.` };
+  return refuseAdmission(client.name, client, {
+    now: new Date(),
+    open: sessions,
+    addressAllowed: addressAllowed(client, principal),
+  });
+}
+
+/** Why a session cannot go on under a config, as one plain line for its client; undefined when it can. */
+function revocationOf({ client: before, store, principal }: Served, config: GatewayConfig): string | undefined {
+  if (principal.door === 'admin') return undefined;
+  const client = config.clients[before.name];
+  if (client === undefined) return `client ${before.name} was removed; ask the gateway's admin.`;
+  const refusal = refusalOf(client, principal, 0);
+  if (refusal !== undefined) return refusal.line;
+  const same =
+    client.access === before.access &&
+    client.addKeys === before.addKeys &&
+    isDeepStrictEqual(client.repository, before.repository) &&
+    isDeepStrictEqual(config.stores[client.repository.store], store);
+  return same ? undefined : `what client ${before.name} may do was changed; connect again.`;
 }
 
 /** `20261123T211500Z-` and ten random hex digits: sorts by time, unique over gateways, easy to type. */

@@ -1,14 +1,63 @@
 /** `restic-gateway serve`: the SSH door as a daemon, until SIGTERM or SIGINT. */
+import cluster from 'node:cluster';
+import { availableParallelism } from 'node:os';
 import { findConfigFile, loadConfig } from '../config/load.ts';
+import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
-import { openSshDoor } from '../doors/ssh-server.ts';
 import { createGateway } from '../gateway.ts';
+import type { Log } from '../ports/log.ts';
 import { createLog } from './logger.ts';
+import { startWorkers } from './serve/primary.ts';
+import { reloadOnChange } from './serve/reload.ts';
+import { startService, type Service } from './serve/service.ts';
+import { catchStopSignals } from './serve/stopping.ts';
+import { runWorker } from './serve/worker.ts';
 
-/** @throws GatewayError `invalid-config` when it cannot start as configured, `store-misconfigured` when no store can be used */
+/** @throws GatewayError `invalid-config` when it cannot start as configured, or when no store can be used */
 export async function runServe({ config: file }: { readonly config: string | undefined }): Promise<number> {
-  const config = loadConfig(findConfigFile(file));
   const log = await createLog();
+  if (cluster.isWorker) return runWorker(log);
+  const config = loadConfig(findConfigFile(file));
+  const workers = config.workers === 'auto' ? availableParallelism() : config.workers;
+  // One process needs none above it.
+  await tryStores(config, log);
+  const service = workers === 1 ? startService({ config, log }) : startWorkers(workers, config, log);
+  await serve(config, log, await service);
+  return 0;
+}
+
+async function serve(config: GatewayConfig, log: Log, service: Service): Promise<void> {
+  const { host, port } = service.address;
+  for (const fingerprint of service.hostKeys) log.info({ fingerprint }, `host key ${fingerprint}`);
+  const clients = Object.keys(config.clients).length;
+  const signals = catchStopSignals();
+  const reloading = reloadOnChange(config, log, (next) => service.reconfigure(next));
+  log.info({ host, port, clients, config: config.file }, `listening on ${host}:${port} for ${clients} clients`);
+
+  const signal = await signals.first;
+  reloading.stop();
+  const sessions = service.sessionCount();
+  const { drainSeconds } = reloading.config();
+  log.info(
+    { signal, sessions },
+    sessions === 0
+      ? `stopping on ${signal}`
+      : `stopping on ${signal}: ${sessions} sessions may go on for ${drainSeconds} s; a second signal ends them at once`,
+  );
+  const timer = new AbortController();
+  const late = new Promise<void>((resolve) => {
+    const timeout = setTimeout(resolve, drainSeconds * 1000);
+    timer.signal.addEventListener('abort', () => {
+      clearTimeout(timeout);
+    });
+  });
+  await Promise.race([service.drain(), late, signals.second]);
+  timer.abort();
+  await service.close();
+}
+
+/** @throws GatewayError `invalid-config` when no store can be used; a store that cannot be reached now is told in the log */
+async function tryStores(config: GatewayConfig, log: Log): Promise<void> {
   const gateway = await createGateway({ config, log });
   try {
     const wrong = await gateway.reachStores();
@@ -19,28 +68,9 @@ export async function runServe({ config: file }: { readonly config: string | und
       ({ code }) => code === 'store-misconfigured' || code === 'invalid-config',
     );
     const [first] = hopeless;
-    if (first !== undefined && hopeless.length === stores.size) throw first;
-
-    const door = await openSshDoor({ config, openSession: gateway.openSession, log });
-    const { host, port } = door.address;
-    for (const { fingerprint } of door.hostKeys) log.info({ fingerprint }, `host key ${fingerprint}`);
-    const clients = Object.keys(config.clients).length;
-    log.info({ host, port, clients, config: config.file }, `listening on ${host}:${port} for ${clients} clients`);
-    const signal = await stopSignal();
-    log.info({ signal, sessions: gateway.sessionCount() }, `stopping on ${signal}`);
+    if (first !== undefined && hopeless.length === stores.size)
+      throw new GatewayError('invalid-config', { detail: first.message, cause: first });
+  } finally {
     await gateway.close();
-    await door.close();
-    return 0;
-  } catch (error) {
-    await gateway.close();
-    throw error instanceof GatewayError && error.code === 'store-misconfigured'
-      ? new GatewayError('invalid-config', { detail: error.message, cause: error })
-      : error;
   }
-}
-
-function stopSignal(): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
-  });
 }

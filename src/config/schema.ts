@@ -23,6 +23,7 @@ import {
   parseRegion,
   parseSecretReference,
   parseWhole,
+  parseWorkers,
 } from './values.ts';
 
 /** Something wrong at a path: with the key itself, or with its value. */
@@ -49,6 +50,11 @@ export interface Claim {
 const DEFAULT_LISTEN: GatewayConfig['listen'] = { host: '0.0.0.0', port: 2222 };
 const DEFAULT_AUDIT_FILE = '/var/log/restic-gateway/audit.jsonl';
 const DEFAULT_MAX_SESSIONS = 10;
+/** Half a minute below the 90 s after which systemd and most others kill what they have told to stop. */
+const DEFAULT_DRAIN_SECONDS = 60;
+const MOST_WORKERS = 256;
+/** A day. */
+const MOST_DRAIN_SECONDS = 86_400;
 /** An S3 server outside AWS often has no regions, but a signature names one, and by custom it is this. */
 const DEFAULT_REGION = 'us-east-1';
 
@@ -231,21 +237,25 @@ function rootSchema(base: string) {
     stores: v.exactOptional(v.nullable(anySection('a name for each store'))),
     clients: v.exactOptional(v.nullable(anySection('a name for each client'))),
     audit: v.exactOptional(section({ file: v.exactOptional(path) })),
+    workers: v.exactOptional(parsed((text) => parseWorkers(text, MOST_WORKERS))),
+    drainSeconds: v.exactOptional(parsed((text) => parseWhole(text, 0, MOST_DRAIN_SECONDS))),
   });
 }
 
 // From what stands in the file to what the gateway works with.
 
 /** The file without its entries of `stores` and `clients`, which are handed on as they are. */
-export type Root = Pick<GatewayConfig, 'listen' | 'hostKeys' | 'ssh' | 'audit'>;
+export type Root = Pick<GatewayConfig, 'listen' | 'hostKeys' | 'ssh' | 'audit' | 'workers' | 'drainSeconds'>;
 
 /** Checks the whole but the entries of its stores and clients. @param base - directory that relative paths start from */
 export function checkRoot(raw: unknown, base: string): Checked<Root> {
-  return check(rootSchema(base), raw, [], ({ listen, hostKeys, ssh, audit }) => ({
+  return check(rootSchema(base), raw, [], ({ listen, hostKeys, ssh, audit, workers, drainSeconds }) => ({
     listen: listen ?? DEFAULT_LISTEN,
     hostKeys: hostKeys ?? [],
     ssh: { extraCiphers: ssh?.extraCiphers ?? [], ...(ssh?.limits !== undefined && { limits: ssh.limits }) },
     audit: { file: audit?.file ?? DEFAULT_AUDIT_FILE },
+    workers: workers ?? 1,
+    drainSeconds: drainSeconds ?? DEFAULT_DRAIN_SECONDS,
   }));
 }
 

@@ -98,4 +98,8 @@ export interface GatewayConfig {
   readonly clients: Readonly<Record<string, ClientConfig>>;
   /** Absolute path of the audit file. */
   readonly audit: { readonly file: string };
+  /** How many processes of `serve` share the port; `auto`: as many as the machine has cores for it. */
+  readonly workers: number | 'auto';
+  /** How long `serve` lets sessions go on once it is told to stop, in seconds. */
+  readonly drainSeconds: number;
 }

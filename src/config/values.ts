@@ -26,6 +26,16 @@ export function parseWhole(text: string, least: number, most: number): number {
   return value;
 }
 
+/** `auto`, or a whole number of at least 1. */
+export function parseWorkers(text: string, most: number): number | 'auto' {
+  if (text === 'auto') return text;
+  try {
+    return parseWhole(text, 1, most);
+  } catch (error) {
+    throw invalid(`${(error as Error).message}, or auto for one on each core`);
+  }
+}
+
 /** `true` or `false`. */
 export function parseBoolean(text: string): boolean {
   if (text !== 'true' && text !== 'false') throw invalid('must be true or false');

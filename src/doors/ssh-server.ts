@@ -29,6 +29,10 @@ export interface SshDoor {
   /** Where it listens. */
   readonly address: { readonly host: string; readonly port: number };
   readonly hostKeys: readonly HostKey[];
+  /** Takes up the clients and keys of another config for all connections from now on. */
+  reconfigure(config: GatewayConfig): void;
+  /** Lets nobody in any more; those who are in are not disturbed. */
+  stopListening(): void;
   /** Stops listening and ends every connection. */
   close(): Promise<void>;
 }
@@ -52,7 +56,7 @@ export async function openSshDoor({
       detail: `${config.file}: hostKeys is missing; make a key with: ssh-keygen -t ed25519 -N '' -f ssh_host_ed25519_key, and name it there`,
     });
   const hostKeys = await Promise.all(config.hostKeys.map(readHostKey));
-  const known = keysOf(Object.values(config.clients));
+  let known = keysOf(Object.values(config.clients));
   const mlKemKex = await addMlKemKex();
   const limits = limitsOf(config.ssh);
   const log = quietLog(loud);
@@ -108,21 +112,30 @@ export async function openSshDoor({
     log.error({ err: error }, 'the listener failed');
   });
   const bound = listener.address() as AddressInfo;
+  const closed = new Promise<void>((resolve) => listener.once('close', resolve));
+  const stopListening = (): void => {
+    if (listener.listening) listener.close();
+  };
   return {
     address: { host: bound.address, port: bound.port },
     hostKeys,
+    reconfigure: ({ clients }) => {
+      known = keysOf(Object.values(clients));
+    },
+    stopListening,
     close: async () => {
-      const closed = new Promise<void>((resolve) => {
-        listener.close(() => {
-          resolve();
-        });
-      });
-      for (const socket of sockets) socket.end();
-      const timer = setTimeout(() => {
-        for (const socket of sockets) socket.destroy();
-      }, 1000);
+      stopListening();
+      // Clients whose session has just ended hang up by themselves, and are not told of a connection that was closed.
+      const timers = [
+        setTimeout(() => {
+          for (const socket of sockets) socket.end();
+        }, 250),
+        setTimeout(() => {
+          for (const socket of sockets) socket.destroy();
+        }, 1250),
+      ];
       await closed;
-      clearTimeout(timer);
+      for (const timer of timers) clearTimeout(timer);
     },
   };
 }

@@ -16,6 +16,7 @@ import {
   parseRegion,
   parseSecretReference,
   parseWhole,
+  parseWorkers,
 } from '../../src/config/values.ts';
 import { GatewayError } from '../../src/core/errors.ts';
 
@@ -307,6 +308,17 @@ describe('names, numbers, words and paths', () => {
       expect(outcome(parseName, text)).toEqual({ refused });
     },
   );
+
+  test.each([
+    ['auto', { value: 'auto' }],
+    ['1', { value: 1 }],
+    ['4', { value: 4 }],
+    ['0', { refused: 'must be a whole number from 1 to 4, or auto for one on each core' }],
+    ['5', { refused: 'must be a whole number from 1 to 4, or auto for one on each core' }],
+    ['Auto', { refused: 'must be a whole number from 1 to 4, or auto for one on each core' }],
+  ])('workers %s', (text, result) => {
+    expect(outcome((written) => parseWorkers(written, 4), text)).toEqual(result);
+  });
 
   const upToTen = (text: string): number => parseWhole(text, 1, 10);
   test.each([

@@ -8,7 +8,7 @@ import { startStack, type Stack, type StackClient } from '../support/stack.ts';
 let stack: Stack;
 beforeEach(async () => {
   stack = await startStack({
-    appsrv: {},
+    appsrv: { keys: [{ type: 'ssh-ed25519', blob: '', fingerprint: 'SHA256:abc', comment: '' }] },
     reader: { access: 'read-only', repository: { store: 'store', prefix: 'appsrv' } },
     owner: { access: 'full', repository: { store: 'store', prefix: 'appsrv' } },
     keyed: { addKeys: true },

@@ -37,6 +37,8 @@ export async function startEchoDoor(ssh: Partial<GatewayConfig['ssh']> = {}): Pr
     listen: { host: '127.0.0.1', port: 0 },
     hostKeys: [hostKey],
     ssh: { extraCiphers: [], ...ssh },
+    workers: 1,
+    drainSeconds: 60,
     stores: {},
     clients: {
       echo: {

@@ -37,6 +37,7 @@ export async function startGateway(
       listen: `127.0.0.1:${port}`,
       hostKeys: [hostKey.privateFile],
       audit: { file: auditFile },
+      drainSeconds: 1,
       ...config,
     }),
   );

@@ -49,6 +49,8 @@ export async function startStack(
     listen: { host: '127.0.0.1', port: 0 },
     hostKeys: [],
     ssh: { extraCiphers: [] },
+    workers: 1,
+    drainSeconds: 60,
     stores: { store: makeStore(directory) },
     clients: Object.fromEntries(
       Object.entries(clients).map(([name, client]) => [

@@ -1,0 +1,32 @@
+/** What the primary process and its workers say to each other, over Node's channel with structured clones. */
+import type { GatewayConfig } from '../../config/types.ts';
+import type { ErrorCode } from '../../core/errors.ts';
+import type { Service } from './service.ts';
+
+/** To a worker. The first is `config`, and each later one is to be taken up. */
+export type ToWorker =
+  | { readonly kind: 'config'; readonly config: GatewayConfig }
+  /** The answer to `take`: how many places were taken before. */
+  | { readonly kind: 'taken'; readonly ask: number; readonly before: number }
+  /** Let nobody in any more, and end when the last session has ended. */
+  | { readonly kind: 'drain' }
+  /** End now. */
+  | { readonly kind: 'stop' };
+
+/** From a worker. */
+export type FromWorker =
+  /** It hears messages from now on: what was sent before may be lost. */
+  | { readonly kind: 'hello' }
+  /** It serves. */
+  | ({ readonly kind: 'ready' } & Pick<Service, 'address' | 'hostKeys'>)
+  /** It could not start, and ends. */
+  | { readonly kind: 'failed'; readonly code: ErrorCode; readonly detail: string }
+  | { readonly kind: 'take'; readonly ask: number; readonly client: string; readonly most: number }
+  | { readonly kind: 'leave'; readonly client: string };
+
+/** A config that came through the channel, which gives every object a prototype: names are looked up in these, and find only themselves. */
+export function receivedConfig(config: GatewayConfig): GatewayConfig {
+  const bare = <T>(entries: Readonly<Record<string, T>>) =>
+    Object.assign(Object.create(null) as Record<string, T>, entries);
+  return { ...config, stores: bare(config.stores), clients: bare(config.clients) };
+}

@@ -1,0 +1,158 @@
+/**
+ * The process above the workers: it starts them, replaces those that die, counts the sessions of each client over all of them, and
+ * passes on the config and the end. It takes connections in and hands them to the workers in turn (Node's SCHED_RR): a session lasts
+ * for minutes and keeps a core busy, so that an even spread counts, and no byte of it goes through here.
+ */
+import cluster, { type Worker } from 'node:cluster';
+import { createInterface } from 'node:readline';
+import type { GatewayConfig } from '../../config/types.ts';
+import { GatewayError } from '../../core/errors.ts';
+import { countPlaces } from '../../core/places.ts';
+import { createGateway } from '../../gateway.ts';
+import type { Log } from '../../ports/log.ts';
+import type { FromWorker, ToWorker } from './messages.ts';
+import type { Service } from './service.ts';
+
+/** A worker that lived shorter than this, in ms, is replaced later and later. */
+const SHORT_LIFE_MS = 10_000;
+const FIRST_DELAY_MS = 1000;
+const LONGEST_DELAY_MS = 30_000;
+/** How long workers may take to end once they are told to, in ms; the audit's disk may hang. */
+const END_MS = 15_000;
+
+/**
+ * Starts `count` workers, which are this very command once more.
+ * @throws GatewayError what kept the first workers from starting
+ */
+export async function startWorkers(count: number, first: GatewayConfig, log: Log): Promise<Service> {
+  let config = first;
+  const places = countPlaces();
+  const workers = new Set<Worker>();
+  let state: 'starting' | 'running' | 'stopping' = 'starting';
+  let shortLives = 0;
+  let ended: () => void = () => undefined;
+  const allEnded = new Promise<void>((resolve) => (ended = resolve));
+  const restarts = new Set<NodeJS.Timeout>();
+
+  cluster.schedulingPolicy = cluster.SCHED_RR;
+  // Structured clones, for the dates in the config.
+  cluster.setupPrimary({ serialization: 'advanced', silent: true });
+
+  const start = (): Promise<Pick<Service, 'address' | 'hostKeys'>> =>
+    new Promise((resolve, reject) => {
+      const worker = cluster.fork();
+      const { pid = 0 } = worker.process;
+      const started = Date.now();
+      /** One entry for each place that this worker has taken. */
+      const held: string[] = [];
+      let failure: GatewayError | undefined;
+      workers.add(worker);
+      passOn(worker);
+      worker.on('message', (message: FromWorker) => {
+        switch (message.kind) {
+          case 'hello':
+            tell(worker, state === 'stopping' ? { kind: 'stop' } : { kind: 'config', config });
+            return;
+          case 'ready':
+            if (state === 'running') log.info({ worker: pid }, `worker ${pid} serves`);
+            resolve(message);
+            return;
+          case 'failed':
+            failure = new GatewayError(message.code, { detail: message.detail });
+            return;
+          case 'take': {
+            const { ask, client, most } = message;
+            const before = places.take(client, most);
+            if (before < most) held.push(client);
+            tell(worker, { kind: 'taken', ask, before });
+            return;
+          }
+          case 'leave': {
+            const index = held.indexOf(message.client);
+            if (index < 0) return;
+            held.splice(index, 1);
+            places.leave(message.client);
+          }
+        }
+      });
+      worker.once('error', (error) => {
+        log.error({ err: error, worker: pid }, `worker ${pid} cannot be reached`);
+      });
+      worker.once('exit', (status: number | null, signal: string | null) => {
+        workers.delete(worker);
+        for (const client of held) places.leave(client);
+        const how = signal ?? `exit status ${status ?? 0}`;
+        reject(failure ?? new GatewayError('internal', { detail: `a worker ended before it served (${how})` }));
+        if (state === 'stopping' && workers.size === 0) ended();
+        if (state !== 'running') return;
+        shortLives = Date.now() - started < SHORT_LIFE_MS ? shortLives + 1 : 0;
+        const delay = shortLives === 0 ? 0 : Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (shortLives - 1));
+        log.error(
+          { worker: pid, sessions: held.length, ...(failure && { err: failure }) },
+          `worker ${pid} died (${how}) with ${held.length} sessions; another one is started in ${delay / 1000} s`,
+        );
+        const timer = setTimeout(() => {
+          restarts.delete(timer);
+          // Its failure is told when it ends.
+          start().catch(() => undefined);
+        }, delay);
+        restarts.add(timer);
+      });
+    });
+
+  const tellAll = (message: ToWorker): void => {
+    for (const worker of workers) tell(worker, message);
+  };
+  const stop = (): void => {
+    state = 'stopping';
+    for (const timer of restarts) clearTimeout(timer);
+    restarts.clear();
+    if (workers.size === 0) ended();
+  };
+  const close = async (): Promise<void> => {
+    stop();
+    tellAll({ kind: 'stop' });
+    const timer = setTimeout(() => {
+      for (const worker of workers) worker.process.kill('SIGKILL');
+    }, END_MS);
+    await allEnded;
+    clearTimeout(timer);
+  };
+
+  const starting = await Promise.allSettled(Array.from({ length: count }, start));
+  const failed = starting.find((one) => one.status === 'rejected');
+  const [ready] = starting;
+  if (failed !== undefined || ready?.status !== 'fulfilled') {
+    await close();
+    throw failed?.reason;
+  }
+  state = 'running';
+  return {
+    ...ready.value,
+    sessionCount: () => places.total(),
+    reconfigure: async (next) => {
+      // Tried here, so that a config that cannot be used reaches no worker.
+      await (await createGateway({ config: next, log })).close();
+      config = next;
+      tellAll({ kind: 'config', config });
+    },
+    drain: async () => {
+      stop();
+      tellAll({ kind: 'drain' });
+      await allEnded;
+    },
+    close,
+  };
+}
+
+function tell(worker: Worker, message: ToWorker): void {
+  // To one that is just ending nothing can be said, and its end is told by itself.
+  if (worker.isConnected()) worker.send(message, () => undefined);
+}
+
+/** A worker's log goes where this one's goes, in whole lines, whatever the worker's end. */
+function passOn(worker: Worker): void {
+  for (const output of [worker.process.stderr, worker.process.stdout])
+    if (output !== null)
+      createInterface({ input: output, crlfDelay: Infinity }).on('line', (line) => process.stderr.write(`${line}\n`));
+}

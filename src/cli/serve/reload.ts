@@ -1,0 +1,103 @@
+/** Takes up a config that has changed, and tells the admin what that means. */
+import { isDeepStrictEqual } from 'node:util';
+import { loadConfig } from '../../config/load.ts';
+import type { GatewayConfig } from '../../config/types.ts';
+import { asGatewayError } from '../../core/errors.ts';
+import type { Log } from '../../ports/log.ts';
+import { watchConfig } from './watch-config.ts';
+
+/** What is read once, at the start. */
+const AT_START = ['listen', 'hostKeys', 'ssh', 'workers'] as const;
+
+/** The most names that one line of the log tells; all of them are in its fields. */
+const MOST_NAMES = 10;
+
+/** The config as it is now, and how it changes. */
+export interface Reloading {
+  /** The newest config that was taken up. */
+  config(): GatewayConfig;
+  /** Changes nothing from now on. */
+  stop(): void;
+}
+
+/**
+ * Reads the config again on SIGHUP and when its file has changed. A config that is wrong changes nothing.
+ * @param apply - takes up a config that is right; when it throws, the one from before stays
+ */
+export function reloadOnChange(
+  first: GatewayConfig,
+  log: Log,
+  apply: (config: GatewayConfig) => Promise<void>,
+): Reloading {
+  let config = first;
+  // One after the other, so that the newest one stays.
+  let reloading = Promise.resolve();
+  let stopped = false;
+
+  const reload = async (why: string): Promise<void> => {
+    if (stopped) return;
+    let next;
+    try {
+      next = loadConfig(config.file);
+      await apply(next);
+    } catch (error) {
+      log.error({ err: error, why }, 'the config was read again and is not used; the one from before stays in effect:');
+      for (const line of asGatewayError(error).message.split('\n')) log.error({}, line);
+      return;
+    }
+    const { added, removed, changed } = differences(config, next);
+    const told = Object.entries({ added, removed, changed }).flatMap(([what, names]) =>
+      names.length === 0 ? [] : `${what} ${listed(names)}`,
+    );
+    log.info(
+      { why, added, removed, changed },
+      `the config was read again: ${told.length === 0 ? 'no client has changed' : told.join('; ')}`,
+    );
+    const late = AT_START.filter((key) => !isDeepStrictEqual(first[key], next[key]));
+    if (late.length > 0) log.warn({ keys: late }, `${late.join(', ')}: what was changed there needs a restart`);
+    config = next;
+  };
+  const begin = (why: string): void => {
+    reloading = reloading.then(() => reload(why));
+  };
+  const onHangUp = (): void => {
+    begin('SIGHUP');
+  };
+  process.on('SIGHUP', onHangUp);
+  const unwatch = watchConfig(
+    config.file,
+    () => {
+      begin('the file has changed');
+    },
+    log,
+  );
+  return {
+    config: () => config,
+    stop: () => {
+      // A SIGHUP that comes later must still not end the process.
+      stopped = true;
+      unwatch();
+    },
+  };
+}
+
+function differences(before: GatewayConfig, after: GatewayConfig) {
+  // A client is another one when the store is another one that it is on.
+  const whole = ({ clients, stores }: GatewayConfig, name: string) => {
+    const client = clients[name];
+    return client && { client, store: stores[client.repository.store] };
+  };
+  const names = Object.keys(after.clients);
+  return {
+    added: names.filter((name) => before.clients[name] === undefined),
+    removed: Object.keys(before.clients).filter((name) => after.clients[name] === undefined),
+    changed: names.filter(
+      (name) => before.clients[name] !== undefined && !isDeepStrictEqual(whole(before, name), whole(after, name)),
+    ),
+  };
+}
+
+function listed(names: readonly string[]): string {
+  const first = names.slice(0, MOST_NAMES).join(', ');
+  return names.length > MOST_NAMES ? `${first} and ${names.length - MOST_NAMES} more` : first;
+}

@@ -1,0 +1,107 @@
+/** One of the processes that share the port. The primary tells it what to do; signals are the primary's business. */
+import cluster from 'node:cluster';
+import { asGatewayError } from '../../core/errors.ts';
+import type { Places } from '../../core/places.ts';
+import type { Log } from '../../ports/log.ts';
+import { receivedConfig, type FromWorker, type ToWorker } from './messages.ts';
+import { startService, type Service } from './service.ts';
+
+/** How long a worker whose primary is gone may take to end its sessions, in ms. */
+const ORPHAN_MS = 5000;
+
+/** Serves until the primary says otherwise or is gone. @returns the exit status */
+export function runWorker(log: Log): Promise<number> {
+  // A terminal and systemd send these to every process of the service.
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
+  const places = askedPlaces();
+  let service: Service | undefined;
+
+  // Else Node ends this process as soon as the channel is closed, and the audit would not hear how the sessions ended.
+  if (cluster.worker !== undefined) cluster.worker.exitedAfterDisconnect = true;
+
+  return new Promise((resolve) => {
+    let ending: Promise<void> | undefined;
+    const end = (status: number): Promise<void> => (ending ??= conclude(status));
+    const conclude = async (status: number): Promise<void> => {
+      await service?.close();
+      resolve(status);
+      // An open channel would keep the process alive.
+      if (process.connected) process.disconnect();
+    };
+    const handle = async (message: ToWorker): Promise<void> => {
+      switch (message.kind) {
+        case 'config': {
+          const config = receivedConfig(message.config);
+          if (service !== undefined) {
+            await service.reconfigure(config);
+            return;
+          }
+          service = await startService({ config, log, places });
+          const { address, hostKeys } = service;
+          send({ kind: 'ready', address, hostKeys });
+          return;
+        }
+        case 'taken':
+          places.answer(message.ask, message.before);
+          return;
+        case 'drain':
+          // Not awaited here: `stop` may come meanwhile.
+          void service?.drain().then(() => end(0));
+          return;
+        case 'stop':
+          await end(0);
+      }
+    };
+    // In their order, but for answers: what is under way may be waiting for one.
+    let handled = Promise.resolve();
+    process.on('message', (message: ToWorker) => {
+      if (message.kind === 'taken') {
+        void handle(message);
+        return;
+      }
+      handled = handled.then(async () => {
+        try {
+          await handle(message);
+        } catch (error) {
+          // With a config that it cannot take up it must not go on: its grants may be gone.
+          const failure = asGatewayError(error);
+          send({ kind: 'failed', code: failure.code, detail: failure.message });
+          await end(1);
+        }
+      });
+    });
+    send({ kind: 'hello' });
+    process.once('disconnect', () => {
+      // Either this worker has closed the channel at its end, or the primary is gone.
+      if (ending !== undefined) return;
+      setTimeout(() => process.exit(1), ORPHAN_MS).unref();
+      void end(1);
+    });
+  });
+}
+
+/** Places that the primary counts. */
+function askedPlaces(): Places & { answer(ask: number, before: number): void } {
+  const waiting = new Map<number, (before: number) => void>();
+  let asks = 0;
+  return {
+    take: (client, most) =>
+      new Promise((resolve) => {
+        const ask = ++asks;
+        waiting.set(ask, resolve);
+        send({ kind: 'take', ask, client, most });
+      }),
+    leave: (client) => {
+      send({ kind: 'leave', client });
+    },
+    answer: (ask, before) => {
+      waiting.get(ask)?.(before);
+      waiting.delete(ask);
+    },
+  };
+}
+
+function send(message: FromWorker): void {
+  // A primary that is gone hears nothing, and this process is about to end.
+  if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
+}

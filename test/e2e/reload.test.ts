@@ -1,0 +1,258 @@
+/** A running `serve`: its config changes under it, and it is told to stop. Real processes, ssh and restic. */
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { parse, stringify } from 'yaml';
+import { startGateway, type RunningGateway } from '../support/gateway-process.ts';
+import { generateKey, lab, makeTree, run, sshClientArgs, tempDir, type KeyFiles } from '../support/lab.ts';
+import { startSshSession, type SshSession } from '../support/ssh-session.ts';
+import { freshStore } from '../support/stores.ts';
+
+type Yaml = Record<string, unknown> & { clients: Record<string, Record<string, unknown>> };
+
+interface Site extends RunningGateway {
+  readonly directory: string;
+  readonly keys: Readonly<Record<string, KeyFiles>>;
+  /** Changes the config's file. */
+  edit(change: (yaml: Yaml) => void): void;
+  /** Opens a session and waits until it is served. */
+  open(client: string): Promise<SshSession>;
+  ask(client: string): SshSession;
+  /** Waits until the audit says that a session of a client has ended, and gives the reason. */
+  endOf(client: string): Promise<unknown>;
+}
+
+async function startSite(names: readonly string[], more: Record<string, unknown> = {}): Promise<Site> {
+  const directory = tempDir();
+  const keys: Record<string, KeyFiles> = {};
+  for (const name of names) keys[name] = await generateKey(name);
+  const gateway = await startGateway(directory, {
+    stores: { main: await freshStore('directory') },
+    clients: Object.fromEntries(
+      names.map((name) => [name, { keys: [keys[name]?.publicLine], repository: { store: 'main' } }]),
+    ),
+    ...more,
+  });
+  const ask = (client: string): SshSession => {
+    const key = keys[client];
+    if (key === undefined) throw new Error(`there is no key of ${client}`);
+    return startSshSession({ port: gateway.port, knownHosts: gateway.knownHosts, key });
+  };
+  return {
+    ...gateway,
+    directory,
+    keys,
+    ask,
+    edit: (change) => {
+      const yaml = parse(readFileSync(gateway.configFile, 'utf8')) as Yaml;
+      change(yaml);
+      writeFileSync(gateway.configFile, stringify(yaml));
+    },
+    open: async (client) => {
+      const session = ask(client);
+      expect((await session.request('GET', '/locks/')).status).toBe(200);
+      return session;
+    },
+    endOf: async (client) => {
+      for (;;) {
+        const end = readFileSync(gateway.auditFile, 'utf8')
+          .split('\n')
+          .filter((line) => line !== '')
+          .map((line) => JSON.parse(line) as Record<string, unknown>)
+          .find((line) => line['client'] === client && line['event'] === 'session-end');
+        if (end !== undefined) return end['reason'];
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    },
+  };
+}
+
+const clientOf = (yaml: Yaml, name: string): Record<string, unknown> => {
+  const client = yaml.clients[name];
+  if (client === undefined) throw new Error(`there is no client ${name}`);
+  return client;
+};
+
+describe('a session whose grant goes away', () => {
+  const changes: readonly [string, (yaml: Yaml, other: KeyFiles) => void, string][] = [
+    ['removed client', (yaml) => delete yaml.clients['b'], "client b was removed; ask the gateway's admin."],
+    [
+      'removed key',
+      (yaml, other) => (clientOf(yaml, 'b')['keys'] = [other.publicLine]),
+      'this key is no longer one of client b.',
+    ],
+    ['disabled', (yaml) => (clientOf(yaml, 'b')['disabled'] = true), "client b is disabled; ask the gateway's admin."],
+    [
+      'expired',
+      (yaml) => (clientOf(yaml, 'b')['expires'] = '2020-01-01'),
+      "the key of client b expired on 2020-01-01; ask the gateway's admin.",
+    ],
+    [
+      'from elsewhere',
+      (yaml) => (clientOf(yaml, 'b')['from'] = ['192.0.2.0/24']),
+      "client b may not connect from this address; ask the gateway's admin.",
+    ],
+    [
+      'other access',
+      (yaml) => (clientOf(yaml, 'b')['access'] = 'read-only'),
+      'what client b may do was changed; connect again.',
+    ],
+    [
+      'other repository',
+      (yaml) => (clientOf(yaml, 'b')['repository'] = { store: 'main', prefix: 'elsewhere' }),
+      'what client b may do was changed; connect again.',
+    ],
+  ];
+  test.each(changes)('%s: ends at once with one plain line, and no other does', async (_what, change, line) => {
+    const site = await startSite(['a', 'b']);
+    const other = await generateKey();
+    const untouched = await site.open('a');
+    const ended = await site.open('b');
+    site.edit((yaml) => {
+      change(yaml, other);
+    });
+    expect(await ended.ended).toEqual({ status: 1, stderr: `restic-gateway: ${line}\n` });
+    expect(await site.endOf('b')).toBe('revoked');
+    expect((await untouched.request('GET', '/locks/')).status).toBe(200);
+    untouched.close();
+    expect((await untouched.ended).status).toBe(0);
+    await site.stop();
+  });
+
+  test('an expiry passes by itself', async () => {
+    const site = await startSite(['a', 'b']);
+    const untouched = await site.open('a');
+    const ended = await site.open('b');
+    const expires = new Date(Date.now() + 3000).toISOString();
+    site.edit((yaml) => (clientOf(yaml, 'b')['expires'] = expires));
+    await site.process.waitForLine(/changed b/);
+    expect((await ended.request('GET', '/locks/')).status).toBe(200);
+    expect(await ended.ended).toMatchObject({ status: 1, stderr: expect.stringContaining('expired on') as unknown });
+    expect(Date.now()).toBeGreaterThanOrEqual(Date.parse(expires));
+    expect(await site.endOf('b')).toBe('revoked');
+    expect((await untouched.request('GET', '/locks/')).status).toBe(200);
+    await site.stop();
+  });
+});
+
+describe('a config that is read again', () => {
+  test('by SIGHUP or a rename over it, lets in new clients, tells what changed, and what needs a restart', async () => {
+    const site = await startSite(['a', 'b']);
+    const key = await generateKey();
+    const yaml = parse(readFileSync(site.configFile, 'utf8')) as Yaml;
+    delete yaml.clients['a'];
+    clientOf(yaml, 'b')['maxSessions'] = 1;
+    yaml.clients['c'] = { keys: [key.publicLine], repository: { store: 'main' } };
+    yaml['audit'] = { file: path.join(site.directory, 'other.jsonl') };
+    yaml['workers'] = 3;
+    writeFileSync(`${site.configFile}.new`, stringify(yaml));
+    renameSync(`${site.configFile}.new`, site.configFile);
+    await site.process.waitForLine(/added c; removed a; changed b/);
+    await site.process.waitForLine(/workers: what was changed there needs a restart/);
+
+    const session = startSshSession({ port: site.port, knownHosts: site.knownHosts, key });
+    expect((await session.request('GET', '/locks/')).status).toBe(200);
+    expect(readFileSync(path.join(site.directory, 'other.jsonl'), 'utf8')).toContain('"client":"c"');
+    expect(readFileSync(site.auditFile, 'utf8')).toBe('');
+    expect(await site.ask('a').ended).toMatchObject({ status: 255 });
+    const only = await site.open('b');
+    expect(await site.ask('b').ended).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('client b has 1 sessions open already') as unknown,
+    });
+    only.close();
+
+    site.process.signal('SIGHUP');
+    await site.process.waitForLine(/"why":"SIGHUP".*no client has changed/);
+    expect((await session.request('GET', '/locks/')).status).toBe(200);
+    await site.stop();
+  });
+
+  test('stays as it was when the new one is wrong, and every problem is told with its line', async () => {
+    const site = await startSite(['a', 'b']);
+    const running = await site.open('a');
+    writeFileSync(site.configFile, 'clients:\n  a: {}\nlisten: nowhere\nworker: 2\n');
+    await site.process.waitForLine(/gateway\.yaml:2:\d+: clients\.a/);
+    await site.process.waitForLine(/gateway\.yaml:3:\d+: listen/);
+    await site.process.waitForLine(/gateway\.yaml:4:\d+: worker: unknown key; did you mean \\"workers\\"/);
+    expect((await running.request('GET', '/locks/')).status).toBe(200);
+    const fresh = await site.open('b');
+    fresh.close();
+    await fresh.ended;
+    await site.stop();
+  });
+
+  test('does not disturb the backup of a client that is the same', async () => {
+    const site = await startSite(['a', 'b']);
+    const tree = tempDir();
+    await makeTree(tree, { files: 60, bytes: 300_000_000, seed: 'reload' });
+    const key = site.keys['a'];
+    if (key === undefined) throw new Error('there is no key of a');
+    const { port, knownHosts } = site;
+    const args = [
+      '-o',
+      `rclone.program=${[lab().ssh, ...sshClientArgs({ port, knownHosts, key })].join(' ')}`,
+      '-r',
+      'rclone:x',
+    ];
+    const env = { RESTIC_PASSWORD: 'secret', RESTIC_CACHE_DIR: path.join(site.directory, 'cache') };
+    const restic = (...more: string[]) => run(lab().resticNewest, [...args, ...more], { env, timeoutMs: 120_000 });
+    expect(await restic('init')).toMatchObject({ code: 0 });
+    const backup = restic('backup', tree);
+    const progress = { over: false };
+    void backup.then(() => (progress.over = true));
+    await site.process.waitForLine(/session started/);
+    let reloads = 0;
+    while (!progress.over) {
+      const reloaded = ++reloads;
+      site.edit((yaml) => (clientOf(yaml, 'b')['maxSessions'] = reloaded));
+      await new Promise((resolve) => setTimeout(resolve, 400));
+    }
+    expect(await backup).toMatchObject({ code: 0 });
+    expect(site.process.lines.filter((line) => line.includes('changed b')).length).toBeGreaterThan(1);
+    expect(await restic('check', '--read-data')).toMatchObject({ code: 0 });
+    await site.stop();
+  });
+});
+
+describe('told to stop', () => {
+  test('with no sessions, it ends at once', async () => {
+    const site = await startSite(['a'], { drainSeconds: 600 });
+    site.process.signal('SIGTERM');
+    expect(await site.process.exited).toBe(0);
+  });
+
+  test('it lets sessions finish and lets nobody in', async () => {
+    const site = await startSite(['a', 'b'], { drainSeconds: 600 });
+    const running = await site.open('a');
+    site.process.signal('SIGTERM');
+    await site.process.waitForLine(/stopping on SIGTERM: 1 sessions/);
+    expect(await site.ask('b').ended).toMatchObject({
+      status: 255,
+      stderr: expect.stringContaining('Connection refused') as unknown,
+    });
+    expect((await running.request('GET', '/locks/')).status).toBe(200);
+    running.close();
+    expect(await running.ended).toEqual({ status: 0, stderr: '' });
+    expect(await site.process.exited).toBe(0);
+    expect(await site.endOf('a')).toBe('client-ended');
+  });
+
+  test.each<[string, number, NodeJS.Signals[]]>([
+    ['after the set time', 1, ['SIGTERM']],
+    ['at a second signal', 600, ['SIGINT', 'SIGTERM']],
+  ])('%s it ends what is left, and says so', async (_when, drainSeconds, signals) => {
+    const site = await startSite(['a'], { drainSeconds });
+    const running = await site.open('a');
+    for (const signal of signals) {
+      site.process.signal(signal);
+      await site.process.waitForLine(/stopping on/);
+    }
+    expect(await running.ended).toEqual({
+      status: 1,
+      stderr: 'restic-gateway: the gateway is being stopped; try again in a while.\n',
+    });
+    expect(await site.process.exited).toBe(0);
+    expect(await site.endOf('a')).toBe('gateway-stopped');
+  });
+});
