@@ -65,6 +65,8 @@ export type AuditEvent =
       readonly reason: ErrorCode;
       readonly detail: string;
     }
+  /** Denials and failures of this session that were not written one by one, because there were so many, by reason. */
+  | { readonly kind: 'more-denied'; readonly count: number; readonly reasons: Readonly<Record<string, number>> }
   | {
       readonly kind: 'denied';
       /** What was tried: the operation's kind, or `request` for one that could not be parsed. */

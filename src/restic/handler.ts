@@ -10,6 +10,8 @@ import type { Grant, Origin } from '../core/principal.ts';
 import type { AuditEvent, AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
 import type { Log } from '../ports/log.ts';
 import type { RepositoryStore } from '../ports/repository-store.ts';
+import { createDenials } from './denials.ts';
+import { MAX_UNDER_WAY, refuse } from './http2-session.ts';
 import { respondEmpty, respondError, respondList, respondObject, respondStat } from './responses.ts';
 import { bufferedUpload, digestOf, namedUpload, type Upload } from './upload.ts';
 
@@ -38,7 +40,7 @@ export interface Handler {
   readonly counts: Readonly<Counts>;
   /** Takes one request; never throws. */
   handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void;
-  /** Resolves when no request is under way. */
+  /** Resolves when no request is under way and the audit has all that is to say of them. */
   idle(): Promise<void>;
 }
 
@@ -65,6 +67,7 @@ export function createHandler(context: HandlerContext): Handler {
   const running = new Set<Promise<void>>();
 
   const record = (event: AuditEvent): Promise<void> => audit.append(identity, event);
+  const trouble = createDenials(record);
 
   /** The person sees each kind of trouble once a session. */
   const tellOnce = (topic: string, line: string): void => {
@@ -74,7 +77,7 @@ export function createHandler(context: HandlerContext): Handler {
   };
 
   const deny = async (denial: Extract<AuditEvent, { kind: 'denied' }>, line: string): Promise<Denied> => {
-    await record(denial);
+    await trouble.record(denial);
     counts.denied++;
     return new Denied(line);
   };
@@ -229,17 +232,24 @@ export function createHandler(context: HandlerContext): Handler {
       const ref = operation !== undefined && 'ref' in operation ? { ref: operation.ref } : {};
       if (operation === undefined) {
         counts.denied++;
-        await record({ kind: 'denied', operation: 'request', reason: error.code });
+        await trouble.record({ kind: 'denied', operation: 'request', reason: error.code });
       } else if (error.status >= 500) {
-        await record({ kind: 'failed', operation: operation.kind, ...ref, reason: error.code, detail: error.message });
+        const written = await trouble.record({
+          kind: 'failed',
+          operation: operation.kind,
+          ...ref,
+          reason: error.code,
+          detail: error.message,
+        });
         tellOnce(error.code, `${error.tell}.`);
-        log.error(
-          { err: error, session: identity.session, client: principal.client, operation: operation.kind },
-          error.message,
-        );
+        if (written)
+          log.error(
+            { err: error, session: identity.session, client: principal.client, operation: operation.kind },
+            error.message,
+          );
       } else if (error.status !== 404 && operation.kind === 'save') {
         counts.denied++;
-        await record({ kind: 'denied', operation: 'save', ...ref, reason: error.code });
+        await trouble.record({ kind: 'denied', operation: 'save', ...ref, reason: error.code });
         tellOnce(error.code, `${error.tell}.`);
       }
     }
@@ -280,11 +290,20 @@ export function createHandler(context: HandlerContext): Handler {
   return {
     counts,
     handle: (stream, headers) => {
+      if (running.size >= MAX_UNDER_WAY) {
+        refuse(stream);
+        return;
+      }
       const task = serve(stream, headers).finally(() => running.delete(task));
       running.add(task);
     },
     idle: async () => {
       while (running.size > 0) await Promise.all(running);
+      try {
+        await trouble.conclude();
+      } catch (error) {
+        log.error({ err: error, session: identity.session }, 'what was denied could not be written to the audit');
+      }
     },
   };
 }

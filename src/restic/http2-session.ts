@@ -11,6 +11,7 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import type { Duplex } from 'node:stream';
+import { createAllowance } from '../core/allowance.ts';
 import type { EndReason } from '../ports/audit-sink.ts';
 
 /**
@@ -25,6 +26,21 @@ const CONNECTION_WINDOW = 16 * 1024 * 1024;
 /** The largest frame a client may send; Go's client fills frames up to 512 KiB when it may, and fewer frames cost less. */
 const MAX_FRAME_SIZE = 512 * 1024;
 
+/**
+ * Requests with a body at once. What is not read of a body waits in memory, up to its stream's window, so that this bounds a session to
+ * 64 MiB; restic has 5 under way, or as many as its `connections` says. One more is refused as not begun, which clients send again.
+ */
+const MAX_BODIES = 64;
+/** Requests under way at once, those that the client has called off included: the store may not have heard of it yet. */
+export const MAX_UNDER_WAY = 2 * MAX_CONCURRENT_STREAMS;
+/** PING and SETTINGS frames at once, and each second after that: restic sends a handful in a session. */
+const CONTROL_FRAMES = { burst: 200, perSecond: 10 };
+/** Bytes of all headers of a request, and their number; restic sends nine short ones. */
+const MAX_HEADER_BYTES = 16 * 1024;
+const MAX_HEADERS = 64;
+/** How long a stream may stay without a byte moving in either direction, in ms. */
+const STALLED_MS = 5 * 60_000;
+
 /** A connection that is being served. */
 export interface Http2Service {
   /** Resolves once when the connection is over, whatever ended it. */
@@ -36,11 +52,13 @@ export interface Http2Service {
 /**
  * Serves HTTP/2 on `duplex` and hands every stream to `onStream`, which must not throw. Destroys `duplex` at the end, just after
  * `ending` was called.
+ * @param stalledMs - how long a stream may stay without a byte moving
  */
 export function serveHttp2(
   duplex: Duplex,
   onStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void,
   ending: (reason: EndReason) => void,
+  stalledMs: number = STALLED_MS,
 ): Http2Service {
   let over = false;
   let finish: (reason: EndReason) => void = () => undefined;
@@ -50,8 +68,10 @@ export function serveHttp2(
       maxConcurrentStreams: MAX_CONCURRENT_STREAMS,
       initialWindowSize: STREAM_WINDOW,
       maxFrameSize: MAX_FRAME_SIZE,
+      maxHeaderListSize: MAX_HEADER_BYTES,
       enablePush: false,
     },
+    maxHeaderListPairs: MAX_HEADERS,
   });
   session.setLocalWindowSize(CONNECTION_WINDOW);
 
@@ -63,15 +83,30 @@ export function serveHttp2(
     if (!session.destroyed) session.destroy();
     duplex.destroy();
   };
+  let bodies = 0;
   session.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
+    if (!stream.endAfterHeaders) {
+      if (bodies >= MAX_BODIES) {
+        refuse(stream);
+        return;
+      }
+      bodies++;
+      stream.once('close', () => bodies--);
+    }
+    stream.setTimeout(stalledMs, () => {
+      stream.close(constants.NGHTTP2_CANCEL);
+    });
     onStream(stream, headers);
   });
+  // Resets and floods of frames that need an answer nobody reads are nghttp2's to count, which ends the session; these it answers for ever.
+  const control = createAllowance(CONTROL_FRAMES.burst, CONTROL_FRAMES.perSecond, () => performance.now());
+  const onControl = (): void => {
+    if (!control.take()) end('protocol-error');
+  };
+  session.on('ping', onControl);
+  session.on('remoteSettings', onControl);
   session.on('error', (error: NodeJS.ErrnoException) => {
-    end(
-      error.code === 'ERR_HTTP2_ERROR' || error.code === 'ERR_HTTP2_SESSION_ERROR'
-        ? 'protocol-error'
-        : 'connection-lost',
-    );
+    end(error.code?.startsWith('ERR_HTTP2_') === true ? 'protocol-error' : 'connection-lost');
   });
   // A GOAWAY without an error is a client that says goodbye; what it has under way still ends by itself.
   session.on('goaway', (code: number) => {
@@ -86,8 +121,17 @@ export function serveHttp2(
   duplex.on('error', () => {
     end('connection-lost');
   });
+  // Newer Node closes it before the session says which rule was broken.
   duplex.on('close', () => {
-    end('connection-lost');
+    setImmediate(() => {
+      end('connection-lost');
+    });
   });
   return { ended, close: end };
+}
+
+/** Answers that a request was not begun (RFC 9113, 8.7), so that the client may send it again. */
+export function refuse(stream: ServerHttp2Stream): void {
+  stream.on('error', () => undefined);
+  stream.close(constants.NGHTTP2_REFUSED_STREAM);
 }

@@ -1,0 +1,243 @@
+/** Hostile clients inside a session: HTTP/2 that no library would send, and after each attack another session that is served. */
+import { constants } from 'node:http2';
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { serveHttp2 } from '../../src/restic/http2-session.ts';
+import { respondObject } from '../../src/restic/responses.ts';
+import type { Session } from '../../src/ports/sessions.ts';
+import {
+  collectFrames,
+  END_HEADERS,
+  END_STREAM,
+  FRAME,
+  frame,
+  headers,
+  PREFACE,
+  requestHeaders,
+  socketPair,
+  type Frame,
+} from '../support/raw-http2.ts';
+import { sample } from '../support/restic-client.ts';
+import { startStack, type Stack, type StackClient } from '../support/stack.ts';
+
+const MIB = 1024 * 1024;
+const WHOLE = END_HEADERS | END_STREAM;
+
+let stack: Stack;
+let neighbour: StackClient;
+let before: number;
+const sockets: Socket[] = [];
+beforeEach(async () => {
+  stack = await startStack({ appsrv: {}, neighbour: {} });
+  neighbour = await stack.connect('neighbour');
+  before = process.memoryUsage.rss();
+});
+afterEach(async () => {
+  // Whatever happened: the one next door is served, and nothing was gathered.
+  expect((await neighbour.request('GET', '/file-1')).status).toBe(404);
+  expect(process.memoryUsage.rss() - before).toBeLessThan(128 * MIB);
+  for (const socket of sockets.splice(0)) socket.destroy();
+  await stack.close();
+});
+
+interface Attacker {
+  readonly socket: Socket;
+  readonly session: Session;
+  readonly frames: readonly Frame[];
+}
+
+/** A session of `appsrv` whose HTTP/2 is in the attacker's hands; without the preface when it is empty. */
+async function attacker(preface: Uint8Array = PREFACE): Promise<Attacker> {
+  const { client, server } = await socketPair();
+  const session = await stack.gateway.openSession({
+    principal: { client: 'appsrv', door: 'ssh' },
+    stream: server,
+    tell: () => undefined,
+    ending: () => undefined,
+  });
+  sockets.push(client);
+  const frames = collectFrames(client);
+  client.write(preface);
+  return { socket: client, session, frames };
+}
+
+/** Waits until something is so. */
+async function until(isSo: () => boolean): Promise<void> {
+  while (!isSo()) await sleep(10);
+}
+
+const request = (stream: number, method: string, path: string, more: readonly (readonly [string, string])[] = []) =>
+  frame(FRAME.headers, WHOLE, stream, requestHeaders(method, path, more));
+
+describe('floods that end the session', () => {
+  const many = (count: number, make: (index: number) => Buffer): Buffer =>
+    Buffer.concat(Array.from({ length: count }, (_, index) => make(index)));
+  const body = requestHeaders('GET', '/config');
+
+  test.each([
+    [
+      'CONTINUATION without end (CVE-2024-27316)',
+      () =>
+        Buffer.concat([
+          frame(FRAME.headers, 0, 1, body),
+          many(2000, (i) => frame(FRAME.continuation, 0, 1, headers([[`x-${i}`, 'y'.repeat(100)]]))),
+        ]),
+    ],
+    ['PING (CVE-2019-9512)', () => many(3000, () => frame(FRAME.ping, 0, 0, Buffer.alloc(8)))],
+    ['SETTINGS (CVE-2019-9515)', () => many(3000, () => frame(FRAME.settings, 0, 0))],
+    [
+      'empty DATA (CVE-2019-9518)',
+      () =>
+        Buffer.concat([
+          frame(
+            FRAME.headers,
+            END_HEADERS,
+            1,
+            requestHeaders('POST', `/data/${'a'.repeat(64)}`, [['content-length', '5']]),
+          ),
+          many(3000, () => frame(FRAME.data, 0, 1)),
+        ]),
+    ],
+    ['HEADERS on stream 0', () => frame(FRAME.headers, WHOLE, 0, body)],
+    ['HEADERS on a stream of the server', () => frame(FRAME.headers, WHOLE, 2, body)],
+    ['PUSH_PROMISE', () => frame(FRAME.push, END_HEADERS, 1, Buffer.concat([Buffer.alloc(4), body]))],
+    ['a window that overflows', () => frame(FRAME.window, 0, 0, Buffer.from([0x7f, 0xff, 0xff, 0xff]))],
+  ])('%s', async (_what, attack) => {
+    const { socket, session, frames } = await attacker();
+    socket.write(attack());
+    expect((await neighbour.request('GET', '/file-1')).status).toBe(404);
+    // Node 20 says goodbye and waits for the client to go; others end the session at once.
+    await until(() => socket.destroyed || frames.some(({ type }) => type === FRAME.goaway));
+    socket.destroy();
+    await session.ended;
+  });
+
+  test.each([
+    ['HTTP/1.1', Buffer.from('GET / HTTP/1.1\r\nHost: x\r\n\r\n')],
+    ['garbage', Buffer.alloc(64, 0xff)],
+  ])('a preface that is %s', async (_what, bytes) => {
+    const { socket, session, frames } = await attacker(bytes);
+    await until(() => socket.destroyed || frames.some(({ type }) => type === FRAME.goaway));
+    socket.destroy();
+    await session.ended;
+  });
+});
+
+describe('what is refused, and the session goes on', () => {
+  test('unknown frames and priorities are passed over', async () => {
+    const { socket, frames } = await attacker();
+    for (let i = 0; i < 100; i++) socket.write(frame(0xfa, 0xff, i, Buffer.alloc(50)));
+    socket.write(request(1, 'GET', '/file-1'));
+    await until(() => frames.some(({ stream, type }) => stream === 1 && type === FRAME.headers));
+  });
+
+  test('a hundred uploads that never end: 64 are taken, the others are to be sent again', async () => {
+    const { socket, frames } = await attacker();
+    for (let i = 0; i < 100; i++)
+      socket.write(
+        frame(
+          FRAME.headers,
+          END_HEADERS,
+          2 * i + 1,
+          requestHeaders('POST', `/data/${sample().name}`, [['content-length', '1000000']]),
+        ),
+      );
+    await until(() => frames.filter(({ type }) => type === FRAME.reset).length >= 36);
+    const resets = frames.filter(({ type }) => type === FRAME.reset);
+    expect(resets.map(({ payload }) => payload.readUInt32BE())).toEqual(
+      Array<number>(36).fill(constants.NGHTTP2_REFUSED_STREAM),
+    );
+    expect((await neighbour.request('GET', '/file-1')).status).toBe(404);
+    socket.destroy();
+  });
+
+  test.each([
+    ['shorter', 10, 5],
+    ['longer', 10, 15],
+  ])('a body %s than its Content-Length stores nothing', async (_what, declared, sent) => {
+    const { socket, frames } = await attacker();
+    const { name, body } = sample(sent);
+    socket.write(
+      frame(
+        FRAME.headers,
+        END_HEADERS,
+        1,
+        requestHeaders('POST', `/data/${name}`, [['content-length', String(declared)]]),
+      ),
+    );
+    socket.write(frame(FRAME.data, END_STREAM, 1, body));
+    await until(() => frames.some(({ type }) => type === FRAME.reset));
+    expect(stack.audit().some((line) => line['event'] === 'create')).toBe(false);
+  });
+});
+
+test('a thousand denials: a hundred lines or so, a summary, and the whole number at the end', async () => {
+  const client = await stack.connect('appsrv');
+  const name = 'a'.repeat(64);
+  for (let i = 0; i < 10; i++)
+    await Promise.all(Array.from({ length: 100 }, () => client.request('DELETE', `/data/${name}`)));
+  client.close();
+  await client.served.ended;
+  const lines = stack.audit();
+  const written = lines.filter((line) => line['event'] === 'denied').length;
+  expect(written).toBeLessThan(200);
+  const counted = lines.filter((line) => line['event'] === 'more-denied').map((line) => Number(line['count']));
+  expect(written + counted.reduce((sum, each) => sum + each, 0)).toBe(1000);
+  expect(lines.at(-1)).toMatchObject({ event: 'session-end', denied: 1000 });
+});
+
+describe('streams on which nothing moves', () => {
+  test('a reader that never opens its window is sent nothing more than waits in one buffer, and is cut', async () => {
+    const { client, server } = await socketPair();
+    const frames = collectFrames(client);
+    let made = 0;
+    async function* endless(): AsyncGenerator<Uint8Array> {
+      for (;;) {
+        await sleep(0);
+        made += 64 * 1024;
+        yield Buffer.alloc(64 * 1024);
+      }
+    }
+    const served = serveHttp2(
+      server,
+      (stream) => {
+        stream.on('error', () => undefined);
+        const object = { size: 1024 * MIB, first: 0, length: 1024 * MIB, body: endless() };
+        respondObject(stream, object, false, () => undefined).catch(() => undefined);
+      },
+      () => undefined,
+      300,
+    );
+    // SETTINGS_INITIAL_WINDOW_SIZE (4) of 0.
+    client.write(
+      Buffer.concat([PREFACE, frame(FRAME.settings, 0, 0, Buffer.from([0, 4, 0, 0, 0, 0])), request(1, 'GET', '/x')]),
+    );
+    await until(() => frames.some(({ type }) => type === FRAME.reset));
+    expect(made).toBeLessThan(MIB);
+    served.close('gateway-stopped');
+  });
+
+  test('a body that stops coming is given up', async () => {
+    const { client, server } = await socketPair();
+    const frames = collectFrames(client);
+    const served = serveHttp2(
+      server,
+      (stream) => {
+        stream.on('error', () => undefined);
+        stream.resume();
+      },
+      () => undefined,
+      300,
+    );
+    client.write(
+      Buffer.concat([
+        PREFACE,
+        frame(FRAME.headers, END_HEADERS, 1, requestHeaders('POST', '/x', [['content-length', '100']])),
+        frame(FRAME.data, 0, 1, Buffer.alloc(10)),
+      ]),
+    );
+    await until(() => frames.some(({ type }) => type === FRAME.reset));
+    served.close('gateway-stopped');
+  });
+});
