@@ -14,7 +14,7 @@ export interface Places {
 }
 
 /** Places that are counted here. */
-export interface CountedPlaces extends Places {
+interface CountedPlaces extends Places {
   take(client: string, most: number): number;
   /** The places that are taken, of all clients. */
   total(): number;

@@ -13,7 +13,7 @@ const AT_START = ['listen', 'hostKeys', 'ssh', 'workers'] as const;
 const MOST_NAMES = 10;
 
 /** The config as it is now, and how it changes. */
-export interface Reloading {
+interface Reloading {
   /** The newest config that was taken up. */
   config(): GatewayConfig;
   /** Changes nothing from now on. */

@@ -1,7 +1,7 @@
 /** The signals that stop the daemon: the first lets sessions finish, the second does not, the third is the system's own. */
 
 /** Waits for signals to stop. */
-export interface StopSignals {
+interface StopSignals {
   /** Resolves with the first. */
   readonly first: Promise<NodeJS.Signals>;
   /** Resolves with the second. */
