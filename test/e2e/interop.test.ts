@@ -5,6 +5,7 @@ import { describe, expect, test } from '@jest/globals';
 import { openDoor } from '../support/doors.ts';
 import { lab, makeTree, restic, s3, sameTree, tempDir, type Outcome } from '../support/lab.ts';
 import { freshStore } from '../support/stores.ts';
+import { startTlsFront } from '../support/tls-front.ts';
 
 const CLIENTS = { appsrv: { repository: { store: 'main', prefix: 'hosts/appsrv' } } };
 
@@ -40,6 +41,7 @@ describe.each(['resticDebian', 'resticNewest'] as const)('with %s', (version) =>
     const store = await freshStore('s3');
     const door = await openDoor('ssh server', { stores: { main: store }, clients: CLIENTS });
     const { endpoint, accessKeyId, secretAccessKey } = s3();
+    const front = await startTlsFront(endpoint);
     const gateway: Way = (...args) =>
       good(restic(binary, { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') } }, args));
     const direct: Way = (...args) =>
@@ -47,14 +49,15 @@ describe.each(['resticDebian', 'resticNewest'] as const)('with %s', (version) =>
         restic(
           binary,
           {
-            repo: `s3:${endpoint}/${store['bucket'] ?? ''}/hosts/appsrv`,
+            repo: `s3:${front.endpoint}/${store['bucket'] ?? ''}/hosts/appsrv`,
             env: { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey },
           },
-          args,
+          ['--cacert', front.certificate, ...args],
         ),
       );
     await (direction === 'there' ? thereAndBack(gateway, direct) : thereAndBack(direct, gateway));
     await door.close();
+    front.close();
   });
 
   test.each(['there', 'back'])(
