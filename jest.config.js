@@ -16,6 +16,8 @@ const lab = {
 };
 
 export default {
+  // Many tests wait more than they work: for restic's retries, for time limits, for storage.
+  maxWorkers: 3,
   projects: [
     {
       ...common,
