@@ -29,6 +29,12 @@ export async function runServe({ config: file }: { readonly config: string | und
 async function serve(config: GatewayConfig, log: Log, service: Service): Promise<void> {
   const { host, port } = service.address;
   for (const fingerprint of service.hostKeys) log.info({ fingerprint }, `host key ${fingerprint}`);
+  // The SDK would say so on stderr itself, also where a client's user reads it; here it reaches who can act on it.
+  if (Number.parseInt(process.versions.node, 10) < 22 && Object.values(config.stores).some(({ type }) => type === 's3'))
+    log.warn(
+      { node: process.version },
+      'the AWS SDK will need Node.js 22 or newer in its coming versions; plan to upgrade',
+    );
   const clients = Object.keys(config.clients).length;
   const signals = catchStopSignals();
   const reloading = reloadOnChange(config, log, (next) => service.reconfigure(next));
