@@ -22,6 +22,7 @@ import {
   readAll,
   refOf,
   SUCCESS,
+  until,
   type CallName,
   type CallSubjects,
 } from '../support/store-calls.ts';
@@ -305,7 +306,7 @@ describe('create', () => {
     const content = { size: small.length, sha256: hashOf(small), body: body() };
     const creation = storage.repository(PREFIX).create(refOf(small), content, ORIGIN, NEVER);
     const ended = creation.then((outcome) => events.push(outcome));
-    while (proxy.requests.length === seen) await sleep(5);
+    await until(() => proxy.requests.length > seen);
     // The answer has long come by now; only the source is late.
     await sleep(100);
     expect(events).toEqual([]);
@@ -313,7 +314,7 @@ describe('create', () => {
     await ended;
     expect(events).toEqual(['second chunk', 'let go', 'exists']);
     // A connection with half a request on it is of no more use.
-    while (proxy.open > 0) await sleep(5);
+    await until(() => proxy.open === 0);
   });
 });
 
@@ -447,7 +448,7 @@ describe('the signal', () => {
     };
     const seen = proxy.requests.length;
     const call = codeOf(calls[name]?.() ?? Promise.reject(new Error(name)));
-    while (proxy.requests.length === seen) await sleep(5);
+    await until(() => proxy.requests.length > seen);
     controller.abort();
     expect(await call).toBe('client-gone');
     await patient.close();
@@ -482,31 +483,31 @@ describe('connections', () => {
   test('a download that is left, or whose signal comes, closes its own at once', async () => {
     const fresh = throughProxy();
     proxy.heal();
-    while (proxy.open > 0) await sleep(5);
+    await until(() => proxy.open === 0);
     proxy.set({ method: 'GET', fault: { kind: 'stall-download', after: 100_000 } });
     const repository = fresh.repository(PREFIX);
     for await (const chunk of (await repository.load(refOf(subjects.there), undefined, NEVER)).body) {
       expect(chunk.length).toBeGreaterThan(0);
       break;
     }
-    while (proxy.open > 0) await sleep(5);
+    await until(() => proxy.open === 0);
     await (await repository.load(refOf(subjects.there), undefined, NEVER)).body[Symbol.asyncIterator]().return?.();
-    while (proxy.open > 0) await sleep(5);
+    await until(() => proxy.open === 0);
     const controller = new AbortController();
     await repository.load(refOf(subjects.there), undefined, controller);
     expect(proxy.open).toBe(1);
     controller.abort();
-    while (proxy.open > 0) await sleep(5);
+    await until(() => proxy.open === 0);
     await fresh.close();
   });
 
   test('close leaves none', async () => {
     const fresh = throughProxy();
     proxy.heal();
-    while (proxy.open > 0) await sleep(5);
+    await until(() => proxy.open === 0);
     await Promise.all(Array.from({ length: 4 }, () => fresh.reach(NEVER)));
     expect(proxy.open).toBeGreaterThan(0);
     await fresh.close();
-    while (proxy.open > 0) await sleep(5);
+    await until(() => proxy.open === 0);
   });
 });

@@ -1,5 +1,4 @@
 /** Lists of many pages on a real S3 server, and the reading of pages. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { PutObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { parseObjectName, type NamedType, type ObjectRef } from '../../src/core/object.ts';
@@ -8,7 +7,7 @@ import { createS3Storage } from '../../src/stores/s3-store.ts';
 import { parseError } from '../../src/stores/s3/xml.ts';
 import { startFaultProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { bucketUnderTest, type BucketUnderTest } from '../support/s3-bucket.ts';
-import { codeOf, contentOf, hashOf, listAll, NEVER, ORIGIN, PREFIX } from '../support/store-calls.ts';
+import { codeOf, contentOf, hashOf, listAll, NEVER, ORIGIN, PREFIX, until } from '../support/store-calls.ts';
 
 /** So long that nothing here ends by them. */
 const LIMITS = { connectMs: 600_000, answerMs: 600_000, idleMs: 600_000, pauseMs: 5 };
@@ -69,12 +68,12 @@ describe('on a real S3 server', () => {
 
   test('a failure after the first page ends it, and lets go of the rest', async () => {
     proxy.heal();
-    while (proxy.open > 0) await sleep(5);
+    await until(() => proxy.open === 0);
     const pages = storage.repository(PREFIX).list('data', NEVER)[Symbol.asyncIterator]();
     expect((await pages.next()).value).toHaveLength(1000 - 2);
     proxy.set({ times: 1, fault: { kind: 'refuse', status: 403, code: 'AccessDenied' } }, { fault: { kind: 'mute' } });
     expect(await codeOf(pages.next())).toBe('store-misconfigured');
-    while (proxy.open > 1) await sleep(5);
+    await until(() => proxy.open <= 1);
     proxy.set();
     expect(await pages.next()).toEqual({ done: true, value: undefined });
     expect(await listAll(storage, 'data')).toEqual(data);

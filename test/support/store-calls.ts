@@ -1,6 +1,7 @@
 /** Every method of a repository store as a call that can be named in a table, and what is said of its outcome. */
 import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { GatewayError } from '../../src/core/errors.ts';
 import { parseObjectName, type NamedType, type ObjectRef } from '../../src/core/object.ts';
 import type { Origin } from '../../src/core/principal.ts';
@@ -105,4 +106,12 @@ export async function outcomeOf(promise: Promise<unknown>): Promise<unknown> {
 export async function codeOf(promise: Promise<unknown>): Promise<unknown> {
   const outcome = await outcomeOf(promise);
   return outcome instanceof GatewayError ? outcome.code : outcome;
+}
+
+/** Waits until it holds, and fails after 20 s. */
+export async function until(holds: () => boolean): Promise<void> {
+  for (let tries = 0; !holds(); tries += 1) {
+    if (tries === 4000) throw new Error(`did not come to hold: ${holds.toString()}`);
+    await sleep(5);
+  }
 }
