@@ -282,12 +282,23 @@ function replaceMethod(exchange: KeyExchange, server: boolean, hybrid: HybridExc
   };
 }
 
+/**
+ * A host key for the proof alone. ssh2 1.17 drops leading zero bytes of the public key that it generates, so that one key in 256 cannot
+ * be read again; another one is made then.
+ */
+function passingHostKey(): { readonly text: string; readonly hostKey: ParsedKey } {
+  for (;;) {
+    const text = ssh2.utils.generateKeyPairSync('ed25519').private;
+    const hostKey = ssh2.utils.parseKey(text);
+    if (!(hostKey instanceof Error)) return { text, hostKey };
+  }
+}
+
 /** Exchanges keys in memory, and again, by this method alone. @throws whatever is not as it should be */
 function prove({ Protocol, kex }: Ssh2Internals, use: (protocol: Protocol) => void): void {
-  const pair = ssh2.utils.generateKeyPairSync('ed25519');
-  const hostKey = ssh2.utils.parseKey(pair.private) as ParsedKey;
+  const { text, hostKey } = passingHostKey();
   // Refuses names that it does not know.
-  new ssh2.Server({ hostKeys: [pair.private], algorithms: { kex: [MLKEM_KEX as never] } });
+  new ssh2.Server({ hostKeys: [text], algorithms: { kex: [MLKEM_KEX as never] } });
   const direction = { cipher: ['aes128-gcm@openssh.com'], mac: [], compress: ['none'], lang: [] };
   const offer = new kex.KexInit({ kex: [MLKEM_KEX], serverHostKey: [hostKey.type], cs: direction, sc: direction });
   const packets: (() => void)[] = [];

@@ -52,10 +52,7 @@ describe('who is let in', () => {
         done(undefined, [offered as ssh2.ParsedKey]);
       }
       override sign(_key: unknown, data: Buffer, _options: unknown, done?: unknown): void {
-        (done as (error: undefined, signature: Buffer) => void)(
-          undefined,
-          (other as ssh2.ParsedKey).sign(data),
-        );
+        (done as (error: undefined, signature: Buffer) => void)(undefined, (other as ssh2.ParsedKey).sign(data));
       }
     }
     await expect(connected({ privateKey: '', agent: new WrongAgent() })).rejects.toThrow(
