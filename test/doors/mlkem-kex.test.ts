@@ -10,6 +10,7 @@ import { hybridExchange, nobleMlKem, nodeMlKem, type MlKem768 } from '../../src/
 import { echoed, rekey, startEchoDoor, type EchoDoor } from '../support/echo-door.ts';
 import { kexInit, kexinit, KEY_EXCHANGE_FAILED, MESSAGE, parseKexinit, rawClient } from '../support/raw-ssh.ts';
 import type { Proposal, RawClient } from '../support/raw-ssh.ts';
+import { keyPair } from '../support/ssh-stack.ts';
 
 const noble = await nobleMlKem();
 const native = nodeMlKem();
@@ -183,22 +184,19 @@ describe('a bare ssh2 server that asks for new keys itself', () => {
     const mlKemKex = await addMlKemKex();
     const kex = [MLKEM_KEX] as never;
     const connections: Connection[] = [];
-    const server = new ssh2.Server(
-      { hostKeys: [ssh2.utils.generateKeyPairSync('ed25519').private], algorithms: { kex } },
-      (connection) => {
-        mlKemKex.use(connection);
-        connections.push(connection);
-        connection.on('authentication', (context) => {
-          context.accept();
+    const server = new ssh2.Server({ hostKeys: [keyPair().private], algorithms: { kex } }, (connection) => {
+      mlKemKex.use(connection);
+      connections.push(connection);
+      connection.on('authentication', (context) => {
+        context.accept();
+      });
+      connection.on('session', (accept) => {
+        accept().on('exec', (acceptExec) => {
+          const channel = acceptExec();
+          channel.pipe(channel);
         });
-        connection.on('session', (accept) => {
-          accept().on('exec', (acceptExec) => {
-            const channel = acceptExec();
-            channel.pipe(channel);
-          });
-        });
-      },
-    );
+      });
+    });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const client = new ssh2.Client();
     const methods: string[] = [];

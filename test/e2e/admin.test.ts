@@ -14,8 +14,25 @@ import {
   startProcess,
   startSshd,
   tempDir,
+  type LabProcess,
 } from '../support/lab.ts';
 import { freshStore } from '../support/stores.ts';
+
+/** A backup that lasts, and holds its lock, until its writer is stopped: it reads from a pipe that stays open. */
+async function lastingBackup(
+  program: string,
+  args: readonly string[],
+): Promise<{ backup: LabProcess; writer: LabProcess }> {
+  const fifo = path.join(tempDir(), 'fifo');
+  await run('mkfifo', [fifo]);
+  const backup = await startProcess(
+    'sh',
+    ['-c', `exec "$0" "$@" < '${fifo}'`, program, ...args, 'backup', '--stdin', '--no-cache'],
+    { env: { RESTIC_PASSWORD: 'secret', RESTIC_GATEWAY_RESTIC: lab().resticNewest } },
+  );
+  const writer = await startProcess('sh', ['-c', `exec 3>'${fifo}'; echo begun >&3; exec sleep 600`]);
+  return { backup, writer };
+}
 
 describe('restic locks hold between the admin and a client', () => {
   let door: OpenDoor;
@@ -39,26 +56,9 @@ describe('restic locks hold between the admin and a client', () => {
   });
 
   test('while a client backs up, the admin’s prune waits its turn and removes nothing', async () => {
-    // A backup that lasts: it reads from a pipe that stays open.
-    const fifo = path.join(tempDir(), 'fifo');
-    await run('mkfifo', [fifo]);
-    const backup = await startProcess(
-      'sh',
-      [
-        '-c',
-        `exec "$0" "$@" < '${fifo}'`,
-        lab().resticNewest,
-        '-r',
-        'rclone:x',
-        '-o',
-        `rclone.program=${door.program('appsrv')}`,
-        'backup',
-        '--stdin',
-        '--no-cache',
-      ],
-      { env: { RESTIC_PASSWORD: 'secret' } },
-    );
-    const writer = await startProcess('sh', ['-c', `exec 3>'${fifo}'; echo begun >&3; sleep 600`]);
+    const { backup, writer } = await lastingBackup(lab().resticNewest, [
+      ...['-r', 'rclone:x', '-o', `rclone.program=${door.program('appsrv')}`],
+    ]);
     const locked = async (): Promise<boolean> =>
       (await door.admin('appsrv', ['list', 'locks', '--no-lock'], 'secret')).stdout.trim() !== '';
     while (!(await locked())) await new Promise((resolve) => setTimeout(resolve, 200));
@@ -74,33 +74,23 @@ describe('restic locks hold between the admin and a client', () => {
   });
 
   test('the client cannot remove the admin’s lock, not even by force', async () => {
-    const port = await startProcess(
-      process.execPath,
-      [
-        GATEWAY,
-        'restic',
-        'appsrv',
-        '-c',
-        door.configFile,
-        '--',
-        'check',
-        '--read-data',
-        '--limit-download',
-        '40',
-        '--no-cache',
-      ],
-      { env: { RESTIC_PASSWORD: 'secret', RESTIC_GATEWAY_RESTIC: lab().resticNewest } },
-    );
-    await port.waitForLine(/create exclusive lock/, 30_000);
-    const lock = (): Record<string, unknown> | undefined =>
-      door.audit().findLast((line) => line['event'] === 'create' && line['door'] === 'admin');
-    while (!String(lock()?.['object']).startsWith('locks/')) await new Promise((resolve) => setTimeout(resolve, 100));
+    const before = door.audit().length;
+    const { backup, writer } = await lastingBackup(process.execPath, [
+      ...[GATEWAY, 'restic', 'appsrv', '-c', door.configFile, '--'],
+    ]);
+    const locked = (): boolean =>
+      door
+        .audit()
+        .slice(before)
+        .some((line) => line['event'] === 'create' && String(line['object']).startsWith('locks/'));
+    while (!locked()) await new Promise((resolve) => setTimeout(resolve, 100));
     const unlock = await restic(lab().resticNewest, target(), ['unlock', '--remove-all']);
     expect(unlock.stderr).toContain('append-only: this lock belongs to someone else and is under 30 minutes old');
     expect((await door.admin('appsrv', ['list', 'locks', '--no-lock'], 'secret')).stdout.trim()).not.toBe('');
-    port.signal('SIGTERM');
-    await port.stop();
-    await door.admin('appsrv', ['unlock', '--remove-all'], 'secret');
+    await writer.stop();
+    expect(await backup.exited).toBe(0);
+    // Its own restic takes it away in the end.
+    expect((await door.admin('appsrv', ['list', 'locks', '--no-lock'], 'secret')).stdout.trim()).toBe('');
   });
 
   test('an unknown client and a missing restic are told', async () => {

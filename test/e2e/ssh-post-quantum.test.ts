@@ -10,6 +10,7 @@ import { addMlKemKex, MLKEM_KEX } from '../../src/doors/mlkem-kex.ts';
 import { echoed, rekey, startEchoDoor, type EchoDoor } from '../support/echo-door.ts';
 import { startGateway } from '../support/gateway-process.ts';
 import { generateKey, lab, makeTree, restic, run, sshClientArgs, startSshd, tempDir } from '../support/lab.ts';
+import { keyPair } from '../support/ssh-stack.ts';
 
 /** What OpenSSH 10.1 and newer say where the server has no such key exchange; a client's own KexAlgorithms silences it. */
 const WARNING = /WARNING: connection is not using a post-quantum key exchange/;
@@ -39,10 +40,7 @@ async function bareServer(mlKem: boolean): Promise<{ readonly port: number; read
       });
     });
   };
-  const server = new ssh2.Server(
-    { hostKeys: [ssh2.utils.generateKeyPairSync('ed25519').private], algorithms: { kex: kex as never } },
-    serve,
-  );
+  const server = new ssh2.Server({ hostKeys: [keyPair().private], algorithms: { kex: kex as never } }, serve);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {
     port: (server.address() as AddressInfo).port,

@@ -5,10 +5,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { finished } from 'node:stream';
-import ssh2, { type Client, type ClientChannel } from 'ssh2';
+import type { Client, ClientChannel } from 'ssh2';
 import { parsePublicKey } from '../../src/config/public-key.ts';
 import type { GatewayConfig } from '../../src/config/types.ts';
 import { openSshDoor, type SshDoor } from '../../src/doors/ssh-server.ts';
+import { keyPair } from './ssh-stack.ts';
 
 const MIB = 1024 * 1024;
 
@@ -26,8 +27,8 @@ export interface EchoDoor {
 export async function startEchoDoor(ssh: Partial<GatewayConfig['ssh']> = {}): Promise<EchoDoor> {
   const directory = mkdtempSync(path.join(tmpdir(), 'gateway-echo-'));
   const hostKey = path.join(directory, 'host_key');
-  writeFileSync(hostKey, ssh2.utils.generateKeyPairSync('ed25519').private, { mode: 0o600 });
-  const key = ssh2.utils.generateKeyPairSync('ed25519');
+  writeFileSync(hostKey, keyPair().private, { mode: 0o600 });
+  const key = keyPair();
   const logged: string[] = [];
   const log = (fields: object, line: string): void => {
     logged.push(`${line}: ${JSON.stringify(fields)}`);
