@@ -285,7 +285,7 @@ describe('create', () => {
   });
 
   test('while a chunk is awaited the call does not end, so that nobody else reads the source meanwhile', async () => {
-    const { small } = subjects;
+    const bytes = randomBytes(400_000);
     const events: string[] = [];
     let open = (): void => undefined;
     const gate = new Promise<void>((resolve) => {
@@ -293,18 +293,18 @@ describe('create', () => {
     });
     async function* body() {
       try {
-        yield small.subarray(0, 500);
+        yield bytes.subarray(0, 200_000);
         await gate;
         events.push('second chunk');
-        yield small.subarray(500);
+        yield bytes.subarray(200_000);
       } finally {
         events.push('let go');
       }
     }
     proxy.set({ method: 'PUT', fault: refuse(412, 'PreconditionFailed') });
     const seen = proxy.requests.length;
-    const content = { size: small.length, sha256: hashOf(small), body: body() };
-    const creation = storage.repository(PREFIX).create(refOf(small), content, ORIGIN, NEVER);
+    const content = { size: bytes.length, sha256: hashOf(bytes), body: body() };
+    const creation = storage.repository(PREFIX).create(refOf(bytes), content, ORIGIN, NEVER);
     const ended = creation.then((outcome) => events.push(outcome));
     await until(() => proxy.requests.length > seen);
     // The answer has long come by now; only the source is late.
