@@ -15,6 +15,7 @@ const groups = new Set<Group>();
 /** A system's processes. */
 export class Group {
   readonly #directory: string;
+  #idle = 0;
 
   /** @throws Error in words for a person, when there is no cgroup v2 that may be written to */
   constructor(name: string) {
@@ -66,15 +67,21 @@ export class Group {
     return kilobytes * 1024;
   }
 
-  /** Waits until the group has as many processes as `count`, for 10 s at most. */
-  async settle(count: number): Promise<void> {
-    for (let tries = 0; tries < 200 && this.pids().length > count; tries++) await sleep(50);
+  /** Takes the processes that are there for those of the system when it has nothing to do. */
+  markIdle(): void {
+    this.#idle = this.pids().length;
+  }
+
+  /** Waits until there are no more processes than when idle, for 10 s at most. */
+  async settle(): Promise<void> {
+    for (let tries = 0; tries < 200 && this.pids().length > this.#idle; tries++) await sleep(50);
   }
 
   /** Ends all processes of the group, and the group. */
   async close(): Promise<void> {
     this.kill();
-    await this.settle(0);
+    this.#idle = 0;
+    await this.settle();
     rmdirSync(this.#directory);
     groups.delete(this);
   }

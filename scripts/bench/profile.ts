@@ -80,7 +80,7 @@ async function main(): Promise<number> {
         lab.fastDirectory('target', size * MIB),
       ]);
     else for (let time = 0; time < 20; time++) await restic(lab, system, 0, ['list', 'packs', '--no-lock']);
-    await system.group.settle(1);
+    await system.group.settle();
     const cpuSeconds = system.group.cpuSeconds();
     await site.close();
     console.log(digest(readProfiles(profiles), top, cpuSeconds));

@@ -278,6 +278,7 @@ async function startDaemon(name: string, argv: readonly string[], ready: RegExp)
     }
     await sleep(50);
   }
+  group.markIdle();
   return {
     group,
     close: async () => {

@@ -57,10 +57,10 @@ async function measure(bench: Bench, storage: StorageKind, shape: Shape): Promis
     const { group } = system;
     /** Runs restic; its seconds, and the server side's CPU seconds a GiB until its last process has ended. */
     const timed = async (args: readonly string[]): Promise<{ readonly wall: number; readonly cpu: number }> => {
-      await group.settle(1);
+      await group.settle();
       const before = group.cpuSeconds();
       const { seconds: wall } = await restic(lab, system, round, args);
-      await group.settle(1);
+      await group.settle();
       // What the daemon does after the client has gone belongs to it too.
       await sleep(300);
       return { wall, cpu: ((group.cpuSeconds() - before) * 1024 * MIB) / shape.bytes };
