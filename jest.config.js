@@ -31,7 +31,7 @@ export default {
       ...lab,
       displayName: 'e2e',
       testMatch: ['<rootDir>/test/e2e/**/*.test.ts'],
-      globals: { TEST_TIMEOUT_MS: 240_000 },
+      globals: { TEST_TIMEOUT_MS: 400_000 },
     },
   ],
 };

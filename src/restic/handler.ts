@@ -139,8 +139,9 @@ export function createHandler(context: HandlerContext): Handler {
     };
     signal.addEventListener('abort', onGone);
     const commit = async (): Promise<void> => {
-      await record({ kind: 'create', ref, size, sha256: progress.sha256 });
+      // From here on, whatever happens is told: a line that was begun may be in the file.
       progress.announced = true;
+      await record({ kind: 'create', ref, size, sha256: progress.sha256 });
     };
     const source = incoming(stream, (bytes) => (counts.bytesIn += bytes));
     const upload: Upload =

@@ -1,12 +1,14 @@
 /** Much data: 5 GiB each way with the gateway's memory watched, and one session over many key exchanges. */
 import { rmSync } from 'node:fs';
 import path from 'node:path';
-import { describe, expect, test } from '@jest/globals';
+import { describe, expect, jest, test } from '@jest/globals';
 import { openDoor, type OpenDoor } from '../support/doors.ts';
 import { lab, makeTree, restic, sameTree, tempDir, type Outcome } from '../support/lab.ts';
 import { freshStore, STORES } from '../support/stores.ts';
 
 const GiB = 1024 ** 3;
+/** For a slow disk; a test that hangs ends all the same. */
+jest.setTimeout(900_000);
 /** What the whole daemon may take: Node itself, the windows of one session, and packs on their way. */
 const MEMORY = 320 * 1024 ** 2;
 
@@ -22,7 +24,7 @@ async function watched(door: OpenDoor, work: Promise<Outcome>): Promise<number> 
 const run = (door: OpenDoor, args: readonly string[]): Promise<Outcome> =>
   restic(
     lab().resticNewest,
-    { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') }, timeoutMs: 400_000 },
+    { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') }, timeoutMs: 800_000 },
     [...args, '--no-cache'],
   );
 
