@@ -80,7 +80,11 @@ export function serveHttp2(
     over = true;
     ending(reason);
     finish(reason);
-    if (!session.destroyed) session.destroy();
+    try {
+      if (!session.destroyed) session.destroy();
+    } catch {
+      // Node asserts in its own JSStreamSocket when a write is under way at that moment; what is left of the session goes with its stream.
+    }
     duplex.destroy();
   };
   let bodies = 0;

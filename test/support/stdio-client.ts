@@ -29,7 +29,6 @@ export function startStdio(args: readonly string[], env: Readonly<Record<string,
     },
     exited: new Promise((resolve) => {
       child.on('close', (status) => {
-        client.session.destroy();
         resolve({ status, stderr });
       });
     }),
