@@ -123,9 +123,7 @@ export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv =
 function checkAll(raw: unknown, file: string): GatewayConfig | { readonly problems: readonly PathProblem[] } {
   if (raw === null)
     return {
-      problems: [
-        { path: [], part: 'value', message: 'the file is empty; the README shows a whole config' },
-      ],
+      problems: [{ path: [], part: 'value', message: 'the file is empty; the README shows a whole config' }],
     };
   const base = dirname(file);
   const problems: PathProblem[] = [];
