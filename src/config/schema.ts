@@ -3,6 +3,7 @@
  *
  * Shapes and single values are checked here, entry by entry; `cross-checks.ts` compares entries with one another.
  */
+import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { GatewayError } from '../core/errors.ts';
 import { ACCESS_LEVELS } from '../core/principal.ts';
@@ -237,6 +238,7 @@ function rootSchema(base: string) {
     stores: v.exactOptional(v.nullable(anySection('a name for each store'))),
     clients: v.exactOptional(v.nullable(anySection('a name for each client'))),
     audit: v.exactOptional(section({ file: v.exactOptional(path) })),
+    state: v.exactOptional(path),
     workers: v.exactOptional(parsed((text) => parseWorkers(text, MOST_WORKERS))),
     drainSeconds: v.exactOptional(parsed((text) => parseWhole(text, 0, MOST_DRAIN_SECONDS))),
   });
@@ -245,15 +247,16 @@ function rootSchema(base: string) {
 // From what stands in the file to what the gateway works with.
 
 /** The file without its entries of `stores` and `clients`, which are handed on as they are. */
-export type Root = Pick<GatewayConfig, 'listen' | 'hostKeys' | 'ssh' | 'audit' | 'workers' | 'drainSeconds'>;
+export type Root = Pick<GatewayConfig, 'listen' | 'hostKeys' | 'ssh' | 'audit' | 'state' | 'workers' | 'drainSeconds'>;
 
 /** Checks the whole but the entries of its stores and clients. @param base - directory that relative paths start from */
 export function checkRoot(raw: unknown, base: string): Checked<Root> {
-  return check(rootSchema(base), raw, [], ({ listen, hostKeys, ssh, audit, workers, drainSeconds }) => ({
+  return check(rootSchema(base), raw, [], ({ listen, hostKeys, ssh, audit, state, workers, drainSeconds }) => ({
     listen: listen ?? DEFAULT_LISTEN,
     hostKeys: hostKeys ?? [],
     ssh: { extraCiphers: ssh?.extraCiphers ?? [], ...(ssh?.limits !== undefined && { limits: ssh.limits }) },
     audit: { file: audit?.file ?? DEFAULT_AUDIT_FILE },
+    state: state ?? join(dirname(audit?.file ?? DEFAULT_AUDIT_FILE), 'state'),
     workers: workers ?? 1,
     drainSeconds: drainSeconds ?? DEFAULT_DRAIN_SECONDS,
   }));

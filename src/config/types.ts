@@ -98,6 +98,11 @@ export interface GatewayConfig {
   readonly clients: Readonly<Record<string, ClientConfig>>;
   /** Absolute path of the audit file. */
   readonly audit: { readonly file: string };
+  /**
+   * Absolute path of the directory where the gateway's processes on this machine keep what they share: counts, live sessions, how far a
+   * scrub has come. By default `state` beside the audit file. All of it can be made anew from the stores; made when it is first needed.
+   */
+  readonly state: string;
   /** How many processes of `serve` share the port; `auto`: as many as the machine has cores for it. */
   readonly workers: number | 'auto';
   /** How long `serve` lets sessions go on once it is told to stop, in seconds. */

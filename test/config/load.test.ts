@@ -129,6 +129,7 @@ describe('a whole file', () => {
         },
       },
       audit: { file: '/etc/restic-gateway/audit.jsonl' },
+      state: '/etc/restic-gateway/state',
     });
   });
 
@@ -147,6 +148,7 @@ describe('a whole file', () => {
       stores: {},
       clients: {},
       audit: { file: '/var/log/restic-gateway/audit.jsonl' },
+      state: '/var/log/restic-gateway/state',
     });
   });
 
@@ -249,12 +251,12 @@ describe('what is not YAML, or not the YAML of a config', () => {
     [
       'a word',
       'serve',
-      ['1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, workers, drainSeconds'],
+      ['1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, state, workers, drainSeconds'],
     ],
     [
       'a list',
       '- listen',
-      ['1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, workers, drainSeconds'],
+      ['1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, state, workers, drainSeconds'],
     ],
     ['a tab as indentation', 'audit:\n\tfile: a', ['2:1: tabs cannot indent in YAML; use spaces']],
     [

@@ -55,6 +55,7 @@ export async function startEchoDoor(ssh: Partial<GatewayConfig['ssh']> = {}): Pr
       },
     },
     audit: { file: path.join(directory, 'audit.jsonl') },
+    state: path.join(directory, 'state'),
   };
   const door = await openSshDoor({
     config,

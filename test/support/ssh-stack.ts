@@ -69,6 +69,7 @@ export async function startSshStack(
       },
     },
     audit: { file: auditFile },
+    state: path.join(path.dirname(auditFile), 'state'),
     ...overrides,
   };
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };

@@ -69,6 +69,7 @@ export async function startStack(
       ]),
     ),
     audit: { file: auditFile },
+    state: path.join(directory, 'state'),
   };
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
   const gateway = await createGateway({ config, log: silent });
