@@ -54,6 +54,8 @@ const DEFAULT_MAX_SESSIONS = 10;
 /** Half a minute below the 90 s after which systemd and most others kill what they have told to stop. */
 const DEFAULT_DRAIN_SECONDS = 60;
 const MOST_WORKERS = 256;
+/** A hundred years, the most that AWS takes. */
+const MOST_LOCK_DAYS = 36_500;
 /** A day. */
 const MOST_DRAIN_SECONDS = 86_400;
 /** An S3 server outside AWS often has no regions, but a signature names one, and by custom it is this. */
@@ -179,6 +181,12 @@ function storeSchema(base: string) {
       region: v.exactOptional(parsed(parseRegion)),
       endpoint: v.exactOptional(parsed(parseEndpoint)),
       forcePathStyle: v.exactOptional(boolean),
+      objectLock: v.exactOptional(
+        section({
+          mode: oneOf(['compliance', 'governance']),
+          days: parsed((text) => parseWhole(text, 1, MOST_LOCK_DAYS)),
+        }),
+      ),
       accessKeyId: v.exactOptional(parsed(parseAccessKeyId)),
       secretAccessKeyFile: v.exactOptional(path),
       secretAccessKey: v.exactOptional(parsed(parseSecretReference)),
@@ -285,6 +293,7 @@ export function storeChecker(base: string): (name: string, raw: unknown) => Chec
         region: entry.region ?? DEFAULT_REGION,
         ...(endpoint !== undefined && { endpoint }),
         forcePathStyle: entry.forcePathStyle ?? endpoint !== undefined,
+        ...(entry.objectLock !== undefined && { objectLock: entry.objectLock }),
         ...(accessKeyId !== undefined && secret !== undefined && { credentials: { accessKeyId, secret } }),
       };
     });

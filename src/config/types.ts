@@ -24,6 +24,8 @@ export interface S3StoreConfig {
   readonly endpoint?: string;
   /** Bucket in the path instead of the host name; by default true where `endpoint` is set. */
   readonly forcePathStyle: boolean;
+  /** How long what is stored can be removed by nobody, locks excepted; undefined: the gateway asks for no retention. */
+  readonly objectLock?: { readonly mode: 'compliance' | 'governance'; readonly days: number };
   /** Where the credentials come from; undefined: the SDK's own credential chain. */
   readonly credentials?: {
     readonly accessKeyId: string;

@@ -13,6 +13,10 @@ const TABLE = {
     status: 403,
     tell: 'the name is taken by other content; append-only means nothing is overwritten',
   },
+  retained: {
+    status: 403,
+    tell: 'the storage forbids removing it, most likely until its retention ends; nothing was removed',
+  },
   'not-found': { status: 404, tell: 'there is no such object' },
   'method-not-allowed': { status: 405, tell: 'that method is not allowed here' },
   'length-required': { status: 411, tell: 'an upload must declare its length' },

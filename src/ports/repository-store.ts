@@ -83,8 +83,12 @@ export interface RepositoryStore {
   /** @throws `not-found` */
   stat(ref: ObjectRef, options: CallOptions): Promise<ObjectStat>;
 
-  /** Removes an object durably; `absent` when there was none. */
-  remove(ref: ObjectRef, options: CallOptions): Promise<'removed' | 'absent'>;
+  /**
+   * Removes an object durably; `absent` when there was none. `hidden`: to every reader it is gone, but the storage keeps it as an older
+   * version, from which its owner can bring it back.
+   * @throws `retained` when the storage keeps it until its retention ends
+   */
+  remove(ref: ObjectRef, options: CallOptions): Promise<'removed' | 'hidden' | 'absent'>;
 
   /**
    * The objects of a type in pages as the store delivers them, in no order, each exactly once. Foreign files are left out. A repository

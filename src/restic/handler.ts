@@ -179,15 +179,24 @@ export function createHandler(context: HandlerContext): Handler {
 
   const remove = async (ref: ObjectRef, signal: AbortSignal): Promise<void> => {
     await record({ kind: 'remove', ref });
-    let outcome: 'removed' | 'absent';
+    let outcome: 'removed' | 'hidden' | 'absent';
     try {
       outcome = await store.remove(ref, { signal });
     } catch (error) {
       await record({ kind: 'remove-failed', ref, reason: asGatewayError(error).code });
       throw error;
     }
-    if (outcome === 'removed') counts.objectsRemoved++;
-    else await record({ kind: 'remove-failed', ref, reason: 'absent' });
+    if (outcome === 'absent') {
+      await record({ kind: 'remove-failed', ref, reason: 'absent' });
+      return;
+    }
+    counts.objectsRemoved++;
+    // Every run removes its own lock; only who thins out the backups needs to know where the space went.
+    if (outcome === 'hidden' && ref.type !== 'locks')
+      tellOnce(
+        'hidden',
+        'the bucket keeps old versions: what is removed is hidden, not gone, and its space comes free only when its retention and the lifecycle rules of the bucket let it go.',
+      );
   };
 
   const perform = async (stream: ServerHttp2Stream, operation: Operation, signal: AbortSignal): Promise<void> => {
@@ -251,6 +260,9 @@ export function createHandler(context: HandlerContext): Handler {
       } else if (error.status !== 404 && operation.kind === 'save') {
         counts.denied++;
         await trouble.record({ kind: 'denied', operation: 'save', ...ref, reason: error.code });
+        tellOnce(error.code, `${error.tell}.`);
+      } else if (error.code === 'retained') {
+        // The audit has its `remove-failed`.
         tellOnce(error.code, `${error.tell}.`);
       }
     }

@@ -17,6 +17,7 @@ import type {
   Storage,
 } from '../ports/repository-store.ts';
 import { Download } from './s3/download.ts';
+import { checksumHeaders, retentionHeaders } from './s3/object-lock.ts';
 import { NoCredentials, S3Refusal } from './s3/errors.ts';
 import { originHeaders, readStat } from './s3/metadata.ts';
 import { inParallel } from './s3/parallel.ts';
@@ -48,7 +49,7 @@ export function createS3Storage(
   const credentials = secret === undefined ? credentialChain(config.region) : () => secret;
   const client = new S3Client(config, credentials, limits);
   return {
-    repository: (prefix) => new S3Repository(client, prefix === '' ? '' : `${prefix}/`, limits),
+    repository: (prefix) => new S3Repository(client, prefix === '' ? '' : `${prefix}/`, limits, config.objectLock),
     reach: async ({ signal }) => {
       try {
         await client.ask((bucket) => bucket.list('', undefined, signal, 1), signal);
@@ -87,8 +88,10 @@ class S3Repository implements RepositoryStore {
   /** What stands before each key: empty, or ending in a slash. */
   readonly #prefix: string;
   readonly #limits: S3Limits;
+  readonly #objectLock: S3StoreConfig['objectLock'];
 
-  constructor(client: S3Client, prefix: string, limits: S3Limits) {
+  constructor(client: S3Client, prefix: string, limits: S3Limits, objectLock: S3StoreConfig['objectLock']) {
+    this.#objectLock = objectLock;
     this.#client = client;
     this.#prefix = prefix;
     this.#limits = limits;
@@ -97,6 +100,8 @@ class S3Repository implements RepositoryStore {
   async create(ref: ObjectRef, content: Content, origin: Origin, options: CallOptions): Promise<'created' | 'exists'> {
     const { signal } = options;
     const body = new UploadBody(content);
+    const lock = this.#objectLock;
+    const now = new Date();
     try {
       const { status } = await this.#client.send(
         {
@@ -105,7 +110,11 @@ class S3Repository implements RepositoryStore {
           headers: {
             'content-type': 'application/octet-stream',
             'if-none-match': '*',
-            ...originHeaders(origin, new Date()),
+            ...originHeaders(origin, now),
+            // A bucket with a default retention wants the checksum for locks too.
+            ...(lock !== undefined && checksumHeaders(content.sha256)),
+            // restic must be able to remove its locks.
+            ...(lock !== undefined && ref.type !== 'locks' && retentionHeaders(lock, now)),
           },
           body,
           // A 412 may also be the answer to the second sending of what the first one did store, its answer lost: it exists all the same.
@@ -116,6 +125,12 @@ class S3Repository implements RepositoryStore {
       return status === 200 ? 'created' : 'exists';
     } catch (error) {
       if (error instanceof ContentError) throw error.cause as Error;
+      // Not every storage says what is invalid; what may be here is the retention, in a bucket that knows none.
+      if (lock !== undefined && error instanceof S3Refusal && error.code === 'InvalidRequest')
+        throw new GatewayError('store-misconfigured', {
+          detail: `the bucket takes nothing with a retention: give it Object Lock, or remove objectLock from the store (${error.message})`,
+          cause: error,
+        });
       throw this.#client.failure(error, signal);
     } finally {
       await body.release(signal);
@@ -154,15 +169,17 @@ class S3Repository implements RepositoryStore {
     return stat;
   }
 
-  async remove(ref: ObjectRef, options: CallOptions): Promise<'removed' | 'absent'> {
+  async remove(ref: ObjectRef, options: CallOptions): Promise<'removed' | 'hidden' | 'absent'> {
     const { signal } = options;
     // S3 answers a DELETE alike whether something was there or not, so that is looked up before. Should two remove the same object
     // between look and act, both hear `removed`: harmless, as it is gone for both.
     if ((await this.#statOrAbsent(ref, options)) === undefined) return 'absent';
     try {
-      await this.#client.ask((bucket) => bucket.delete(this.#key(ref), signal), signal);
-      return 'removed';
+      return await this.#client.ask((bucket) => bucket.delete(this.#key(ref), signal), signal);
     } catch (error) {
+      // Storages word it as they like, and some in the same words as a right that is missing.
+      if (this.#objectLock !== undefined && error instanceof S3Refusal && error.status === 403)
+        throw new GatewayError('retained', { cause: error });
       // Not AWS, but some others, say so when someone else was quicker.
       if (isNoSuchKey(error)) return 'absent';
       throw this.#client.failure(error, signal);

@@ -53,7 +53,7 @@ describe('a whole file', () => {
         accessKeyId: \${ARCHIVE_KEY_ID}
         secretAccessKeyFile: archive.secret
       cloud: { type: s3, bucket: databucket, region: us-east-2, accessKeyId: AK, secretAccessKey: "\${SECRET}" }
-      roles: { type: s3, bucket: other-bucket, region: us-east-2, forcePathStyle: true }
+      roles: { type: s3, bucket: other-bucket, region: us-east-2, forcePathStyle: true, objectLock: { mode: governance, days: 30 } }
       local: { type: directory, path: /var/lib/restic-gateway }
     clients:
       appsrv:
@@ -102,7 +102,14 @@ describe('a whole file', () => {
           forcePathStyle: false,
           credentials: { accessKeyId: 'AK', secret: { variable: 'SECRET' } },
         },
-        roles: { type: 's3', name: 'roles', bucket: 'other-bucket', region: 'us-east-2', forcePathStyle: true },
+        roles: {
+          type: 's3',
+          name: 'roles',
+          bucket: 'other-bucket',
+          region: 'us-east-2',
+          forcePathStyle: true,
+          objectLock: { mode: 'governance', days: 30 },
+        },
         local: { type: 'directory', name: 'local', path: '/var/lib/restic-gateway' },
       },
       clients: {
@@ -534,6 +541,15 @@ describe('stores', () => {
       'a word for true',
       s3('region: x\n      forcePathStyle: yes'),
       ['6:21: stores.archive.forcePathStyle: must be true or false'],
+    ],
+    [
+      'a lock that is none',
+      s3('region: x\n      objectLock: { mode: strict, days: 0, years: 1 }'),
+      [
+        '6:25: stores.archive.objectLock.mode: must be "compliance" or "governance"',
+        '6:39: stores.archive.objectLock.days: must be a whole number from 1 to 36500',
+        '6:42: stores.archive.objectLock.years: unknown key',
+      ],
     ],
     [
       'an id without its secret',

@@ -15,6 +15,7 @@ describe('the table', () => {
       denied: 403,
       'already-exists': 403,
       'session-refused': 403,
+      retained: 403,
       'not-found': 404,
       'method-not-allowed': 405,
       'length-required': 411,

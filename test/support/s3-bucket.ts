@@ -1,7 +1,7 @@
 /** A fresh bucket on the lab's S3 server, as a store's config and as the AWS SDK sees it. */
 import { S3Client } from '@aws-sdk/client-s3';
 import type { S3StoreConfig } from '../../src/config/types.ts';
-import { newBucket, s3 } from './lab-s3.ts';
+import { newBucket, s3, type BucketOptions } from './lab-s3.ts';
 
 /** Both ways to a bucket. */
 export interface BucketUnderTest {
@@ -11,10 +11,10 @@ export interface BucketUnderTest {
   readonly sdk: S3Client;
 }
 
-export async function bucketUnderTest(): Promise<BucketUnderTest> {
+export async function bucketUnderTest(options: BucketOptions = {}): Promise<BucketUnderTest> {
   const { endpoint, region, accessKeyId, secretAccessKey } = s3();
   const secret = { accessKeyId, secretAccessKey };
-  const bucket = await newBucket();
+  const bucket = await newBucket(options);
   return {
     config: { type: 's3', name: 'lab', bucket, region, endpoint, forcePathStyle: true },
     secret,

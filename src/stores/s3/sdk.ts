@@ -101,8 +101,11 @@ export class SdkBucket {
     return call.answer;
   }
 
-  async delete(key: string, signal: AbortSignal): Promise<void> {
-    await this.#send(new DeleteObjectCommand({ Bucket: this.#bucket, Key: key }), { abortSignal: signal });
+  /** Removes an object. `hidden`: a delete marker was put over it, and it is there still as an older version. */
+  async delete(key: string, signal: AbortSignal): Promise<'removed' | 'hidden'> {
+    const command = new DeleteObjectCommand({ Bucket: this.#bucket, Key: key });
+    const { DeleteMarker: marker } = await this.#send(command, { abortSignal: signal });
+    return marker === true ? 'hidden' : 'removed';
   }
 
   /**
