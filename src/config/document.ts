@@ -4,8 +4,9 @@
  * Source: YAML 1.2.2, failsafe schema (10.1): a scalar is the text that stands there. `0755` and `1e3` stay what was written, and the
  * config's own schema says what is a number.
  */
-import { isAlias, isMap, isScalar, isSeq, parseDocument, type Node, type Pair, type ParsedNode } from 'yaml';
+import type { Node, Pair, ParsedNode } from 'yaml';
 import type { Path } from './problems.ts';
+import { yamlLibrary } from './yaml-library.ts';
 
 /** A value of the file. `null` is an empty value. Sections have no prototype. */
 export type YamlValue = string | null | YamlValue[] | { [key: string]: YamlValue };
@@ -39,6 +40,7 @@ const MOST_REPEATED = 10_000;
  * @param replace - called for each scalar value with its path, which is valid during the call; what it returns stands in its place
  */
 export function readDocument(text: string, replace: (value: string, path: Path) => string): ConfigDocument {
+  const { isAlias, isMap, isScalar, isSeq, parseDocument } = yamlLibrary();
   // Duplicate keys are found here, because the library compares every key with every other one.
   const document = parseDocument(text, { schema: 'failsafe', uniqueKeys: false, prettyErrors: false });
   if (document.errors.length > 0)
@@ -169,6 +171,7 @@ function explain(code: string, message: string, text: string, offset: number): s
 }
 
 function offsetOf(root: ParsedNode | null, targets: Map<Node, Node>, path: Path, part: 'key' | 'value'): number {
+  const { isMap, isScalar, isSeq } = yamlLibrary();
   let node: Node | null = root;
   let offset = root === null ? 0 : startOf(root);
   for (const [depth, step] of path.entries()) {
