@@ -1,6 +1,7 @@
 /** The commands and their options, as `--help` shows them. */
 import yargs from 'yargs';
 import { GatewayError } from '../core/errors.ts';
+import { VERSION } from './version.ts';
 
 /**
  * Runs one command line.
@@ -51,6 +52,8 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
     )
     .command('authorized-keys', "print authorized_keys lines for sshd's AuthorizedKeysCommand [--type %t --key %k]")
     .command('stdio <client>', 'serve one client on stdin and stdout: the forced command under OpenSSH')
+    .completion('completion', 'print a completion script for bash or zsh (by $SHELL): source it from ~/.bashrc')
+    .version(VERSION)
     .demandCommand(1, 'say which command; --help lists them')
     .recommendCommands()
     .strict()
