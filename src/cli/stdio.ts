@@ -5,9 +5,11 @@ import { asGatewayError, GatewayError } from '../core/errors.ts';
 import type { Door } from '../core/principal.ts';
 import { serveForcedCommand } from '../doors/forced-command.ts';
 import { openStdio } from '../doors/stdio-stream.ts';
-import { createGateway } from '../gateway.ts';
+import { createGateway, type Gateway } from '../gateway.ts';
 import type { Log } from '../ports/log.ts';
 import { parseArguments, textOption } from './arguments.ts';
+import { fileState } from './file-state.ts';
+import { followConfig } from './follow-config.ts';
 import { refuseInForcedCommand } from './program.ts';
 
 // What happens here is in the audit; stderr belongs to the person at the client.
@@ -46,9 +48,14 @@ async function serveStdio(
   const tell = (line: string): void => {
     process.stderr.write(`restic-gateway: ${line}\n`);
   };
-  let gateway;
+  let gateway: Gateway;
+  let configFile: string;
+  let configState: string;
   try {
-    gateway = await createGateway({ config: loadConfig(findConfigFile(file)), log: SILENT });
+    configFile = findConfigFile(file);
+    // From before it is read, so that no change in between is missed.
+    configState = fileState(configFile);
+    gateway = await createGateway({ config: loadConfig(configFile), log: SILENT });
   } catch (error) {
     const failure = asGatewayError(error);
     tell(
@@ -58,6 +65,7 @@ async function serveStdio(
     );
     return failure.code === 'invalid-config' ? 2 : 1;
   }
+  let unfollow: (() => void) | undefined;
   try {
     return await serveForcedCommand({
       client,
@@ -65,9 +73,15 @@ async function serveStdio(
       environment: process.env,
       stream: openStdio(),
       tell,
-      openSession: gateway.openSession,
+      openSession: async (request) => {
+        const session = await gateway.openSession(request);
+        // Begun this late, it costs the start nothing. The admin's own session is never revoked.
+        if (door === 'stdio') unfollow = followConfig(configFile, configState, (config) => gateway.reconfigure(config));
+        return session;
+      },
     });
   } finally {
+    unfollow?.();
     await gateway.close();
   }
 }

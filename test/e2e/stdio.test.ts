@@ -2,7 +2,7 @@
 import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from '@jest/globals';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { freePort, generateKey, run, tempDir } from '../support/lab.ts';
 import { sample } from '../support/restic-client.ts';
@@ -174,6 +174,34 @@ describe('who is refused hears one plain line', () => {
     const { status, stderr } = await startStdio(['appsrv', '-c', noAudit]).exited;
     expect(status).toBe(1);
     expect(stderr).toMatch(/^restic-gateway: the audit log cannot be written, so nothing is changed\.\n$/);
+  });
+});
+
+describe('a session under way ends within moments when its grant goes away', () => {
+  test.each<[string, Record<string, unknown> | undefined, string]>([
+    ['removed', undefined, "client appsrv was removed; ask the gateway's admin."],
+    ['disabled', { disabled: true }, "client appsrv is disabled; ask the gateway's admin."],
+    ['expired', { expires: '2020-12-31' }, "the key of client appsrv expired on 2020-12-31; ask the gateway's admin."],
+    ['other access', { access: 'read-only' }, 'what client appsrv may do was changed; connect again.'],
+  ])('%s', async (_what, change, line) => {
+    const file = await writeConfig();
+    const good = readFileSync(file, 'utf8');
+    const client = startStdio(['appsrv', '-c', file]);
+    expect((await client.request('GET', '/locks/')).status).toBe(200);
+
+    // A config that is wrong revokes nothing. It stays for longer than a change takes to be noticed.
+    writeFileSync(file, 'clients: {{');
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    expect((await client.request('GET', '/locks/')).status).toBe(200);
+
+    const yaml = parse(good) as { clients: Record<string, Record<string, unknown>> };
+    const { appsrv, ...others } = yaml.clients;
+    writeFileSync(
+      file,
+      stringify({ ...yaml, clients: change === undefined ? others : { ...others, appsrv: { ...appsrv, ...change } } }),
+    );
+    expect(await client.exited).toEqual({ status: 1, stderr: `restic-gateway: ${line}\n` });
+    expect(audit().at(-1)).toMatchObject({ event: 'session-end', client: 'appsrv', reason: 'revoked' });
   });
 });
 

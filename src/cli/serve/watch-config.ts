@@ -1,8 +1,9 @@
 /** Notices that the config file has changed, however the change came about: written in place, replaced by a rename, a link turned. */
-import { realpathSync, statSync, watch, type FSWatcher } from 'node:fs';
+import { realpathSync, watch, type FSWatcher } from 'node:fs';
 import { dirname } from 'node:path';
 import { messageOf } from '../../core/errors.ts';
 import type { Log } from '../../ports/log.ts';
+import { fileState } from '../file-state.ts';
 
 /** A file is taken for complete when it stays the same for this long, in ms. */
 const SETTLE_MS = 150;
@@ -12,13 +13,13 @@ const SETTLE_MS = 150;
  * @returns a function that ends the watch
  */
 export function watchConfig(file: string, changed: () => void, log: Log): () => void {
-  let known = stateOf(file);
+  let known = fileState(file);
   let seen = known;
   let timer: NodeJS.Timeout | undefined;
 
   const look = (): void => {
     timer = undefined;
-    const now = stateOf(file);
+    const now = fileState(file);
     const settled = now === seen;
     seen = now;
     if (!settled) lookSoon();
@@ -38,7 +39,7 @@ export function watchConfig(file: string, changed: () => void, log: Log): () => 
     for (const directory of new Set([dirname(file), dirname(realpathSync(file))])) {
       const watcher = watch(directory, { persistent: false }, () => {
         // The first look must find the state settled or not by itself, so what is there now is what to compare with.
-        if (timer === undefined) seen = stateOf(file);
+        if (timer === undefined) seen = fileState(file);
         lookSoon();
       });
       watcher.on('error', (error) => {
@@ -53,14 +54,4 @@ export function watchConfig(file: string, changed: () => void, log: Log): () => 
     clearTimeout(timer);
     for (const watcher of watchers) watcher.close();
   };
-}
-
-/** What changes with the file. Empty while there is none. */
-function stateOf(file: string): string {
-  try {
-    const { ino, size, mtimeNs, ctimeNs } = statSync(file, { bigint: true });
-    return [ino, size, mtimeNs, ctimeNs].join(' ');
-  } catch {
-    return '';
-  }
 }
