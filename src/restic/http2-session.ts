@@ -13,6 +13,7 @@ import {
 import type { Duplex } from 'node:stream';
 import { createAllowance } from '../core/allowance.ts';
 import type { EndReason } from '../ports/audit-sink.ts';
+import { watchGoaway } from './goaway.ts';
 
 /**
  * Streams at once. restic's lock operations bypass its own limit of connections, and its HTTP/2 client fails rather than queues when the
@@ -63,6 +64,12 @@ export function serveHttp2(
   let over = false;
   let finish: (reason: EndReason) => void = () => undefined;
   const ended = new Promise<EndReason>((resolve) => (finish = resolve));
+  // After the write, so that the client may still read why.
+  watchGoaway(duplex, () => {
+    setImmediate(() => {
+      end('protocol-error');
+    });
+  });
   const session: ServerHttp2Session = performServerHandshake(duplex, {
     settings: {
       maxConcurrentStreams: MAX_CONCURRENT_STREAMS,

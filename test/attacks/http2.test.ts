@@ -1,6 +1,7 @@
 /** Hostile clients inside a session: HTTP/2 that no library would send, and after each attack another session that is served. */
 import { constants } from 'node:http2';
 import type { Socket } from 'node:net';
+import { duplexPair } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { serveHttp2 } from '../../src/restic/http2-session.ts';
@@ -111,6 +112,39 @@ describe('floods that end the session', () => {
     await until(() => socket.destroyed || frames.some(({ type }) => type === FRAME.goaway));
     socket.destroy();
     await session.ended;
+  });
+
+  test.each([
+    [
+      'rapid reset (CVE-2023-44487)',
+      many(6000, (i) =>
+        Buffer.concat([
+          frame(FRAME.headers, WHOLE, 2 * i + 1, body),
+          frame(FRAME.reset, 0, 2 * i + 1, Buffer.of(0, 0, 0, constants.NGHTTP2_CANCEL)),
+        ]),
+      ),
+    ],
+    ['HEADERS on stream 0', frame(FRAME.headers, WHOLE, 0, body)],
+    ['PUSH_PROMISE', frame(FRAME.push, END_HEADERS, 1, Buffer.concat([Buffer.alloc(4), body]))],
+    ['a window that overflows', frame(FRAME.window, 0, 0, Buffer.from([0x7f, 0xff, 0xff, 0xff]))],
+    ['an index that HPACK does not have', frame(FRAME.headers, WHOLE, 1, Buffer.of(0xff, 0xff, 0x7f))],
+  ])('%s, from a client that then keeps the connection open', async (_what, attack) => {
+    // A stream as the doors hand over, not a socket, whose writes Node would do by itself.
+    const [client, server] = duplexPair();
+    client.on('error', () => undefined);
+    client.resume();
+    const session = await stack.gateway.openSession({
+      principal: { client: 'appsrv', door: 'ssh' },
+      stream: server,
+      tell: () => undefined,
+      ending: () => undefined,
+    });
+    client.write(Buffer.concat([PREFACE, attack]));
+    await session.ended;
+    expect(server.destroyed).toBe(true);
+    expect(stack.audit().findLast((line) => line['event'] === 'session-end')).toMatchObject({
+      reason: 'protocol-error',
+    });
   });
 
   test.each([

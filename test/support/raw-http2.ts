@@ -84,8 +84,8 @@ export async function socketPair(): Promise<{ readonly client: Socket; readonly 
   return { client, server };
 }
 
-/** Collects what the server sends on a socket, frame by frame. */
-export function collectFrames(socket: Socket): readonly Frame[] {
+/** Collects what the server sends, frame by frame. */
+export function collectFrames(socket: Duplex): readonly Frame[] {
   const frames: Frame[] = [];
   let rest: Buffer = Buffer.alloc(0);
   socket.on('data', (chunk: Buffer) => {
