@@ -50,6 +50,23 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       ({ config, client }) =>
         run(async () => (await import('./restic.ts')).runRestic({ config, client, args: passedOn }))(),
     )
+    .command(
+      'scrub [client]',
+      "read every object of a client's repository and check it against its name",
+      (command) =>
+        command
+          .positional('client', { type: 'string', describe: 'name of the client in the config' })
+          .option('all', { type: 'boolean', default: false, describe: 'the repositories of all clients' })
+          .option('quick', {
+            type: 'boolean',
+            default: false,
+            describe: 'by names, sizes and the checksums that the store keeps; reads no content',
+          })
+          .option('restart', { type: 'boolean', default: false, describe: 'from the start, not where one was stopped' })
+          .option('bandwidth', { type: 'string', requiresArg: true, describe: 'the most to read, such as 50MiB/s' })
+          .option('json', { type: 'boolean', default: false, describe: 'one JSON object for each repository' }),
+      (given) => run(async () => (await import('./scrub.ts')).runScrub(given))(),
+    )
     .command('authorized-keys', "print authorized_keys lines for sshd's AuthorizedKeysCommand [--type %t --key %k]")
     .command('stdio <client>', 'serve one client on stdin and stdout: the forced command under OpenSSH')
     .completion('completion', 'print a completion script for bash or zsh (by $SHELL): source it from ~/.bashrc')

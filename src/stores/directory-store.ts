@@ -8,28 +8,26 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { BigIntStats, Dir } from 'node:fs';
-import { lstat, mkdir, open, opendir, readdir, rmdir, unlink } from 'node:fs/promises';
+import { lstat, open, opendir, readdir, rmdir, unlink } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { DirectoryStoreConfig } from '../config/types.ts';
-import { asGatewayError, GatewayError } from '../core/errors.ts';
+import { GatewayError } from '../core/errors.ts';
 import { objectKey, parseObjectName, type NamedType, type ObjectName, type ObjectRef } from '../core/object.ts';
 import { resolveRange, type ByteRange } from '../core/operation.ts';
 import type { Origin } from '../core/principal.ts';
 import type { CallOptions, Content, ListedObject, LoadedObject } from '../ports/repository-store.ts';
 import type { ObjectStat, RepositoryStore, Storage } from '../ports/repository-store.ts';
-import { bounded, type Steps } from './directory/bounded.ts';
-import { errnoOf, storeFailure } from './directory/failures.ts';
-import { assertRegular, assertRoot, BodyFailure, linkIfFree, openRegular } from './directory/files.ts';
+import { PRIVATE_DIRECTORY } from '../ports/repository-upkeep.ts';
+import type { Steps } from './directory/bounded.ts';
+import { IO_LIMIT_MS, makeCall, type Call } from './directory/call.ts';
+import { errnoOf } from './directory/failures.ts';
+import { assertRegular, assertRoot, linkIfFree, makeDirectory, openRegular } from './directory/files.ts';
 import { syncDirectory, syncExisting, writeContent } from './directory/files.ts';
 import { placeOrigin, readOrigin, removeOrigin, writeOrigin } from './directory/origins.ts';
 
-/** What the gateway keeps for itself in a repository; restic takes no notice of it. */
-const PRIVATE = '.restic-gateway';
 /** A temporary file that was last written to so long ago belongs to a process that was killed. */
 const STALE_TEMPORARY_MS = 24 * 60 * 60 * 1000;
-/** For how long the file system may give no sign of life. */
-const IO_LIMIT_MS = 60_000;
 const READ_BYTES = 512 * 1024;
 /** Names in a page of a list, and how many of them are looked up at once: more would keep other calls from libuv's few threads. */
 const PAGE_NAMES = 500;
@@ -52,37 +50,10 @@ export function createDirectoryStorage(
   };
 }
 
-/** Runs work within the store's bounds; whatever it throws becomes a `GatewayError`, except for what a client's body threw. */
-type Call = <T>(
-  doing: string,
-  signal: AbortSignal,
-  work: (steps: Steps) => Promise<T>,
-  discard?: (value: T) => void,
-) => Promise<T>;
-
-function makeCall(root: string, limitMs: number): Call {
-  return (doing, signal, work, discard) =>
-    bounded(
-      { doing, signal, limitMs },
-      async (steps) => {
-        try {
-          return await work(steps);
-        } catch (error) {
-          if (error instanceof BodyFailure) throw error.cause;
-          const errno = errnoOf(error);
-          if (errno === undefined || error instanceof GatewayError) throw asGatewayError(error);
-          if (errno === 'ENOENT' || errno === 'ENOTDIR') await assertRoot(steps, root);
-          throw storeFailure(doing, error);
-        }
-      },
-      discard,
-    );
-}
-
 /** Tries what `create` needs: write permission and hard links. */
 async function reach(steps: Steps, root: string): Promise<void> {
   await assertRoot(steps, root);
-  const directory = join(root, PRIVATE);
+  const directory = join(root, PRIVATE_DIRECTORY);
   const made = await makeDirectory(steps, directory);
   const temporary = join(directory, `reach-${randomUUID()}`);
   const linked = `${temporary}.link`;
@@ -98,17 +69,6 @@ async function reach(steps: Steps, root: string): Promise<void> {
   }
 }
 
-/** False when it was there already. */
-async function makeDirectory(steps: Steps, path: string): Promise<boolean> {
-  try {
-    await steps.io(() => mkdir(path, 0o700));
-    return true;
-  } catch (error) {
-    if (errnoOf(error) === 'EEXIST') return false;
-    throw error;
-  }
-}
-
 class DirectoryRepository implements RepositoryStore {
   readonly #root: string;
   readonly #home: string;
@@ -121,7 +81,7 @@ class DirectoryRepository implements RepositoryStore {
   constructor(root: string, home: string, call: Call) {
     this.#root = root;
     this.#home = home;
-    this.#temporary = join(home, PRIVATE, 'tmp');
+    this.#temporary = join(home, PRIVATE_DIRECTORY, 'tmp');
     this.#call = call;
   }
 
@@ -189,13 +149,13 @@ class DirectoryRepository implements RepositoryStore {
   stat(ref: ObjectRef, { signal }: CallOptions): Promise<ObjectStat> {
     return this.#call(`looking up ${objectKey(ref)}`, signal, async (steps) => {
       const file = (await this.#lookUp(steps, this.#pathOf(ref))) ?? (await this.#notFound(steps));
-      const origin = await readOrigin(steps, this.#originOf(ref), file.mtimeNs);
+      const noted = await readOrigin(steps, this.#originOf(ref), file.mtimeNs);
       const modifiedMs = Number(file.mtimeNs / 1_000_000n);
       return {
         size: Number(file.size),
         modified: new Date(modifiedMs),
         ageMs: Math.max(0, Date.now() - modifiedMs),
-        ...(origin === undefined ? {} : { origin }),
+        ...(noted === undefined ? {} : { origin: noted.origin }),
       };
     });
   }
@@ -253,7 +213,7 @@ class DirectoryRepository implements RepositoryStore {
   }
 
   #originOf(ref: ObjectRef): string {
-    return join(this.#home, PRIVATE, 'origin', `${objectKey(ref)}.json`);
+    return join(this.#home, PRIVATE_DIRECTORY, 'origin', `${objectKey(ref)}.json`);
   }
 
   async #notFound(steps: Steps): Promise<never> {

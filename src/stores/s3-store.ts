@@ -27,7 +27,7 @@ import { BadAnswer, type HttpAnswer, type S3Limits } from './s3/transport.ts';
 import { ContentError, UploadBody } from './s3/upload-body.ts';
 
 /** restic has no watchdog of its own on this backend: each wait must end in an answer. */
-const LIMITS: S3Limits = { connectMs: 10_000, answerMs: 60_000, idleMs: 60_000, pauseMs: 100 };
+export const LIMITS: S3Limits = { connectMs: 10_000, answerMs: 60_000, idleMs: 60_000, pauseMs: 100 };
 
 /** An access key as the config has it. */
 export interface S3Secret {
@@ -65,7 +65,7 @@ export function createS3Storage(
 }
 
 /** The SDK's chain, loaded only where it is used: it costs what the rest of a session's start does together. */
-function credentialChain(region: string): CredentialSource {
+export function credentialChain(region: string): CredentialSource {
   let provider: CredentialSource | undefined;
   return async () => {
     if (provider === undefined) {

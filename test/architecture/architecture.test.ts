@@ -17,9 +17,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   stores: ['core/', 'ports/', 'config/types.ts', 'config/secrets.ts'],
   audit: ['core/', 'ports/', 'config/types.ts'],
   restic: ['core/', 'ports/'],
+  upkeep: ['core/', 'ports/'],
   doors: ['core/', 'ports/', 'config/types.ts'],
   'gateway.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'restic/'],
-  cli: ['core/', 'ports/', 'config/', 'audit/', 'doors/', 'gateway.ts'],
+  'maintenance.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'upkeep/'],
+  cli: ['core/', 'ports/', 'config/', 'audit/', 'upkeep/', 'doors/', 'gateway.ts', 'maintenance.ts'],
 };
 
 /** The only places of packages: each is one room's own business. */

@@ -2,7 +2,7 @@
  * Operations on files that Node does not have in one call: durable, never through a symbolic link, whole.
  */
 import { constants } from 'node:fs';
-import { link, open, stat, type FileHandle } from 'node:fs/promises';
+import { link, mkdir, open, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { GatewayError } from '../../core/errors.ts';
 import type { Content } from '../../ports/repository-store.ts';
@@ -51,6 +51,17 @@ export async function openRegular(
     return { handle, size: file.size };
   } catch (error) {
     await steps.cleanUp(() => handle.close());
+    throw error;
+  }
+}
+
+/** Makes a directory; false when it was there already. */
+export async function makeDirectory(steps: Steps, path: string): Promise<boolean> {
+  try {
+    await steps.io(() => mkdir(path, 0o700));
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'EEXIST') return false;
     throw error;
   }
 }

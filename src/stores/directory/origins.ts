@@ -13,7 +13,7 @@ import { errnoOf } from './failures.ts';
 
 /** Writes the side file under a temporary name. `modifiedNs` is the object's time of last write in ns since 1970. */
 export async function writeOrigin(steps: Steps, temporary: string, origin: Origin, modifiedNs: bigint): Promise<void> {
-  const text = `${JSON.stringify({ ...origin, modifiedNs: String(modifiedNs) })}\n`;
+  const text = `${JSON.stringify({ ...origin, time: new Date().toISOString(), modifiedNs: String(modifiedNs) })}\n`;
   await steps.io(() => writeFile(temporary, text, { flag: 'wx', mode: 0o600 }));
 }
 
@@ -22,8 +22,14 @@ export async function placeOrigin(steps: Steps, temporary: string, path: string)
   await steps.io(() => rename(temporary, path));
 }
 
+/** An object's origin, and when it came by the gateway's clock, where that was noted. */
+export interface NotedOrigin {
+  readonly origin: Origin;
+  readonly arrived: Date | undefined;
+}
+
 /** The origin of the object whose last write was at `modifiedNs`, or undefined when none is known. */
-export async function readOrigin(steps: Steps, path: string, modifiedNs: bigint): Promise<Origin | undefined> {
+export async function readOrigin(steps: Steps, path: string, modifiedNs: bigint): Promise<NotedOrigin | undefined> {
   let text: string;
   try {
     text = await steps.io(() => readFile(path, 'utf8'));
@@ -44,7 +50,7 @@ export async function removeOrigin(steps: Steps, path: string): Promise<void> {
 }
 
 // A machine that crashed may have left it empty or torn.
-function parse(text: string, wantedNs: string): Origin | undefined {
+function parse(text: string, wantedNs: string): NotedOrigin | undefined {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -52,8 +58,9 @@ function parse(text: string, wantedNs: string): Origin | undefined {
     return undefined;
   }
   if (typeof value !== 'object' || value === null) return undefined;
-  const { client, door, session, modifiedNs } = value as Readonly<Record<string, unknown>>;
+  const { client, door, session, time, modifiedNs } = value as Readonly<Record<string, unknown>>;
   if (modifiedNs !== wantedNs || typeof client !== 'string' || typeof session !== 'string') return undefined;
   if (door !== 'ssh' && door !== 'stdio' && door !== 'admin') return undefined;
-  return { client, door, session };
+  const arrived = new Date(typeof time === 'string' ? time : Number.NaN);
+  return { origin: { client, door, session }, arrived: Number.isNaN(arrived.getTime()) ? undefined : arrived };
 }

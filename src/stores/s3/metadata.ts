@@ -48,3 +48,10 @@ export function readStat({ headers }: HttpAnswer): ObjectStat {
   const origin = readOrigin(headers);
   return { size, modified, ageMs: Math.max(0, age), ...(origin === undefined ? {} : { origin }) };
 }
+
+/** When an object came by the gateway's clock, where that is noted. */
+export function readArrival({ headers }: HttpAnswer): Date | undefined {
+  const time = headers[`${META}time`];
+  const arrived = new Date(typeof time === 'string' ? time : Number.NaN);
+  return Number.isNaN(arrived.getTime()) ? undefined : arrived;
+}

@@ -45,7 +45,7 @@ const BROKEN_LIST = 'its list is cut off or malformed';
 
 /** One page of a list. */
 export interface ListPage {
-  readonly objects: readonly { readonly key: string; readonly size: number }[];
+  readonly objects: readonly { readonly key: string; readonly size: number; readonly modified: Date | undefined }[];
   /** Asks for the next page; undefined on the last. */
   readonly next: string | undefined;
 }
@@ -93,10 +93,11 @@ export class SdkBucket {
     });
   }
 
-  /** Asks for an object's headers. @returns the answer, whose headers tell more than the SDK reads of them */
-  async head(key: string, signal: AbortSignal): Promise<HttpAnswer> {
+  /** Asks for an object's headers, and for its stored checksum if it has one. @returns the answer, whose headers tell more than the SDK reads of them */
+  async head(key: string, signal: AbortSignal, checksum = false): Promise<HttpAnswer> {
     const call: Call = { abortSignal: signal };
-    await this.#send(new HeadObjectCommand({ Bucket: this.#bucket, Key: key }), call);
+    const mode = checksum ? ({ ChecksumMode: 'ENABLED' } as const) : {};
+    await this.#send(new HeadObjectCommand({ Bucket: this.#bucket, Key: key, ...mode }), call);
     if (call.answer === undefined) throw new BadAnswer('it was not asked');
     return call.answer;
   }
@@ -119,10 +120,10 @@ export class SdkBucket {
       { abortSignal: signal },
     );
     const { Contents: contents = [], IsTruncated: truncated, KeyCount: count, NextContinuationToken: next } = page;
-    const objects = contents.map(({ Key: key, Size: size }) => {
+    const objects = contents.map(({ Key: key, Size: size, LastModified: modified }) => {
       if (key === undefined || size === undefined || !Number.isSafeInteger(size))
         throw new BadAnswer('its list has an object without a name or a size');
-      return { key, size };
+      return { key, size, modified };
     });
     // What the page says of itself must hold.
     if (truncated === undefined || (count !== undefined && count !== objects.length) || (truncated && !next))

@@ -1,0 +1,135 @@
+/** `restic-gateway scrub CLIENT|--all`: reads every object of a repository and checks it against its name. */
+import { findConfigFile, loadConfig } from '../config/load.ts';
+import type { GatewayConfig } from '../config/types.ts';
+import { GatewayError } from '../core/errors.ts';
+import { openClientUpkeep } from '../maintenance.ts';
+import { scrub, type ScrubStanding } from '../upkeep/scrub.ts';
+import type { ScrubResult } from '../upkeep/scrub-state.ts';
+import { refuseInForcedCommand } from './program.ts';
+import { formatBytes, formatDuration, styled, table } from './terminal.ts';
+
+/** Options as the command line gives them. */
+interface ScrubArguments {
+  readonly client: string | undefined;
+  readonly all: boolean;
+  readonly quick: boolean;
+  readonly restart: boolean;
+  readonly json: boolean;
+  readonly bandwidth: string | undefined;
+  readonly config: string | undefined;
+}
+
+/**
+ * Scrubs one repository or all.
+ * @returns the exit status: 0 when all is well, 1 when something was found or it was stopped
+ * @throws GatewayError
+ */
+export async function runScrub(given: ScrubArguments): Promise<number> {
+  refuseInForcedCommand();
+  const bytesPerSecond = given.bandwidth === undefined ? undefined : parseBandwidth(given.bandwidth);
+  const config = loadConfig(findConfigFile(given.config));
+  const stop = new AbortController();
+  const onSignal = (): void => {
+    stop.abort();
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  let status = 0;
+  for (const client of chooseClients(given, config)) {
+    const result = await scrubOne(client, config, { ...given, bytesPerSecond, signal: stop.signal });
+    if (result === undefined) {
+      process.stderr.write(`${client}: stopped; the same command goes on from here\n`);
+      return 1;
+    }
+    process.stdout.write(given.json ? `${JSON.stringify({ client, ...result })}\n` : report(client, result));
+    if (result.findings.length > 0) status = 1;
+  }
+  return status;
+}
+
+/** One client for each repository. */
+function chooseClients({ client, all }: ScrubArguments, config: GatewayConfig): readonly string[] {
+  if (all === (client !== undefined)) throw new GatewayError('usage', { detail: 'name a client, or say --all' });
+  if (client !== undefined) return [client];
+  const byPlace = new Map<string, string>();
+  for (const { name, repository } of Object.values(config.clients)) {
+    const place = `${repository.store}/${repository.prefix}`;
+    if (!byPlace.has(place)) byPlace.set(place, name);
+  }
+  return [...byPlace.values()];
+}
+
+async function scrubOne(
+  client: string,
+  config: GatewayConfig,
+  options: {
+    readonly quick: boolean;
+    readonly restart: boolean;
+    readonly bytesPerSecond: number | undefined;
+    readonly signal: AbortSignal;
+  },
+): Promise<ScrubResult | undefined> {
+  const { repository, upkeep, scrubs } = await openClientUpkeep(config, client);
+  const bar = progressLine(client);
+  try {
+    return await scrub({
+      ...options,
+      ...{ repository, upkeep, state: scrubs, progress: bar.show },
+      resuming: (started) => process.stderr.write(`${client}: goes on with the scrub that began at ${started}\n`),
+    });
+  } finally {
+    bar.clear();
+    await upkeep.close();
+  }
+}
+
+function report(client: string, { objects, bytes, findings, started, finished, quick }: ScrubResult): string {
+  const time = formatDuration(Date.parse(finished) - Date.parse(started));
+  const how = quick ? 'looked at, contents not read' : 'read';
+  const head = `${client}: ${objects} objects, ${formatBytes(bytes)} ${how} in ${time}: `;
+  if (findings.length === 0) return `${head}${styled(process.stdout, 'green', 'all good')}\n`;
+  const rows = findings.map(({ key, problem, detail }) => [problem, printable(key), detail]);
+  const count = styled(process.stdout, 'red', `${findings.length} problem${findings.length === 1 ? '' : 's'}`);
+  return `${head}${count}\n${table([{ title: 'problem' }, { title: 'file' }, { title: 'what' }], rows)}`;
+}
+
+/** A foreign file may be named to play tricks on a terminal. */
+function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?');
+}
+
+const SHOW_MS = 250;
+
+/** A line on stderr that is written over again and again, where that is a terminal. */
+function progressLine(client: string): {
+  readonly show: (standing: ScrubStanding) => void;
+  readonly clear: () => void;
+} {
+  const began = performance.now();
+  let shown = 0;
+  if (!process.stderr.isTTY) return { show: () => undefined, clear: () => undefined };
+  return {
+    show: ({ bytes, totalBytes, bytesNow }) => {
+      const now = performance.now();
+      if (now - shown < SHOW_MS) return;
+      shown = now;
+      const perMs = bytesNow / (now - began);
+      const left = perMs > 0 ? `, ${formatDuration(Math.max(0, totalBytes - bytes) / perMs)} left` : '';
+      const share = totalBytes === 0 ? 100 : Math.min(100, Math.floor((100 * bytes) / totalBytes));
+      const sizes = `${formatBytes(bytes)} of ${formatBytes(totalBytes)}`;
+      process.stderr.write(`\r\u001b[K${client}: ${share} %, ${sizes}, ${formatBytes(perMs * 1000)}/s${left}`);
+    },
+    clear: () => {
+      if (shown > 0) process.stderr.write('\r\u001b[K');
+    },
+  };
+}
+
+const UNITS: Readonly<Record<string, number>> = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
+
+function parseBandwidth(text: string): number {
+  const [, number = '', unit = ''] = /^(\d{1,9})(B|KiB|MiB|GiB)\/s$/.exec(text) ?? [];
+  const rate = Number(number) * (UNITS[unit] ?? Number.NaN);
+  if (!(rate > 0)) throw new GatewayError('usage', { detail: '--bandwidth must be a rate such as 50MiB/s' });
+  return rate;
+}

@@ -1,0 +1,30 @@
+/** The second composition root: from a config to the admin's upkeep of a client's repository, without a session. */
+import type { GatewayConfig } from './config/types.ts';
+import { GatewayError } from './core/errors.ts';
+import type { RepositoryUpkeep } from './ports/repository-upkeep.ts';
+import { openUpkeep } from './stores/open-upkeep.ts';
+import { scrubState, type ScrubState } from './upkeep/scrub-state.ts';
+
+/** A client's repository, opened for upkeep. */
+export interface OpenedUpkeep {
+  readonly repository: { readonly store: string; readonly prefix: string };
+  readonly upkeep: RepositoryUpkeep;
+  readonly scrubs: ScrubState;
+}
+
+/** @throws GatewayError `usage` when there is no such client, and what opening the store throws */
+export async function openClientUpkeep(config: GatewayConfig, client: string): Promise<OpenedUpkeep> {
+  const { repository } = config.clients[client] ?? {};
+  if (repository === undefined)
+    throw new GatewayError('usage', {
+      detail: `there is no client ${client} in ${config.file}; it has: ${Object.keys(config.clients).join(', ')}`,
+    });
+  const store = config.stores[repository.store];
+  if (store === undefined)
+    throw new GatewayError('invalid-config', { detail: `there is no store ${repository.store}` });
+  return {
+    repository,
+    upkeep: await openUpkeep(store, repository.prefix),
+    scrubs: scrubState(config.state, repository),
+  };
+}

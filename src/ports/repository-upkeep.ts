@@ -1,0 +1,49 @@
+/**
+ * A repository's storage as the admin's upkeep sees it: every file, whoever put it there. The handler of clients' requests never has it.
+ *
+ * Keys are below the repository's prefix, parts divided by `/`. Errors are those of `RepositoryStore`.
+ */
+import type { Origin } from '../core/principal.ts';
+import type { CallOptions } from './repository-store.ts';
+
+/** The directory in a repository that the gateway keeps for itself. */
+export const PRIVATE_DIRECTORY = '.restic-gateway';
+
+/** A file in the storage. */
+export interface StoredFile {
+  readonly key: string;
+  /** Length in bytes. */
+  readonly size: number;
+  /** When the store took it in, by the store's clock. */
+  readonly modified: Date;
+}
+
+/** What the store knows of a file beside its content. */
+export interface FileFacts {
+  readonly size: number;
+  readonly modified: Date;
+  /** Who brought it, for objects that came through a gateway. */
+  readonly origin?: Origin;
+  /** When it came, by the gateway's clock; as `modified` where only the store noted it. */
+  readonly arrived: Date;
+  /** The SHA-256 that the store keeps of the content, 64 lower-case hex digits, where it does. */
+  readonly sha256?: string;
+}
+
+/** A repository's files. */
+export interface RepositoryUpkeep {
+  /**
+   * Files in pages, in no order.
+   * @param under - a directory's key ending in `/`, or '' for all of the repository but the gateway's own directory
+   */
+  files(under: string, options: CallOptions): AsyncIterable<readonly StoredFile[]>;
+
+  /** The content. Ends normally only after all of it. @throws `not-found`, before or at the first chunk */
+  read(key: string, options: CallOptions): AsyncIterable<Uint8Array>;
+
+  /** Undefined when there is no such file. */
+  facts(key: string, options: CallOptions): Promise<FileFacts | undefined>;
+
+  /** Lets go of connections. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,23 @@
+/** The one place that chooses between the kinds of storage for the admin's upkeep. */
+import { readSecret } from '../config/secrets.ts';
+import type { StoreConfig } from '../config/types.ts';
+import type { RepositoryUpkeep } from '../ports/repository-upkeep.ts';
+
+/** @throws GatewayError `invalid-config` when the store's secret cannot be read, `store-misconfigured` */
+export async function openUpkeep(config: StoreConfig, prefix: string): Promise<RepositoryUpkeep> {
+  switch (config.type) {
+    case 'directory': {
+      const { DirectoryUpkeep } = await import('./directory-upkeep.ts');
+      return new DirectoryUpkeep(config, prefix);
+    }
+    case 's3': {
+      const { S3Upkeep } = await import('./s3-upkeep.ts');
+      const { credentials } = config;
+      return new S3Upkeep(
+        config,
+        credentials && { accessKeyId: credentials.accessKeyId, secretAccessKey: readSecret(credentials.secret) },
+        prefix,
+      );
+    }
+  }
+}

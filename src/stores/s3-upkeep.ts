@@ -1,0 +1,97 @@
+/** The admin's upkeep of a repository on S3. */
+import type { S3StoreConfig } from '../config/types.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { CallOptions } from '../ports/repository-store.ts';
+import { PRIVATE_DIRECTORY } from '../ports/repository-upkeep.ts';
+import type { FileFacts, RepositoryUpkeep, StoredFile } from '../ports/repository-upkeep.ts';
+import { credentialChain, LIMITS, type S3Secret } from './s3-store.ts';
+import { Download } from './s3/download.ts';
+import { S3Refusal } from './s3/errors.ts';
+import { readArrival, readStat } from './s3/metadata.ts';
+import { S3Client } from './s3/s3-client.ts';
+import { BadAnswer, type HttpAnswer } from './s3/transport.ts';
+
+/** A repository on S3. */
+export class S3Upkeep implements RepositoryUpkeep {
+  readonly #client: S3Client;
+  /** What stands before each key: empty, or ending in a slash. */
+  readonly #prefix: string;
+
+  /** @throws GatewayError `store-misconfigured` when the endpoint is no URL */
+  constructor(config: S3StoreConfig, secret: S3Secret | undefined, prefix: string) {
+    this.#client = new S3Client(config, secret === undefined ? credentialChain(config.region) : () => secret, LIMITS);
+    this.#prefix = prefix === '' ? '' : `${prefix}/`;
+  }
+
+  async *files(under: string, { signal }: CallOptions): AsyncGenerator<readonly StoredFile[]> {
+    let token: string | undefined;
+    try {
+      do {
+        const page = await this.#client.ask((bucket) => bucket.list(this.#prefix + under, token, signal), signal);
+        if (page.next !== undefined && page.next === token)
+          throw new BadAnswer('it gives the same page of a list for ever');
+        const files = page.objects.map(({ key, size, modified }): StoredFile => {
+          if (modified === undefined || !key.startsWith(this.#prefix))
+            throw new BadAnswer('its list has an object without a time or from elsewhere');
+          return { key: key.slice(this.#prefix.length), size, modified };
+        });
+        yield under === '' ? files.filter(({ key }) => !key.startsWith(`${PRIVATE_DIRECTORY}/`)) : files;
+        token = page.next;
+      } while (token !== undefined);
+    } catch (error) {
+      throw this.#client.failure(error, signal);
+    }
+  }
+
+  async *read(key: string, { signal }: CallOptions): AsyncGenerator<Uint8Array> {
+    const failure = (error: unknown): GatewayError => this.#client.failure(error, signal);
+    let answer: HttpAnswer;
+    try {
+      answer = await this.#client.send(
+        { method: 'GET', key: this.#prefix + key, streamed: true, accept: [200] },
+        signal,
+      );
+    } catch (error) {
+      throw error instanceof S3Refusal && error.noSuchKey
+        ? new GatewayError('not-found', { cause: error })
+        : failure(error);
+    }
+    const { stream } = answer;
+    if (stream === undefined) throw failure(new BadAnswer('it answered an object without a body'));
+    try {
+      const { size } = readStat(answer);
+      yield* new Download(stream, size, LIMITS.idleMs, signal, failure);
+    } catch (error) {
+      stream.destroy();
+      throw failure(error);
+    }
+  }
+
+  async facts(key: string, { signal }: CallOptions): Promise<FileFacts | undefined> {
+    try {
+      const answer = await this.#client.ask((bucket) => bucket.head(this.#prefix + key, signal, true), signal);
+      const { size, modified, origin } = readStat(answer);
+      const sha256 = storedHash(answer.headers['x-amz-checksum-sha256']);
+      return {
+        ...{ size, modified, arrived: readArrival(answer) ?? modified },
+        ...(origin === undefined ? {} : { origin }),
+        ...(sha256 === undefined ? {} : { sha256 }),
+      };
+    } catch (error) {
+      // Only asked for what a list has shown, so that a bucket that is gone has been told before.
+      if (error instanceof S3Refusal && error.status === 404) return undefined;
+      throw this.#client.failure(error, signal);
+    }
+  }
+
+  close(): Promise<void> {
+    this.#client.close();
+    return Promise.resolve();
+  }
+}
+
+/** The hash of the whole content; an upload in parts has one of its parts' hashes instead, which says `-` and their number. */
+function storedHash(header: string | readonly string[] | undefined): string | undefined {
+  if (typeof header !== 'string' || !/^[A-Za-z0-9+/]{43}=$/.test(header)) return undefined;
+  return Buffer.from(header, 'base64').toString('hex');
+}

@@ -1,0 +1,113 @@
+/** `scrub` on real repositories: it finds what was planted, and nothing else. */
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { openDoor, type OpenDoor } from '../support/doors.ts';
+import { GATEWAY } from '../support/gateway-process.ts';
+import { makeTree, run, startProcess, tempDir, type Outcome } from '../support/lab.ts';
+import { repositoryFiles, type RepositoryFiles } from '../support/repository-files.ts';
+import { freshStore, STORES } from '../support/stores.ts';
+
+describe.each(STORES)('scrub of a repository on %s', (kind) => {
+  let door: OpenDoor;
+  let files: RepositoryFiles;
+  const scrub = (...args: readonly string[]): Promise<Outcome> =>
+    run(process.execPath, [GATEWAY, 'scrub', ...args, '-c', door.configFile], { timeoutMs: 120_000 });
+  const findings = (outcome: Outcome): unknown =>
+    (JSON.parse(outcome.stdout) as { findings: { key: string; problem: string }[] }).findings
+      .map(({ key, problem }) => `${problem} ${key}`)
+      .sort();
+
+  beforeAll(async () => {
+    const store = await freshStore(kind);
+    files = repositoryFiles(store, 'appsrv');
+    door = await openDoor('ssh server', {
+      stores: { main: store },
+      clients: { appsrv: { repository: { store: 'main' } }, empty: { repository: { store: 'main' } } },
+    });
+    const source = path.join(tempDir(), 'source');
+    await makeTree(source, { files: 20, bytes: 12_000_000, seed: 'scrub' });
+    expect((await door.admin('appsrv', ['init'], 'secret')).code).toBe(0);
+    expect((await door.admin('appsrv', ['backup', source], 'secret')).code).toBe(0);
+  });
+  afterAll(async () => {
+    await door.close();
+  });
+
+  test('a good one is good, by contents and at a glance, and the result is kept', async () => {
+    const whole = await scrub('appsrv');
+    expect(whole.stdout).toMatch(/^appsrv: \d+ objects, .* read in .*: all good\n$/);
+    expect(whole.code).toBe(0);
+    const quick = await scrub('--all', '--quick');
+    expect(quick.stdout).toMatch(/appsrv: \d+ objects, .* looked at, contents not read.*all good\n/);
+    expect(quick.stdout).toMatch(/empty: 0 objects/);
+    expect(quick.code).toBe(0);
+    const directory = path.join(door.directory, 'state', 'scrub');
+    const kept = readdirSync(directory).map((name) => readFileSync(path.join(directory, name), 'utf8'));
+    expect(kept.map((text) => (JSON.parse(text) as { prefix: string }).prefix).sort()).toEqual(['appsrv', 'empty']);
+  });
+
+  test('a bit flipped in each type, a pack cut short, an empty one and foreign files are found', async () => {
+    const keys = (await files.keys()).filter((key) => !key.startsWith('.restic-gateway/'));
+    const planted: string[] = [];
+    const undo: (() => Promise<void>)[] = [];
+    const plant = async (key: string, problem: string, change: (bytes: Buffer) => Buffer): Promise<void> => {
+      const before = await files.read(key);
+      await files.write(key, change(Buffer.from(before)));
+      planted.push(`${problem} ${key}`);
+      undo.push(() => files.write(key, before));
+    };
+    const flip = (bytes: Buffer): Buffer => {
+      const at = bytes.length >> 1;
+      bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
+      return bytes;
+    };
+    for (const type of ['index', 'keys', 'snapshots', 'data'])
+      await plant(keys.find((key) => key.startsWith(`${type}/`)) ?? '', 'damaged', flip);
+    const packs = keys.filter((key) => key.startsWith('data/'));
+    await plant(packs[1] ?? '', 'damaged', (bytes) => bytes.subarray(0, bytes.length - 1));
+    await plant('config', 'empty', () => Buffer.alloc(0));
+    for (const key of ['readme.txt', 'data/ff/readme', `data/00/${'f'.repeat(64)}`]) {
+      await files.write(key, Buffer.from('x'));
+      planted.push(`foreign ${key}`);
+      undo.push(() => files.remove(key));
+    }
+    const found = await scrub('appsrv', '--json');
+    expect(found.code).toBe(1);
+    expect(findings(found)).toEqual(planted.sort());
+    expect((await scrub('appsrv')).stdout).toMatch(/: 9 problems\n/);
+    for (const back of undo) await back();
+    expect((await scrub('appsrv')).code).toBe(0);
+  });
+
+  test('stopped in mid-way it goes on from there, unless told to restart', async () => {
+    // 12 MB at this rate last far longer than it takes to stop it.
+    const slow = await startProcess(process.execPath, [
+      ...[GATEWAY, 'scrub', 'appsrv', '--bandwidth', '300KiB/s', '-c', door.configFile],
+    ]);
+    const directory = path.join(door.directory, 'state', 'scrub');
+    const progress = (): string[] => readdirSync(directory).filter((name) => name.endsWith('.progress.json'));
+    while (progress().length === 0) await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(await slow.stop()).toBe(1);
+    const [name = ''] = progress();
+    const done = JSON.parse(readFileSync(path.join(directory, name), 'utf8')) as { parts: Record<string, unknown> };
+    expect(Object.keys(done.parts).length).toBeGreaterThan(0);
+    const rest = await scrub('appsrv', '--json');
+    expect(rest.stderr).toMatch(/goes on with the scrub that began at/);
+    expect(rest.code).toBe(0);
+    const total = (await files.keys()).filter((key) => !key.startsWith('.restic-gateway/')).length;
+    expect((JSON.parse(rest.stdout) as { objects: number }).objects).toBe(total);
+    expect(progress()).toEqual([]);
+    expect((await scrub('appsrv')).stderr).not.toMatch(/goes on/);
+  });
+
+  test('wrong use is told, and a forced command gets nothing', async () => {
+    for (const args of [[], ['appsrv', '--all'], ['nobody'], ['appsrv', '--bandwidth', 'fast']])
+      expect((await scrub(...args)).code).toBe(2);
+    const forced = await run(process.execPath, [GATEWAY, 'scrub', 'appsrv', '-c', door.configFile], {
+      env: { SSH_ORIGINAL_COMMAND: 'x' },
+    });
+    expect(forced.code).toBe(2);
+    expect(forced.stderr).toMatch(/for the admin on the gateway host/);
+  });
+});
