@@ -1,6 +1,7 @@
 /** The commands and their options, as `--help` shows them. */
 import yargs from 'yargs';
 import { GatewayError } from '../core/errors.ts';
+import { clientCommands } from './client.ts';
 import { VERSION } from './version.ts';
 
 /**
@@ -38,6 +39,7 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       (command) => command,
       ({ config }) => run(async () => (await import('./check.ts')).runCheck({ config }))(),
     )
+    .command('client', 'add, show and change clients in the config', (command) => clientCommands(command, run))
     .command(
       'restic <client>',
       "run the local restic with full access to a client's repository: restic CLIENT -- ARGS",

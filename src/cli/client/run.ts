@@ -1,0 +1,185 @@
+/** `restic-gateway client …`: shows the clients of the config, and changes them in its file. */
+import { clientNamed, editClient, type ClientChange } from '../../config/edit-clients.ts';
+import { findConfigFile, loadConfig } from '../../config/load.ts';
+import type { ClientConfig, GatewayConfig } from '../../config/types.ts';
+import { GatewayError } from '../../core/errors.ts';
+import { refuseInForcedCommand } from '../program.ts';
+import { table } from '../terminal.ts';
+import { clientKey, type KeyOptions } from './key-source.ts';
+import { clientAddress, clientSetup, setupLines } from './setup-block.ts';
+
+/** Options of every client command. */
+interface CommonOptions {
+  readonly config: string | undefined;
+  readonly json: boolean;
+  readonly quiet: boolean;
+}
+
+/** What `client add` takes. */
+export interface AddOptions extends CommonOptions, KeyOptions {
+  readonly name: string;
+  readonly store: string | undefined;
+  readonly prefix: string | undefined;
+  /** Name or NAME:PORT by which clients reach the gateway. */
+  readonly host: string | undefined;
+  /** Further keys of the client's entry, as they are to stand in the YAML. */
+  readonly settings: Readonly<Record<string, string | readonly string[]>>;
+}
+
+/** Adds a client and prints what its machine needs. @returns the exit status */
+export async function addClient(options: AddOptions): Promise<number> {
+  refuseInForcedCommand();
+  const { name, prefix, settings, json, quiet } = options;
+  const file = findConfigFile(options.config);
+  const before = loadConfig(file);
+  const store = options.store ?? onlyStore(before);
+  const setup = await clientSetup(before, name, clientAddress(before, options.host));
+  const key = clientKey(name, options);
+  let config;
+  try {
+    const client = { keys: [key.line], store, settings, ...(prefix !== undefined && { prefix }) };
+    config = editClient(file, name, { do: 'add', client });
+  } catch (error) {
+    key.discard();
+    throw error;
+  }
+  const client = clientNamed(config, name);
+  if (json) print({ ...described(client), privateKeyFile: key.privateFile, setup });
+  else if (!quiet) {
+    const { store: where, prefix: path } = client.repository;
+    process.stderr.write(`added ${name} to ${file}: ${client.access}, store ${where}, prefix ${path}\n`);
+    if (key.privateFile !== undefined)
+      process.stderr.write(`its private key is ${key.privateFile}: hand it over, then delete it here\n`);
+    if (setup.guessedHost)
+      process.stderr.write("the host name below is this machine's own; if clients know it by another, use --host\n");
+    process.stdout.write(setupLines(name, setup));
+  }
+  return 0;
+}
+
+/** Changes a client. @returns the exit status */
+export function changeClient(
+  { config: option, json, quiet }: CommonOptions,
+  name: string,
+  change: ClientChange,
+): number {
+  refuseInForcedCommand();
+  const file = findConfigFile(option);
+  const { repository } = clientNamed(loadConfig(file), name);
+  const config = editClient(file, name, change);
+  const now = change.do === 'rename' ? change.to : name;
+  if (json) print(change.do === 'remove' ? { name, repository } : described(clientNamed(config, now)));
+  else if (!quiet) process.stdout.write(`${said(name, change, repository)}\n`);
+  return 0;
+}
+
+/** Adds another key to a client. @returns the exit status */
+export function addKey(options: CommonOptions & KeyOptions & { readonly name: string }): number {
+  refuseInForcedCommand();
+  const key = clientKey(options.name, options);
+  try {
+    return changeClient(options, options.name, { do: 'add-key', key: key.line });
+  } catch (error) {
+    key.discard();
+    throw error;
+  }
+}
+
+/** Lists the clients. @returns the exit status */
+export function listClients({ config: option, json }: CommonOptions): number {
+  const clients = Object.values(loadConfig(findConfigFile(option)).clients);
+  if (json) print(clients.map(described));
+  else
+    process.stdout.write(
+      table(
+        [
+          { title: 'CLIENT' },
+          { title: 'STATE' },
+          { title: 'ACCESS' },
+          { title: 'STORE' },
+          { title: 'PREFIX' },
+          { title: 'KEYS', right: true },
+        ],
+        clients.map((client) => [
+          client.name,
+          stateOf(client),
+          client.access,
+          client.repository.store,
+          client.repository.prefix,
+          String(client.keys.length),
+        ]),
+      ),
+    );
+  return 0;
+}
+
+/** Shows one client. @returns the exit status */
+export function showClient({ config: option, json }: CommonOptions, name: string): number {
+  const client = clientNamed(loadConfig(findConfigFile(option)), name);
+  if (json) {
+    print(described(client));
+    return 0;
+  }
+  const { repository, keys, from, expires } = client;
+  const rows: [string, string][] = [
+    ['client', client.name],
+    ['state', stateOf(client)],
+    ['access', client.access],
+    ['store', repository.store],
+    ['prefix', repository.prefix],
+    ...keys.map(({ fingerprint, comment }): [string, string] => ['key', `${fingerprint} ${comment}`.trim()]),
+    ['sessions', `${client.maxSessions} at once`],
+    ['from', from.length === 0 ? 'anywhere' : from.join(', ')],
+    ['expires', expires === undefined ? 'never' : expires.toISOString()],
+  ];
+  process.stdout.write(rows.map(([title, value]) => `${title.padEnd(10)}${value}\n`).join(''));
+  return 0;
+}
+
+function onlyStore({ stores, file }: GatewayConfig): string {
+  const names = Object.keys(stores);
+  const [only] = names;
+  if (only !== undefined && names.length === 1) return only;
+  throw new GatewayError('usage', {
+    detail:
+      only === undefined
+        ? `there is no store in ${file}; add one first`
+        : `say which store with --store: ${names.join(', ')}`,
+  });
+}
+
+function stateOf({ disabled, expires }: ClientConfig): 'active' | 'disabled' | 'expired' {
+  if (disabled) return 'disabled';
+  return expires !== undefined && expires.getTime() < Date.now() ? 'expired' : 'active';
+}
+
+function described(client: ClientConfig): Record<string, unknown> {
+  return {
+    ...client,
+    state: stateOf(client),
+    keys: client.keys.map(({ fingerprint, comment }) => ({ fingerprint, comment })),
+  };
+}
+
+function said(name: string, change: ClientChange, { store, prefix }: ClientConfig['repository']): string {
+  switch (change.do) {
+    case 'add':
+      return `added ${name}`;
+    case 'remove':
+      return `removed ${name}; its data remain in store ${store} under ${prefix === '' ? 'its root' : prefix}`;
+    case 'disable':
+      return `disabled ${name}: its running sessions end, and nobody gets in by its keys`;
+    case 'enable':
+      return `enabled ${name}`;
+    case 'rename':
+      return `renamed ${name} to ${change.to}; its data stay in store ${store} under ${prefix === '' ? 'its root' : prefix}`;
+    case 'add-key':
+      return `added a key to ${name}; all its keys work until one is removed (client remove-key)`;
+    case 'remove-key':
+      return `removed a key of ${name}: its sessions by that key end`;
+  }
+}
+
+function print(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value, undefined, 2)}\n`);
+}

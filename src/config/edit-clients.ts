@@ -1,0 +1,213 @@
+/** Changes to the clients of a config file, with its comments and order kept, and checked as a whole before they count. */
+import { isDeepStrictEqual } from 'node:util';
+import type { Document, YAMLMap, YAMLSeq } from 'yaml';
+import { loadConfig, parseConfig } from './load.ts';
+import { ConfigError, didYouMean, invalid, quote } from './problems.ts';
+import { parsePublicKey } from './public-key.ts';
+import { replaceFile } from './replace-file.ts';
+import type { ClientConfig, GatewayConfig } from './types.ts';
+import { yamlLibrary } from './yaml-library.ts';
+
+/** What a new client's entry says; values as they stand in YAML, checked like the rest of the file. */
+export interface NewClient {
+  /** Lines as in a `.pub` file. */
+  readonly keys: readonly string[];
+  readonly store: string;
+  /** The client's name unless given. */
+  readonly prefix?: string;
+  /** Further keys of the entry (`access`, `expires`, …), in the order in which they are to stand. */
+  readonly settings: Readonly<Record<string, string | readonly string[]>>;
+}
+
+/** One change to one client. */
+export type ClientChange =
+  | { readonly do: 'add'; readonly client: NewClient }
+  | { readonly do: 'remove' | 'disable' | 'enable' }
+  | { readonly do: 'rename'; readonly to: string }
+  | { readonly do: 'add-key'; readonly key: string }
+  /** `key`: fingerprint, comment, or the line itself. */
+  | { readonly do: 'remove-key'; readonly key: string };
+
+/**
+ * Makes one change in the config's file.
+ * @returns the config that the file now holds
+ * @throws GatewayError `invalid-config` when the file or what would become of it is not valid; the file then stays as it is
+ */
+export function editClient(file: string, name: string, change: ClientChange): GatewayConfig {
+  let config: GatewayConfig | undefined;
+  // What is wrong already is told with its place in the file.
+  loadConfig(file);
+  replaceFile(file, (content) => {
+    const text = content.toString('utf8');
+    const before = parseConfig(text, file);
+    const after = edited(text, before, name, change);
+    try {
+      config = parseConfig(after, file);
+    } catch (error) {
+      // Its lines are those of a text that nobody sees.
+      if (!(error instanceof ConfigError)) throw error;
+      const wrong = error.problems.map(({ path, message }) => `${path}: ${message}`).join('\n  ');
+      throw invalid(`${file} stays as it is, because this would be wrong in it:\n  ${wrong}`);
+    }
+    return after;
+  });
+  return config ?? loadConfig(file);
+}
+
+/** The client of this name. @throws GatewayError `invalid-config` that names the nearest one */
+export function clientNamed({ clients, file }: GatewayConfig, name: string): ClientConfig {
+  const client = clients[name];
+  if (client === undefined)
+    throw invalid(`there is no client ${quote(name)} in ${file}${didYouMean(name, Object.keys(clients))}`);
+  return client;
+}
+
+function edited(text: string, before: GatewayConfig, name: string, change: ClientChange): string {
+  const { parseDocument } = yamlLibrary();
+  const document = parseDocument(text, { schema: 'failsafe', uniqueKeys: false });
+  const indent = /^[^\s#][^\n]*:[ \t]*(?:#[^\n]*)?\r?\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*( {1,8})[^\s#-]/m.exec(text)?.[1];
+  const write = (): string => document.toString({ lineWidth: 0, indent: indent?.length ?? 2 });
+  const unchanged = write();
+  if (change.do === 'add') {
+    if (before.clients[name] !== undefined)
+      throw invalid(`there is a client ${quote(name)} already; for another key of it use: client add-key`);
+    clientsOf(document).set(document.createNode(name), newEntry(document, change.client));
+  } else changeEntry(document, clientNamed(before, name), change);
+  return keepLines(text, unchanged, write());
+}
+
+/**
+ * The library writes some things its own way (spaces in brackets, comments after a key). What the change does not touch keeps its own.
+ * @param unchanged - what the library makes of `text`
+ * @param changed - what it makes of it after the change
+ */
+function keepLines(text: string, unchanged: string, changed: string): string {
+  const { parse } = yamlLibrary();
+  const ending = text.includes('\r\n') ? '\r\n' : '\n';
+  const linesOf = (one: string): string[] => one.replace(/\s*$/, '').split(/\r?\n/);
+  const own = linesOf(text);
+  const before = linesOf(unchanged);
+  const after = linesOf(changed);
+
+  const most = Math.min(before.length, after.length);
+  let first = 0;
+  while (first < most && before[first] === after[first]) first++;
+  let last = 0;
+  while (last < most - first && before.at(-1 - last) === after.at(-1 - last)) last++;
+  // A place in both is known by what stands before it, spaces and line breaks left out.
+  const places = new Map(inkBefore(own).map((ink, line) => [ink, line]));
+  const ink = inkBefore(before);
+  const placeOf = (line: number): number | undefined => places.get(ink[line] ?? -1);
+  while (first > 0 && placeOf(first) === undefined) first--;
+  while (last > 0 && placeOf(before.length - last) === undefined) last--;
+
+  const head = own.slice(0, placeOf(first) ?? 0);
+  const tail = last === 0 ? [] : own.slice(placeOf(before.length - last));
+  const kept = [...head, ...after.slice(first, after.length - last), ...tail, ''].join(ending);
+  const whole = changed.replace(/\r?\n/g, ending);
+  try {
+    const same = isDeepStrictEqual(parse(kept, { schema: 'failsafe' }), parse(changed, { schema: 'failsafe' }));
+    return same ? kept : whole;
+  } catch {
+    return whole;
+  }
+}
+
+/** For each line, and for the end, how many characters stand before it that are no white space. */
+function inkBefore(lines: readonly string[]): number[] {
+  let ink = 0;
+  return [0, ...lines.map((line) => (ink += line.replace(/\s/g, '').length))];
+}
+
+function changeEntry(document: Document, client: ClientConfig, change: Exclude<ClientChange, { do: 'add' }>): void {
+  const { isScalar } = yamlLibrary();
+  const clients = clientsOf(document);
+  const { name } = client;
+  switch (change.do) {
+    case 'remove':
+      clients.delete(name);
+      return;
+    case 'disable':
+      entryOf(clients, name).set('disabled', 'true');
+      return;
+    case 'enable':
+      entryOf(clients, name).delete('disabled');
+      return;
+    case 'rename': {
+      if (clients.has(change.to)) throw invalid(`there is a client ${quote(change.to)} already`);
+      // Its repository stays where it is, also where the name alone says where that is.
+      const repository = entryOf(clients, name).get('repository');
+      if (!yamlLibrary().isMap(repository)) throw byHand(name, 'repository');
+      if (!repository.has('prefix')) repository.set('prefix', client.repository.prefix);
+      const pair = clients.items.find(({ key }) => isScalar(key) && key.value === name);
+      if (pair !== undefined && isScalar(pair.key)) pair.key.value = change.to;
+      return;
+    }
+    case 'add-key':
+      keysOf(clients, name).add(document.createNode(change.key));
+      return;
+    case 'remove-key': {
+      const index = indexOfKey(client, change.key);
+      if (client.keys.length === 1)
+        throw invalid(
+          `this is the last key of ${quote(name)}; add the new one first, or use: client disable, client remove`,
+        );
+      keysOf(clients, name).delete(index);
+    }
+  }
+}
+
+function newEntry(document: Document, { keys, store, prefix, settings }: NewClient): YAMLMap {
+  const { YAMLMap } = yamlLibrary();
+  const entry = document.createNode({
+    keys,
+    repository: { store, ...(prefix !== undefined && { prefix }) },
+    ...settings,
+  });
+  if (!(entry instanceof YAMLMap)) throw new TypeError('a section became something else');
+  const repository = entry.get('repository');
+  if (repository instanceof YAMLMap) repository.flow = true;
+  return entry;
+}
+
+function clientsOf(document: Document): YAMLMap {
+  const { isMap } = yamlLibrary();
+  const found = document.get('clients');
+  if (isMap(found)) {
+    if (found.items.length === 0) found.flow = false;
+    return found;
+  }
+  const made = document.createNode({}) as YAMLMap;
+  document.set('clients', made);
+  return made;
+}
+
+function entryOf(clients: YAMLMap, name: string): YAMLMap {
+  const entry = clients.get(name);
+  if (!yamlLibrary().isMap(entry)) throw byHand(name);
+  return entry;
+}
+
+function keysOf(clients: YAMLMap, name: string): YAMLSeq {
+  const keys = entryOf(clients, name).get('keys');
+  if (!yamlLibrary().isSeq(keys)) throw byHand(name, 'keys');
+  return keys;
+}
+
+function byHand(name: string, key?: string): Error {
+  const where = key === undefined ? quote(name) : `${key} of ${quote(name)}`;
+  return invalid(`${where} stands in the file as an alias (a word that begins with "*"); change it by hand`);
+}
+
+function indexOfKey({ name, keys }: ClientConfig, wanted: string): number {
+  const blob = wanted.startsWith('ssh-') ? parsePublicKey(wanted).blob : undefined;
+  const matches = keys.flatMap(({ fingerprint, comment, blob: own }, index) =>
+    fingerprint === wanted || own === blob || (comment !== '' && comment === wanted) ? [index] : [],
+  );
+  const [index] = matches;
+  if (index === undefined)
+    throw invalid(`${quote(name)} has no such key; it has: ${keys.map((key) => key.fingerprint).join(', ')}`);
+  if (matches.length > 1)
+    throw invalid(`several keys of ${quote(name)} have this comment; name one by its fingerprint`);
+  return index;
+}

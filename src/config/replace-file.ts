@@ -1,0 +1,98 @@
+/** Replaces a file by a changed one, whole or not at all, and by one process at a time. */
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname } from 'node:path';
+import { unreadable } from './files.ts';
+import { invalid } from './problems.ts';
+
+/**
+ * Reads a file, has it changed, and puts the result in its place by a rename; owner and mode stay. A link is followed. While it works,
+ * `FILE.new` beside the file holds what is to come and keeps others from changing it too.
+ * @param change - gives the new content; when it throws, the file stays as it is. It is called with nobody else at work
+ * @throws GatewayError `invalid-config` when the file cannot be read or replaced, or was changed by someone else meanwhile
+ */
+export function replaceFile(file: string, change: (content: Buffer) => string): void {
+  const target = realPath(file);
+  const next = `${target}.new`;
+  const descriptor = begin(next, target);
+  let renamed = false;
+  try {
+    const before = read(target);
+    const after = change(before);
+    const { mode, uid, gid } = statSync(target);
+    writeFileSync(descriptor, after);
+    const made = fstatSync(descriptor);
+    if (made.uid !== uid || made.gid !== gid) fchownSync(descriptor, uid, gid);
+    fchmodSync(descriptor, mode & 0o7777);
+    fsyncSync(descriptor);
+    // An editor knows nothing of FILE.new.
+    if (!read(target).equals(before))
+      throw invalid(`${target}: was changed by someone else meanwhile; nothing was done, so try again`);
+    renameSync(next, target);
+    renamed = true;
+    syncDirectory(dirname(target));
+  } catch (error) {
+    throw readable(target, error);
+  } finally {
+    closeSync(descriptor);
+    if (!renamed) unlinkSync(next);
+  }
+}
+
+function realPath(file: string): string {
+  try {
+    return realpathSync(file);
+  } catch (error) {
+    throw unreadable(file, error);
+  }
+}
+
+function read(file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    throw unreadable(file, error);
+  }
+}
+
+function begin(next: string, target: string): number {
+  try {
+    return openSync(next, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST')
+      throw invalid(
+        `${next}: someone else is changing ${target} now; if nobody is, a change was cut off: remove that file and try again`,
+      );
+    throw readable(target, error);
+  }
+}
+
+/** A failure of the system as one that says what to do; any other as it is. */
+function readable(target: string, error: unknown): unknown {
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  if (code === undefined || syscall === undefined) return error;
+  const why = code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? 'run as a user who may, such as root' : code;
+  return invalid(`${target}: cannot be replaced in ${dirname(target)} (${why}); it stays as it is`);
+}
+
+function syncDirectory(directory: string): void {
+  const descriptor = openSync(directory, constants.O_RDONLY);
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}

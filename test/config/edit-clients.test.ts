@@ -1,0 +1,168 @@
+/** Changes to clients in a config's file: what stays as it was written, and what is refused. */
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { editClient, type ClientChange } from '../../src/config/edit-clients.ts';
+import { keyLine } from './samples.ts';
+
+let directory: string;
+let file: string;
+
+const TEXT = `# the gate of our house
+listen: 127.0.0.1:2222   # not the world
+stores:
+
+  main: { type: directory, path: ./store }
+# who may come in
+clients:
+  # the first
+  first:
+    keys: [${keyLine(1, 'one')}, ${keyLine(2, 'two')}]
+    repository: {store: main}   # where
+  last:   # added later
+    keys: ["${keyLine(3, 'three')}"]
+    repository:
+        store: main
+        prefix: elsewhere
+# how we log
+audit: {file: ./audit.jsonl}
+`;
+
+beforeEach(() => {
+  directory = mkdtempSync(path.join(tmpdir(), 'edit-'));
+  file = path.join(directory, 'gateway.yaml');
+  mkdirSync(path.join(directory, 'store'));
+  writeFileSync(file, TEXT);
+});
+afterEach(() => {
+  rmSync(directory, { recursive: true, force: true });
+});
+
+const text = (): string => readFileSync(file, 'utf8');
+const add = (more: Partial<Extract<ClientChange, { do: 'add' }>['client']> = {}): ClientChange => ({
+  do: 'add',
+  client: { keys: [keyLine(9, 'nine')], store: 'main', settings: {}, ...more },
+});
+
+describe('what stands in the file stays', () => {
+  test('a new client comes last, and every line that was there is there in its order', () => {
+    const config = editClient(
+      file,
+      'new',
+      add({ settings: { access: 'read-only', from: ['10.0.0.0/8'], expires: '2099-01-01' } }),
+    );
+    expect(config.clients['new']).toMatchObject({
+      repository: { store: 'main', prefix: 'new' },
+      access: 'read-only',
+      from: ['10.0.0.0/8'],
+    });
+    const lines = text().split('\n');
+    expect(lines).toEqual(expect.arrayContaining(['  new:', '    access: read-only']));
+    const kept = TEXT.split('\n').map((line) => line.replace(/\s/g, ''));
+    let at = 0;
+    for (const line of lines) if (line.replace(/\s/g, '') === kept[at]) at++;
+    expect(kept.slice(at)).toEqual([]);
+  });
+
+  test('a change and its opposite leave the very file', () => {
+    writeFileSync(file, TEXT.replace('last:   # added later', 'last:'));
+    const before = text();
+    editClient(file, 'first', { do: 'disable' });
+    expect(text()).toMatch(/ {3}# not the world\n[^]*disabled: true/);
+    const enabled = editClient(file, 'first', { do: 'enable' });
+    expect(enabled.clients['first']?.disabled).toBe(false);
+    editClient(file, 'new', add());
+    editClient(file, 'new', { do: 'remove' });
+    expect(text().replace('repository: { store: main } # where', 'repository: {store: main}   # where')).toBe(before);
+  });
+
+  test('mode, link and line ends stay, and nothing is left beside the file', () => {
+    const link = path.join(directory, 'link.yaml');
+    symlinkSync(file, link);
+    writeFileSync(file, TEXT.replaceAll('\n', '\r\n'));
+    chmodSync(file, 0o640);
+    editClient(link, 'last', { do: 'disable' });
+    expect(statSync(file).mode & 0o777).toBe(0o640);
+    expect(text()).toContain('disabled: true\r\n');
+    expect(text()).not.toMatch(/[^\r]\n/);
+    expect(existsSync(`${file}.new`)).toBe(false);
+  });
+
+  test('the first client of a config', () => {
+    for (const clients of ['', 'clients:\n', 'clients: {}\n']) {
+      writeFileSync(file, `stores: { main: { type: directory, path: ./store } }\n${clients}`);
+      expect(Object.keys(editClient(file, 'new', add()).clients)).toEqual(['new']);
+    }
+  });
+});
+
+describe('each change', () => {
+  test('a renamed client keeps its repository', () => {
+    const config = editClient(file, 'first', { do: 'rename', to: 'other' });
+    expect(Object.keys(config.clients)).toEqual(['other', 'last']);
+    expect(config.clients['other']?.repository).toEqual({ store: 'main', prefix: 'first' });
+    expect(text()).toContain('# the first\n  other:');
+  });
+
+  test('keys come and go by line, comment and fingerprint', () => {
+    const comments = (config: ReturnType<typeof editClient>) =>
+      config.clients['first']?.keys.map(({ comment }) => comment);
+    const added = editClient(file, 'first', { do: 'add-key', key: keyLine(4, 'four') });
+    expect(comments(added)).toEqual(['one', 'two', 'four']);
+    expect(comments(editClient(file, 'first', { do: 'remove-key', key: 'one' }))).toEqual(['two', 'four']);
+    const fingerprint = added.clients['first']?.keys[1]?.fingerprint ?? '';
+    expect(comments(editClient(file, 'first', { do: 'remove-key', key: fingerprint }))).toEqual(['four']);
+    expect(() => editClient(file, 'first', { do: 'remove-key', key: keyLine(4, '') })).toThrow(/last key of "first"/);
+  });
+});
+
+describe('what is refused changes nothing', () => {
+  test.each<[string, string, ClientChange, RegExp]>([
+    ['a name that is taken', 'first', add(), /there is a client "first" already/],
+    ['a new name that is taken', 'first', { do: 'rename', to: 'last' }, /there is a client "last" already/],
+    ['a client that is not there', 'frist', { do: 'remove' }, /no client "frist" in .*did you mean "first"/],
+    [
+      'a key of another client',
+      'new',
+      add({ keys: [keyLine(3, '')] }),
+      /clients\.new\.keys\[0\]: this is also a key of client "last"/,
+    ],
+    [
+      'a place of another client',
+      'new',
+      add({ prefix: 'elsewhere' }),
+      /clients\.new\.repository: is also the repository of client "last"/,
+    ],
+    ['a store that is not there', 'new', add({ store: 'mian' }), /did you mean "main"/],
+    ['a name that is none', '../x', add(), /stays as it is/],
+    ['a private key', 'new', add({ keys: ['-----BEGIN OPENSSH PRIVATE KEY-----'] }), /PRIVATE key/],
+    ['a key that is not there', 'first', { do: 'remove-key', key: 'none' }, /has no such key/],
+  ])('%s', (_what, name, change, message) => {
+    expect(() => editClient(file, name, change)).toThrow(message);
+    expect(text()).toBe(TEXT);
+    expect(existsSync(`${file}.new`)).toBe(false);
+  });
+
+  test('a file that someone else is changing', () => {
+    writeFileSync(`${file}.new`, 'theirs');
+    expect(() => editClient(file, 'first', { do: 'disable' })).toThrow(/someone else is changing/);
+    expect(readFileSync(`${file}.new`, 'utf8')).toBe('theirs');
+    expect(text()).toBe(TEXT);
+  });
+
+  test('a config that is wrong already is told with its place', () => {
+    writeFileSync(file, TEXT.replace('audit:', 'adit:'));
+    expect(() => editClient(file, 'first', { do: 'disable' })).toThrow(/gateway\.yaml:18:1: adit: unknown key/);
+  });
+});

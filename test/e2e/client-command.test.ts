@@ -1,0 +1,126 @@
+/** `client`: from a key to a backup by the printed lines alone, and the running gateway follows each change. */
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { beforeAll, describe, expect, test } from '@jest/globals';
+import { GATEWAY, startGateway, type RunningGateway } from '../support/gateway-process.ts';
+import { generateKey, lab, run, tempDir, type Outcome } from '../support/lab.ts';
+import { freshStore } from '../support/stores.ts';
+
+let gateway: RunningGateway;
+const home = tempDir();
+
+const client = (...args: string[]): Promise<Outcome> =>
+  run(process.execPath, [GATEWAY, 'client', ...args, '-c', gateway.configFile], { cwd: home });
+
+/** Runs lines as a shell of the client's would, with its home here; ssh takes home from the system, and is told this one. */
+async function onClient(lines: string): Promise<Outcome> {
+  const bin = path.join(home, 'bin');
+  mkdirSync(bin, { recursive: true });
+  writeFileSync(path.join(bin, 'restic'), `#!/bin/sh\nexec '${lab().resticNewest}' "$@"\n`);
+  writeFileSync(
+    path.join(bin, 'ssh'),
+    `#!/bin/sh\nsed "s|~|${home}|" ${home}/.ssh/config > ${home}/config\n` +
+      `exec '${lab().ssh}' -F ${home}/config -o UserKnownHostsFile=${home}/.ssh/known_hosts -o BatchMode=yes "$@"\n`,
+  );
+  for (const name of ['restic', 'ssh']) chmodSync(path.join(bin, name), 0o755);
+  return run('sh', ['-e', '-c', lines], {
+    cwd: home,
+    env: { HOME: home, PATH: `${bin}:${process.env['PATH'] ?? ''}`, RESTIC_CACHE_DIR: path.join(home, 'cache') },
+    timeoutMs: 120_000,
+  });
+}
+
+beforeAll(async () => {
+  gateway = await startGateway(tempDir(), { stores: { main: await freshStore('directory') }, clients: {} });
+});
+
+const reloaded = async (change: () => Promise<Outcome>): Promise<Outcome> => {
+  const before = gateway.process.lines.filter((line) => /the config was read again/.test(line)).length;
+  const done = await change();
+  expect(done.stderr + String(done.code)).toMatch(/0$/);
+  const until = Date.now() + 60_000;
+  while (gateway.process.lines.filter((line) => /the config was read again/.test(line)).length === before) {
+    if (Date.now() > until)
+      throw new Error(`the gateway took nothing up; it said: ${gateway.process.lines.join('\n')}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return done;
+};
+
+describe('client', () => {
+  let printed: string;
+
+  test('add --generate: OpenSSH reads the key, and the printed lines make a backup as they stand', async () => {
+    const added = await reloaded(() => client('add', 'appsrv', '--generate'));
+    const key = path.join(home, 'appsrv_ed25519');
+    expect(statSync(key).mode & 0o777).toBe(0o600);
+    const derived = await run(lab().sshKeygen, ['-y', '-f', key]);
+    expect(derived.stdout).toBe(readFileSync(`${key}.pub`, 'utf8'));
+    const listed = await run(lab().sshKeygen, ['-l', '-f', key]);
+    const shown = await client('show', 'appsrv', '--json');
+    const fingerprint = (JSON.parse(shown.stdout) as { keys: { fingerprint: string }[] }).keys[0]?.fingerprint ?? '';
+    expect(listed.stdout).toContain(fingerprint);
+
+    mkdirSync(path.join(home, '.ssh'), { mode: 0o700 });
+    copyFileSync(key, path.join(home, '.ssh/appsrv_ed25519'));
+    printed = added.stdout;
+    const done = await onClient(printed.replace(/backup \/etc$/m, `backup ${path.dirname(GATEWAY)}`));
+    expect(done.stdout + done.stderr).toMatch(/snapshot [0-9a-f]{8} saved/);
+    expect(done.code).toBe(0);
+  });
+
+  test('a gateway with another host key is not trusted', async () => {
+    const known = path.join(home, '.ssh/known_hosts');
+    const right = readFileSync(known, 'utf8');
+    const other = await generateKey();
+    writeFileSync(known, right.replace(/ssh-ed25519 \S+/, other.publicLine));
+    const refused = await onClient('ssh restic-gateway-appsrv true');
+    expect(refused.stderr).toMatch(/Host key verification failed/);
+    writeFileSync(known, right);
+  });
+
+  test('two keys for a while: the new one works beside the old, which then works no more', async () => {
+    const next = await generateKey('next');
+    const snapshots = (file: string): Promise<Outcome> => {
+      copyFileSync(file, path.join(home, '.ssh/appsrv_ed25519'));
+      return onClient(`${printed.replace(/^restic .*$/gm, '').replace(/^cat >>[^]*?^END$/gm, '')}
+        restic -o rclone.program="ssh restic-gateway-appsrv" snapshots --no-lock`);
+    };
+    await reloaded(() => client('add-key', 'appsrv', '--key-file', next.publicFile));
+    const old = path.join(home, 'appsrv_ed25519');
+    expect((await snapshots(next.privateFile)).code).toBe(0);
+    expect((await snapshots(old)).code).toBe(0);
+    await reloaded(() => client('remove-key', 'appsrv', 'appsrv'));
+    expect((await snapshots(old)).stderr).toMatch(/Permission denied/);
+    expect((await snapshots(next.privateFile)).code).toBe(0);
+    await reloaded(() => client('disable', 'appsrv'));
+    expect((await client('list')).stdout).toMatch(/^appsrv +disabled +append-only +main +appsrv +1$/m);
+    expect((await snapshots(next.privateFile)).code).not.toBe(0);
+    await reloaded(() => client('enable', 'appsrv'));
+    expect((await snapshots(next.privateFile)).code).toBe(0);
+    await reloaded(() => client('rename', 'appsrv', 'web'));
+    expect((await snapshots(next.privateFile)).code).toBe(0);
+    const removed = await reloaded(() => client('remove', 'web'));
+    expect(removed.stdout).toBe('removed web; its data remain in store main under appsrv\n');
+    expect((await snapshots(next.privateFile)).stderr).toMatch(/Permission denied/);
+  });
+
+  test('a key on stdin; JSON for scripts; a refusal leaves no key behind', async () => {
+    const key = await generateKey('stdin');
+    const added = await run(
+      process.execPath,
+      [GATEWAY, 'client', 'add', 'db', '--host', 'gw.example.com:22', '--json', '-c', gateway.configFile],
+      { input: `${key.publicLine}\n` },
+    );
+    const said = JSON.parse(added.stdout) as { keys: unknown; setup: { knownHosts: string[]; sshConfig: string } };
+    expect(said.keys).toEqual([{ fingerprint: key.fingerprint, comment: 'stdin' }]);
+    expect(said.setup.knownHosts[0]).toMatch(/^gw\.example\.com ssh-ed25519 /);
+    expect(said.setup.sshConfig).toContain('HostName gw.example.com\n    Port 22\n');
+    const refused = await client('add', 'third', '--generate', '--expires', 'never');
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain('stays as it is');
+    expect(existsSync(path.join(home, 'third_ed25519'))).toBe(false);
+    expect((await client('lst')).stderr).toMatch(/Did you mean list/);
+    expect((await client('enable', 'db', '--quiet')).stdout).toBe('');
+  });
+});
