@@ -75,6 +75,11 @@ async function serveStdio(
       tell,
       openSession: async (request) => {
         const session = await gateway.openSession(request);
+        // sshd's socket is Node's own to read and write. When nghttp2 has given a client up that broke the protocol, Node 20 tells nobody
+        // and reads no more: that nothing is left to wait for is the sign, and the audit still has to hear of the end.
+        process.once('beforeExit', () => {
+          session.close('protocol-error');
+        });
         // Begun this late, it costs the start nothing. The admin's own session is never revoked.
         if (door === 'stdio') unfollow = followConfig(configFile, configState, (config) => gateway.reconfigure(config));
         return session;
