@@ -6,6 +6,7 @@ import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { createGateway } from '../gateway.ts';
 import type { Log } from '../ports/log.ts';
+import { collectGarbageForThroughput } from './garbage-collection.ts';
 import { createLog } from './logger.ts';
 import { startWorkers } from './serve/primary.ts';
 import { reloadOnChange } from './serve/reload.ts';
@@ -15,6 +16,7 @@ import { runWorker } from './serve/worker.ts';
 
 /** @throws GatewayError `invalid-config` when it cannot start as configured, or when no store can be used */
 export async function runServe({ config: file }: { readonly config: string | undefined }): Promise<number> {
+  collectGarbageForThroughput();
   const log = await createLog();
   if (cluster.isWorker) return runWorker(log);
   const config = loadConfig(findConfigFile(file));

@@ -10,6 +10,7 @@ import type { Log } from '../ports/log.ts';
 import { parseArguments, textOption } from './arguments.ts';
 import { fileState } from './file-state.ts';
 import { followConfig } from './follow-config.ts';
+import { collectGarbageForThroughput } from './garbage-collection.ts';
 import { refuseInForcedCommand } from './program.ts';
 
 // What happens here is in the audit; stderr belongs to the person at the client.
@@ -37,6 +38,7 @@ export async function runStdio(argv: readonly string[]): Promise<number> {
     throw new GatewayError('usage', {
       detail: 'stdio speaks HTTP/2 to restic, not to a terminal; it is meant for command="…" in authorized_keys',
     });
+  collectGarbageForThroughput();
   return serveStdio(client, admin ? 'admin' : 'stdio', textOption(parsed, 'config'));
 }
 
