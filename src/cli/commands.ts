@@ -36,8 +36,11 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
     .command(
       'check',
       'check the config, host keys and secrets, as serve would read them',
-      (command) => command,
-      ({ config }) => run(async () => (await import('./check.ts')).runCheck({ config }))(),
+      (command) =>
+        command
+          .option('live', { type: 'boolean', default: false, describe: 'try every store too, with small objects' })
+          .option('json', { type: 'boolean', default: false, describe: 'for scripts' }),
+      ({ config, live, json }) => run(async () => (await import('./check.ts')).runCheck({ config, live, json }))(),
     )
     .command('client', 'add, show and change clients in the config', (command) => clientCommands(command, run))
     .command(

@@ -97,6 +97,26 @@ export interface RepositoryStore {
   list(type: NamedType, options: CallOptions): AsyncIterable<readonly ListedObject[]>;
 }
 
+/** One thing that was tried on a storage. */
+export interface StorageCheck {
+  readonly what: string;
+  /** `note`: nothing to hold or to fail, but to know. */
+  readonly outcome: 'holds' | 'fails' | 'note';
+  /** What was seen, and where it fails what to do; one line. */
+  readonly detail: string;
+  /** Bytes that are free, where that is what was looked at. */
+  readonly freeBytes?: number;
+}
+
+/** What a live trial of a storage has shown. */
+export interface StorageProbe {
+  /** Whether creating under a name that is taken leaves what is there. */
+  readonly neverOverwrites: boolean;
+  /** Whether what is overwritten or removed stays as an older version. */
+  readonly keepsVersions: boolean;
+  readonly checks: readonly StorageCheck[];
+}
+
 /** Storage that holds the repositories of many clients, as one entry of `stores:` in the config. */
 export interface Storage {
   /** The store of the repository under this prefix. Makes no call to the storage. */
@@ -106,6 +126,12 @@ export interface Storage {
    * @throws GatewayError that says what is wrong (`store-misconfigured`, `store-unavailable`, …) and what to do
    */
   reach(options: CallOptions): Promise<void>;
+  /**
+   * Tries live what append-only rests on, with small objects of its own under `.restic-gateway/`, which it removes again.
+   * @param prefixes - the repositories that are of interest
+   * @throws GatewayError when it cannot be tried: the storage cannot be reached, refuses the credentials, lacks the bucket
+   */
+  probe(prefixes: readonly string[], options: CallOptions): Promise<StorageProbe>;
   /** Lets go of connections. No call is made after it. */
   close(): Promise<void>;
 }

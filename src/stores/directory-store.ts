@@ -46,6 +46,10 @@ export function createDirectoryStorage(
   return {
     repository: (prefix) => new DirectoryRepository(root, join(root, prefix), call),
     reach: ({ signal }) => call(`trying ${root}`, signal, (steps) => reach(steps, root)),
+    probe: async (prefixes, { signal }) => {
+      const { probeDirectory } = await import('./directory/probe.ts');
+      return call(`trying ${root}`, signal, (steps) => probeDirectory(steps, root, prefixes));
+    },
     close: () => Promise.resolve(),
   };
 }

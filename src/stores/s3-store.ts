@@ -57,6 +57,14 @@ export function createS3Storage(
         throw client.failure(error, signal);
       }
     },
+    probe: async (_prefixes, { signal }) => {
+      try {
+        const { probeBucket } = await import('./s3/probe.ts');
+        return await probeBucket(client, config, signal);
+      } catch (error) {
+        throw client.failure(error, signal);
+      }
+    },
     close: () => {
       client.close();
       return Promise.resolve();

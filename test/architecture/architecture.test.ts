@@ -19,9 +19,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   restic: ['core/', 'ports/'],
   upkeep: ['core/', 'ports/'],
   doors: ['core/', 'ports/', 'config/types.ts'],
-  'gateway.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'restic/'],
+  safeguard: ['core/', 'ports/', 'config/types.ts', 'stores/open-storage.ts'],
+  'gateway.ts': ['core/', 'ports/', 'config/', 'stores/', 'safeguard/', 'audit/', 'restic/'],
   'maintenance.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'upkeep/'],
-  cli: ['core/', 'ports/', 'config/', 'audit/', 'upkeep/', 'doors/', 'gateway.ts', 'maintenance.ts'],
+  cli: ['core/', 'ports/', 'config/', 'safeguard/', 'audit/', 'upkeep/', 'doors/', 'gateway.ts', 'maintenance.ts'],
 };
 
 /** The only places of packages: each is one room's own business. */

@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { Signer, type S3Credentials } from '../../src/stores/s3/signature.ts';
 
 /** What happens to a request. `after` counts bytes of the body in question. */
 export type Fault =
@@ -15,6 +16,8 @@ export type Fault =
     }
   /** Answered with this once the request is read whole. */
   | { readonly kind: 'say'; readonly status: number; readonly text: string; readonly headers?: Record<string, string> }
+  /** Passed on without its condition, as if the server did not know any; signed anew, since the signature covers it. */
+  | { readonly kind: 'drop-condition'; readonly secret: S3Credentials }
   /** The connection is reset at the request's head. */
   | { readonly kind: 'reset' }
   /** The request is read whole and never answered. */
@@ -106,6 +109,7 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
           if (fault.kind === 'say') response.writeHead(fault.status, fault.headers).end(fault.text);
         });
         return;
+      case 'drop-condition':
       case 'lose-answer':
       case 'reset-upload':
       case 'stall-upload':
@@ -122,7 +126,8 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
     const { method, url, headers, socket } = request;
     const outgoing = http.request({ hostname, port, method, path: url, agent });
     // As they are, `Host` too: they are signed.
-    for (const [name, value] of Object.entries(headers))
+    const passed = fault?.kind === 'drop-condition' ? withoutCondition(request, fault.secret) : headers;
+    for (const [name, value] of Object.entries(passed))
       if (name !== 'expect' && value !== undefined) outgoing.setHeader(name, value);
     outgoing.on('error', () => socket.destroy());
     response.on('close', () => {
@@ -206,4 +211,19 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
       await once(server, 'close');
     },
   };
+}
+
+/** A request's headers without its condition, with the signature that belongs to them. */
+function withoutCondition({ method = '', url = '', headers }: IncomingMessage, secret: S3Credentials) {
+  const [, region = '', names = ''] =
+    /Credential=[^/]+\/\d+\/([^/]+)\/.*SignedHeaders=([^,]+)/.exec(headers.authorization ?? '') ?? [];
+  const { 'if-none-match': condition, ...others } = headers;
+  if (condition === undefined) return headers;
+  const signed = names.split(';').filter((name) => name !== 'if-none-match');
+  const request = {
+    ...{ method, path: url, query: '' },
+    headers: Object.fromEntries(signed.map((name) => [name, String(others[name])])),
+    payloadHash: String(headers['x-amz-content-sha256']),
+  };
+  return { ...others, ...new Signer(region).sign(request, secret, new Date()) };
 }

@@ -5,6 +5,7 @@
  */
 import {
   DeleteObjectCommand,
+  GetObjectLockConfigurationCommand,
   HeadObjectCommand,
   ListObjectsV2Command,
   S3Client,
@@ -102,9 +103,12 @@ export class SdkBucket {
     return call.answer;
   }
 
-  /** Removes an object. `hidden`: a delete marker was put over it, and it is there still as an older version. */
-  async delete(key: string, signal: AbortSignal): Promise<'removed' | 'hidden'> {
-    const command = new DeleteObjectCommand({ Bucket: this.#bucket, Key: key });
+  /**
+   * Removes an object, or the one version of it that is named. `hidden`: a delete marker was put over it, and it is there still as an
+   * older version.
+   */
+  async delete(key: string, signal: AbortSignal, version?: string): Promise<'removed' | 'hidden'> {
+    const command = new DeleteObjectCommand({ Bucket: this.#bucket, Key: key, VersionId: version });
     const { DeleteMarker: marker } = await this.#send(command, { abortSignal: signal });
     return marker === true ? 'hidden' : 'removed';
   }
@@ -129,6 +133,20 @@ export class SdkBucket {
     if (truncated === undefined || (count !== undefined && count !== objects.length) || (truncated && !next))
       throw new BadAnswer(BROKEN_LIST);
     return { objects, next: truncated ? next : undefined };
+  }
+
+  /** Whether the bucket has Object Lock, and its own retention in words, if it has one. */
+  async objectLock(
+    signal: AbortSignal,
+  ): Promise<{ readonly enabled: boolean; readonly retention: string | undefined }> {
+    const command = new GetObjectLockConfigurationCommand({ Bucket: this.#bucket });
+    const { ObjectLockConfiguration: lock } = await this.#send(command, { abortSignal: signal });
+    const { Mode: mode, Days: days, Years: years } = lock?.Rule?.DefaultRetention ?? {};
+    const time = days === undefined ? `${years ?? 0} years` : `${days} days`;
+    return {
+      enabled: lock?.ObjectLockEnabled === 'Enabled',
+      retention: mode === undefined ? undefined : `${mode.toLowerCase()}, ${time}`,
+    };
   }
 
   close(): void {
