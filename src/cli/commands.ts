@@ -42,6 +42,26 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
           .option('json', { type: 'boolean', default: false, describe: 'for scripts' }),
       ({ config, live, json }) => run(async () => (await import('./check.ts')).runCheck({ config, live, json }))(),
     )
+    .command(
+      'init',
+      'write a first config, host key and directories, and try the store',
+      (command) => {
+        const text = (describe: string) => ({ type: 'string', requiresArg: true, describe }) as const;
+        return command
+          .option('s3', text('name of an S3 bucket to store backups in'))
+          .option('endpoint', text("URL of the S3 server; AWS's unless given"))
+          .option('region', text('region of the bucket; needed for AWS'))
+          .option('access-key-id', text("key id for the bucket; the machine's own credentials unless given"))
+          .option('secret-access-key-file', text('file that holds the secret of the key id, chmod 600'))
+          .option('dir', text('a directory of this machine to store backups in'))
+          .option('listen', text('HOST:PORT to serve on; 0.0.0.0:2222 unless given'))
+          .option('quiet', { alias: 'q', type: 'boolean', default: false, describe: 'print nothing but errors' });
+      },
+      ({ config, s3, dir, endpoint, region, accessKeyId, secretAccessKeyFile, listen, quiet }) => {
+        const store = { s3, dir, endpoint, region, accessKeyId, secretAccessKeyFile };
+        return run(async () => (await import('./init.ts')).runInit({ config, ...store, listen, quiet }))();
+      },
+    )
     .command('client', 'add, show and change clients in the config', (command) => clientCommands(command, run))
     .command(
       'restic <client>',

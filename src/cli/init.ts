@@ -1,0 +1,145 @@
+/** `restic-gateway init`: a first config, host key and directories. All of it is made, or nothing; what is there is kept. */
+import { mkdtempSync, existsSync, rmSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { parseConfig } from '../config/load.ts';
+import type { GatewayConfig } from '../config/types.ts';
+import { GatewayError } from '../core/errors.ts';
+import { shellQuote } from '../doors/authorized-keys.ts';
+import { readHostKey } from '../doors/host-key.ts';
+import { generateOpenSshKey } from '../doors/openssh-key.ts';
+import { createGateway } from '../gateway.ts';
+import { collectAnswers, type Answers, type InitOptions } from './init/answers.ts';
+import { openTerminal } from './init/ask.ts';
+import { firstConfig, type FirstStore } from './init/template.ts';
+import { undoable, type Undoable } from './init/undoable.ts';
+import { refuseInForcedCommand } from './program.ts';
+
+const SYSTEM_DIRECTORY = '/etc/restic-gateway';
+
+/** @returns the exit status. @throws GatewayError when something is missing or the store does not work; nothing is left then */
+export async function runInit(
+  options: InitOptions & { readonly config: string | undefined; readonly quiet: boolean },
+): Promise<number> {
+  refuseInForcedCommand();
+  const fromEnvironment = process.env['RESTIC_GATEWAY_CONFIG'];
+  const named = options.config ?? (fromEnvironment === '' ? undefined : fromEnvironment);
+  const file = resolve(named ?? join(SYSTEM_DIRECTORY, 'gateway.yaml'));
+  if (existsSync(file))
+    throw new GatewayError('usage', {
+      detail: `${file} exists already and is kept; check it with: restic-gateway check, or name another with -c FILE`,
+    });
+  const terminal = openTerminal();
+  const answers = await collectAnswers(options, terminal).finally(() => terminal?.close());
+
+  const made = undoable();
+  const stopped = (signal: NodeJS.Signals): void => {
+    made.undo();
+    process.stderr.write('restic-gateway: stopped; nothing was made\n');
+    process.kill(process.pid, signal);
+  };
+  process.once('SIGINT', stopped).once('SIGTERM', stopped);
+  const notes: string[] = [];
+  let config;
+  try {
+    config = await make(file, answers, made, notes);
+  } catch (error) {
+    made.undo();
+    throw error;
+  } finally {
+    process.off('SIGINT', stopped).off('SIGTERM', stopped);
+  }
+  if (!options.quiet) {
+    const [hostKey] = await Promise.all(config.hostKeys.map(readHostKey));
+    for (const note of notes) process.stdout.write(`${note}\n`);
+    process.stdout.write(`the store works; the host key is ${hostKey?.fingerprint ?? ''}\n\nNext:\n`);
+    const option = named === undefined ? '' : ` -c ${shellQuote(file)}`;
+    const address = `--host ${hostname()}`;
+    process.stdout.write(
+      `  restic-gateway client add NAME --generate ${address}${option}\n  restic-gateway serve${option}\n`,
+    );
+  }
+  return 0;
+}
+
+async function make(file: string, answers: Answers, made: Undoable, notes: string[]): Promise<GatewayConfig> {
+  const base = dirname(file);
+  const system = base === SYSTEM_DIRECTORY;
+  const hostKey = join(base, 'ssh_host_ed25519_key');
+  const auditFile = system ? '/var/log/restic-gateway/audit.jsonl' : join(base, 'audit', 'audit.jsonl');
+  const note = (isNew: boolean, what: string, path: string): void => {
+    notes.push(isNew ? `made ${what} ${path}` : `kept ${what} ${path}, which was there`);
+  };
+
+  made.directory(base, 0o755);
+  const store = storeOf(answers, base, made, note);
+  const text = firstConfig({ listen: answers.listen, hostKey, store, auditFile });
+  const config = parseConfig(text, file);
+  const { privateKey, publicLine } = generateOpenSshKey(`restic-gateway@${hostname()}`);
+  const newKey = made.file(hostKey, privateKey, 0o600);
+  note(newKey, 'the host key', hostKey);
+  if (newKey) made.file(`${hostKey}.pub`, `${publicLine}\n`, 0o644);
+  await readHostKey(hostKey);
+  note(made.directory(dirname(auditFile), 0o750), 'the directory of the audit', dirname(auditFile));
+  made.directory(config.state, 0o750);
+  if (store.type === 'directory') note(made.directory(store.path, 0o700), 'the store', store.path);
+  await tryStore(config);
+  // The last, so that whoever finds a config finds all that it names.
+  if (!made.file(file, text, 0o640))
+    throw new GatewayError('usage', { detail: `${file} was made by someone else meanwhile, and is kept` });
+  note(true, 'the config', file);
+  return config;
+}
+
+function storeOf(
+  { store }: Answers,
+  base: string,
+  made: Undoable,
+  note: (isNew: boolean, what: string, path: string) => void,
+): FirstStore {
+  if (store.type === 'directory') return { type: store.type, path: resolve(store.path) };
+  const { credentials, ...bucket } = store;
+  if (credentials === undefined) return { ...bucket, credentials };
+  const { accessKeyId, secret } = credentials;
+  if ('file' in secret) return { ...bucket, credentials: { accessKeyId, secretAccessKeyFile: resolve(secret.file) } };
+  const secretAccessKeyFile = join(base, 'main.secret');
+  if (!made.file(secretAccessKeyFile, `${secret.typed}\n`, 0o600))
+    throw new GatewayError('usage', {
+      detail: `${secretAccessKeyFile} exists already and is kept; if it holds this secret, name it with --secret-access-key-file`,
+    });
+  note(true, 'the secret', secretAccessKeyFile);
+  return { ...bucket, credentials: { accessKeyId, secretAccessKeyFile } };
+}
+
+/** @throws GatewayError that says why the store cannot be used */
+async function tryStore(config: GatewayConfig): Promise<void> {
+  // A gateway keeps an audit, and tries the stores that a client uses.
+  const directory = mkdtempSync(join(tmpdir(), 'restic-gateway-init-'));
+  const [store = ''] = Object.keys(config.stores);
+  const nobody = { name: 'nobody', keys: [], repository: { store, prefix: 'nobody' }, access: 'read-only' as const };
+  const client = { ...nobody, addKeys: false, maxSessions: 1, from: [], disabled: true };
+  const log = { info: () => undefined, warn: () => undefined, error: () => undefined };
+  try {
+    const gateway = await createGateway({
+      config: {
+        ...config,
+        clients: { nobody: client },
+        audit: { file: join(directory, 'audit.jsonl') },
+        state: directory,
+      },
+      log,
+    });
+    try {
+      const [wrong] = (await gateway.reachStores()).values();
+      if (wrong !== undefined)
+        throw new GatewayError(wrong.code, {
+          detail: `the store does not work: ${wrong.message}; nothing was made`,
+          cause: wrong,
+        });
+    } finally {
+      await gateway.close();
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,101 @@
+/** What the first config is to say: from the command line, and from the person at the terminal for what it leaves open. */
+import { GatewayError } from '../../core/errors.ts';
+import type { Terminal } from './ask.ts';
+
+/** What the command line says. */
+export interface InitOptions {
+  readonly s3: string | undefined;
+  readonly dir: string | undefined;
+  readonly endpoint: string | undefined;
+  readonly region: string | undefined;
+  readonly accessKeyId: string | undefined;
+  readonly secretAccessKeyFile: string | undefined;
+  readonly listen: string | undefined;
+}
+
+/** What was decided. */
+export interface Answers {
+  readonly listen: string;
+  readonly store: { readonly type: 'directory'; readonly path: string } | S3Answers;
+}
+
+/** A bucket and the way to it. */
+interface S3Answers {
+  readonly type: 's3';
+  readonly bucket: string;
+  readonly region: string | undefined;
+  readonly endpoint: string | undefined;
+  /** The secret itself where it was typed, or the file that has it. */
+  readonly credentials:
+    | { readonly accessKeyId: string; readonly secret: { readonly file: string } | { readonly typed: string } }
+    | undefined;
+}
+
+const DEFAULT_LISTEN = '0.0.0.0:2222';
+const DEFAULT_DIRECTORY = '/var/lib/restic-gateway';
+
+/** @param terminal - undefined when nobody can be asked. @throws GatewayError `usage` when something is missing or contradicts itself */
+export async function collectAnswers(options: InitOptions, terminal: Terminal | undefined): Promise<Answers> {
+  const { s3, dir, endpoint, region, accessKeyId, secretAccessKeyFile, listen } = options;
+  if (s3 !== undefined && dir !== undefined) throw usage('give one store: --s3 BUCKET or --dir PATH');
+  const forS3 = Object.entries({
+    endpoint,
+    region,
+    'access-key-id': accessKeyId,
+    'secret-access-key-file': secretAccessKeyFile,
+  });
+  const [stray] = forS3.filter(([, value]) => value !== undefined);
+  if (stray !== undefined && s3 === undefined) throw usage(`--${stray[0]} belongs to a bucket: give --s3 BUCKET too`);
+
+  if (s3 !== undefined) {
+    const store = await s3Answers(s3, options, terminal);
+    return { store, listen: listen ?? DEFAULT_LISTEN };
+  }
+  if (dir !== undefined) return { store: { type: 'directory', path: dir }, listen: listen ?? DEFAULT_LISTEN };
+  if (terminal === undefined) throw usage('say where backups are to be stored: --s3 BUCKET or --dir PATH');
+
+  const kind = await terminal.ask('Store backups in an S3 bucket (s3) or a directory of this machine (dir)?', 's3');
+  if (kind !== 's3' && kind !== 'dir') throw usage('the answer is s3 or dir; nothing was made');
+  const store =
+    kind === 'dir'
+      ? { type: 'directory' as const, path: await terminal.ask('Directory', DEFAULT_DIRECTORY) }
+      : await s3Answers(await terminal.ask('Bucket'), options, terminal, true);
+  return { store, listen: listen ?? (await terminal.ask('Listen on', DEFAULT_LISTEN)) };
+}
+
+async function s3Answers(
+  bucket: string,
+  { endpoint, region, accessKeyId, secretAccessKeyFile }: InitOptions,
+  terminal: Terminal | undefined,
+  interview = false,
+): Promise<S3Answers> {
+  let where = { endpoint, region };
+  let id = accessKeyId;
+  if (interview && terminal !== undefined) {
+    const url = await terminal.ask('Endpoint, an https URL; or aws', 'aws');
+    where =
+      url === 'aws'
+        ? { endpoint: undefined, region: await terminal.ask('Region') }
+        : { endpoint: url, region: undefined };
+    const answer = await terminal.ask("Access key id; or machine, for this machine's own credentials", 'machine');
+    id = answer === 'machine' ? undefined : answer;
+  }
+  if (where.endpoint === undefined && where.region === undefined)
+    throw usage('say where the bucket is: --region REGION for AWS, --endpoint URL for others');
+  if (id === undefined) {
+    if (secretAccessKeyFile !== undefined) throw usage('--secret-access-key-file needs --access-key-id beside it');
+    return { type: 's3', bucket, ...where, credentials: undefined };
+  }
+  if (secretAccessKeyFile !== undefined)
+    return { type: 's3', bucket, ...where, credentials: { accessKeyId: id, secret: { file: secretAccessKeyFile } } };
+  if (terminal === undefined)
+    throw usage(
+      '--access-key-id needs --secret-access-key-file FILE beside it; a secret is no argument, since others see those',
+    );
+  const typed = await terminal.askSecret('Secret access key (not shown)');
+  return { type: 's3', bucket, ...where, credentials: { accessKeyId: id, secret: { typed } } };
+}
+
+function usage(detail: string): GatewayError {
+  return new GatewayError('usage', { detail });
+}

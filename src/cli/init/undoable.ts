@@ -1,0 +1,70 @@
+/** Makes files and directories, overwrites none, and can take back all that it made. */
+import { linkSync, mkdirSync, rmdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { GatewayError, messageOf } from '../../core/errors.ts';
+
+/** Files and directories that are being made. */
+export interface Undoable {
+  /** Makes a directory and those above it. @returns false when it is there already */
+  directory(path: string, mode: number): boolean;
+  /** Writes a new file, whole at once. @returns false when there is something of this name already, which is kept */
+  file(path: string, content: string, mode: number): boolean;
+  /** Takes back everything, the last first. A directory that someone has put something into stays. */
+  undo(): void;
+}
+
+/** Begins with nothing made. Its methods throw GatewayError `invalid-config` when something cannot be made. */
+export function undoable(): Undoable {
+  const steps: (() => void)[] = [];
+  const attempt = <T>(path: string, work: () => T): T => {
+    try {
+      return work();
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      const detail = `${path} cannot be made (${code ?? messageOf(error)})`;
+      const hint =
+        code === 'EACCES' || code === 'EPERM' || code === 'EROFS'
+          ? '; run as root, or name another place with -c FILE'
+          : '';
+      throw new GatewayError('invalid-config', { detail: `${detail}${hint}`, cause: error });
+    }
+  };
+  const directory = (path: string, mode: number): boolean => {
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) return false;
+    if (dirname(path) !== path) directory(dirname(path), 0o755);
+    mkdirSync(path, { mode });
+    steps.push(() => {
+      rmdirSync(path);
+    });
+    return true;
+  };
+  return {
+    directory: (path, mode) => attempt(path, () => directory(path, mode)),
+    file: (path, content, mode) =>
+      attempt(path, () => {
+        const part = `${path}.part`;
+        writeFileSync(part, content, { mode, flag: 'wx' });
+        try {
+          // Unlike a rename, a link never takes the place of what is there.
+          linkSync(part, path);
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+          throw error;
+        } finally {
+          unlinkSync(part);
+        }
+        steps.push(() => {
+          unlinkSync(path);
+        });
+        return true;
+      }),
+    undo: () => {
+      for (const step of steps.splice(0).reverse())
+        try {
+          step();
+        } catch {
+          // What others use by now is theirs.
+        }
+    },
+  };
+}
