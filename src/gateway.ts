@@ -10,6 +10,8 @@ import { refuseAdmission } from './core/admission.ts';
 import { asGatewayError, GatewayError } from './core/errors.ts';
 import { countPlaces, type Places } from './core/places.ts';
 import type { Principal } from './core/principal.ts';
+import { countedRepository } from './limits/counted-repository.ts';
+import { createLimitedStores } from './limits/limited-store.ts';
 import type { AuditSink, EndReason, SessionIdentity } from './ports/audit-sink.ts';
 import type { Log } from './ports/log.ts';
 import type { Storage } from './ports/repository-store.ts';
@@ -73,6 +75,7 @@ export async function createGateway(options: {
   let { config } = options;
   let audit: AuditSink = await openJsonlSink({ file: config.audit.file });
   const storages = new Map<string, Promise<Storage>>();
+  const limited = createLimitedStores(log);
   const open = new Set<Served>();
   /** What earlier configs opened; closed when the last session that uses it has ended. */
   const retired = new Set<Promise<Storage> | AuditSink>();
@@ -165,7 +168,16 @@ export async function createGateway(options: {
     const { audit, tell, client } = served;
     try {
       served.storage = storage(repository.store);
-      const store = (await served.storage).repository(repository.prefix);
+      const whole = (await served.storage).repository(repository.prefix);
+      const admin = served.principal.door === 'admin';
+      const store = limited.limit(whole, {
+        client: client.name,
+        state: () => config.state,
+        counted: () => countedRepository(config, client.repository),
+        // The newest config counts. The admin, who makes room when there is none left, is held to nothing.
+        quota: () => (admin ? undefined : served.client.quota),
+        maxLocks: () => (admin ? undefined : served.client.maxLocks),
+      });
       return { identity, grant: { access, addKeys: client.addKeys }, store, audit, log, tell };
     } catch (error) {
       const failure = asGatewayError(error);
@@ -259,6 +271,7 @@ export async function createGateway(options: {
       for (const served of open) review(served);
       await noneLeft();
       clearInterval(clock);
+      await limited.close();
       const resources = [...retired, ...storages.values(), audit];
       retired.clear();
       storages.clear();

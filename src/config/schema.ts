@@ -23,6 +23,7 @@ import {
   parsePrefix,
   parseRegion,
   parseSecretReference,
+  parseSize,
   parseWhole,
   parseWorkers,
 } from './values.ts';
@@ -51,6 +52,8 @@ export interface Claim {
 const DEFAULT_LISTEN: GatewayConfig['listen'] = { host: '0.0.0.0', port: 2222 };
 const DEFAULT_AUDIT_FILE = '/var/log/restic-gateway/audit.jsonl';
 const DEFAULT_MAX_SESSIONS = 10;
+/** A run of restic has one, or two for the moment in which it refreshes it. */
+const DEFAULT_MAX_LOCKS = 200;
 /** Half a minute below the 90 s after which systemd and most others kill what they have told to stop. */
 const DEFAULT_DRAIN_SECONDS = 60;
 const MOST_WORKERS = 256;
@@ -166,6 +169,8 @@ const CLIENT = section({
   access: v.exactOptional(oneOf(ACCESS_LEVELS)),
   addKeys: v.exactOptional(boolean),
   maxSessions: v.exactOptional(parsed((text) => parseWhole(text, 1, 10_000))),
+  quota: v.exactOptional(parsed(parseSize)),
+  maxLocks: v.exactOptional(parsed((text) => parseWhole(text, 1, 100_000))),
   from: v.exactOptional(listOf(parsed(parseAddressRange))),
   expires: v.exactOptional(parsed(parseExpiry)),
   disabled: v.exactOptional(boolean),
@@ -303,7 +308,7 @@ export function storeChecker(base: string): (name: string, raw: unknown) => Chec
 export function checkClient(name: string, raw: unknown): { checked: Checked<ClientConfig>; claim: Claim } {
   let claim: Claim | undefined;
   const checked = checkEntry(CLIENT, 'clients', name, raw, (entry): ClientConfig => {
-    const { keys, expires, shared = false } = entry;
+    const { keys, expires, quota, shared = false } = entry;
     const place = { store: entry.repository.store, prefix: entry.repository.prefix ?? name };
     claim = { client: name, keys: keys.map((key, index) => ({ index, key })), repository: place, shared };
     return {
@@ -313,6 +318,8 @@ export function checkClient(name: string, raw: unknown): { checked: Checked<Clie
       access: entry.access ?? 'append-only',
       addKeys: entry.addKeys ?? false,
       maxSessions: entry.maxSessions ?? DEFAULT_MAX_SESSIONS,
+      ...(quota !== undefined && { quota }),
+      maxLocks: entry.maxLocks ?? DEFAULT_MAX_LOCKS,
       from: entry.from ?? [],
       ...(expires !== undefined && { expires }),
       disabled: entry.disabled ?? false,

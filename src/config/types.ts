@@ -60,6 +60,10 @@ export interface ClientConfig {
   readonly addKeys: boolean;
   /** Sessions at once. */
   readonly maxSessions: number;
+  /** The most bytes that its repository may have in use, locks not counted; undefined for no limit. */
+  readonly quota?: number;
+  /** Locks under 30 minutes old that it may have in its repository. */
+  readonly maxLocks: number;
   /** Address ranges in CIDR notation it may come from; empty: from anywhere. */
   readonly from: readonly string[];
   /** The last moment at which the key works; for a day, its end, UTC. */

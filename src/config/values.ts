@@ -36,6 +36,20 @@ export function parseWorkers(text: string, most: number): number | 'auto' {
   }
 }
 
+const SIZE = /^(0|[1-9]\d{0,14})(?:\.(\d{1,3}))? ?([KMGTP]?i?B)$/;
+const PREFIXES = ['', 'K', 'M', 'G', 'T', 'P'];
+
+/** A size such as 500GiB or 1.5 TB, in whole bytes: KB, MB… are powers of 1000, KiB, MiB… of 1024. */
+export function parseSize(text: string): number {
+  const [, whole = '', fraction = '', unit = ''] = SIZE.exec(text) ?? [];
+  const power = PREFIXES.indexOf(unit.replace(/i?B$/, ''));
+  const factor = (unit.includes('i') ? 1024 : 1000) ** power;
+  const bytes = unit === 'iB' ? NaN : Math.floor(Number(`${whole}.${fraction}`) * factor);
+  if (whole === '' || !(bytes >= 1 && Number.isSafeInteger(bytes)))
+    throw invalid('must be a size with its unit, such as 500GiB, 750 MB or 1.5TiB');
+  return bytes;
+}
+
 /** `true` or `false`. */
 export function parseBoolean(text: string): boolean {
   if (text !== 'true' && text !== 'false') throw invalid('must be true or false');

@@ -243,7 +243,7 @@ export function createHandler(context: HandlerContext): Handler {
       if (operation === undefined) {
         counts.denied++;
         await trouble.record({ kind: 'denied', operation: 'request', reason: error.code });
-      } else if (error.status >= 500) {
+      } else if (error.status >= 500 && error.code !== 'quota-exceeded') {
         const written = await trouble.record({
           kind: 'failed',
           operation: operation.kind,

@@ -62,6 +62,8 @@ describe('a whole file', () => {
         access: read-only
         addKeys: true
         maxSessions: 4
+        quota: 1.5GiB
+        maxLocks: 5
         from: [10.0.0.0/8, "2001:db8::1"]
         expires: 2027-12-31
         disabled: true
@@ -120,6 +122,8 @@ describe('a whole file', () => {
           access: 'read-only',
           addKeys: true,
           maxSessions: 4,
+          quota: 1_610_612_736,
+          maxLocks: 5,
           from: ['10.0.0.0/8', '2001:db8::1/128'],
           expires: new Date('2027-12-31T23:59:59.999Z'),
           disabled: true,
@@ -131,6 +135,7 @@ describe('a whole file', () => {
           access: 'append-only',
           addKeys: false,
           maxSessions: 10,
+          maxLocks: 200,
           from: [],
           disabled: false,
         },
@@ -599,7 +604,7 @@ describe('clients', () => {
       'a key alone',
       `clients:\n  a: ${KEY_1}`,
       [
-        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, from, expires, disabled, shared',
+        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, quota, maxLocks, from, expires, disabled, shared',
       ],
     ],
     [
@@ -644,14 +649,20 @@ describe('clients', () => {
     ],
     [
       'a slip in a key',
-      one('quotaa: 5GiB\n      acces: full'),
-      ['6:5: clients.appsrv.quotaa: unknown key', '7:5: clients.appsrv.acces: unknown key; did you mean "access"?'],
+      one('nickname: a\n      acces: full'),
+      ['6:5: clients.appsrv.nickname: unknown key', '7:5: clients.appsrv.acces: unknown key; did you mean "access"?'],
     ],
     [
       'an access that is none',
       one('access: append'),
       ['6:13: clients.appsrv.access: must be "read-only" or "append-only" or "full"'],
     ],
+    [
+      'a quota without a unit',
+      one('quota: 500'),
+      ['6:12: clients.appsrv.quota: must be a size with its unit, such as 500GiB, 750 MB or 1.5TiB'],
+    ],
+    ['no locks at all', one('maxLocks: 0'), ['6:15: clients.appsrv.maxLocks: must be a whole number from 1 to 100000']],
     [
       'a slip in the access',
       one('access: appendonly'),

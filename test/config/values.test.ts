@@ -16,6 +16,7 @@ import {
   parseRegion,
   parseSecretReference,
   parseWhole,
+  parseSize,
   parseWorkers,
 } from '../../src/config/values.ts';
 import { GatewayError } from '../../src/core/errors.ts';
@@ -508,5 +509,48 @@ describe('whatever the text', () => {
       expect(value).toMatch(/^[!-~]+$/);
     });
     expect(count).toBeGreaterThan(0);
+  });
+});
+
+describe('size', () => {
+  test.each([
+    ['1B', 1],
+    ['0.5KB', 500],
+    ['500GiB', 500 * 1024 ** 3],
+    ['750 MB', 750e6],
+    ['1.5TiB', 1.5 * 1024 ** 4],
+    ['1.001KiB', 1025],
+    ['2PB', 2e15],
+  ])('%s', (text, value) => {
+    expect(outcome(parseSize, text)).toEqual({ value });
+  });
+  test.each([
+    '',
+    '500',
+    '500G',
+    '500Gi',
+    '500iB',
+    '0GiB',
+    '0.1B',
+    '-1GiB',
+    '+1GiB',
+    '01GiB',
+    '1.GiB',
+    '.5GiB',
+    '1.2345GiB',
+    '1,5GiB',
+    '1e3B',
+    '1  GiB',
+    ' 1GiB',
+    '1GiB\n',
+    '500gib',
+    '1EiB',
+    '9PiB',
+    '999999999999999TiB',
+    '١GiB',
+  ])('refuses %j', (text) => {
+    expect(outcome(parseSize, text)).toEqual({
+      refused: 'must be a size with its unit, such as 500GiB, 750 MB or 1.5TiB',
+    });
   });
 });

@@ -16,6 +16,7 @@ describe('the table', () => {
       'already-exists': 403,
       'session-refused': 403,
       retained: 403,
+      'too-many-locks': 403,
       'not-found': 404,
       'method-not-allowed': 405,
       'length-required': 411,
@@ -28,9 +29,11 @@ describe('the table', () => {
       'store-misconfigured': 502,
       'store-unavailable': 503,
       'audit-unavailable': 503,
+      'state-unavailable': 503,
       'shutting-down': 503,
       'store-timeout': 504,
       'store-full': 507,
+      'quota-exceeded': 507,
     });
   });
 

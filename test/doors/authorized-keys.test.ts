@@ -14,6 +14,7 @@ const client: ClientConfig = {
   access: 'append-only',
   addKeys: false,
   maxSessions: 10,
+  maxLocks: 200,
   from: [],
   disabled: false,
 };

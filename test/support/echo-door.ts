@@ -50,6 +50,7 @@ export async function startEchoDoor(ssh: Partial<GatewayConfig['ssh']> = {}): Pr
         access: 'append-only',
         addKeys: false,
         maxSessions: 10,
+        maxLocks: 200,
         from: [],
         disabled: false,
       },

@@ -63,6 +63,7 @@ export async function startSshStack(
         access: 'append-only',
         addKeys: false,
         maxSessions: 10,
+        maxLocks: 200,
         from: [],
         disabled: false,
         ...client,

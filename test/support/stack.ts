@@ -62,6 +62,7 @@ export async function startStack(
           access: 'append-only',
           addKeys: false,
           maxSessions: 10,
+          maxLocks: 200,
           from: [],
           disabled: false,
           ...client,

@@ -1,0 +1,32 @@
+/** Which repositories have their bytes counted: those that a client with a quota has, for all who have them. */
+import type { ClientConfig, GatewayConfig } from '../config/types.ts';
+
+/** By config: what is counted of each repository that a client with a quota has. */
+const countedByConfig = new WeakMap<GatewayConfig, ReadonlyMap<string, string>>();
+
+/** What tells a repository from all others on this machine, if any of its clients has a quota, whatever name its store has; else undefined. */
+export function countedRepository(config: GatewayConfig, repository: ClientConfig['repository']): string | undefined {
+  const key = ({ store, prefix }: ClientConfig['repository']): string => `${store}/${prefix}`;
+  const identify = ({ store: name, prefix }: ClientConfig['repository']): string => {
+    const store = config.stores[name];
+    if (store?.type === 's3') return JSON.stringify([store.endpoint ?? store.region, store.bucket, prefix]);
+    return JSON.stringify([store?.path, prefix]);
+  };
+  let counted = countedByConfig.get(config);
+  if (counted === undefined) {
+    const clients = Object.values(config.clients);
+    const limited = new Set(
+      clients.filter(({ quota }) => quota !== undefined).map((client) => identify(client.repository)),
+    );
+    counted = new Map(
+      limited.size === 0
+        ? []
+        : clients.flatMap((client) => {
+            const identity = identify(client.repository);
+            return limited.has(identity) ? [[key(client.repository), identity]] : [];
+          }),
+    );
+    countedByConfig.set(config, counted);
+  }
+  return counted.get(key(repository));
+}

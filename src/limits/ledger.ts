@@ -1,0 +1,269 @@
+/**
+ * How many bytes a repository has in use, kept in a file that all of this machine's gateway processes append to, without locks.
+ *
+ * The file's order is the order of events: whoever sets room aside appends a line and reads on up to that line, and as everyone reads the
+ * same lines by the same rules, of two who want the last room exactly one gets it. A file that has become long is sealed by a last line
+ * and followed by a new one that begins with its sum.
+ */
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { link, mkdir, open, readdir, unlink, writeFile, type FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+import { asGatewayError, GatewayError, messageOf } from '../core/errors.ts';
+import { applyLine, emptyLedger, formatLine, type LedgerLine, type LedgerWindow } from './ledger-lines.ts';
+
+/** A file of this size is sealed, in bytes: some ten thousand lines, read in some ten ms. */
+const SEAL_BYTES = 1024 * 1024;
+const READ_BYTES = 64 * 1024;
+/** After a first count: uploads that began before anyone kept a ledger may have been missed by it. In ms. */
+const FIRST_DUE_MS = 60 * 60 * 1000;
+
+/** The ledger of one repository, as one process sees it. */
+export interface Ledger {
+  /**
+   * Sets room aside for an upload. Makes the ledger from `measure` when there is none yet.
+   * @param size - in bytes
+   * @param limit - the most that may then be in use, in bytes; undefined for no limit
+   * @returns a token to settle it by, or undefined when it does not fit
+   * @throws what `measure` throws; GatewayError `state-unavailable`
+   */
+  reserve(size: number, limit: number | undefined, key: string): Promise<string | undefined>;
+  /** Says how an upload ended. @throws GatewayError `state-unavailable` */
+  settle(token: string, end: 'stored' | 'failed'): Promise<void>;
+  /** Says that bytes were removed; nothing when there is no ledger yet. @throws GatewayError `state-unavailable` */
+  removed(size: number): Promise<void>;
+  /** Whether the store is to be counted now; if so, it is this process's task from then on. @throws GatewayError `state-unavailable` */
+  claimCount(claimMs: number): Promise<boolean>;
+  /** Watches what happens from now on; `close` ends it. */
+  watch(): Promise<LedgerWatch>;
+  close(): Promise<void>;
+}
+
+/** A look at a ledger while its store is being counted. */
+export interface LedgerWatch {
+  readonly window: LedgerWindow;
+  /** Reads what was appended since. */
+  refresh(): Promise<void>;
+  /** Changes the sum to what was counted, unless someone else did meanwhile. @param dueMs - in how many ms the next count is due */
+  correct(count: (underWay: ReadonlySet<string>) => number, dueMs: number): Promise<void>;
+  close(): void;
+}
+
+/**
+ * Makes no call before it is needed.
+ * @param directory - absolute path, of this repository alone
+ * @param measure - counts the store, in bytes
+ */
+export function openLedger(directory: string, measure: () => Promise<number>): Ledger {
+  const identity = `${process.pid}-${randomBytes(5).toString('hex')}`;
+  const windows = new Set<LedgerWindow>();
+  let tokens = 0;
+  let state = emptyLedger();
+  let file: { readonly handle: FileHandle; readonly number: number } | undefined;
+  let offset = 0;
+  let rest = Buffer.alloc(0);
+  let closed = false;
+
+  // One at a time: each appends and reads on.
+  let last: Promise<unknown> = Promise.resolve();
+  const exclusive = <T>(work: () => Promise<T>): Promise<T> => {
+    const done = last.then(async () => {
+      try {
+        return await work();
+      } catch (error) {
+        if (error instanceof GatewayError) throw error;
+        throw new GatewayError('state-unavailable', {
+          detail: `the ledger in ${directory} cannot be kept: ${messageOf(error)}`,
+          cause: error,
+        });
+      }
+    });
+    last = done.catch(() => undefined);
+    return done;
+  };
+
+  const newToken = (): string => `${identity}-${++tokens}`;
+
+  const leave = async (): Promise<void> => {
+    const { handle } = file ?? {};
+    file = undefined;
+    await handle?.close();
+  };
+
+  /** Reads on to the end. @returns whether the line `own` counted; undefined when it was not met */
+  const readOn = async (own?: string): Promise<boolean | undefined> => {
+    let verdict: boolean | undefined;
+    for (;;) {
+      if (file === undefined) return verdict;
+      const { bytesRead, buffer } = await file.handle.read(Buffer.allocUnsafe(READ_BYTES), 0, READ_BYTES, offset);
+      offset += bytesRead;
+      const bytes = Buffer.concat([rest, buffer.subarray(0, bytesRead)]);
+      const end = bytes.lastIndexOf(10) + 1;
+      rest = bytes.subarray(end);
+      for (const text of bytes.toString('utf8', 0, end).split('\n')) {
+        if (text === '' || state.sealed) continue;
+        const counted = applyLine(text, state, windows);
+        if (text === own) verdict = counted;
+      }
+      if (bytesRead < READ_BYTES) return verdict;
+    }
+  };
+
+  /** Opens the newest file and reads it whole. @returns false when there is none */
+  const openNewest = async (): Promise<boolean> => {
+    for (;;) {
+      const number = (await numbersIn(directory)).at(-1);
+      if (number === undefined) return false;
+      const before = file?.number;
+      await leave();
+      try {
+        file = { handle: await open(join(directory, String(number)), constants.O_RDWR | constants.O_APPEND), number };
+      } catch (error) {
+        // Someone has put a newer one in its place.
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
+        throw error;
+      }
+      if (before !== number - 1) for (const window of windows) window.broken = true;
+      state = emptyLedger();
+      offset = 0;
+      rest = Buffer.alloc(0);
+      await readOn();
+      return true;
+    }
+  };
+
+  /** Writes a file that is whole from the start, unless someone has. */
+  const begin = async (number: number, lines: readonly LedgerLine[]): Promise<void> => {
+    const temporary = join(directory, `.${identity}`);
+    await writeFile(temporary, lines.map((line) => `${formatLine(line)}\n`).join(''), { mode: 0o600 });
+    try {
+      await link(temporary, join(directory, String(number)));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    } finally {
+      await unlink(temporary);
+    }
+  };
+
+  /** Goes from a sealed file to the next. */
+  const goOn = async (sealed: number): Promise<void> => {
+    const under = [...state.underWay];
+    const used = state.used - under.reduce((sum, [, { size }]) => sum + size, 0);
+    await begin(sealed + 1, [
+      ['base', used, state.due, state.counts],
+      ...under.map(([token, { size, key }]): LedgerLine => ['+', size, null, token, key]),
+    ]);
+    // The one just sealed stays for those who still have to read its end.
+    for (const old of await numbersIn(directory))
+      if (old < sealed) await unlink(join(directory, String(old))).catch(() => undefined);
+  };
+
+  /** Has the newest file open and read to its end. @returns false when there is none and none is to be made */
+  const ready = async (make: boolean): Promise<boolean> => {
+    if (closed) throw new GatewayError('shutting-down');
+    // Removed: replaced by newer ones, or by an admin who wants a new count.
+    if (file !== undefined && (await file.handle.stat()).nlink === 0) await leave();
+    if (file !== undefined) await readOn();
+    else if (!(await openNewest())) {
+      if (!make) return false;
+      await mkdir(directory, { recursive: true, mode: 0o700 });
+      await begin(1, [['base', await measure(), Date.now() + FIRST_DUE_MS, 0]]);
+      if (!(await openNewest())) throw new Error('it was removed while it was being made');
+    }
+    while (state.sealed && file !== undefined) {
+      await goOn(file.number);
+      await openNewest();
+    }
+    return true;
+  };
+
+  /** Appends a line, in the next file if this one was sealed meanwhile. @returns whether it counted */
+  const append = async (line: LedgerLine): Promise<boolean> => {
+    const text = formatLine(line);
+    for (;;) {
+      if (file === undefined) throw new Error('it was removed while it was in use');
+      // The line break before it ends a line that a crash cut short.
+      const bytes = Buffer.from(`\n${text}\n`);
+      const { bytesWritten } = await file.handle.write(bytes);
+      if (bytesWritten !== bytes.length) throw new Error('it took only a part of a line; free space on its disk');
+      const verdict = await readOn(text);
+      if (verdict !== undefined) {
+        if (offset > SEAL_BYTES && !state.sealed) await file.handle.write(`\n${formatLine(['seal'])}\n`);
+        return verdict;
+      }
+      if (!state.sealed) throw new Error('what was appended is not in it; its disk must be a local one');
+      await ready(true);
+    }
+  };
+
+  return {
+    reserve: (size, limit, key) =>
+      exclusive(async () => {
+        await ready(true);
+        // Whoever is refused again and again must not fill the disk.
+        if (limit !== undefined && Math.max(0, state.used) + size > limit) return undefined;
+        const token = newToken();
+        return (await append(['+', size, limit ?? null, token, key])) ? token : undefined;
+      }),
+    settle: (token, end) =>
+      exclusive(async () => {
+        if (await ready(false)) await append([end === 'stored' ? '.' : 'x', token]);
+      }),
+    removed: (size) =>
+      exclusive(async () => {
+        if (await ready(false)) await append(['-', size, newToken()]);
+      }),
+    claimCount: (claimMs) =>
+      exclusive(async () => {
+        if (!(await ready(false)) || Date.now() < state.due) return false;
+        return append(['claim', Date.now() + claimMs, newToken()]);
+      }),
+    watch: () =>
+      exclusive(async () => {
+        await ready(true);
+        const window: LedgerWindow = { uploads: new Map(state.underWay), removals: false, broken: false };
+        windows.add(window);
+        const { counts } = state;
+        return {
+          window,
+          refresh: () =>
+            exclusive(async () => {
+              await ready(true);
+            }),
+          correct: (count, dueMs) =>
+            exclusive(async () => {
+              await ready(true);
+              if (window.broken) return;
+              const change = count(new Set(state.underWay.keys())) - state.used;
+              await append(['fix', change, counts + 1, Date.now() + dueMs, newToken()]);
+            }),
+          close: () => {
+            windows.delete(window);
+          },
+        };
+      }),
+    close: async () => {
+      // Work that is under way says its last word first.
+      await last;
+      closed = true;
+      await exclusive(leave).catch((error: unknown) => {
+        throw asGatewayError(error);
+      });
+    },
+  };
+}
+
+/** The numbers of the files in a ledger's directory, lowest first; none when it is not there. */
+async function numbersIn(directory: string): Promise<readonly number[]> {
+  let names: string[];
+  try {
+    names = await readdir(directory);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+  return names
+    .filter((name) => /^[1-9]\d{0,14}$/.test(name))
+    .map(Number)
+    .sort((a, b) => a - b);
+}

@@ -1,0 +1,106 @@
+/**
+ * A repository's store as one session may use it: within the quota of the repository and the number of locks of the client.
+ */
+import { GatewayError, isGatewayError } from '../core/errors.ts';
+import type { ObjectRef } from '../core/object.ts';
+import type { Log } from '../ports/log.ts';
+import type { CallOptions, RepositoryStore } from '../ports/repository-store.ts';
+import { limitLocks } from './lock-limit.ts';
+import type { Usage } from './usage.ts';
+
+/** What a session is held to; asked at each use, as the config may change meanwhile. */
+export interface SessionLimits {
+  readonly client: string;
+  /** The state directory of this machine, absolute. */
+  readonly state: () => string;
+  /** What is the same for all sessions of this repository, and for them alone; undefined while no client of it has a quota. */
+  readonly counted: () => string | undefined;
+  /** Bytes that the repository may have in use; undefined for no limit. */
+  readonly quota: () => number | undefined;
+  /** Live locks of this client; undefined for no limit. */
+  readonly maxLocks: () => number | undefined;
+}
+
+/** Makes the stores of a gateway's sessions. */
+export interface LimitedStores {
+  limit(store: RepositoryStore, limits: SessionLimits): RepositoryStore;
+  close(): Promise<void>;
+}
+
+/** Loads nothing and opens nothing before a repository with a quota is written to. */
+export function createLimitedStores(log: Log): LimitedStores {
+  let usage: Promise<Usage> | undefined;
+  const loadUsage = (): Promise<Usage> => (usage ??= import('./usage.ts').then(({ createUsage }) => createUsage(log)));
+  return {
+    limit: (store, limits) => limitQuota(limitLocks(store, limits), limits, loadUsage),
+    close: async () => {
+      await (await usage)?.close();
+    },
+  };
+}
+
+function limitQuota(store: RepositoryStore, limits: SessionLimits, loadUsage: () => Promise<Usage>): RepositoryStore {
+  return {
+    create: async (ref, content, origin, options) => {
+      const identity = limits.counted();
+      if (identity === undefined || ref.type === 'locks') return store.create(ref, content, origin, options);
+      const usage = await loadUsage();
+      const reserving = usage.reserve({ state: limits.state(), identity, store }, ref, content.size, limits.quota());
+      const settle = await unlessAborted(reserving, options.signal, (late) => late?.('failed'));
+      if (settle === undefined) {
+        // What is there already takes no room; the store says so again, and the handler compares.
+        if ((await sizeOf(store, ref, options)) === content.size) return store.create(ref, content, origin, options);
+        throw new GatewayError('quota-exceeded');
+      }
+      let outcome: 'created' | 'exists' | undefined;
+      try {
+        outcome = await store.create(ref, content, origin, options);
+        return outcome;
+      } finally {
+        await settle(outcome === 'created' ? 'stored' : 'failed');
+      }
+    },
+    remove: async (ref, options) => {
+      const identity = limits.counted();
+      if (identity === undefined || ref.type === 'locks') return store.remove(ref, options);
+      const size = await sizeOf(store, ref, options);
+      const outcome = await store.remove(ref, options);
+      if (outcome !== 'absent' && size !== undefined) {
+        const usage = await loadUsage();
+        await usage.removed({ state: limits.state(), identity, store }, size);
+      }
+      return outcome;
+    },
+    load: (ref, range, options) => store.load(ref, range, options),
+    stat: (ref, options) => store.stat(ref, options),
+    list: (type, options) => store.list(type, options),
+  };
+}
+
+/** Undefined for what is not there. */
+async function sizeOf(store: RepositoryStore, ref: ObjectRef, options: CallOptions): Promise<number | undefined> {
+  try {
+    return (await store.stat(ref, options)).size;
+  } catch (error) {
+    if (isGatewayError(error, 'not-found')) return undefined;
+    throw error;
+  }
+}
+
+/** What a promise resolves to, unless the client goes away before. @param discard - takes what comes too late */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal, discard: (late: T) => unknown): Promise<T> {
+  let onAbort = (): void => undefined;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = () => {
+      promise.then(discard, () => undefined);
+      reject(new GatewayError('client-gone'));
+    };
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort);
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}

@@ -1,0 +1,168 @@
+/**
+ * The ledgers of all repositories that have a quota, each made and mended from what its store really holds.
+ */
+import { createHash } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
+import { join } from 'node:path';
+import { isGatewayError, messageOf } from '../core/errors.ts';
+import { CONFIG_REF, NAMED_TYPES, objectKey, type ObjectRef } from '../core/object.ts';
+import type { Log } from '../ports/log.ts';
+import type { ListedObject, RepositoryStore } from '../ports/repository-store.ts';
+import { openLedger, type Ledger, type LedgerWatch } from './ledger.ts';
+
+/** How often a store is counted. */
+const COUNT_MS = 24 * 60 * 60 * 1000;
+/** What is removed while it is counted may be in the count or not: it is counted again after this. */
+const RECOUNT_MS = 10 * 60 * 1000;
+/** For how long others leave a count to the one that began it. */
+const CLAIM_MS = 60 * 60 * 1000;
+
+/** What the repositories have in use. */
+export interface Usage {
+  /**
+   * Sets room aside for an object that is to come.
+   * @param limit - the most bytes that may then be in use; undefined for no limit
+   * @returns a function to call once with how it ended, or undefined when there is no room; it never rejects
+   * @throws GatewayError `state-unavailable`, and what listing the store throws when it has to be counted first
+   */
+  reserve(
+    repository: CountedRepository,
+    ref: ObjectRef,
+    size: number,
+    limit: number | undefined,
+  ): Promise<((end: 'stored' | 'failed') => Promise<void>) | undefined>;
+  /** Says that so many bytes were removed; never rejects. */
+  removed(repository: CountedRepository, size: number): Promise<void>;
+  /** Gives up the counts under way. */
+  close(): Promise<void>;
+}
+
+/** A repository whose bytes are counted. */
+export interface CountedRepository {
+  /** The state directory of this machine, absolute. */
+  readonly state: string;
+  /** What is the same for all sessions of this repository, and for them alone. */
+  readonly identity: string;
+  readonly store: RepositoryStore;
+}
+
+/** Opens nothing before it is needed. */
+export function createUsage(log: Log): Usage {
+  const ledgers = new Map<string, Ledger>();
+  const counting = new Set<Promise<void>>();
+  const ending = new AbortController();
+  // Each count listens to it.
+  setMaxListeners(0, ending.signal);
+
+  const ledgerOf = ({ state, identity, store }: CountedRepository): Ledger => {
+    const hash = createHash('sha256').update(identity).digest('hex').slice(0, 32);
+    const directory = join(state, 'usage', hash);
+    let ledger = ledgers.get(directory);
+    if (ledger === undefined) {
+      ledger = openLedger(directory, () => measure(store, ending.signal));
+      ledgers.set(directory, ledger);
+    }
+    return ledger;
+  };
+
+  /** A ledger that misses a line errs until the next count; what was done stays done. */
+  const note = async (writing: Promise<unknown>): Promise<void> => {
+    try {
+      await writing;
+    } catch (error) {
+      log.error({ err: error }, 'what a repository has in use could not be written down; the next count mends it');
+    }
+  };
+
+  const countWhenDue = async (ledger: Ledger, store: RepositoryStore): Promise<void> => {
+    try {
+      if (await ledger.claimCount(CLAIM_MS)) await recount(ledger, store, ending.signal);
+    } catch (error) {
+      if (ending.signal.aborted) return;
+      log.warn({ err: error }, `a repository with a quota could not be counted: ${messageOf(error)}`);
+    }
+  };
+
+  return {
+    reserve: async (repository, ref, size, limit) => {
+      const ledger = ledgerOf(repository);
+      const token = await ledger.reserve(size, limit, objectKey(ref));
+      const count = countWhenDue(ledger, repository.store).finally(() => counting.delete(count));
+      counting.add(count);
+      return token === undefined ? undefined : (end) => note(ledger.settle(token, end));
+    },
+    removed: (repository, size) => note(ledgerOf(repository).removed(size)),
+    close: async () => {
+      ending.abort();
+      await Promise.all(counting);
+      await Promise.all([...ledgers.values()].map((ledger) => note(ledger.close())));
+    },
+  };
+}
+
+/** Counts a store in bytes, locks left out. @param seen - told of every page before it is counted */
+async function measure(
+  store: RepositoryStore,
+  signal: AbortSignal,
+  seen: (refs: readonly ListedObject[], type: Exclude<ObjectRef['type'], 'config' | 'locks'>) => Promise<void> = () =>
+    Promise.resolve(),
+): Promise<number> {
+  let bytes = 0;
+  try {
+    bytes += (await store.stat(CONFIG_REF, { signal })).size;
+  } catch (error) {
+    if (!isGatewayError(error, 'not-found')) throw error;
+  }
+  for (const type of NAMED_TYPES) {
+    if (type === 'locks') continue;
+    for await (const page of store.list(type, { signal })) {
+      await seen(page, type);
+      for (const { size } of page) bytes += size;
+    }
+  }
+  return bytes;
+}
+
+/** Counts a store and mends its ledger, while others go on to use both. */
+async function recount(ledger: Ledger, store: RepositoryStore, signal: AbortSignal): Promise<void> {
+  const watch = await ledger.watch();
+  try {
+    const listed = new Set<string>();
+    const bytes = await measure(store, signal, async (page, type) => {
+      // Whatever is on this page was set aside room for before: after this, the window has it.
+      await watch.refresh();
+      if (watch.window.uploads.size === 0) return;
+      const keys = new Set([...watch.window.uploads.values()].map(({ key }) => key));
+      for (const { name } of page) {
+        const key = objectKey({ type, name });
+        if (keys.has(key)) listed.add(key);
+      }
+    });
+    await watch.correct(
+      (underWay) => bytes + missed(watch, listed, underWay),
+      watch.window.removals ? RECOUNT_MS : COUNT_MS,
+    );
+  } finally {
+    watch.close();
+  }
+}
+
+/** Bytes of the uploads that the count has not met: stored behind its back, or still on their way. */
+function missed({ window }: LedgerWatch, listed: ReadonlySet<string>, underWay: ReadonlySet<string>): number {
+  let bytes = 0;
+  for (const [token, { key, size }] of window.uploads) {
+    if (listed.has(key)) continue;
+    // Room that a process had set aside when it died.
+    if (underWay.has(token) && !isAlive(Number(token.split('-', 1)[0]))) continue;
+    bytes += size;
+  }
+  return bytes;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
