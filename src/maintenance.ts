@@ -1,6 +1,8 @@
 /** The second composition root: from a config to the admin's upkeep of a client's repository, without a session. */
+import { openJsonlSink } from './audit/jsonl-sink.ts';
 import type { GatewayConfig } from './config/types.ts';
 import { GatewayError } from './core/errors.ts';
+import type { AuditSink } from './ports/audit-sink.ts';
 import type { RepositoryUpkeep } from './ports/repository-upkeep.ts';
 import { openUpkeep } from './stores/open-upkeep.ts';
 import { scrubState, type ScrubState } from './upkeep/scrub-state.ts';
@@ -10,6 +12,8 @@ export interface OpenedUpkeep {
   readonly repository: { readonly store: string; readonly prefix: string };
   readonly upkeep: RepositoryUpkeep;
   readonly scrubs: ScrubState;
+  /** Opens the audit, for work that changes something. @throws GatewayError `audit-unavailable` */
+  readonly openAudit: () => Promise<AuditSink>;
 }
 
 /** @throws GatewayError `usage` when there is no such client, and what opening the store throws */
@@ -26,5 +30,6 @@ export async function openClientUpkeep(config: GatewayConfig, client: string): P
     repository,
     upkeep: await openUpkeep(store, repository.prefix),
     scrubs: scrubState(config.state, repository),
+    openAudit: () => openJsonlSink({ file: config.audit.file }),
   };
 }

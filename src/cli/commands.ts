@@ -92,6 +92,25 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
           .option('json', { type: 'boolean', default: false, describe: 'one JSON object for each repository' }),
       (given) => run(async () => (await import('./scrub.ts')).runScrub(given))(),
     )
+    .command(
+      'undo <client>',
+      'take back what sessions of a client added: shows it, and with --yes moves it into quarantine',
+      (command) =>
+        command
+          .positional('client', { type: 'string', demandOption: true, describe: 'name of the client in the config' })
+          .option('session', { type: 'string', requiresArg: true, describe: 'what this session added' })
+          .option('since', {
+            type: 'string',
+            requiresArg: true,
+            describe: 'what came since then: 2h, 2026-11-25T18:00Z',
+          })
+          .option('yes', { type: 'boolean', default: false, describe: 'do it' })
+          .option('force', { type: 'boolean', default: false, describe: 'even though the client is not disabled' })
+          .option('list', { type: 'boolean', default: false, describe: 'show the quarantines of the repository' })
+          .option('restore', { type: 'string', requiresArg: true, describe: 'bring back what an undo took; its id' })
+          .option('json', { type: 'boolean', default: false, describe: 'print JSON' }),
+      (given) => run(async () => (await import('./undo.ts')).runUndo(given))(),
+    )
     .command('authorized-keys', "print authorized_keys lines for sshd's AuthorizedKeysCommand [--type %t --key %k]")
     .command('stdio <client>', 'serve one client on stdin and stdout: the forced command under OpenSSH')
     .completion('completion', 'print a completion script for bash or zsh (by $SHELL): source it from ~/.bashrc')

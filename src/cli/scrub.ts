@@ -6,7 +6,7 @@ import { openClientUpkeep } from '../maintenance.ts';
 import { scrub, type ScrubStanding } from '../upkeep/scrub.ts';
 import type { ScrubResult } from '../upkeep/scrub-state.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { formatBytes, formatDuration, styled, table } from './terminal.ts';
+import { formatBytes, formatDuration, printable, styled, table } from './terminal.ts';
 
 /** Options as the command line gives them. */
 interface ScrubArguments {
@@ -91,11 +91,6 @@ function report(client: string, { objects, bytes, findings, started, finished, q
   const rows = findings.map(({ key, problem, detail }) => [problem, printable(key), detail]);
   const count = styled(process.stdout, 'red', `${findings.length} problem${findings.length === 1 ? '' : 's'}`);
   return `${head}${count}\n${table([{ title: 'problem' }, { title: 'file' }, { title: 'what' }], rows)}`;
-}
-
-/** A foreign file may be named to play tricks on a terminal. */
-function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?');
 }
 
 const SHOW_MS = 250;

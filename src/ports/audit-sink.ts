@@ -45,7 +45,8 @@ export type EndReason =
  * One event.
  *
  * `create` and `remove` are written before the change becomes visible, so that nothing changes that the audit does not have. When the
- * change then did not happen, `create-failed` or `remove-failed` for the same object follows in the same session.
+ * change then did not happen, `create-failed` or `remove-failed` for the same object follows in the same session; so with `quarantine` and
+ * `restore`.
  */
 export type AuditEvent =
   | { readonly kind: 'session-start' }
@@ -57,6 +58,13 @@ export type AuditEvent =
   | { readonly kind: 'create-failed'; readonly ref: ObjectRef; readonly reason: 'exists' | ErrorCode }
   | { readonly kind: 'remove'; readonly ref: ObjectRef }
   | { readonly kind: 'remove-failed'; readonly ref: ObjectRef; readonly reason: 'absent' | ErrorCode }
+  /** The admin's undo takes an object out of the repository into quarantine, or brings it back; the session is the undo's id. */
+  | { readonly kind: 'quarantine' | 'restore'; readonly ref: ObjectRef }
+  | {
+      readonly kind: 'quarantine-failed' | 'restore-failed';
+      readonly ref: ObjectRef;
+      readonly reason: 'absent' | 'taken' | ErrorCode;
+    }
   /** Storage or gateway failed a request; the client was answered 5xx. `detail` is for the admin and holds no secret. */
   | {
       readonly kind: 'failed';

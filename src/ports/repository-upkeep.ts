@@ -44,6 +44,17 @@ export interface RepositoryUpkeep {
   /** Undefined when there is no such file. */
   facts(key: string, options: CallOptions): Promise<FileFacts | undefined>;
 
+  /** Writes a file of the gateway's own, replacing it whole and durably. */
+  write(key: string, bytes: Uint8Array, options: CallOptions): Promise<void>;
+
+  /**
+   * Gives a file another key. There is no moment at which it is under neither, even if this is cut off; then the same again completes it.
+   * @returns `hidden`: moved, but an older version of it is still under the old key (S3 versioning); `absent`: there is no such file;
+   * `taken`: nothing was done, as another file has the new key
+   * @throws `retained` when the storage keeps it under its old key until its retention ends; it is then under both
+   */
+  move(from: string, to: string, options: CallOptions): Promise<'moved' | 'hidden' | 'absent' | 'taken'>;
+
   /** Lets go of connections. */
   close(): Promise<void>;
 }

@@ -1,7 +1,8 @@
 /** The admin's upkeep of a repository in a directory. */
+import { randomUUID } from 'node:crypto';
 import type { BigIntStats, Dirent } from 'node:fs';
-import { lstat, readdir } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { lstat, open, readdir, rename, unlink } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import type { DirectoryStoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { CallOptions } from '../ports/repository-store.ts';
@@ -10,7 +11,7 @@ import type { FileFacts, RepositoryUpkeep, StoredFile } from '../ports/repositor
 import type { Steps } from './directory/bounded.ts';
 import { IO_LIMIT_MS, makeCall, type Call } from './directory/call.ts';
 import { errnoOf } from './directory/failures.ts';
-import { assertRoot, openRegular } from './directory/files.ts';
+import { assertRegular, assertRoot, linkIfFree, makeDirectory, openRegular, syncDirectory } from './directory/files.ts';
 import { readOrigin } from './directory/origins.ts';
 
 const READ_BYTES = 1024 * 1024;
@@ -20,6 +21,8 @@ export class DirectoryUpkeep implements RepositoryUpkeep {
   readonly #root: string;
   readonly #home: string;
   readonly #call: Call;
+  /** Directories that are there and durable. */
+  readonly #ready = new Set<string>();
 
   constructor(config: DirectoryStoreConfig, prefix: string) {
     this.#root = resolve(config.path);
@@ -84,8 +87,64 @@ export class DirectoryUpkeep implements RepositoryUpkeep {
     });
   }
 
+  write(key: string, bytes: Uint8Array, { signal }: CallOptions): Promise<void> {
+    const path = join(this.#home, key);
+    const temporary = `${path}.${randomUUID()}`;
+    return this.#call(`writing ${key}`, signal, async (steps) => {
+      await this.#prepare(steps, dirname(path));
+      try {
+        const handle = await steps.io(() => open(temporary, 'wx', 0o600));
+        try {
+          await steps.io(() => handle.writeFile(bytes));
+          await steps.io(() => handle.sync());
+        } finally {
+          await steps.cleanUp(() => handle.close());
+        }
+        await steps.io(() => rename(temporary, path));
+      } catch (error) {
+        await steps.cleanUp(() => unlink(temporary)).catch(() => undefined);
+        throw error;
+      }
+      await syncDirectory(steps, dirname(path));
+    });
+  }
+
+  /** By a second name and the removal of the first. The side file with the origin stays: it counts for this object, wherever it is. */
+  move(from: string, to: string, { signal }: CallOptions): Promise<'moved' | 'absent' | 'taken'> {
+    const [source, target] = [join(this.#home, from), join(this.#home, to)];
+    return this.#call(`moving ${from}`, signal, async (steps) => {
+      const file = await this.#lookUp(steps, from);
+      if (file === undefined) {
+        await assertRoot(steps, this.#root);
+        return 'absent';
+      }
+      assertRegular(file, source);
+      await this.#prepare(steps, dirname(target));
+      if (!(await linkIfFree(steps, source, target))) {
+        // Perhaps the same file, by an earlier attempt.
+        const there = await this.#lookUp(steps, to);
+        if (there?.ino !== file.ino || there.dev !== file.dev) return 'taken';
+      }
+      await syncDirectory(steps, dirname(target));
+      steps.committed();
+      await steps.io(() => unlink(source));
+      await syncDirectory(steps, dirname(source));
+      return 'moved';
+    });
+  }
+
   close(): Promise<void> {
     return Promise.resolve();
+  }
+
+  /** Makes a directory and its parents in the repository, durably. */
+  async #prepare(steps: Steps, path: string): Promise<void> {
+    if (path === this.#home || this.#ready.has(path)) return;
+    const parent = dirname(path);
+    await this.#prepare(steps, parent);
+    await makeDirectory(steps, path);
+    await syncDirectory(steps, parent);
+    this.#ready.add(path);
   }
 
   async #readDirectory(

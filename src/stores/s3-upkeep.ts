@@ -1,4 +1,6 @@
 /** The admin's upkeep of a repository on S3. */
+import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
 import type { S3StoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { CallOptions } from '../ports/repository-store.ts';
@@ -8,18 +10,22 @@ import { credentialChain, LIMITS, type S3Secret } from './s3-store.ts';
 import { Download } from './s3/download.ts';
 import { S3Refusal } from './s3/errors.ts';
 import { readArrival, readStat } from './s3/metadata.ts';
+import { checksumHeaders } from './s3/object-lock.ts';
 import { S3Client } from './s3/s3-client.ts';
 import { BadAnswer, type HttpAnswer } from './s3/transport.ts';
+import { UploadBody } from './s3/upload-body.ts';
 
 /** A repository on S3. */
 export class S3Upkeep implements RepositoryUpkeep {
   readonly #client: S3Client;
   /** What stands before each key: empty, or ending in a slash. */
   readonly #prefix: string;
+  readonly #objectLock: boolean;
 
   /** @throws GatewayError `store-misconfigured` when the endpoint is no URL */
   constructor(config: S3StoreConfig, secret: S3Secret | undefined, prefix: string) {
     this.#client = new S3Client(config, secret === undefined ? credentialChain(config.region) : () => secret, LIMITS);
+    this.#objectLock = config.objectLock !== undefined;
     this.#prefix = prefix === '' ? '' : `${prefix}/`;
   }
 
@@ -80,6 +86,43 @@ export class S3Upkeep implements RepositoryUpkeep {
     } catch (error) {
       // Only asked for what a list has shown, so that a bucket that is gone has been told before.
       if (error instanceof S3Refusal && error.status === 404) return undefined;
+      throw this.#client.failure(error, signal);
+    }
+  }
+
+  async write(key: string, bytes: Uint8Array, { signal }: CallOptions): Promise<void> {
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    const body = new UploadBody({ size: bytes.length, sha256, body: Readable.from([bytes]) });
+    const headers = {
+      'content-type': 'application/json',
+      // A bucket with a default retention wants the checksum.
+      ...(this.#objectLock && checksumHeaders(sha256)),
+    };
+    try {
+      await this.#client.send({ method: 'PUT', key: this.#prefix + key, headers, body, accept: [200] }, signal);
+    } catch (error) {
+      throw this.#client.failure(error, signal);
+    } finally {
+      await body.release(signal);
+    }
+  }
+
+  async move(from: string, to: string, options: CallOptions): Promise<'moved' | 'hidden' | 'absent' | 'taken'> {
+    const { signal } = options;
+    const source = await this.facts(from, options);
+    if (source === undefined) return 'absent';
+    const there = await this.facts(to, options);
+    // Of the same length, it is the copy of an earlier attempt: both keys carry the hash of the content.
+    if (there !== undefined && there.size !== source.size) return 'taken';
+    try {
+      if (there === undefined)
+        await this.#client.ask((bucket) => bucket.copy(this.#prefix + from, this.#prefix + to, signal), signal);
+      if ((await this.facts(to, options))?.size !== source.size) throw new BadAnswer('it does not have what it copied');
+      const removed = await this.#client.ask((bucket) => bucket.delete(this.#prefix + from, signal), signal);
+      return removed === 'hidden' ? 'hidden' : 'moved';
+    } catch (error) {
+      if (this.#objectLock && error instanceof S3Refusal && error.status === 403)
+        throw new GatewayError('retained', { cause: error });
       throw this.#client.failure(error, signal);
     }
   }

@@ -4,6 +4,7 @@
  * does without.
  */
 import {
+  CopyObjectCommand,
   DeleteObjectCommand,
   GetObjectLockConfigurationCommand,
   HeadObjectCommand,
@@ -15,7 +16,7 @@ import {
 import type { S3StoreConfig } from '../../config/types.ts';
 import type { BucketAddress } from './address.ts';
 import { S3Refusal } from './errors.ts';
-import { encodeQuery, type S3Credentials } from './signature.ts';
+import { encodePart, encodeQuery, type S3Credentials } from './signature.ts';
 import { BadAnswer, type HttpAnswer, type HttpTransport } from './transport.ts';
 
 // The SDK warns on stderr when Node is older than what its future versions will need. The version here is pinned by the lockfile, and
@@ -103,6 +104,15 @@ export class SdkBucket {
     return call.answer;
   }
 
+  /** Copies an object within the bucket with its metadata, whole or not at all. */
+  async copy(from: string, to: string, signal: AbortSignal): Promise<void> {
+    const source = `${this.#bucket}/${from.split('/').map(encodePart).join('/')}`;
+    const call: Call = { abortSignal: signal };
+    await this.#send(new CopyObjectCommand({ Bucket: this.#bucket, Key: to, CopySource: source }), call);
+    // A copy may fail after its 200 has begun; the body then holds an error.
+    if (!/<CopyObjectResult[\s>]/.test(call.answer?.text ?? '')) throw new BadAnswer('it did not complete a copy');
+  }
+
   /**
    * Removes an object, or the one version of it that is named. `hidden`: a delete marker was put over it, and it is there still as an
    * older version.
@@ -171,7 +181,7 @@ export class SdkBucket {
     );
     const answer = await this.#transport.exchange(
       {
-        method: request.method as 'GET' | 'HEAD' | 'DELETE',
+        method: request.method as 'GET' | 'HEAD' | 'PUT' | 'DELETE',
         target: query === '' ? request.path : `${request.path}?${query}`,
         headers: request.headers,
         body: undefined,

@@ -1,0 +1,218 @@
+/** `restic-gateway undo CLIENT`: takes back what sessions of a client added to its repository, into quarantine. */
+import { findConfigFile, loadConfig } from '../config/load.ts';
+import { GatewayError } from '../core/errors.ts';
+import { openClientUpkeep, type OpenedUpkeep } from '../maintenance.ts';
+import {
+  finishTakingOut,
+  listQuarantines,
+  restore,
+  takeOut,
+  type MoveCounts,
+  type QuarantineWork,
+} from '../upkeep/quarantine.ts';
+import { planUndo, type ArrivedObject, type UndoPlan, type UndoSelection } from '../upkeep/undo-plan.ts';
+import { refuseInForcedCommand } from './program.ts';
+import { formatBytes, styled, table } from './terminal.ts';
+import { parseTime } from './time.ts';
+
+/** Options as the command line gives them. */
+interface UndoArguments {
+  readonly client: string;
+  readonly session: string | undefined;
+  readonly since: string | undefined;
+  readonly yes: boolean;
+  readonly force: boolean;
+  readonly list: boolean;
+  readonly restore: string | undefined;
+  readonly json: boolean;
+  readonly config: string | undefined;
+}
+
+/**
+ * Shows, takes out, lists or brings back.
+ * @returns the exit status: 1 when something could not be moved
+ * @throws GatewayError
+ */
+export async function runUndo(given: UndoArguments): Promise<number> {
+  refuseInForcedCommand();
+  const { client } = given;
+  const selection = readSelection(given);
+  const config = loadConfig(findConfigFile(given.config));
+  const opened = await openClientUpkeep(config, client);
+  const stop = new AbortController();
+  const onSignal = (): void => {
+    stop.abort(new GatewayError('client-gone', { detail: 'stopped; the same command completes what was begun' }));
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  try {
+    if (given.list) return await showQuarantines(opened, given, stop.signal);
+    if (given.restore !== undefined) return await bringBack(opened, given.restore, stop.signal);
+    if (selection === undefined) throw usage();
+    if (given.yes && !given.force && config.clients[client]?.disabled === false)
+      throw new GatewayError('usage', {
+        detail: `disable client ${client} first (disabled: true), so that its sessions end and add nothing meanwhile; or say --force`,
+      });
+    const plan = await planUndo(opened.upkeep, client, selection, stop.signal);
+    if (given.json && !given.yes) process.stdout.write(`${JSON.stringify({ client, ...plan })}\n`);
+    else process.stdout.write(describe(client, plan));
+    const made = plan.objects.find(({ key }) => key === 'config');
+    if (made !== undefined)
+      throw new GatewayError('usage', {
+        detail: `session ${made.session} made the repository itself at ${made.arrived}; that is not undone: choose another session or a later time`,
+      });
+    if (given.yes) return await carryOut(opened, given, plan, stop.signal);
+    if (plan.objects.length > 0 && !given.json)
+      process.stdout.write(
+        'Nothing was changed. With --yes it goes into quarantine, from where --restore brings it back.\n',
+      );
+    return 0;
+  } finally {
+    await opened.upkeep.close();
+  }
+}
+
+function usage(): GatewayError {
+  return new GatewayError('usage', { detail: 'say one of --session ID, --since TIME, --list and --restore UNDO-ID' });
+}
+
+function readSelection({ session, since, list, restore: id }: UndoArguments): UndoSelection | undefined {
+  if ([session, since, id, list ? '' : undefined].filter((one) => one !== undefined).length !== 1) throw usage();
+  if (session !== undefined) return { session };
+  return since === undefined ? undefined : { since: parseTime(since, '--since') };
+}
+
+function describe(client: string, { objects, resting, byAdmin, strangers }: UndoPlan): string {
+  if (objects.length === 0) return `${client}: nothing that came so is in the repository\n`;
+  const sessions = new Set(objects.map(({ session }) => session));
+  const types = [...new Set(objects.map(typeOf))];
+  const rows = types.map((type) =>
+    row(
+      type,
+      objects.filter((object) => typeOf(object) === type),
+    ),
+  );
+  const title = { title: 'bytes', right: true };
+  const lines = [
+    `${client}: added by ${sessions.size === 1 ? `session ${[...sessions].join('')}` : `${sessions.size} sessions`}:\n`,
+    table(
+      [{ title: 'type' }, { title: 'objects', right: true }, title, { title: 'first' }, { title: 'last' }],
+      [...rows, row('all', objects)],
+    ),
+  ];
+  const warn = (text: string): void => {
+    lines.push(`${styled(process.stdout, 'yellow', 'Warning')}: ${text}\n`);
+  };
+  if (resting.length > 0) {
+    warn(
+      'these later snapshots of other sessions may rest on data of it; run restic check afterwards, and back up anew:',
+    );
+    lines.push(
+      table(
+        [{ title: 'snapshot' }, { title: 'arrived' }, { title: 'session' }],
+        resting.map(({ key, arrived, session }) => [key.slice('snapshots/'.length), arrived, session]),
+      ),
+    );
+  }
+  if (byAdmin > 0)
+    warn(`the admin's restic added ${byAdmin} objects since then: what a prune has moved into them is not taken back.`);
+  if (strangers > 0) warn(`${strangers} objects since then came by no gateway; they stay.`);
+  return lines.join('');
+}
+
+function row(type: string, objects: readonly ArrivedObject[]): readonly string[] {
+  const times = objects.map(({ arrived }) => arrived).sort();
+  const bytes = objects.reduce((sum, { size }) => sum + size, 0);
+  return [type, String(objects.length), formatBytes(bytes), times[0] ?? '', times.at(-1) ?? ''];
+}
+
+const typeOf = ({ key }: ArrivedObject): string => key.split('/')[0] ?? '';
+
+async function carryOut(
+  opened: OpenedUpkeep,
+  { client, session, since }: UndoArguments,
+  { objects }: UndoPlan,
+  signal: AbortSignal,
+): Promise<number> {
+  const { upkeep } = opened;
+  return changing(opened, signal, async (work) => {
+    let status = 0;
+    let rest = objects;
+    for (const unfinished of await listQuarantines(upkeep, signal)) {
+      if (unfinished.state !== 'moving') continue;
+      process.stdout.write(
+        `Undo ${unfinished.id} (${unfinished.selection}) had been cut off; it is completed first.\n`,
+      );
+      status ||= tellMoved(unfinished.id, await finishTakingOut(work, unfinished));
+      const done = new Set(unfinished.objects.map(({ key }) => key));
+      rest = rest.filter(({ key }) => !done.has(key));
+    }
+    if (rest.length === 0) return status;
+    const selection = session === undefined ? `--since ${since ?? ''}` : `--session ${session}`;
+    const { quarantine, counts } = await takeOut(work, { client, selection, objects: rest });
+    status ||= tellMoved(quarantine.id, counts);
+    process.stdout.write(`To bring it back: restic-gateway undo ${client} --restore ${quarantine.id}\n`);
+    return status;
+  });
+}
+
+function tellMoved(id: string, counts: MoveCounts): number {
+  process.stdout.write(`${counts.moved} objects are in quarantine ${id}.\n${tellLeft(counts)}`);
+  return counts.retained + counts.taken === 0 ? 0 : 1;
+}
+
+function tellLeft({ hidden, retained, taken }: MoveCounts): string {
+  const lines = [
+    hidden > 0 &&
+      `The storage keeps versions: ${hidden} of them are hidden by a delete marker, and take room until they expire.`,
+    retained > 0 &&
+      `${retained} are kept in place by Object Lock until their retention ends; they are copied, not moved.`,
+    taken > 0 && `${taken} stayed where they were, as another file has their place.`,
+  ];
+  return lines.map((line) => (line === false ? '' : `${line}\n`)).join('');
+}
+
+async function bringBack(opened: OpenedUpkeep, id: string, signal: AbortSignal): Promise<number> {
+  return changing(opened, signal, async (work) => {
+    const counts = await restore(work, id);
+    process.stdout.write(`${counts.moved} objects are back in the repository.\n${tellLeft(counts)}`);
+    return counts.retained + counts.taken === 0 ? 0 : 1;
+  });
+}
+
+async function changing(
+  { upkeep, repository, openAudit }: OpenedUpkeep,
+  signal: AbortSignal,
+  work: (work: QuarantineWork) => Promise<number>,
+): Promise<number> {
+  const audit = await openAudit();
+  try {
+    return await work({ upkeep, audit, repository, signal });
+  } finally {
+    await audit.close();
+  }
+}
+
+async function showQuarantines(
+  { upkeep }: OpenedUpkeep,
+  { json }: UndoArguments,
+  signal: AbortSignal,
+): Promise<number> {
+  const all = await listQuarantines(upkeep, signal);
+  if (json) process.stdout.write(`${JSON.stringify(all)}\n`);
+  else if (all.length === 0) process.stdout.write('There are no quarantines.\n');
+  else
+    process.stdout.write(
+      table(
+        [
+          { title: 'undo' },
+          { title: 'client' },
+          { title: 'of' },
+          { title: 'objects', right: true },
+          { title: 'state' },
+        ],
+        all.map(({ id, client, selection, objects, state }) => [id, client, selection, String(objects.length), state]),
+      ),
+    );
+  return 0;
+}

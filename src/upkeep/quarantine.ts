@@ -1,0 +1,157 @@
+/**
+ * What was taken out of a repository, kept inside it: `.restic-gateway/quarantine/<undo id>/`, with a manifest and the objects under
+ * `objects/<key>`. No client reaches it, and restic takes no notice of it.
+ *
+ * The manifest is written before the first object is moved and says so until the last one is: whatever cuts it off, the same again
+ * completes it.
+ */
+import { randomBytes } from 'node:crypto';
+import { asGatewayError, GatewayError } from '../core/errors.ts';
+import { parseObjectKey } from '../core/object.ts';
+import type { AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
+import { PRIVATE_DIRECTORY, type RepositoryUpkeep } from '../ports/repository-upkeep.ts';
+import { inPool } from './pool.ts';
+import { inOrder, type ArrivedObject } from './undo-plan.ts';
+
+const QUARANTINE = `${PRIVATE_DIRECTORY}/quarantine/`;
+const MANIFEST = 'manifest.json';
+const MOVES = 16;
+
+/** A quarantine: the shape of its `manifest.json`. */
+export interface Quarantine {
+  readonly v: 1;
+  readonly id: string;
+  readonly client: string;
+  /** What was asked for: `--session …` or `--since …`. */
+  readonly selection: string;
+  /** ISO 8601. */
+  readonly made: string;
+  /** `moving` and `restoring` are under way, or were cut off. */
+  readonly state: 'moving' | 'quarantined' | 'restoring' | 'restored';
+  readonly objects: readonly ArrivedObject[];
+}
+
+/** A repository, and who works on it. */
+export interface QuarantineWork {
+  readonly upkeep: RepositoryUpkeep;
+  readonly audit: AuditSink;
+  readonly repository: SessionIdentity['repository'];
+  readonly signal: AbortSignal;
+}
+
+/** What came of moving. */
+export interface MoveCounts {
+  moved: number;
+  /** Of those, the ones whose older version is still under their old key. */
+  hidden: number;
+  /** The storage does not let go of them; they are in the repository and, as copies, in quarantine. */
+  retained: number;
+  /** Their place is taken by another file; they stayed. */
+  taken: number;
+}
+
+/** All quarantines of a repository, oldest first. @throws GatewayError `store-failed` for a manifest that is not whole */
+export async function listQuarantines(upkeep: RepositoryUpkeep, signal: AbortSignal): Promise<readonly Quarantine[]> {
+  const manifests: string[] = [];
+  for await (const page of upkeep.files(QUARANTINE, { signal }))
+    for (const { key } of page) if (key.split('/').length === 4 && key.endsWith(`/${MANIFEST}`)) manifests.push(key);
+  const quarantines: Quarantine[] = [];
+  for (const key of manifests.sort()) quarantines.push(await readManifest(upkeep, key, signal));
+  return quarantines;
+}
+
+/** Takes objects out. What they are is written down first. */
+export async function takeOut(
+  work: QuarantineWork,
+  { client, selection, objects }: Pick<Quarantine, 'client' | 'selection' | 'objects'>,
+): Promise<{ readonly quarantine: Quarantine; readonly counts: MoveCounts }> {
+  const made = new Date().toISOString();
+  const id = `${made.replace(/[-:]|\.\d+/g, '')}-${randomBytes(3).toString('hex')}`;
+  const quarantine: Quarantine = { v: 1, id, client, selection, made, state: 'moving', objects };
+  await writeManifest(work, quarantine);
+  return { quarantine, counts: await finishTakingOut(work, quarantine) };
+}
+
+/** Completes what was cut off. */
+export async function finishTakingOut(work: QuarantineWork, quarantine: Quarantine): Promise<MoveCounts> {
+  const counts = await moveAll(work, quarantine, 'quarantine');
+  await writeManifest(work, { ...quarantine, state: 'quarantined' });
+  return counts;
+}
+
+/** Brings everything back that is in a quarantine. @throws GatewayError `usage` when there is no such quarantine */
+export async function restore(work: QuarantineWork, id: string): Promise<MoveCounts> {
+  const { upkeep, signal } = work;
+  const key = `${QUARANTINE}${id}/${MANIFEST}`;
+  if (!/^[0-9TZa-f-]+$/.test(id) || (await upkeep.facts(key, { signal })) === undefined)
+    throw new GatewayError('usage', { detail: `there is no quarantine ${id}; --list shows those that there are` });
+  const quarantine = await readManifest(upkeep, key, signal);
+  await writeManifest(work, { ...quarantine, state: 'restoring' });
+  const counts = await moveAll(work, quarantine, 'restore');
+  await writeManifest(work, { ...quarantine, state: 'restored' });
+  return counts;
+}
+
+async function moveAll(
+  work: QuarantineWork,
+  quarantine: Quarantine,
+  kind: 'quarantine' | 'restore',
+): Promise<MoveCounts> {
+  const { upkeep, audit, repository, signal } = work;
+  const { id, client } = quarantine;
+  const identity: SessionIdentity = { session: id, principal: { client, door: 'admin' }, access: 'full', repository };
+  const counts: MoveCounts = { moved: 0, hidden: 0, retained: 0, taken: 0 };
+  const move = async ({ key }: ArrivedObject): Promise<void> => {
+    const ref = parseObjectKey(key);
+    if (ref === undefined)
+      throw new GatewayError('store-failed', { detail: `the manifest of ${id} names no object: ${key}` });
+    const kept = `${QUARANTINE}${id}/objects/${key}`;
+    const [from, to] = kind === 'quarantine' ? [key, kept] : [kept, key];
+    // Before the change, so that nothing changes that the audit does not have.
+    await audit.append(identity, { kind, ref });
+    try {
+      const outcome = await upkeep.move(from, to, { signal });
+      if (outcome === 'moved' || outcome === 'hidden') {
+        counts.moved += 1;
+        if (outcome === 'hidden') counts.hidden += 1;
+        return;
+      }
+      if (outcome === 'taken') counts.taken += 1;
+      await audit.append(identity, { kind: `${kind}-failed`, ref, reason: outcome });
+    } catch (error) {
+      const { code } = asGatewayError(error);
+      await audit.append(identity, { kind: `${kind}-failed`, ref, reason: code });
+      if (code !== 'retained') throw error;
+      counts.retained += 1;
+    }
+  };
+  const objects = inOrder(quarantine.objects);
+  // One type after the other, so that nothing points at anything that is gone already or not yet back.
+  const types = [...new Set(objects.map(typeOf))];
+  for (const type of kind === 'quarantine' ? types : types.reverse())
+    await inPool(
+      objects.filter((object) => typeOf(object) === type),
+      MOVES,
+      move,
+    );
+  return counts;
+}
+
+const typeOf = ({ key }: ArrivedObject): string => key.split('/')[0] ?? '';
+
+async function readManifest(upkeep: RepositoryUpkeep, key: string, signal: AbortSignal): Promise<Quarantine> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of upkeep.read(key, { signal })) chunks.push(chunk);
+  try {
+    const manifest = JSON.parse(Buffer.concat(chunks).toString()) as Quarantine | { readonly v: unknown };
+    if (manifest.v === 1) return manifest as Quarantine;
+  } catch {
+    // Told below.
+  }
+  throw new GatewayError('store-failed', { detail: `${key} is not a manifest that this version can read` });
+}
+
+async function writeManifest({ upkeep, signal }: QuarantineWork, quarantine: Quarantine): Promise<void> {
+  const key = `${QUARANTINE}${quarantine.id}/${MANIFEST}`;
+  await upkeep.write(key, Buffer.from(`${JSON.stringify(quarantine)}\n`), { signal });
+}
