@@ -1,14 +1,20 @@
 /** `restic-gateway check`: reads the config as `serve` would, like `sshd -t`, and says what is wrong with it; `--live` tries the stores too. */
+import { readFileSync } from 'node:fs';
 import { findConfigFile, loadConfig } from '../config/load.ts';
+import { ConfigError, type Problem } from '../config/problems.ts';
 import { readSecret } from '../config/secrets.ts';
 import { GatewayError } from '../core/errors.ts';
 import { readHostKey } from '../doors/host-key.ts';
 import type { StorageCheck } from '../ports/repository-store.ts';
+import { pointAt } from './point-at.ts';
 import { formatBytes, styled, table } from './terminal.ts';
 
+/** How many problems are shown: a wrong file may have any number. */
+const MOST_SHOWN = 100;
+
 /**
- * @returns the exit status: 0 when all is well, 1 when a store does not hold what it must; what is wrong with the config is thrown as
- * GatewayError `invalid-config`
+ * @returns the exit status: 0 when all is well, 1 when a store does not hold what it must, 2 when something is wrong in the config
+ * @throws GatewayError `invalid-config` for what has no place in the config's text: no file, a host key, a secret
  */
 export async function runCheck({
   config: file,
@@ -19,24 +25,33 @@ export async function runCheck({
   readonly live: boolean;
   readonly json: boolean;
 }): Promise<number> {
-  const config = loadConfig(findConfigFile(file));
+  const found = findConfigFile(file);
+  let config;
+  try {
+    config = loadConfig(found);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    if (json) process.stdout.write(`${JSON.stringify({ config: found, good: false, problems: error.problems })}\n`);
+    else showProblems(found, error.problems);
+    return 2;
+  }
   await Promise.all(config.hostKeys.map(readHostKey));
   for (const store of Object.values(config.stores))
     if (store.type === 's3' && store.credentials !== undefined) readSecret(store.credentials.secret);
   const clients = Object.keys(config.clients).length;
   const stores = Object.keys(config.stores).length;
-  const found = live ? await tryStores(config) : [];
-  const failed = found.filter(({ outcome }) => outcome === 'fails').length;
+  const checks = live ? await tryStores(config) : [];
+  const failed = checks.filter(({ outcome }) => outcome === 'fails').length;
   if (json) {
-    const checks = live ? { checks: found, good: failed === 0 } : {};
-    process.stdout.write(`${JSON.stringify({ config: config.file, clients, stores, ...checks })}\n`);
+    const tried = live ? { checks, good: failed === 0 } : {};
+    process.stdout.write(`${JSON.stringify({ config: config.file, clients, stores, ...tried })}\n`);
     return failed === 0 ? 0 : 1;
   }
   const count = (number: number, word: string): string => `${number} ${word}${number === 1 ? '' : 's'}`;
   process.stdout.write(`${config.file}: good, ${count(clients, 'client')}, ${count(stores, 'store')}\n`);
   if (!live) return 0;
   const columns = ['STORE', 'WHAT', 'RESULT', 'DETAIL'].map((title) => ({ title }));
-  const rows = found.map(({ store, what, outcome, detail, freeBytes }) => [
+  const rows = checks.map(({ store, what, outcome, detail, freeBytes }) => [
     ...[store, what, outcome],
     freeBytes === undefined ? detail : `${formatBytes(freeBytes)}: ${detail}`,
   ]);
@@ -44,6 +59,23 @@ export async function runCheck({
   if (failed > 0)
     process.stdout.write(`\n${styled(process.stdout, 'red', `${count(failed, 'thing')} must be put right`)}\n`);
   return failed === 0 ? 0 : 1;
+}
+
+function showProblems(file: string, problems: readonly Problem[]): void {
+  let lines: readonly string[] = [];
+  try {
+    lines = readFileSync(file, 'utf8').split(/\r?\n/);
+  } catch {
+    // It was there a moment ago; the places are told without it.
+  }
+  for (const problem of problems.slice(0, MOST_SHOWN)) {
+    const { path, line, column, message } = problem;
+    process.stderr.write(
+      `${styled(process.stderr, 'bold', `${file}:${line}:${column}:`)} ${path === '' ? '' : `${path}: `}${message}\n`,
+    );
+    for (const one of pointAt(lines, problem)) process.stderr.write(`${one}\n`);
+  }
+  if (problems.length > MOST_SHOWN) process.stderr.write(`and ${problems.length - MOST_SHOWN} problems more\n`);
 }
 
 type FoundCheck = StorageCheck & { readonly store: string };

@@ -1,11 +1,12 @@
 /** The command line's own manners: its version, and completion as a real bash does it. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { GATEWAY } from '../support/gateway-process.ts';
+import { run, tempDir } from '../support/lab.ts';
 
-const run = (file: string, args: readonly string[]): string =>
+const output = (file: string, args: readonly string[]): string =>
   execFileSync(file, args, {
     encoding: 'utf8',
     timeout: 60_000,
@@ -17,7 +18,7 @@ describe('the command line', () => {
     const { version } = JSON.parse(readFileSync(path.join(import.meta.dirname, '../../package.json'), 'utf8')) as {
       version: string;
     };
-    const said = run(GATEWAY, ['--version']).trim();
+    const said = output(GATEWAY, ['--version']).trim();
     expect(said.startsWith(version)).toBe(true);
     expect(said.slice(version.length)).toMatch(/^( \([0-9a-f]{12,40}(-dirty)?\))?$/);
   });
@@ -29,8 +30,22 @@ describe('the command line', () => {
       complete -p restic-gateway
       _restic-gateway_yargs_completions
       printf 'reply: %s\\n' "\${COMPREPLY[@]}"`;
-    const said = run('bash', ['--norc', '-c', script]);
+    const said = output('bash', ['--norc', '-c', script]);
     expect(said).toContain('-F _restic-gateway_yargs_completions restic-gateway');
     expect(said).toMatch(/^reply: serve$/m);
+  });
+
+  test('check points at what is wrong, in words and in JSON', async () => {
+    const file = path.join(tempDir(), 'gateway.yaml');
+    writeFileSync(file, 'stores: {}\nclients: {}\nlistn: 127.0.0.1:1\n');
+    const check = (...more: string[]) => run(process.execPath, [GATEWAY, 'check', '-c', file, ...more]);
+    expect(await check()).toEqual({
+      code: 2,
+      stdout: '',
+      stderr: `${file}:3:1: listn: unknown key; did you mean "listen"?\n    listn: 127.0.0.1:1\n    ^\n`,
+    });
+    const json = await check('--json');
+    expect(json.code).toBe(2);
+    expect(JSON.parse(json.stdout)).toMatchObject({ good: false, problems: [{ path: 'listn', line: 3, column: 1 }] });
   });
 });
