@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { BlockList, isIPv6 } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
+import { headsFile } from './audit/heads.ts';
 import { openJsonlSink } from './audit/jsonl-sink.ts';
 import type { ClientConfig, GatewayConfig, StoreConfig } from './config/types.ts';
 import { refuseAdmission } from './core/admission.ts';
@@ -73,7 +74,7 @@ export async function createGateway(options: {
 }): Promise<Gateway> {
   const { log, places = countPlaces() } = options;
   let { config } = options;
-  let audit: AuditSink = await openJsonlSink({ file: config.audit.file });
+  let audit: AuditSink = await openAudit(config);
   const storages = new Map<string, Promise<Storage>>();
   const limited = createLimitedStores(log);
   const open = new Set<Served>();
@@ -251,7 +252,7 @@ export async function createGateway(options: {
     sessionCount: () => open.size,
     reconfigure: async (next) => {
       if (next.audit.file !== config.audit.file) {
-        const opened = await openJsonlSink({ file: next.audit.file });
+        const opened = await openAudit(next);
         retired.add(audit);
         audit = opened;
       }
@@ -278,6 +279,10 @@ export async function createGateway(options: {
       await Promise.all(resources.map(closeResource));
     },
   };
+}
+
+function openAudit({ audit, state }: GatewayConfig): Promise<AuditSink> {
+  return openJsonlSink({ file: audit.file, heads: headsFile(state) });
 }
 
 /** Why a client is not let in now, or undefined. @param sessions - how many it has open */

@@ -3,32 +3,33 @@
  *
  * A line that was torn by a full disk or a crash stays alone on its line. Between lines an empty one may stand.
  */
-import { mkdir, open, stat, type FileHandle } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import type { ObjectRef } from '../core/object.ts';
 import type { AuditEvent, AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
+import { openAppender, type Appender, type Line } from './appender.ts';
+import { openHeadNotes } from './heads.ts';
 
 /** Where the audit goes. */
 interface JsonlSinkOptions {
   /** Absolute path. Made with mode 0600 where there is none, its directory with 0700. */
   readonly file: string;
+  /** Absolute path of the file where the newest line of each process is noted; undefined: nowhere. */
+  readonly heads?: string;
   /** How long an event may wait to be written before it counts as not written, in ms; 30,000 by default. */
   readonly limitMs?: number;
 }
 
 const LIMIT_MS = 30_000;
-/** How often the path is looked at, to follow a file that was moved away. */
-const LOOK_MS = 1000;
-/** The most that goes into one write beyond a single line. */
-const WRITE_BYTES = 256 * 1024;
+/** The most that goes into one write beyond a single line; far below what a writer looks back at when it opens the file. */
+const WRITE_BYTES = 64 * 1024;
 /** The most that is kept of what a peer chose to send, in UTF-16 units. */
 const TEXT_LENGTH = 1024;
 
 /** An event that waits. */
 interface Entry {
-  readonly line: Buffer;
+  readonly line: Line;
   readonly written: () => void;
   readonly failed: (error: GatewayError) => void;
 }
@@ -37,14 +38,14 @@ interface Entry {
  * Opens the audit file, or makes it.
  * @throws GatewayError `audit-unavailable` when it cannot be opened or is not a regular file
  */
-export async function openJsonlSink({ file, limitMs = LIMIT_MS }: JsonlSinkOptions): Promise<AuditSink> {
+export async function openJsonlSink({ file, heads, limitMs = LIMIT_MS }: JsonlSinkOptions): Promise<AuditSink> {
   const unavailable = (why: string, cause?: unknown): GatewayError =>
     new GatewayError('audit-unavailable', { detail: `the audit ${file} cannot be written: ${why}`, cause });
 
   let appender: Appender;
   try {
     await makeDirectory(dirname(file));
-    appender = await openAppender(file);
+    appender = await openAppender(file, heads === undefined ? undefined : openHeadNotes(heads));
   } catch (error) {
     throw unavailable(messageOf(error), error);
   }
@@ -57,12 +58,10 @@ export async function openJsonlSink({ file, limitMs = LIMIT_MS }: JsonlSinkOptio
     while (waiting.size > 0) {
       const entries = takeUpTo(WRITE_BYTES, waiting);
       try {
-        let left = await appender.append(Buffer.concat(entries.map((entry) => entry.line)));
-        for (const { line, written, failed } of entries) {
-          left -= line.length;
-          if (left >= 0) written();
+        const whole = await appender.append(entries.map((entry) => entry.line));
+        for (const [index, { written, failed }] of entries.entries())
+          if (index < whole) written();
           else failed(unavailable('it took only a part of the line; free space on its disk'));
-        }
       } catch (error) {
         for (const { failed } of entries) failed(unavailable(messageOf(error), error));
       }
@@ -77,7 +76,7 @@ export async function openJsonlSink({ file, limitMs = LIMIT_MS }: JsonlSinkOptio
           reject(unavailable('it is closed'));
           return;
         }
-        const line = Buffer.from(`${formatEvent(new Date(), identity, event)}\n`);
+        const line = formatEvent(new Date(), identity, event);
         const entry: Entry = {
           line,
           written: () => {
@@ -128,7 +127,7 @@ function takeUpTo(bytes: number, waiting: Set<Entry>): readonly Entry[] {
   const taken: Entry[] = [];
   let total = 0;
   for (const entry of waiting) {
-    total += entry.line.length;
+    total += entry.line.rest.length;
     if (taken.length > 0 && total > bytes) break;
     waiting.delete(entry);
     taken.push(entry);
@@ -136,84 +135,11 @@ function takeUpTo(bytes: number, waiting: Set<Entry>): readonly Entry[] {
   return taken;
 }
 
-/** A file at a path, which may be moved away and replaced meanwhile. */
-interface Appender {
-  /**
-   * Appends lines by one write(2), so that those of other processes never come in between. Resolves to the bytes of them that were
-   * written: fewer when the disk is full.
-   */
-  append(lines: Buffer): Promise<number>;
-  close(): Promise<void>;
-}
-
-async function openAppender(file: string): Promise<Appender> {
-  let handle = await openFile(file);
-  let lookedAt = performance.now();
-
-  /** Opens the path anew when it leads to another file than the open one, which logrotate has moved or someone removed. */
-  const follow = async (): Promise<void> => {
-    const own = await handle.stat();
-    const now = performance.now();
-    if (own.nlink > 0 && now - lookedAt < LOOK_MS) return;
-    lookedAt = now;
-    const there = await stat(file).catch((error: unknown) => {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-      throw error;
-    });
-    if (there?.ino === own.ino && there.dev === own.dev) return;
-    const old = handle;
-    handle = await openFile(file);
-    await old.close();
-  };
-
-  return {
-    async append(lines) {
-      await follow();
-      // Asked each time, as it may be another process whose line was torn.
-      const torn = await endsTorn(handle);
-      const { bytesWritten } = await handle.write(torn ? Buffer.concat([LINE_BREAK, lines]) : lines);
-      return torn ? bytesWritten - 1 : bytesWritten;
-    },
-    close: () => handle.close(),
-  };
-}
-
-const LINE_BREAK = Buffer.from('\n');
-
-/** @throws Error when it cannot be opened or is not a regular file */
-async function openFile(file: string): Promise<FileHandle> {
-  const handle = await open(file, 'a+', 0o600);
-  if ((await handle.stat()).isFile()) return handle;
-  await handle.close();
-  throw new Error('it is not a regular file; name one in the config');
-}
-
-/** True when the last line has no end and nobody is writing it. */
-async function endsTorn(handle: FileHandle): Promise<boolean> {
-  for (let before = -1; ;) {
-    const { size } = await handle.stat();
-    if (size === 0) return false;
-    const { bytesRead, buffer } = await handle.read(Buffer.alloc(1), 0, 1, size - 1);
-    // Emptied meanwhile, or whole.
-    if (bytesRead === 0 || buffer[0] === LINE_BREAK[0]) return false;
-    if (size === before) return true;
-    // Of another process's long line one may see a part for a moment.
-    before = size;
-    await sleep(2);
-  }
-}
-
-/** One event as one line of JSON, without its end. */
-function formatEvent(
-  time: Date,
-  { session, principal, access, repository }: SessionIdentity,
-  event: AuditEvent,
-): string {
+/** One event as one line of JSON. */
+function formatEvent(time: Date, { session, principal, access, repository }: SessionIdentity, event: AuditEvent): Line {
   const { kind, ref, ...rest } = { ref: undefined, ...event };
   const { client, door, key, from, fromPort, user, command } = principal;
   const line = {
-    time: time.toISOString(),
-    v: 1,
     event: kind,
     session,
     client,
@@ -230,7 +156,7 @@ function formatEvent(
     ...rest,
     ...('detail' in rest ? { detail: cut(rest.detail) } : {}),
   };
-  return JSON.stringify(line).replace(UNSAFE, escape);
+  return { time: time.toISOString(), rest: JSON.stringify(line).slice(1).replace(UNSAFE, escape) };
 }
 
 // Control and format characters, line and paragraph separators: what JSON leaves as it is and a terminal or an editor may take for a line

@@ -111,6 +111,26 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
           .option('json', { type: 'boolean', default: false, describe: 'print JSON' }),
       (given) => run(async () => (await import('./undo.ts')).runUndo(given))(),
     )
+    .command('audit', 'look into the audit: audit verify', (command) =>
+      command
+        .command(
+          'verify [files..]',
+          'whether the audit is as it was written; names the first bad line and ends with 1 when it is not',
+          (sub) =>
+            sub
+              .positional('files', {
+                type: 'string',
+                array: true,
+                default: [] as string[],
+                describe: "files to verify instead of the config's",
+              })
+              .option('json', { type: 'boolean', default: false, describe: 'one JSON document' }),
+          ({ config, files, json }) =>
+            run(async () => (await import('./audit.ts')).runAuditVerify({ config, files, json }))(),
+        )
+        .demandCommand(1, 'say what to do with the audit: verify')
+        .strict(),
+    )
     .command('authorized-keys', "print authorized_keys lines for sshd's AuthorizedKeysCommand [--type %t --key %k]")
     .command('stdio <client>', 'serve one client on stdin and stdout: the forced command under OpenSSH')
     .completion('completion', 'print a completion script for bash or zsh (by $SHELL): source it from ~/.bashrc')

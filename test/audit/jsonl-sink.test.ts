@@ -139,7 +139,7 @@ describe('what a line says', () => {
       const time = /^\{"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)",/.exec(text)?.[1] ?? 'none';
       expect(Date.parse(time)).toBeGreaterThanOrEqual(before);
       expect(Date.parse(time)).toBeLessThanOrEqual(Date.now());
-      expect(text).toBe(`{"time":"${time}","v":1,"event":"${event.kind}",${COMMON},${REPOSITORY}${rest}}\n`);
+      expect(text).toBe(`{"time":"${time}","v":1,"prev":[],"event":"${event.kind}",${COMMON},${REPOSITORY}${rest}}\n`);
     }),
   );
 
@@ -155,7 +155,7 @@ describe('what a line says', () => {
       } as const;
       await sink.append({ ...IDENTITY, principal, repository: { store: 'local', prefix: '' } }, START);
       expect((await readFile(file, 'utf8')).replace(/^\{"time":"[^"]+"/, '{')).toBe(
-        '{,"v":1,"event":"session-start","session":"01JD9Z0QW6","client":"appsrv","door":"stdio",' +
+        '{,"v":1,"prev":[],"event":"session-start","session":"01JD9Z0QW6","client":"appsrv","door":"stdio",' +
           '"key":"SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU","from":"192.0.2.1 50022","user":"backup",' +
           '"command":"serve restic --stdio --b2-hard-delete x","access":"append-only","store":"local","prefix":""}\n',
       );

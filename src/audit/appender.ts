@@ -1,0 +1,196 @@
+/** A file that many processes append linked lines to, at a path that may be moved away and replaced meanwhile. */
+import { open, stat, type FileHandle } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { formatLinks, hashLine, MOST_LINKS, readLinks, type Links } from './chain.ts';
+import type { HeadNotes } from './heads.ts';
+
+/** A line but for its links, which are known only when it is written. */
+export interface Line {
+  /** ISO 8601. */
+  readonly time: string;
+  /** The other members of its object, and its closing brace. */
+  readonly rest: string;
+}
+
+/** A file at a path. */
+export interface Appender {
+  /**
+   * Appends lines by one write(2), so that those of other processes never come in between. Resolves to the number of them that were
+   * written whole: fewer when the disk is full.
+   */
+  append(lines: readonly Line[]): Promise<number>;
+  close(): Promise<void>;
+}
+
+const LINE_BREAK = Buffer.from('\n');
+/** How far back a writer looks in a file that it has not read so far. */
+const LOOK_BACK_BYTES = 256 * 1024;
+
+/** @throws Error when it cannot be opened or is not a regular file */
+export async function openAppender(file: string, notes: HeadNotes | undefined): Promise<Appender> {
+  let handle = await openFile(file);
+  /** Where the unread part of the file begins: always the beginning of a line. */
+  let position = 0;
+  let unlinked: string | undefined;
+  /** The lines of this file that nothing refers to, in their order. */
+  const heads = new Set<string>();
+  /** Those of the file before. */
+  const prior = new Set<string>();
+  /** The last write and what it linked, to be spared reading it when it is all that has come. */
+  let own: { readonly end: number; readonly last: string; readonly named: readonly string[] } | undefined;
+
+  const take = (line: Buffer): void => {
+    if (line.length === 0) return;
+    const links = readLinks(line);
+    for (const one of links?.prev ?? []) heads.delete(one);
+    for (const one of links?.prior ?? []) prior.delete(one);
+    // What is torn needs nobody to vouch for it.
+    if (line[0] !== 0x7b || line.at(-1) !== 0x7d) return;
+    const hash = hashLine(line);
+    heads.add(hash);
+    if (links !== undefined) return;
+    // Of lines from before there were links, the last one stands for all.
+    if (unlinked !== undefined) heads.delete(unlinked);
+    unlinked = hash;
+  };
+
+  /** Reads what has come since. @returns whether the last line has no end and nobody is writing it */
+  const readNew = async (from: FileHandle, size: number): Promise<boolean> => {
+    if (own?.end === size) {
+      for (const one of own.named) {
+        heads.delete(one);
+        prior.delete(one);
+      }
+      heads.add(own.last);
+      position = size;
+    }
+    own = undefined;
+    // Cut off or emptied: what was known stays named, so that it shows.
+    if (size < position) position = 0;
+    if (size - position > LOOK_BACK_BYTES) {
+      // Whoever wrote so much since has named what this writer knew.
+      if (position > 0) heads.clear();
+      position = await startOfLine(from, size - LOOK_BACK_BYTES);
+    }
+    for (let before = -1; ;) {
+      const bytes = await readRange(from, position, size);
+      let start = 0;
+      for (let end = bytes.indexOf(LINE_BREAK); end >= 0; end = bytes.indexOf(LINE_BREAK, start)) {
+        take(bytes.subarray(start, end));
+        start = end + 1;
+      }
+      position += start;
+      if (start === bytes.length) return false;
+      if (size === before) return true;
+      // Of another process's long line one may see a part for a moment.
+      before = size;
+      await sleep(2);
+      ({ size } = await from.stat());
+    }
+  };
+
+  /** Reads what has come, and opens the path anew when it leads to another file than the open one, which logrotate or someone has moved. */
+  const follow = async (): Promise<{ readonly torn: boolean; readonly size: number }> => {
+    for (;;) {
+      const [mine, there] = await Promise.all([
+        handle.stat(),
+        stat(file).catch((error: unknown) => {
+          if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+          throw error;
+        }),
+      ]);
+      // What was in the file before may have been written by others alone; they have noted it.
+      if (position === 0 && mine.size === 0) for (const one of (await notes?.newest()) ?? []) prior.add(one);
+      const torn = await readNew(handle, mine.size);
+      if (there?.ino === mine.ino && there.dev === mine.dev) return { torn, size: mine.size };
+      const next = await openFile(file);
+      const old = handle;
+      handle = next;
+      for (const one of heads) prior.add(one);
+      heads.clear();
+      position = 0;
+      await old.close();
+    }
+  };
+
+  return {
+    async append(lines) {
+      const { torn, size } = await follow();
+      const { bytes, ends, hashes, named } = link(lines, [...heads], [...prior]);
+      const { bytesWritten } = await handle.write(torn ? Buffer.concat([LINE_BREAK, bytes]) : bytes);
+      const written = torn ? bytesWritten - 1 : bytesWritten;
+      const whole = ends.filter((end) => end <= written).length;
+      if (whole === lines.length && !torn) own = { end: size + bytesWritten, last: hashes.at(-1) ?? '', named };
+      const [hash, time] = [hashes[whole - 1], lines[whole - 1]?.time];
+      if (hash !== undefined && time !== undefined) notes?.note({ hash, time });
+      return whole;
+    },
+    async close() {
+      await handle.close();
+      await notes?.close();
+    },
+  };
+}
+
+/**
+ * Makes lines that name what nothing refers to yet: the oldest first, so that whoever names a line has also named all before it, and
+ * after the first line each names the one before.
+ */
+function link(
+  lines: readonly Line[],
+  heads: string[],
+  prior: string[],
+): {
+  readonly bytes: Buffer;
+  /** Where in `bytes` each line ends. */
+  readonly ends: readonly number[];
+  readonly hashes: readonly string[];
+  /** All that were named of `heads` and `prior`. */
+  readonly named: readonly string[];
+} {
+  const buffers: Buffer[] = [];
+  const hashes: string[] = [];
+  const named: string[] = [];
+  const ends: number[] = [];
+  let length = 0;
+  for (const { time, rest } of lines) {
+    const before = hashes.at(-1);
+    const joined = before !== undefined;
+    const old = heads.splice(0, joined ? MOST_LINKS - 1 : MOST_LINKS);
+    const older = prior.splice(0, MOST_LINKS);
+    named.push(...old, ...older);
+    const links: Links = { prev: joined ? [...old, before] : old, prior: older, joined };
+    const line = Buffer.from(`{"time":"${time}","v":1,${formatLinks(links)},${rest}`);
+    hashes.push(hashLine(line));
+    buffers.push(line, LINE_BREAK);
+    length += line.length + 1;
+    ends.push(length);
+  }
+  return { bytes: Buffer.concat(buffers), ends, hashes, named };
+}
+
+/** The bytes from one offset to another, fewer when the file ends before. */
+async function readRange(handle: FileHandle, from: number, to: number): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafe(Math.max(0, to - from));
+  let filled = 0;
+  while (filled < buffer.length) {
+    const { bytesRead } = await handle.read(buffer, filled, buffer.length - filled, from + filled);
+    if (bytesRead === 0) break;
+    filled += bytesRead;
+  }
+  return buffer.subarray(0, filled);
+}
+
+/** Where the first line begins that begins after `offset`, or `offset` where none does. */
+async function startOfLine(handle: FileHandle, offset: number): Promise<number> {
+  const end = (await readRange(handle, offset, offset + LOOK_BACK_BYTES)).indexOf(LINE_BREAK);
+  return end < 0 ? offset : offset + end + 1;
+}
+
+/** @throws Error when it cannot be opened or is not a regular file */
+async function openFile(file: string): Promise<FileHandle> {
+  const handle = await open(file, 'a+', 0o600);
+  if ((await handle.stat()).isFile()) return handle;
+  await handle.close();
+  throw new Error('it is not a regular file; name one in the config');
+}

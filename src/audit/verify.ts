@@ -1,0 +1,159 @@
+/** Whether the audit is as it was written: follows the links of its lines (chain.ts) over all its files. */
+import { hashLine, readLinks } from './chain.ts';
+import type { Head } from './heads.ts';
+import { parseLine, readLines } from './read.ts';
+
+/** A place in the audit. */
+export interface Place {
+  readonly file: string;
+  /** Counts from 1. */
+  readonly line: number;
+}
+
+/** What is wrong at a place. */
+export interface AuditProblem extends Place {
+  readonly message: string;
+}
+
+/** What was found. */
+export interface AuditReport {
+  readonly files: readonly string[];
+  readonly lines: number;
+  /** In order; the first hundred or so. Empty when the audit is as it was written. */
+  readonly problems: readonly AuditProblem[];
+  /** All of them. */
+  readonly problemCount: number;
+  /** Lines that a crash or a full disk cut off, at most 100 of them named. They count as not written. */
+  readonly torn: readonly Place[];
+  readonly tornCount: number;
+  /** Lines at the beginning from before lines were linked. */
+  readonly unlinked: number;
+  /** Lines at the ends of files that no line refers to yet; of each file's last moment there may be some. */
+  readonly loose: number;
+  /** Whether the first file says that it continues one that was not among these. */
+  readonly continues: boolean;
+  /** Whether the ends were compared with what this host's processes have noted. */
+  readonly endChecked: boolean;
+}
+
+const MOST_TOLD = 100;
+/** How many lines back a link may go: far more than are written between a writer's look at the file and its write. */
+const WINDOW = 100_000;
+/** As many of each file are kept for the links of the files after it. */
+const TAIL = 16_384;
+
+/**
+ * Reads files in this order, in bounded memory.
+ * @param heads - lines that must be there, unless they are older than all; undefined when that is not known
+ * @throws GatewayError `audit-unavailable` when one cannot be read
+ */
+export async function verifyAudit(files: readonly string[], heads?: readonly Head[]): Promise<AuditReport> {
+  const problems: AuditProblem[] = [];
+  const torn: Place[] = [];
+  const missing = new Map(heads?.map((head) => [head.hash, head]));
+  /** The last lines of the files before. */
+  const tails = new Set<string>();
+  let [lines, problemCount, tornCount, unlinked, loose] = [0, 0, 0, 0, 0];
+  let continues = false;
+  let linked = false;
+  let firstTime: string | undefined;
+  let last: Place | undefined;
+
+  const wrong = (file: string, line: number, message: string): void => {
+    problemCount += 1;
+    // What is found later may stand earlier.
+    if (problems.length < 10 * MOST_TOLD) problems.push({ file, line, message });
+  };
+
+  for (const [index, file] of files.entries()) {
+    /** The latest lines of this file by hash, with their numbers. */
+    const known = new Map<string, number>();
+    /** Those that nothing refers to so far. */
+    const open = new Map<string, number>();
+    /** Its first line with links, and whether any refers to the files before. */
+    let first: number | undefined;
+    let joins = index === 0 || !linked;
+    for await (const group of readLines(file))
+      for (const { number, bytes } of group) {
+        lines += 1;
+        last = { file, line: number };
+        const hash = hashLine(bytes);
+        missing.delete(hash);
+        const event = parseLine(bytes);
+        if (event === undefined) {
+          known.set(hash, number);
+          tornCount += 1;
+          if (torn.length < MOST_TOLD) torn.push({ file, line: number });
+          continue;
+        }
+        if (known.has(hash) || tails.has(hash)) {
+          wrong(file, number, 'it is a copy of an earlier line');
+          continue;
+        }
+        known.set(hash, number);
+        if (known.size > WINDOW) known.delete(known.keys().next().value ?? '');
+        if (typeof event['time'] === 'string') firstTime ??= event['time'];
+        const links = readLinks(bytes);
+        if (links === undefined) {
+          if (linked || first !== undefined)
+            wrong(file, number, 'it has no links: it was changed or inserted, or an older version wrote it');
+          else {
+            unlinked += 1;
+            // The last one stands for all.
+            open.clear();
+            open.set(hash, number);
+          }
+          continue;
+        }
+        let seen = 0;
+        let lost = false;
+        for (const one of links.prev) {
+          open.delete(one);
+          const at = known.get(one);
+          if (at === undefined) lost = true;
+          else if (!links.joined) seen = Math.max(seen, at);
+        }
+        if (lost) wrong(file, number, 'a line that it refers to is not there: it was changed, removed or moved');
+        joins ||= links.prior.some((one) => tails.has(one));
+        if (links.prior.some((one) => !tails.has(one) && !known.has(one)))
+          // A writer that was idle for long may know no more than a file that is older than all of these.
+          if (index === 0 || continues) continues = true;
+          else wrong(file, number, 'a line of an older file that it refers to is not there: it was changed or removed');
+        first ??= number;
+        // Whoever refers to a line has read the file up to there, and would have referred to whatever was open before it.
+        for (const [one, at] of open) {
+          if (at >= seen) break;
+          open.delete(one);
+          wrong(file, at, 'no later line refers to it: it was changed, moved or inserted');
+        }
+        open.set(hash, number);
+      }
+    linked ||= first !== undefined;
+    if (first !== undefined && !joins)
+      wrong(file, first, 'none of its lines refers to the file before it: that one was changed or removed');
+    loose += Math.max(0, open.size - 1);
+    for (const hash of [...known.keys()].slice(-TAIL)) tails.add(hash);
+  }
+
+  for (const { time } of missing.values())
+    if (last !== undefined && firstTime !== undefined && time >= firstTime)
+      wrong(
+        last.file,
+        last.line,
+        `the line that a process wrote at ${time} is not there: the end was cut off or changed`,
+      );
+  const rank = new Map(files.map((file, index) => [file, index]));
+  problems.sort((a, b) => (rank.get(a.file) ?? 0) - (rank.get(b.file) ?? 0) || a.line - b.line);
+  return {
+    files,
+    lines,
+    problems: problems.slice(0, MOST_TOLD),
+    problemCount,
+    torn,
+    tornCount,
+    unlinked,
+    loose,
+    continues,
+    endChecked: heads !== undefined,
+  };
+}
