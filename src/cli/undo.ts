@@ -51,7 +51,7 @@ export async function runUndo(given: UndoArguments): Promise<number> {
     if (selection === undefined) throw usage();
     if (given.yes && !given.force && config.clients[client]?.disabled === false)
       throw new GatewayError('usage', {
-        detail: `disable client ${client} first (disabled: true), so that its sessions end and add nothing meanwhile; or say --force`,
+        detail: `disable client ${client} first (restic-gateway client disable ${client}), so that its sessions end and add nothing meanwhile; or say --force`,
       });
     const plan = await planUndo(opened.upkeep, client, selection, stop.signal);
     if (given.json && !given.yes) process.stdout.write(`${JSON.stringify({ client, ...plan })}\n`);

@@ -64,10 +64,12 @@ export async function planUndo(
       return;
     }
     const object = { key, size, arrived: facts.arrived.toISOString(), session: origin.session };
-    const isMeant = 'since' in selection ? arrived >= from : origin.session === selection.session;
+    // A session is one alone, whatever its client has been renamed to since.
+    const isMeant =
+      'since' in selection ? arrived >= from && origin.client === client : origin.session === selection.session;
     if (origin.door === 'admin') {
       if (!key.startsWith('locks/')) admins.push(arrived);
-    } else if (isMeant && origin.client === client) meant.push(object);
+    } else if (isMeant) meant.push(object);
     else if (key.startsWith('snapshots/')) snapshots.push(object);
   };
   for await (const page of upkeep.files('', { signal })) await inPool(page, LOOK_UPS, look);
