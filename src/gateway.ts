@@ -8,7 +8,7 @@ import { headsFile } from './audit/heads.ts';
 import { openJsonlSink } from './audit/jsonl-sink.ts';
 import type { ClientConfig, GatewayConfig, StoreConfig } from './config/types.ts';
 import { refuseAdmission } from './core/admission.ts';
-import { asGatewayError, GatewayError } from './core/errors.ts';
+import { asGatewayError, GatewayError, messageOf } from './core/errors.ts';
 import { countPlaces, type Places } from './core/places.ts';
 import type { Principal } from './core/principal.ts';
 import { countedRepository } from './limits/counted-repository.ts';
@@ -18,6 +18,7 @@ import type { Log } from './ports/log.ts';
 import type { Storage } from './ports/repository-store.ts';
 import type { OpenSession, Session } from './ports/sessions.ts';
 import { serveRestic } from './restic/session.ts';
+import { enterLiveSessions } from './state/live-sessions.ts';
 import { openStorage } from './stores/open-storage.ts';
 
 /** A gateway: everything between a proved principal and the storage. */
@@ -52,6 +53,8 @@ interface Served {
   readonly tell: (line: string) => void;
   /** Set once one of `places` is taken for it. */
   placed: boolean;
+  /** Takes it out of the machine's live sessions; set once it is one of them. */
+  leave: (() => void) | undefined;
   storage: Promise<Storage> | undefined;
   /** Set once it is open. */
   session: Session | undefined;
@@ -113,12 +116,12 @@ export async function createGateway(options: {
     const store = config.stores[client.repository.store];
     const served: Served = {
       ...{ client, store, principal, audit, tell },
-      ...{ placed: false, storage: undefined, session: undefined, ending: false },
+      ...{ placed: false, leave: undefined, storage: undefined, session: undefined, ending: false },
     };
     // Known before anything is awaited, so that whatever changes meanwhile finds it.
     open.add(served);
     try {
-      if (!admin) await admit(served, identity);
+      await admit(served, identity);
       const session = await serveRestic(stream, await contextOf(served, identity), ending);
       served.session = session;
       void session.ended.then((reason) => {
@@ -139,6 +142,8 @@ export async function createGateway(options: {
 
   const forget = (served: Served): void => {
     open.delete(served);
+    // Before its place is given to another, which would still find it there.
+    served.leave?.();
     if (served.placed) places.leave(served.client.name);
     closeUnused();
     if (open.size > 0) return;
@@ -190,16 +195,39 @@ export async function createGateway(options: {
 
   const admit = async (served: Served, identity: SessionIdentity): Promise<void> => {
     const { client, principal } = served;
-    let refusal = refusalOf(client, principal, 0);
-    if (refusal === undefined) {
+    const admin = principal.door === 'admin';
+    let refusal = admin ? undefined : refusalOf(client, principal, 0);
+    if (refusal === undefined && !admin) {
       const before = await places.take(client.name, client.maxSessions);
       served.placed = before < client.maxSessions;
       refusal = refusalOf(client, principal, before);
     }
+    refusal ??= await enter(served, identity);
     if (refusal === undefined) return;
     const { reason, line } = refusal;
     await served.audit.append(identity, { kind: 'session-refused', reason, detail: line });
     throw new GatewayError('session-refused', { detail: line });
+  };
+
+  /** Makes it one of the machine's live sessions. @returns why not, when its client has as many as it may in all processes together */
+  const enter = async (served: Served, identity: SessionIdentity): Promise<AdmissionRefusal | undefined> => {
+    const { client, principal } = served;
+    try {
+      const entry = await enterLiveSessions(config.state, { id: identity.session, principal }, client.maxSessions);
+      if (!entry.entered) return refusalOf(client, principal, entry.others);
+      served.leave = entry.leave;
+      return undefined;
+    } catch (error) {
+      const detail = `the live sessions below ${config.state} cannot be counted: ${messageOf(error)}`;
+      log.error({ err: error, client: client.name }, detail);
+      // The admin is let in, who may be about to help.
+      if (principal.door === 'admin') return undefined;
+      await served.audit.append(identity, { kind: 'session-refused', reason: 'state-unavailable', detail });
+      throw new GatewayError('session-refused', {
+        detail: 'the gateway cannot count its sessions; its admin finds why in the audit.',
+        cause: error,
+      });
+    }
   };
 
   /** Ends a session that would not be opened like this now. */
@@ -285,12 +313,14 @@ function openAudit({ audit, state }: GatewayConfig): Promise<AuditSink> {
   return openJsonlSink({ file: audit.file, heads: headsFile(state) });
 }
 
+/** Why a client is not let in: a word for the audit, and one plain line for the client. */
+interface AdmissionRefusal {
+  readonly reason: string;
+  readonly line: string;
+}
+
 /** Why a client is not let in now, or undefined. @param sessions - how many it has open */
-function refusalOf(
-  client: ClientConfig,
-  principal: Principal,
-  sessions: number,
-): { readonly reason: string; readonly line: string } | undefined {
+function refusalOf(client: ClientConfig, principal: Principal, sessions: number): AdmissionRefusal | undefined {
   // A connection may have proved its key before that key was taken out of the config.
   if (principal.door === 'ssh' && principal.key !== undefined)
     if (!client.keys.some(({ fingerprint }) => fingerprint === principal.key))

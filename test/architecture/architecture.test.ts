@@ -21,9 +21,21 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   upkeep: ['core/', 'ports/'],
   doors: ['core/', 'ports/', 'config/types.ts'],
   safeguard: ['core/', 'ports/', 'config/types.ts', 'stores/open-storage.ts'],
-  'gateway.ts': ['core/', 'ports/', 'config/', 'stores/', 'limits/', 'safeguard/', 'audit/', 'restic/'],
+  state: ['core/'],
+  'gateway.ts': ['core/', 'ports/', 'config/', 'stores/', 'limits/', 'safeguard/', 'audit/', 'restic/', 'state/'],
   'maintenance.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'upkeep/'],
-  cli: ['core/', 'ports/', 'config/', 'safeguard/', 'audit/', 'upkeep/', 'doors/', 'gateway.ts', 'maintenance.ts'],
+  cli: [
+    'core/',
+    'ports/',
+    'config/',
+    'safeguard/',
+    'audit/',
+    'upkeep/',
+    'doors/',
+    'gateway.ts',
+    'maintenance.ts',
+    'state/',
+  ],
 };
 
 /** The only places of packages: each is one room's own business. */

@@ -1,0 +1,153 @@
+/**
+ * The sessions that are open on this machine, whichever process serves them: one small file for each, below `sessions/CLIENT` in the
+ * directory `state`. What is counted is in the file's name, so that a count reads no file.
+ *
+ * A file's name is never used again, so a file that a dead process left behind can be removed by anyone at any time. Nobody holds a lock:
+ * who comes writes its file first and counts then, so that of those who come at once the last one sees all others, and there are never
+ * more than may be. When that is one too many, those who came at once step back and come again.
+ */
+import { mkdirSync, readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Door, Principal } from '../core/principal.ts';
+import { isRunning, ownProcess, type ProcessMark } from './processes.ts';
+
+/** An open session, as its file says it. */
+export interface LiveSession {
+  readonly id: string;
+  readonly client: string;
+  readonly door: Door;
+  /** IP address and port of the peer, and fingerprint of its key, where the door knows them. */
+  readonly from?: string;
+  readonly fromPort?: number;
+  readonly key?: string;
+  /** The process that serves it. */
+  readonly pid: number;
+  /** As `ProcessMark.begun`. */
+  readonly begun: number;
+  readonly started: Date;
+}
+
+/** Entered: the session is counted until `leave`. Else how many others are open, which are as many as may be. */
+type Entry =
+  { readonly entered: true; readonly leave: () => void } | { readonly entered: false; readonly others: number };
+
+/** A file that is there for longer than this, in ms, belongs to a session that was let in: counting takes a few. */
+const SETTLED_MS = 500;
+/** How long those who come at once may stand in each other's way before one is refused, in ms. */
+const PATIENCE_MS = 3000;
+
+/**
+ * Writes down that a session is open, unless its client has as many as it may. The admin's sessions do not count.
+ * @param most - sessions of the client at once, over all processes that share `state`
+ * @throws Error of the file system when the directory cannot be used
+ */
+export async function enterLiveSessions(
+  state: string,
+  session: { readonly id: string; readonly principal: Principal },
+  most: number,
+): Promise<Entry> {
+  const { client, door, from, fromPort, key } = session.principal;
+  const directory = join(state, 'sessions', client);
+  const { pid, begun } = ownProcess();
+  const name = `${session.id}.${door}.${pid}.${begun}.json`;
+  const file = join(directory, name);
+  const text = JSON.stringify({ id: session.id, client, door, from, fromPort, key, pid, begun, started: new Date() });
+  const leave = (): void => {
+    remove(file);
+  };
+
+  for (const patience = performance.now() + PATIENCE_MS; ;) {
+    write(directory, file, `${text}\n`);
+    if (door === 'admin') return { entered: true, leave };
+    let others = counted(readdirSync(directory)).filter((other) => other !== name);
+    // Most often there is room, and nobody needs to be looked at.
+    if (others.length < most) return { entered: true, leave };
+    others = others.filter((other) => isLive(directory, other));
+    if (others.length < most) return { entered: true, leave };
+    leave();
+    const settled = others.filter((other) => ageMs(join(directory, other)) > SETTLED_MS);
+    if (settled.length >= most || performance.now() > patience) return { entered: false, others: others.length };
+    await sleep(5 + Math.random() * 45);
+  }
+}
+
+/** All sessions that are open now, oldest first. Removes what dead processes have left. @throws Error of the file system */
+export async function readLiveSessions(state: string): Promise<readonly LiveSession[]> {
+  const root = join(state, 'sessions');
+  const found: LiveSession[] = [];
+  for (const client of await orNone(readdir(root))) {
+    const directory = join(root, client);
+    for (const name of await orNone(readdir(directory))) {
+      if (!NAME.test(name) || !isLive(directory, name)) continue;
+      const session = parse(await readFile(join(directory, name), 'utf8').catch(() => ''));
+      if (session !== undefined) found.push(session);
+    }
+  }
+  return found.sort((a, b) => a.started.getTime() - b.started.getTime());
+}
+
+const NAME = /^[0-9TZ]+-[0-9a-f]+\.(ssh|stdio|admin)\.(\d+)\.(\d+)\.json$/;
+
+/** Those that count to what a client may have. */
+function counted(names: readonly string[]): readonly string[] {
+  return names.filter((name) => (NAME.exec(name)?.[1] ?? 'admin') !== 'admin');
+}
+
+/** False for what a dead process has left, which it removes. */
+function isLive(directory: string, name: string): boolean {
+  const [, , pid, begun] = NAME.exec(name) ?? [];
+  const mark: ProcessMark = { pid: Number(pid), begun: Number(begun) };
+  if (isRunning(mark)) return true;
+  remove(join(directory, name));
+  return false;
+}
+
+function write(directory: string, file: string, text: string): void {
+  try {
+    writeFileSync(file, text, { mode: 0o600, flag: 'wx' });
+  } catch (error) {
+    // What a full disk took a part of must not count.
+    remove(file);
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    writeFileSync(file, text, { mode: 0o600, flag: 'wx' });
+  }
+}
+
+/** A file that cannot be removed stays only until its process ends. */
+function remove(file: string): void {
+  try {
+    unlinkSync(file);
+  } catch {
+    // Gone already, or not to be helped.
+  }
+}
+
+/** Age in ms; 0 for one that is gone. */
+function ageMs(file: string): number {
+  const stats = statSync(file, { throwIfNoEntry: false });
+  return stats === undefined ? 0 : Date.now() - stats.mtimeMs;
+}
+
+async function orNone(names: Promise<string[]>): Promise<string[]> {
+  try {
+    return await names;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return [];
+    throw error;
+  }
+}
+
+/** Undefined for one that is just being written or that ended meanwhile. */
+function parse(text: string): LiveSession | undefined {
+  if (text === '') return undefined;
+  try {
+    const { started, ...rest } = JSON.parse(text) as Omit<LiveSession, 'started'> & { readonly started: string };
+    return { ...rest, started: new Date(started) };
+  } catch {
+    return undefined;
+  }
+}
