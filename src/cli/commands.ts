@@ -139,7 +139,7 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
     .recommendCommands()
     .strict()
     .exitProcess(false)
-    .wrap(Math.min(100, process.stdout.columns || 100))
+    .wrap(Math.min(100, process.stdout.columns || Number(process.env['COLUMNS']) || 100))
     .fail((message, error) => {
       throw (error as Error | undefined) ?? new GatewayError('usage', { detail: message });
     })

@@ -48,4 +48,16 @@ describe('the command line', () => {
     expect(json.code).toBe(2);
     expect(JSON.parse(json.stdout)).toMatchObject({ good: false, problems: [{ path: 'listn', line: 3, column: 1 }] });
   });
+
+  test('the manual page has a chapter for every command that --help lists', async () => {
+    const script = path.join(path.dirname(GATEWAY), '../scripts/packaging/man.mjs');
+    const page = await run(process.execPath, [script], { timeoutMs: 120_000 });
+    expect(page).toMatchObject({ code: 0, stderr: '' });
+    const chapters = [...page.stdout.matchAll(/^\.SS (.*)$/gm)].map(([, name = '']) => name.replaceAll('\\', ''));
+    const help = await run(process.execPath, [GATEWAY, '--help']);
+    const listed = [...help.stdout.matchAll(/^ {2}restic-gateway ([a-z-]+)/gm)].map(([, name = '']) => name);
+    expect(listed.length).toBeGreaterThan(5);
+    expect(chapters).toEqual(expect.arrayContaining([...listed, 'client add', 'client remove-key']));
+    expect(page.stdout).toContain('make a key pair to hand over');
+  });
 });
