@@ -8,6 +8,8 @@ import { resticClient, type ResticClient } from './restic-client.ts';
 export interface StdioClient extends ResticClient {
   /** Ends its input, as restic does at the end of a run. */
   end(): void;
+  /** Kills its process. */
+  kill(): void;
   /** Its exit status and what it said on stderr, once it ends. */
   readonly exited: Promise<{ readonly status: number | null; readonly stderr: string }>;
 }
@@ -26,6 +28,9 @@ export function startStdio(args: readonly string[], env: Readonly<Record<string,
     ...client,
     end: () => {
       child.stdin.end();
+    },
+    kill: () => {
+      child.kill('SIGKILL');
     },
     exited: new Promise((resolve) => {
       child.on('close', (status) => {
