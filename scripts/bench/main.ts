@@ -10,6 +10,7 @@ import { openLab, ROOT } from './lab.ts';
 import { describeMachine, machineLine } from './machine.ts';
 import type { Measure } from './measure.ts';
 import { backups } from './measures/backup.ts';
+import { cost } from './measures/cost.ts';
 import { lists } from './measures/list.ts';
 import { loads } from './measures/load.ts';
 import { memory } from './measures/memory.ts';
@@ -17,7 +18,7 @@ import { session } from './measures/session.ts';
 import { plot } from './plot.ts';
 import { meets, table, type Section } from './report.ts';
 
-const MEASURES: readonly Measure[] = [session, ...backups, ...lists, ...loads, memory];
+const MEASURES: readonly Measure[] = [session, ...backups, ...lists, ...loads, memory, cost];
 const RESULTS = path.join(ROOT, '.lab/bench');
 
 const USAGE = `usage: npm run bench -- [OPTIONS]
@@ -26,6 +27,7 @@ Measures the gateway against OpenSSH with rclone, in turns, and prints ratios; .
 
   --quick              small sizes and the essential measures: under three minutes
   --only NAME          only the measures whose names begin so; may be given again
+  --both-doors         with --quick: the stdio door too
   --rounds N           turns of each system: 5, quick 3
   --config-extra YAML  added to the gateway's config, as '{ workers: 2 }'
   --list               names the measures`;
@@ -34,6 +36,7 @@ async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
       quick: { type: 'boolean', default: false },
+      'both-doors': { type: 'boolean', default: false },
       only: { type: 'string', multiple: true, default: [] },
       rounds: { type: 'string' },
       'config-extra': { type: 'string', default: '{}' },
@@ -86,7 +89,7 @@ async function main(): Promise<number> {
     for (const measure of chosen) {
       const { name, about } = measure;
       say(`\n${name}: ${about}`);
-      const doors = quick ? (['ssh'] as const) : (['ssh', 'stdio'] as const);
+      const doors = quick && !values['both-doors'] ? (['ssh'] as const) : (['ssh', 'stdio'] as const);
       const bench = { lab, quick, rounds, doors, configExtra: configExtra as Record<string, unknown>, say };
       const {
         rows,

@@ -2,6 +2,7 @@
  * The systems that are compared, set up as a site would: a real sshd whose forced command is rclone, the gateway's own SSH door, and the
  * same sshd whose forced command is the gateway. All on one storage, each with its own repositories.
  */
+import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import path from 'node:path';
@@ -42,6 +43,8 @@ export interface SiteOptions<Name extends SystemName> {
   readonly clients: number;
   /** All systems and clients share one repository. */
   readonly shared?: boolean;
+  /** Clients more in the gateway's config, who never come. */
+  readonly bystanders?: number;
   /** Added to the gateway's config. */
   readonly configExtra?: Readonly<Record<string, unknown>>;
   /** Arguments of Node, before the gateway's executable. */
@@ -153,7 +156,7 @@ const startSshDoor: Start = async (options, place, hostKey, keys) => {
 
 /** Writes a config whose clients are those of the keys, and gives its path. */
 function writeConfig(
-  { backend, shared, configExtra }: SiteOptions<SystemName>,
+  { backend, shared, bystanders = 0, configExtra }: SiteOptions<SystemName>,
   system: SystemName,
   place: string,
   hostKey: Key,
@@ -182,7 +185,9 @@ function writeConfig(
     stringify({
       hostKeys: [hostKey.file],
       stores: { store },
-      clients: Object.fromEntries(keys.map(client)),
+      clients: Object.fromEntries(
+        [...keys, ...Array.from({ length: bystanders }, (): Key => ({ file: '', line: strangersKey() }))].map(client),
+      ),
       audit: { file: path.join(place, 'audit.jsonl') },
       ...configExtra,
     }),
@@ -288,6 +293,17 @@ async function startDaemon(name: string, argv: readonly string[], ready: RegExp)
       await group.close();
     },
   };
+}
+
+/** A public key that nobody has the private one of (RFC 8709, 4). */
+function strangersKey(): string {
+  const type = Buffer.from('ssh-ed25519');
+  const word = (bytes: Buffer): Buffer => {
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(bytes.length);
+    return Buffer.concat([length, bytes]);
+  };
+  return `ssh-ed25519 ${Buffer.concat([word(type), word(randomBytes(32))]).toString('base64')} stranger`;
 }
 
 function clientOf(lab: Lab, place: string, port: number, keys: readonly Key[]): Pick<System, 'ssh' | 'session'> {
