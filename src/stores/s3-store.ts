@@ -20,9 +20,9 @@ import { Download } from './s3/download.ts';
 import { checksumHeaders, retentionHeaders } from './s3/object-lock.ts';
 import { NoCredentials, S3Refusal } from './s3/errors.ts';
 import { originHeaders, readStat } from './s3/metadata.ts';
+import { listPage, type ListPage } from './s3/list.ts';
 import { inParallel } from './s3/parallel.ts';
 import { S3Client, type CredentialSource } from './s3/s3-client.ts';
-import type { ListPage } from './s3/sdk.ts';
 import { BadAnswer, type HttpAnswer, type S3Limits } from './s3/transport.ts';
 import { ContentError, UploadBody } from './s3/upload-body.ts';
 
@@ -52,7 +52,7 @@ export function createS3Storage(
     repository: (prefix) => new S3Repository(client, prefix === '' ? '' : `${prefix}/`, limits, config.objectLock),
     reach: async ({ signal }) => {
       try {
-        await client.ask((bucket) => bucket.list('', undefined, signal, 1), signal);
+        await listPage(client, '', undefined, signal, 1);
       } catch (error) {
         throw client.failure(error, signal);
       }
@@ -239,7 +239,7 @@ class S3Repository implements RepositoryStore {
   }
 
   #page(prefix: string, token: string | undefined, signal: AbortSignal): Promise<ListPage> {
-    return this.#client.ask((bucket) => bucket.list(prefix, token, signal), signal);
+    return listPage(this.#client, prefix, token, signal);
   }
 
   /** The objects of the type on a page: keys that are not exactly where restic looks for them are someone else's. */
@@ -257,7 +257,7 @@ class S3Repository implements RepositoryStore {
     const key = this.#key(ref);
     try {
       try {
-        return readStat(await this.#client.ask((bucket) => bucket.head(key, signal), signal));
+        return readStat(await this.#client.send({ method: 'HEAD', key, accept: [200] }, signal));
       } catch (error) {
         if (!(error instanceof S3Refusal) || error.status >= 500) throw error;
         // An answer to HEAD has no body, and without its words a bucket that is gone looks like an object that is not there. The same

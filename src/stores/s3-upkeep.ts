@@ -9,6 +9,7 @@ import type { FileFacts, RepositoryUpkeep, StoredFile } from '../ports/repositor
 import { credentialChain, LIMITS, type S3Secret } from './s3-store.ts';
 import { Download } from './s3/download.ts';
 import { S3Refusal } from './s3/errors.ts';
+import { listPage } from './s3/list.ts';
 import { readArrival, readStat } from './s3/metadata.ts';
 import { checksumHeaders } from './s3/object-lock.ts';
 import { S3Client } from './s3/s3-client.ts';
@@ -33,7 +34,7 @@ export class S3Upkeep implements RepositoryUpkeep {
     let token: string | undefined;
     try {
       do {
-        const page = await this.#client.ask((bucket) => bucket.list(this.#prefix + under, token, signal), signal);
+        const page = await listPage(this.#client, this.#prefix + under, token, signal);
         if (page.next !== undefined && page.next === token)
           throw new BadAnswer('it gives the same page of a list for ever');
         const files = page.objects.map(({ key, size, modified }): StoredFile => {

@@ -1,14 +1,13 @@
 /**
- * The AWS SDK for everything but content: it builds and signs requests and reads the answers, which go over this store's own transport,
- * so that time limits, connections and errors are the same everywhere. Loaded when first needed: a session that only saves and loads
- * does without.
+ * The AWS SDK for what not every session does: it builds and signs requests and reads the answers, which go over this store's own
+ * transport, so that time limits, connections and errors are the same everywhere. Loaded when first needed: a session that only saves,
+ * loads and lists does without.
  */
 import {
   CopyObjectCommand,
   DeleteObjectCommand,
   GetObjectLockConfigurationCommand,
   HeadObjectCommand,
-  ListObjectsV2Command,
   S3Client,
   type ServiceInputTypes,
   type ServiceOutputTypes,
@@ -41,16 +40,6 @@ interface Call {
 type SdkCommand<Input extends ServiceInputTypes, Output extends ServiceOutputTypes> = Parameters<
   typeof S3Client.prototype.send<Input, Output>
 >[0];
-
-const WHOLE_LIST = /<ListBucketResult[\s>][^]*<\/ListBucketResult>\s*$/;
-const BROKEN_LIST = 'its list is cut off or malformed';
-
-/** One page of a list. */
-export interface ListPage {
-  readonly objects: readonly { readonly key: string; readonly size: number; readonly modified: Date | undefined }[];
-  /** Asks for the next page; undefined on the last. */
-  readonly next: string | undefined;
-}
 
 /** The bucket, by the SDK. Every method throws S3Refusal or what the transport throws. */
 export class SdkBucket {
@@ -123,28 +112,6 @@ export class SdkBucket {
     return marker === true ? 'hidden' : 'removed';
   }
 
-  /**
-   * One page of the keys under a prefix.
-   * @param most - the most keys of a page; by default as many as the storage gives
-   * @throws BadAnswer when the page is not whole
-   */
-  async list(prefix: string, token: string | undefined, signal: AbortSignal, most?: number): Promise<ListPage> {
-    const page = await this.#send(
-      new ListObjectsV2Command({ Bucket: this.#bucket, Prefix: prefix, ContinuationToken: token, MaxKeys: most }),
-      { abortSignal: signal },
-    );
-    const { Contents: contents = [], IsTruncated: truncated, KeyCount: count, NextContinuationToken: next } = page;
-    const objects = contents.map(({ Key: key, Size: size, LastModified: modified }) => {
-      if (key === undefined || size === undefined || !Number.isSafeInteger(size))
-        throw new BadAnswer('its list has an object without a name or a size');
-      return { key, size, modified };
-    });
-    // What the page says of itself must hold.
-    if (truncated === undefined || (count !== undefined && count !== objects.length) || (truncated && !next))
-      throw new BadAnswer(BROKEN_LIST);
-    return { objects, next: truncated ? next : undefined };
-  }
-
   /** Whether the bucket has Object Lock, and its own retention in words, if it has one. */
   async objectLock(
     signal: AbortSignal,
@@ -190,8 +157,6 @@ export class SdkBucket {
       signal,
     );
     if (answer.status < 200 || answer.status >= 300) throw new S3Refusal(answer);
-    // The SDK's XML reader would take a list that was cut off for a short one.
-    if ('list-type' in (request.query ?? {}) && !WHOLE_LIST.test(answer.text)) throw new BadAnswer(BROKEN_LIST);
     return answer;
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The refusal of a request that was sent without the SDK. Flat and fixed; whatever is not of its form has no code.
+ * The XML of answers to requests that were sent without the SDK: refusals, flat and fixed; whatever is not of their form has no code.
  *
  * Source: the S3 API reference, "Error responses".
  */
@@ -15,7 +15,8 @@ export interface ErrorDocument {
 
 const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
 
-function unescape(text: string): string {
+/** Text as it stands in XML, with its entities (XML 1.0, 4.1 and 4.6) replaced; what is none stays. */
+export function unescape(text: string): string {
   if (!text.includes('&')) return text;
   return text.replace(/&(?:#x([0-9a-f]{1,6})|#(\d{1,7})|(amp|lt|gt|quot|apos));/gi, (whole, hex, decimal, name) => {
     if (typeof name === 'string') return ENTITIES[name.toLowerCase()] ?? whole;

@@ -1,0 +1,80 @@
+/**
+ * Pages of a list, asked for and read without the SDK: every run of restic begins with some, the SDK takes longer to load than all else
+ * that a session's start does, and its XML reader is what lists of many packs would wait for.
+ *
+ * Source: the S3 API reference, "ListObjectsV2".
+ */
+import type { S3Client } from './s3-client.ts';
+import { BadAnswer } from './transport.ts';
+import { unescape } from './xml.ts';
+
+/** One page of a list. */
+export interface ListPage {
+  readonly objects: readonly { readonly key: string; readonly size: number; readonly modified: Date | undefined }[];
+  /** Asks for the next page; undefined on the last. */
+  readonly next: string | undefined;
+}
+
+const WHOLE_LIST = /^\s*(?:<\?xml[^>]*>\s*)?<ListBucketResult(?:\s[^>]*)?>([^]*)<\/ListBucketResult>\s*$/;
+const CONTENTS = /<Contents>([^]*?)<\/Contents>/g;
+const BROKEN_LIST = 'its list is cut off or malformed';
+
+/**
+ * One page of the keys under a prefix.
+ * @param most - the most keys of a page; by default as many as the storage gives
+ * @throws BadAnswer when the page is not whole, and what `S3Client.send` throws
+ */
+export async function listPage(
+  client: S3Client,
+  prefix: string,
+  token: string | undefined,
+  signal: AbortSignal,
+  most?: number,
+): Promise<ListPage> {
+  const query = {
+    'list-type': '2',
+    prefix,
+    ...(token !== undefined && { 'continuation-token': token }),
+    ...(most !== undefined && { 'max-keys': String(most) }),
+  };
+  const { text } = await client.send({ method: 'GET', query, accept: [200] }, signal);
+  return readListPage(text);
+}
+
+/** Reads a page. @throws BadAnswer when it is not whole, or does not hold what it says of itself */
+export function readListPage(xml: string): ListPage {
+  const inner = WHOLE_LIST.exec(xml)?.[1];
+  // No server writes what an XML reader would have to be asked for: comments, CDATA, declarations.
+  if (inner === undefined || inner.includes('<!')) throw new BadAnswer(BROKEN_LIST);
+  const objects: { key: string; size: number; modified: Date | undefined }[] = [];
+  // What stands in an element holds no "<" that is not markup, so that nothing in a key looks like an element.
+  const rest = inner.replace(CONTENTS, (_, contents: string) => {
+    const key = textOf(contents, 'Key');
+    const size = Number(textOf(contents, 'Size') ?? Number.NaN);
+    if (key === undefined || !Number.isSafeInteger(size))
+      throw new BadAnswer('its list has an object without a name or a size');
+    const modified = textOf(contents, 'LastModified');
+    objects.push({ key, size, modified: modified === undefined ? undefined : new Date(modified) });
+    return '';
+  });
+  const truncated = textOf(rest, 'IsTruncated');
+  const count = textOf(rest, 'KeyCount');
+  const next = textOf(rest, 'NextContinuationToken') ?? '';
+  if (
+    /<\/?Contents[\s/>]/.test(rest) ||
+    (truncated !== 'true' && truncated !== 'false') ||
+    (count !== undefined && Number(count) !== objects.length) ||
+    (truncated === 'true' && next === '')
+  )
+    throw new BadAnswer(BROKEN_LIST);
+  return { objects, next: truncated === 'true' ? next : undefined };
+}
+
+/** The text of the first element of that name; undefined when there is none, or none that is whole. */
+function textOf(xml: string, name: string): string | undefined {
+  const open = xml.indexOf(`<${name}>`);
+  if (open < 0) return undefined;
+  const from = open + name.length + 2;
+  const end = xml.indexOf('<', from);
+  return end >= 0 && xml.startsWith(`</${name}>`, end) ? unescape(xml.slice(from, end)) : undefined;
+}
