@@ -60,7 +60,8 @@ test('a reservation fits to the last byte, and not one byte more', async () => {
 });
 
 test('of many in several processes who want the last room, exactly as many get it as fit', async () => {
-  const ledgers = [ledger(10), ledger(10), ledger(10), ledger(10)];
+  // In step with one another, three go past a hundred unless it is the file's order that decides.
+  const ledgers = [ledger(10), ledger(10), ledger(10)];
   const tokens = await Promise.all(
     ledgers.flatMap((each) => Array.from({ length: 50 }, (_, index) => each.reserve(7, 710, `data/${index}`))),
   );
