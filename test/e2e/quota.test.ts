@@ -19,56 +19,45 @@ function fill(bytes: number): string {
   return directory;
 }
 
-// At once, as most of their time is restic's patience between its tries.
-test.concurrent.each([
-  ['resticNewest', 's3'],
-  ['resticDebian', 'directory'],
-] as const)(
-  '%s on the %s store fails clearly at the quota, reads on, and goes on once there is room',
-  async (version, kind) => {
-    const door = await openDoor('ssh server', {
-      stores: { main: await freshStore(kind) },
-      clients: { appsrv: { repository: { store: 'main' }, quota: '12 MB' } },
-    });
-    const as = (...args: string[]): Promise<Outcome> =>
-      restic(
-        lab()[version],
-        {
-          repo: 'rclone:x',
-          options: { 'rclone.program': door.program('appsrv') },
-          password: 'secret',
-          timeoutMs: 300_000,
-        },
-        args,
-      );
-    const good = async (...args: string[]): Promise<string> => {
-      const { code, stdout, stderr } = await as(...args);
-      expect({ args, code, stderr: code === 0 ? '' : stderr }).toEqual({ args, code: 0, stderr: '' });
-      return stdout;
-    };
-    await good('init');
-    await good('backup', fill(8_000_000));
-
-    const { code, stderr } = await as('backup', fill(8_000_000));
-    expect(code).not.toBe(0);
-    expect(stderr).toContain(LINE);
-    expect(stderr.split(LINE)).toHaveLength(2);
-    expect(door.audit().filter((line) => line['reason'] === 'quota-exceeded')).not.toHaveLength(0);
-
-    expect(JSON.parse(await good('snapshots', '--json'))).toHaveLength(1);
-    await good('check', '--read-data');
-    expect((await good('list', 'locks')).trim()).toMatch(/^([0-9a-f]{64})?$/);
-
-    const pruned = await door.admin(
-      'appsrv',
-      ['forget', '--unsafe-allow-remove-all', '--tag', '', '--prune'],
-      'secret',
+test('restic fails clearly at the quota, reads on, and goes on once there is room', async () => {
+  const door = await openDoor('ssh server', {
+    stores: { main: await freshStore('s3') },
+    clients: { appsrv: { repository: { store: 'main' }, quota: '12 MB' } },
+  });
+  const as = (...args: string[]): Promise<Outcome> =>
+    restic(
+      lab().resticNewest,
+      {
+        repo: 'rclone:x',
+        options: { 'rclone.program': door.program('appsrv') },
+        password: 'secret',
+        timeoutMs: 300_000,
+      },
+      args,
     );
-    expect({ code: pruned.code, stderr: pruned.code === 0 ? '' : pruned.stderr }).toEqual({ code: 0, stderr: '' });
-    await good('backup', fill(8_000_000));
-    await door.close();
-  },
-);
+  const good = async (...args: string[]): Promise<string> => {
+    const { code, stdout, stderr } = await as(...args);
+    expect({ args, code, stderr: code === 0 ? '' : stderr }).toEqual({ args, code: 0, stderr: '' });
+    return stdout;
+  };
+  await good('init');
+  await good('backup', fill(8_000_000));
+
+  const { code, stderr } = await as('backup', fill(8_000_000));
+  expect(code).not.toBe(0);
+  expect(stderr).toContain(LINE);
+  expect(stderr.split(LINE)).toHaveLength(2);
+  expect(door.audit().filter((line) => line['reason'] === 'quota-exceeded')).not.toHaveLength(0);
+
+  expect(JSON.parse(await good('snapshots', '--json'))).toHaveLength(1);
+  await good('check', '--read-data');
+  expect((await good('list', 'locks')).trim()).toMatch(/^([0-9a-f]{64})?$/);
+
+  const pruned = await door.admin('appsrv', ['forget', '--unsafe-allow-remove-all', '--tag', '', '--prune'], 'secret');
+  expect({ code: pruned.code, stderr: pruned.code === 0 ? '' : pruned.stderr }).toEqual({ code: 0, stderr: '' });
+  await good('backup', fill(8_000_000));
+  await door.close();
+});
 
 test.each(STORES)('forced commands on the %s store share a quota over processes and over time', async (kind) => {
   const directory = tempDir();

@@ -3,6 +3,7 @@ import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncat
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { applyLine, emptyLedger, formatLine } from '../../src/limits/ledger-lines.ts';
 import { openLedger, type Ledger } from '../../src/limits/ledger.ts';
 
 let directory: string;
@@ -60,7 +61,6 @@ test('a reservation fits to the last byte, and not one byte more', async () => {
 });
 
 test('of many in several processes who want the last room, exactly as many get it as fit', async () => {
-  // In step with one another, three go past a hundred unless it is the file's order that decides.
   const ledgers = [ledger(10), ledger(10), ledger(10)];
   const tokens = await Promise.all(
     ledgers.flatMap((each) => Array.from({ length: 50 }, (_, index) => each.reserve(7, 710, `data/${index}`))),
@@ -68,6 +68,19 @@ test('of many in several processes who want the last room, exactly as many get i
   const given = tokens.filter((token) => token !== undefined);
   expect(given).toHaveLength(100);
   expect(new Set(given).size).toBe(100);
+});
+
+test('who looked when there was room, and then wrote behind another, does not get it', async () => {
+  const one = ledger(10);
+  await one.reserve(50, 100, 'data/a');
+  appendFileSync(newest(), '["+",41,100,"another process","data/b"]\n');
+  expect(await roomUnder(100)).toBe(40);
+  appendFileSync(newest(), '["+",40,100,"a third process","data/c"]\n');
+  expect(await roomUnder(100)).toBe(0);
+  const [state, line] = [emptyLedger(), formatLine(['+', 60, 100, 'token', 'data/a'])];
+  expect(applyLine(line, state, new Set())).toBe(true);
+  expect(applyLine(line, state, new Set())).toBe(false);
+  expect(state.used).toBe(60);
 });
 
 test('what failed gives its room back, once; what was stored keeps it; what was removed frees it', async () => {
