@@ -1,5 +1,5 @@
 /** The commands and their options, as `--help` shows them. */
-import yargs from 'yargs';
+import yargs, { type Argv } from 'yargs';
 import { GatewayError } from '../core/errors.ts';
 import { clientCommands } from './client.ts';
 import { VERSION } from './version.ts';
@@ -111,7 +111,13 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
           .option('json', { type: 'boolean', default: false, describe: 'print JSON' }),
       (given) => run(async () => (await import('./undo.ts')).runUndo(given))(),
     )
-    .command('audit', 'look into the audit: audit verify', (command) =>
+    .command(
+      'sessions',
+      'the newest sessions and what they did, the latest last',
+      (command) => selecting(command),
+      (given) => run(async () => (await import('./audit-show.ts')).runSessions(given))(),
+    )
+    .command('audit', 'look into the audit: audit show, audit verify', (command) =>
       command
         .command(
           'verify [files..]',
@@ -128,7 +134,18 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
           ({ config, files, json }) =>
             run(async () => (await import('./audit.ts')).runAuditVerify({ config, files, json }))(),
         )
-        .demandCommand(1, 'say what to do with the audit: verify')
+        .command(
+          'show',
+          'the newest events, the latest last',
+          (sub) =>
+            selecting(sub).option('kind', {
+              type: 'string',
+              requiresArg: true,
+              describe: 'one kind: create, denied, …',
+            }),
+          (given) => run(async () => (await import('./audit-show.ts')).runAuditShow(given))(),
+        )
+        .demandCommand(1, 'say what to do with the audit: show or verify')
         .strict(),
     )
     .command('authorized-keys', "print authorized_keys lines for sshd's AuthorizedKeysCommand [--type %t --key %k]")
@@ -145,4 +162,16 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
     })
     .parseAsync();
   return status;
+}
+
+/** The options by which events and sessions of the audit are chosen. */
+function selecting<T>(command: Argv<T>) {
+  const word = { type: 'string', requiresArg: true } as const;
+  return command
+    .option('client', { ...word, describe: "one client's" })
+    .option('session', { ...word, describe: 'one session, by its id' })
+    .option('since', { ...word, describe: 'from then on: 2h, 7d, yesterday, 2026-11-25T18:00Z' })
+    .option('until', { ...word, describe: 'up to then' })
+    .option('limit', { type: 'number', default: 100, requiresArg: true, describe: 'how many at most' })
+    .option('json', { type: 'boolean', default: false, describe: 'one JSON object a line' });
 }

@@ -1,0 +1,105 @@
+/** `restic-gateway audit show` and `restic-gateway sessions`: the newest of what the audit tells, for people and for scripts. */
+import { auditFiles } from '../audit/read.ts';
+import { selectEvents, selectSessions, type Selection } from '../audit/select.ts';
+import { findConfigFile, loadConfig } from '../config/load.ts';
+import { GatewayError } from '../core/errors.ts';
+import { formatBytes, formatDuration, table } from './terminal.ts';
+import { parseTime } from './time.ts';
+
+/** Options as the command line gives them. */
+interface ShowArguments {
+  readonly config: string | undefined;
+  readonly client: string | undefined;
+  readonly session: string | undefined;
+  readonly since: string | undefined;
+  readonly until: string | undefined;
+  readonly kind?: string | undefined;
+  readonly limit: number;
+  readonly json: boolean;
+}
+
+/** @returns the exit status @throws GatewayError `usage`, `audit-unavailable` */
+export async function runAuditShow(given: ShowArguments): Promise<number> {
+  const { files, selection } = await prepare(given);
+  const events = await selectEvents(files, selection, given.limit);
+  if (given.json) return printJson(events);
+  const cell = (value: unknown): string => (typeof value === 'string' || typeof value === 'number' ? `${value}` : '');
+  process.stdout.write(
+    table(
+      [{ title: 'TIME' }, { title: 'CLIENT' }, { title: 'SESSION' }, { title: 'EVENT' }, { title: 'WHAT' }],
+      events.map((event) =>
+        [
+          cell(event['time']),
+          cell(event['client']),
+          cell(event['session']),
+          cell(event['event']),
+          [event['operation'], event['object'], event['reason'], event['detail']].map(cell).filter(Boolean).join(' '),
+        ].map(printable),
+      ),
+    ),
+  );
+  return 0;
+}
+
+/** @returns the exit status @throws GatewayError `usage`, `audit-unavailable` */
+export async function runSessions(given: ShowArguments): Promise<number> {
+  const { files, selection } = await prepare(given);
+  const sessions = await selectSessions(files, selection, given.limit);
+  if (given.json) return printJson(sessions);
+  const right = true;
+  const bytes = (count: number | undefined): string => (count === undefined ? '' : formatBytes(count));
+  process.stdout.write(
+    table(
+      [
+        ...[{ title: 'SESSION' }, { title: 'CLIENT' }, { title: 'DOOR' }, { title: 'FROM' }],
+        ...[
+          { title: 'TIME', right },
+          { title: 'IN', right },
+          { title: 'OUT', right },
+          { title: 'OBJECTS', right },
+        ],
+        ...[{ title: 'DENIED', right }, { title: 'OUTCOME' }],
+      ],
+      sessions.map((one) =>
+        [
+          ...[one.session, one.client, one.door, one.from ?? ''],
+          one.durationMs === undefined ? '' : formatDuration(one.durationMs),
+          ...[bytes(one.bytesIn), bytes(one.bytesOut), `${one.objectsCreated ?? ''}`, `${one.denied ?? ''}`],
+          one.outcome,
+        ].map(printable),
+      ),
+    ),
+  );
+  return 0;
+}
+
+async function prepare(
+  given: ShowArguments,
+): Promise<{ readonly files: readonly string[]; readonly selection: Selection }> {
+  const { client, session, since, until, kind, limit } = given;
+  if (!Number.isInteger(limit) || limit < 1 || limit > 1_000_000)
+    throw new GatewayError('usage', { detail: '--limit must be a whole number from 1 to 1000000' });
+  const selection = {
+    ...{ client, session, kind },
+    since: since === undefined ? undefined : parseTime(since, '--since'),
+    until: until === undefined ? undefined : parseTime(until, '--until'),
+  };
+  return { files: await auditFiles(loadConfig(findConfigFile(given.config)).audit.file), selection };
+}
+
+function printJson(all: readonly unknown[]): number {
+  for (const one of all) process.stdout.write(`${JSON.stringify(one).replace(CONTROLS, escaped)}\n`);
+  return 0;
+}
+
+const CONTROLS = /[\p{C}\p{Zl}\p{Zp}]/gu;
+
+/** The same character as JSON can also write it: one beyond the first plane takes two escapes. */
+function escaped(character: string): string {
+  return character.replace(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+/** What a peer has chosen may hold what steers a terminal. */
+function printable(text: string): string {
+  return text.replace(CONTROLS, '\ufffd');
+}
