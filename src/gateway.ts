@@ -15,11 +15,10 @@ import { countedRepository } from './limits/counted-repository.ts';
 import { createLimitedStores } from './limits/limited-store.ts';
 import type { AuditSink, EndReason, SessionIdentity } from './ports/audit-sink.ts';
 import type { Log } from './ports/log.ts';
-import type { Storage } from './ports/repository-store.ts';
 import type { OpenSession, Session } from './ports/sessions.ts';
 import { serveRestic } from './restic/session.ts';
+import { openSafeStorage, type SafeStorage } from './safeguard/safe-storage.ts';
 import { enterLiveSessions } from './state/live-sessions.ts';
-import { openStorage } from './stores/open-storage.ts';
 
 /** A gateway: everything between a proved principal and the storage. */
 export interface Gateway {
@@ -55,7 +54,7 @@ interface Served {
   placed: boolean;
   /** Takes it out of the machine's live sessions; set once it is one of them. */
   leave: (() => void) | undefined;
-  storage: Promise<Storage> | undefined;
+  storage: Promise<SafeStorage> | undefined;
   /** Set once it is open. */
   session: Session | undefined;
   /** Set once it was told to end. */
@@ -78,21 +77,21 @@ export async function createGateway(options: {
   const { log, places = countPlaces() } = options;
   let { config } = options;
   let audit: AuditSink = await openAudit(config);
-  const storages = new Map<string, Promise<Storage>>();
+  const storages = new Map<string, Promise<SafeStorage>>();
   const limited = createLimitedStores(log);
   const open = new Set<Served>();
   /** What earlier configs opened; closed when the last session that uses it has ended. */
-  const retired = new Set<Promise<Storage> | AuditSink>();
+  const retired = new Set<Promise<SafeStorage> | AuditSink>();
   /** Those who wait for the last session to end. */
   const waiting = new Set<() => void>();
   let state: 'open' | 'draining' | 'closing' = 'open';
 
-  const storage = (name: string): Promise<Storage> => {
+  const storage = (name: string): Promise<SafeStorage> => {
     let opened = storages.get(name);
     if (opened === undefined) {
       const store = config.stores[name];
       if (store === undefined) throw new GatewayError('invalid-config', { detail: `there is no store ${name}` });
-      const opening = openStorage(store);
+      const opening = openSafeStorage(store, config.state);
       opened = opening;
       storages.set(name, opening);
       // A store that could not be opened (a secret that cannot be read) is tried again by the next session.
@@ -160,7 +159,7 @@ export async function createGateway(options: {
     }
   };
 
-  const closeResource = async (one: Promise<Storage> | AuditSink): Promise<void> => {
+  const closeResource = async (one: Promise<SafeStorage> | AuditSink): Promise<void> => {
     try {
       await (await one).close();
     } catch (error) {
@@ -174,7 +173,9 @@ export async function createGateway(options: {
     const { audit, tell, client } = served;
     try {
       served.storage = storage(repository.store);
-      const whole = (await served.storage).repository(repository.prefix);
+      const opened = await served.storage;
+      // Whoever has full access may change what is there anyway.
+      const whole = access === 'full' ? opened.repository(repository.prefix) : opened.safeRepository(repository.prefix);
       const admin = served.principal.door === 'admin';
       const store = limited.limit(whole, {
         client: client.name,

@@ -6,6 +6,7 @@ import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { createGateway } from '../gateway.ts';
 import type { Log } from '../ports/log.ts';
+import { proveStores } from '../safeguard/prove-stores.ts';
 import { collectGarbageForThroughput } from './garbage-collection.ts';
 import { createLog } from './logger.ts';
 import { startWorkers } from './serve/primary.ts';
@@ -23,6 +24,7 @@ export async function runServe({ config: file }: { readonly config: string | und
   const workers = config.workers === 'auto' ? availableParallelism() : config.workers;
   // One process needs none above it.
   await tryStores(config, log);
+  await proveStores(config, log, { anew: true });
   const service = workers === 1 ? startService({ config, log }) : startWorkers(workers, config, log);
   await serve(config, log, await service);
   return 0;
@@ -39,7 +41,11 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
     );
   const clients = Object.keys(config.clients).length;
   const signals = catchStopSignals();
-  const reloading = reloadOnChange(config, log, (next) => service.reconfigure(next));
+  const reloading = reloadOnChange(config, log, async (next) => {
+    await service.reconfigure(next);
+    // Not waited for: a store that hangs must not keep the next change from being taken up.
+    void proveStores(next, log, { anew: false });
+  });
   log.info({ host, port, clients, config: config.file }, `listening on ${host}:${port} for ${clients} clients`);
 
   const signal = await signals.first;

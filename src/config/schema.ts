@@ -192,6 +192,7 @@ function storeSchema(base: string) {
           days: parsed((text) => parseWhole(text, 1, MOST_LOCK_DAYS)),
         }),
       ),
+      conditionalWrites: v.exactOptional(oneOf(['required', 'versioned'])),
       accessKeyId: v.exactOptional(parsed(parseAccessKeyId)),
       secretAccessKeyFile: v.exactOptional(path),
       secretAccessKey: v.exactOptional(parsed(parseSecretReference)),
@@ -299,6 +300,7 @@ export function storeChecker(base: string): (name: string, raw: unknown) => Chec
         ...(endpoint !== undefined && { endpoint }),
         forcePathStyle: entry.forcePathStyle ?? endpoint !== undefined,
         ...(entry.objectLock !== undefined && { objectLock: entry.objectLock }),
+        ...(entry.conditionalWrites !== undefined && { conditionalWrites: entry.conditionalWrites }),
         ...(accessKeyId !== undefined && secret !== undefined && { credentials: { accessKeyId, secret } }),
       };
     });

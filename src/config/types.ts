@@ -26,6 +26,11 @@ export interface S3StoreConfig {
   readonly forcePathStyle: boolean;
   /** How long what is stored can be removed by nobody, locks excepted; undefined: the gateway asks for no retention. */
   readonly objectLock?: { readonly mode: 'compliance' | 'governance'; readonly days: number };
+  /**
+   * What append-only clients need of a storage for their uploads to be taken: `required`, that it honours conditional writes (undefined:
+   * the same); `versioned`, that it does or that its bucket keeps what is overwritten as an older version.
+   */
+  readonly conditionalWrites?: 'required' | 'versioned';
   /** Where the credentials come from; undefined: the SDK's own credential chain. */
   readonly credentials?: {
     readonly accessKeyId: string;

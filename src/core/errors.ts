@@ -30,6 +30,10 @@ const TABLE = {
   'quota-exceeded': { status: 507, tell: 'the repository would outgrow its quota; ask the admin of the gateway' },
   'too-many-locks': { status: 403, tell: 'this client holds as many locks as it may; wait for its other runs to end' },
   'state-unavailable': { status: 503, tell: 'the gateway cannot keep count of what is stored, so nothing is changed' },
+  'store-unsafe': {
+    status: 507,
+    tell: 'the storage behind the gateway may overwrite backups, so nothing is stored; tell its admin',
+  },
   'audit-unavailable': { status: 503, tell: 'the audit log cannot be written, so nothing is changed' },
   'shutting-down': { status: 503, tell: 'the gateway is shutting down' },
   'session-refused': { status: 403, tell: 'the session is refused' },

@@ -65,8 +65,8 @@ export interface CallOptions {
  * The storage of one repository.
  *
  * Errors: every method throws `GatewayError` only: `not-found` when the store has said so clearly, and one of `store-failed`,
- * `store-unavailable`, `store-misconfigured`, `store-timeout`, `store-full` for everything else. A failure is never `not-found` and
- * never an empty list. Every call ends within the store's time limits, whatever the storage does.
+ * `store-unavailable`, `store-misconfigured`, `store-timeout`, `store-full`, `store-unsafe` for everything else. A failure is never
+ * `not-found` and never an empty list. Every call ends within the store's time limits, whatever the storage does.
  */
 export interface RepositoryStore {
   /**

@@ -53,7 +53,7 @@ describe('a whole file', () => {
         accessKeyId: \${ARCHIVE_KEY_ID}
         secretAccessKeyFile: archive.secret
       cloud: { type: s3, bucket: databucket, region: us-east-2, accessKeyId: AK, secretAccessKey: "\${SECRET}" }
-      roles: { type: s3, bucket: other-bucket, region: us-east-2, forcePathStyle: true, objectLock: { mode: governance, days: 30 } }
+      roles: { type: s3, bucket: other-bucket, region: us-east-2, forcePathStyle: true, objectLock: { mode: governance, days: 30 }, conditionalWrites: versioned }
       local: { type: directory, path: /var/lib/restic-gateway }
     clients:
       appsrv:
@@ -111,6 +111,7 @@ describe('a whole file', () => {
           region: 'us-east-2',
           forcePathStyle: true,
           objectLock: { mode: 'governance', days: 30 },
+          conditionalWrites: 'versioned',
         },
         local: { type: 'directory', name: 'local', path: '/var/lib/restic-gateway' },
       },
@@ -555,6 +556,11 @@ describe('stores', () => {
         '6:39: stores.archive.objectLock.days: must be a whole number from 1 to 36500',
         '6:42: stores.archive.objectLock.years: unknown key',
       ],
+    ],
+    [
+      'a fallback that there is not',
+      s3('region: x\n      conditionalWrites: maybe'),
+      ['6:24: stores.archive.conditionalWrites: must be "required" or "versioned"'],
     ],
     [
       'an id without its secret',

@@ -34,12 +34,13 @@ describe('the table', () => {
       'store-timeout': 504,
       'store-full': 507,
       'quota-exceeded': 507,
+      'store-unsafe': 507,
     });
   });
 
   test('a failure of the storage is never one of the client, and never "not there"', () => {
     const store = CODES.filter((code) => code.startsWith('store-'));
-    expect(store).toHaveLength(5);
+    expect(store).toHaveLength(6);
     for (const code of store) expect(ERROR_TABLE[code].status).toBeGreaterThanOrEqual(500);
   });
 

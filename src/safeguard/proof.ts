@@ -1,0 +1,130 @@
+/**
+ * Whether a store may take what append-only clients bring: proved by a live trial, which is repeated once a day and whose outcome the
+ * processes of this machine share, so that a session costs the reading of one small file.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdir, readFile, rename, unlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { S3StoreConfig } from '../config/types.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { Storage, StorageProbe } from '../ports/repository-store.ts';
+
+/** What a trial has shown, as far as it matters to whether the store is used. */
+export type Shown = Pick<StorageProbe, 'neverOverwrites' | 'keepsVersions'>;
+
+/** For how long an outcome holds, in ms: a bucket's versioning, or its server, may change. */
+const LASTS_MS = 24 * 60 * 60 * 1000;
+/** For how long a store that did not pass is not tried again, in ms; whoever has put it right need not wait for long. */
+const REFUSED_MS = 10_000;
+
+/** Proves one store. */
+export class Proof {
+  readonly #config: S3StoreConfig;
+  readonly #storage: Storage;
+  readonly #directory: string;
+  readonly #file: string;
+  #known: { readonly time: number; readonly shown: Shown } | undefined;
+  #running: Promise<Shown> | undefined;
+
+  /** @param state - the directory that the processes of this machine share */
+  constructor(config: S3StoreConfig, storage: Storage, state: string) {
+    this.#config = config;
+    this.#storage = storage;
+    this.#directory = join(state, 'probes');
+    // Its secret is not in it. What is tried with another key, or in another bucket, is another store.
+    this.#file = join(this.#directory, `${createHash('sha256').update(JSON.stringify(config)).digest('hex')}.json`);
+  }
+
+  /**
+   * What is known of the store, or what a trial shows now.
+   * @param anew - tries it whatever is known
+   * @throws GatewayError `store-unsafe` for a store that would let backups be overwritten; why it cannot be tried
+   */
+  async shown({ anew = false }: { readonly anew?: boolean } = {}): Promise<Shown> {
+    const known = anew ? undefined : this.#fresh();
+    const shown = known ?? (await (this.#running ??= this.#find(anew)));
+    if (!this.#accepts(shown)) throw this.#refusal(shown);
+    return shown;
+  }
+
+  #fresh(): Shown | undefined {
+    if (this.#known === undefined) return undefined;
+    const { time, shown } = this.#known;
+    return holds(time, this.#accepts(shown) ? LASTS_MS : REFUSED_MS) ? shown : undefined;
+  }
+
+  async #find(anew: boolean): Promise<Shown> {
+    try {
+      const shared = anew ? undefined : await this.#read();
+      if (shared !== undefined) {
+        this.#known = shared;
+        return shared.shown;
+      }
+      // Each of its waits has its time limit; several callers may wait for it.
+      const { neverOverwrites, keepsVersions } = await this.#storage.probe([], {
+        signal: new AbortController().signal,
+      });
+      const known = { time: Date.now(), shown: { neverOverwrites, keepsVersions } };
+      this.#known = known;
+      await this.#share(known);
+      return known.shown;
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  #accepts({ neverOverwrites, keepsVersions }: Shown): boolean {
+    return neverOverwrites || (this.#config.conditionalWrites === 'versioned' && keepsVersions);
+  }
+
+  #refusal({ keepsVersions }: Shown): GatewayError {
+    const { name, conditionalWrites } = this.#config;
+    const wanted = conditionalWrites === 'versioned';
+    const versioned = wanted ? 'switch versioning on for the bucket' : 'set conditionalWrites: versioned for the store';
+    const advice =
+      keepsVersions || wanted ? versioned : 'give the bucket versioning and the store conditionalWrites: versioned';
+    return new GatewayError('store-unsafe', {
+      detail:
+        `store ${name} does not honour If-None-Match: an upload would replace what is there, so it takes nothing from append-only clients; ` +
+        `use a storage that honours it, or ${advice} (docs/s3.md); restic-gateway check --live tries it again`,
+    });
+  }
+
+  /** Undefined when there is nothing that is readable, recent and good enough. */
+  async #read(): Promise<{ readonly time: number; readonly shown: Shown } | undefined> {
+    try {
+      const { time, neverOverwrites, keepsVersions } = JSON.parse(await readFile(this.#file, 'utf8')) as Record<
+        string,
+        unknown
+      >;
+      if (typeof time !== 'number' || !holds(time, LASTS_MS)) return undefined;
+      const shown = { neverOverwrites: neverOverwrites === true, keepsVersions: keepsVersions === true };
+      return this.#accepts(shown) ? { time, shown } : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Replaces what is shared as a whole. Where nothing can be written, each process tries for itself. */
+  async #share({ time, shown }: { readonly time: number; readonly shown: Shown }): Promise<void> {
+    const temporary = `${this.#file}.${randomUUID()}`;
+    try {
+      // What was shared before no longer counts, whatever it said.
+      if (!this.#accepts(shown)) {
+        await unlink(this.#file);
+        return;
+      }
+      await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+      await writeFile(temporary, JSON.stringify({ store: this.#config.name, time, ...shown }), { mode: 0o600 });
+      await rename(temporary, this.#file);
+    } catch {
+      await unlink(temporary).catch(() => undefined);
+    }
+  }
+}
+
+/** A time in the future is that of a clock that was wrong. */
+function holds(time: number, lastsMs: number): boolean {
+  const age = Date.now() - time;
+  return age >= 0 && age < lastsMs;
+}

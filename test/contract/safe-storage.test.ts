@@ -1,0 +1,205 @@
+/** A store is used for append-only clients only where it cannot replace what is there: on a real radosgw, some behind a proxy that drops conditions. */
+import { randomBytes } from 'node:crypto';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import type { S3StoreConfig } from '../../src/config/types.ts';
+import { CONFIG_REF } from '../../src/core/object.ts';
+import { openSafeStorage, type SafeStorage } from '../../src/safeguard/safe-storage.ts';
+import { startFaultProxy, type FaultProxy, type Rule } from '../support/fault-proxy.ts';
+import { s3, tempDir } from '../support/lab.ts';
+import type { BucketOptions } from '../support/lab-s3.ts';
+import { bucketUnderTest } from '../support/s3-bucket.ts';
+import { freshStore, secretFile } from '../support/stores.ts';
+import { codeOf, contentOf, NEVER, ORIGIN, outcomeOf, PREFIX, readAll, refOf } from '../support/store-calls.ts';
+
+let proxy: FaultProxy;
+let state: string;
+let config: S3StoreConfig;
+let dropped: Rule;
+const opened: SafeStorage[] = [];
+
+async function bucket(options: BucketOptions = {}, change: Partial<S3StoreConfig> = {}): Promise<void> {
+  const made = await bucketUnderTest(options);
+  made.sdk.destroy();
+  const { accessKeyId, secretAccessKey } = made.secret;
+  config = {
+    ...made.config,
+    ...{ endpoint: proxy.endpoint, credentials: { accessKeyId, secret: { file: secretFile(secretAccessKey) } } },
+    ...change,
+  };
+  dropped = { method: 'PUT', fault: { kind: 'drop-condition', secret: made.secret } };
+}
+
+beforeEach(async () => {
+  proxy = await startFaultProxy(s3().endpoint);
+  state = path.join(tempDir(), 'state');
+});
+afterEach(async () => {
+  for (const storage of opened.splice(0)) await storage.close();
+  await proxy.close();
+});
+
+/** The store as a process that has just started has it. */
+async function open(): Promise<SafeStorage> {
+  const storage = await openSafeStorage(config, state);
+  opened.push(storage);
+  return storage;
+}
+
+async function store(bytes = randomBytes(1000)): Promise<unknown> {
+  const repository = (await open()).safeRepository(PREFIX);
+  return codeOf(repository.create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER));
+}
+
+/** How many requests of a trial the storage has had since the last time this was asked. */
+let counted = 0;
+function trialRequests(): number {
+  const all = proxy.requests.filter((request) => request.includes('/.restic-gateway/probe/')).length;
+  const since = all - counted;
+  counted = all;
+  return since;
+}
+beforeEach(() => {
+  counted = 0;
+});
+
+describe('a store that honours conditions', () => {
+  test('is tried before the first upload, once for all processes', async () => {
+    await bucket();
+    const storage = await open();
+    expect(await codeOf(storage.safeRepository(PREFIX).stat(CONFIG_REF, NEVER))).toBe('not-found');
+    expect(trialRequests()).toBe(0);
+    expect(await store()).toBe('created');
+    expect(trialRequests()).toBeGreaterThan(0);
+    expect(await store()).toBe('created');
+    expect(trialRequests()).toBe(0);
+  });
+
+  test('many uploads at once wait for one trial', async () => {
+    await bucket();
+    const repository = (await open()).safeRepository(PREFIX);
+    const all = Array.from({ length: 10 }, () => randomBytes(100)).map((bytes) =>
+      repository.create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER),
+    );
+    expect(await Promise.all(all)).toEqual(Array(10).fill('created'));
+    const puts = proxy.requests.filter((request) => request.startsWith('PUT ') && request.includes('/probe/'));
+    expect(puts).toHaveLength(3);
+  });
+
+  test.each([
+    ['older than a day', (text: string) => text.replace(/"time":\d+/, `"time":${Date.now() - 86_400_001}`)],
+    ['from the future', (text: string) => text.replace(/"time":\d+/, `"time":${Date.now() + 600_000}`)],
+    ['not legible', () => '{'],
+    ['not what it must be', () => '[]'],
+  ])('what is known is %s: it is tried anew', async (_, change) => {
+    await bucket();
+    expect(await store()).toBe('created');
+    const [file = ''] = readdirSync(path.join(state, 'probes'));
+    const known = path.join(state, 'probes', file);
+    expect(readFileSync(known, 'utf8')).not.toContain(s3().secretAccessKey);
+    writeFileSync(known, change(readFileSync(known, 'utf8')));
+    trialRequests();
+    expect(await store()).toBe('created');
+    expect(trialRequests()).toBeGreaterThan(0);
+    expect(await store()).toBe('created');
+    expect(trialRequests()).toBe(0);
+  });
+
+  test('another config is another store', async () => {
+    await bucket();
+    expect(await store()).toBe('created');
+    trialRequests();
+    config = { ...config, region: 'eu-central-1' };
+    await store();
+    expect(trialRequests()).toBeGreaterThan(0);
+  });
+
+  test('no state directory can be made: each process tries for itself', async () => {
+    await bucket();
+    writeFileSync(state, 'a file');
+    expect(await store()).toBe('created');
+    trialRequests();
+    expect(await store()).toBe('created');
+    expect(trialRequests()).toBeGreaterThan(0);
+  });
+
+  test('one that cannot be reached takes nothing, and is tried again', async () => {
+    await bucket();
+    proxy.set({ method: 'PUT', fault: { kind: 'refuse', status: 403, code: 'AccessDenied' } });
+    const storage = await open();
+    const bytes = randomBytes(100);
+    const create = () => storage.safeRepository(PREFIX).create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER);
+    expect(await codeOf(create())).toBe('store-misconfigured');
+    proxy.heal();
+    expect(await codeOf(create())).toBe('created');
+  });
+});
+
+describe('a store that ignores conditions', () => {
+  test('takes nothing, says what to do, and can be read', async () => {
+    await bucket();
+    const storage = await open();
+    const [there, bytes] = [randomBytes(1000), randomBytes(1000)];
+    await storage.repository(PREFIX).create(refOf(there), contentOf(there), ORIGIN, NEVER);
+    proxy.set(dropped);
+    const repository = storage.safeRepository(PREFIX);
+    expect(await outcomeOf(repository.create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER))).toMatchObject({
+      code: 'store-unsafe',
+      message: expect.stringMatching(
+        /store lab does not honour If-None-Match.*conditionalWrites: versioned/,
+      ) as unknown,
+    });
+    expect(await codeOf(repository.stat(refOf(bytes), NEVER))).toBe('not-found');
+    expect((await readAll(await repository.load(refOf(there), undefined, NEVER))).equals(there)).toBe(true);
+  });
+
+  test('counts again as soon as it honours them', async () => {
+    await bucket();
+    proxy.set(dropped);
+    expect(await store()).toBe('store-unsafe');
+    proxy.heal();
+    expect(await store()).toBe('created');
+  });
+
+  test('is found out when it was good before: by a trial that is asked for', async () => {
+    await bucket();
+    expect(await store()).toBe('created');
+    proxy.set(dropped);
+    expect(await codeOf((await open()).prove({ anew: true }))).toBe('store-unsafe');
+    expect(await store()).toBe('store-unsafe');
+  });
+
+  test('conditionalWrites: versioned, a bucket without versioning: takes nothing', async () => {
+    await bucket({}, { conditionalWrites: 'versioned' });
+    proxy.set(dropped);
+    expect(await store()).toBe('store-unsafe');
+  });
+
+  test('a bucket with versioning, which nobody has accepted: takes nothing', async () => {
+    await bucket({ versioning: true });
+    proxy.set(dropped);
+    expect(await store()).toBe('store-unsafe');
+  });
+
+  test('conditionalWrites: versioned, a bucket with versioning: is looked at before it is written to', async () => {
+    await bucket({ versioning: true }, { conditionalWrites: 'versioned' });
+    proxy.set(dropped);
+    const repository = (await open()).safeRepository(PREFIX);
+    const [first, second] = [randomBytes(200), randomBytes(200)];
+    expect(await repository.create(CONFIG_REF, contentOf(first), ORIGIN, NEVER)).toBe('created');
+    expect(await repository.create(CONFIG_REF, contentOf(second), ORIGIN, NEVER)).toBe('exists');
+    expect((await readAll(await repository.load(CONFIG_REF, undefined, NEVER))).equals(first)).toBe(true);
+    proxy.set({ method: 'HEAD', fault: { kind: 'refuse', status: 500, code: 'InternalError' } }, dropped);
+    expect(await codeOf(repository.create(refOf(second), contentOf(second), ORIGIN, NEVER))).toBe('store-failed');
+  });
+});
+
+test('a directory needs no proof', async () => {
+  const { path: place = '' } = await freshStore('directory');
+  const storage = await openSafeStorage({ type: 'directory', name: 'local', path: place }, state);
+  expect(await storage.prove()).toBeUndefined();
+  const bytes = randomBytes(100);
+  expect(await storage.safeRepository(PREFIX).create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER)).toBe('created');
+  expect(await storage.safeRepository(PREFIX).create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER)).toBe('exists');
+});
