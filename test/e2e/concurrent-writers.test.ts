@@ -22,7 +22,7 @@ describe.each(STORES)('on the %s store', (kind) => {
           file,
           stringify({
             stores: { main: store },
-            clients: { appsrv: { keys, repository: { store: 'main' } } },
+            clients: { appsrv: { keys, repository: { store: 'main' }, maxSessions: 20 } },
             audit: { file: auditFile },
           }),
         );
