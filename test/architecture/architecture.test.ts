@@ -22,6 +22,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   doors: ['core/', 'ports/', 'config/types.ts'],
   safeguard: ['core/', 'ports/', 'config/types.ts', 'stores/open-storage.ts'],
   state: ['core/'],
+  monitor: ['core/', 'ports/', 'config/types.ts', 'audit/', 'limits/', 'state/', 'upkeep/scrub-state.ts'],
   'gateway.ts': ['core/', 'ports/', 'config/', 'stores/', 'limits/', 'safeguard/', 'audit/', 'restic/', 'state/'],
   'maintenance.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'upkeep/'],
   cli: [
@@ -35,6 +36,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'gateway.ts',
     'maintenance.ts',
     'state/',
+    'monitor/',
   ],
 };
 

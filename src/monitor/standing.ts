@@ -1,0 +1,129 @@
+/**
+ * How a client stands: what `status`, the metrics and the page show of it.
+ */
+import type { Access, Door } from '../core/principal.ts';
+
+/**
+ * In one word. `well`: its backups come as they should and nothing is open. `late`: its snapshot is overdue. `attention`: an anomaly is open,
+ * the last scrub found something, or the quota is nearly used up. `never`: it has made no snapshot yet. `disabled`: it may not come in
+ * (disabled or expired). Of several the worst is told, in the order disabled, attention, late, never, well.
+ */
+export type ClientState = 'well' | 'late' | 'attention' | 'never' | 'disabled';
+
+/** The rules by which something is told; docs/monitoring.md explains each. */
+export type AnomalyRule =
+  'late' | 'snapshot-burst' | 'read-spike' | 'new-address' | 'new-key' | 'denied-delete' | 'overwrite' | 'key-upload';
+
+/** Something out of the ordinary. */
+export interface Anomaly {
+  /** The same in every process and after every restart; unique within a client. */
+  readonly id: string;
+  readonly rule: AnomalyRule;
+  /** When it began and when it was last seen. */
+  readonly at: Date;
+  readonly last: Date;
+  /** How often it was seen from `at` to `last`. */
+  readonly count: number;
+  /** The session in which it began, where there is one. */
+  readonly session?: string;
+  /** What happened, and what to do about it: a sentence each. */
+  readonly what: string;
+  readonly advice: string;
+}
+
+/** What one day (UTC) brought. */
+export interface DayFigures {
+  /** `2026-11-25`. */
+  readonly day: string;
+  /** Bytes of the objects that the client's sessions added, the admin's included. */
+  readonly added: number;
+  /** Bytes that sessions of the client which ended on that day have read; without the admin's. */
+  readonly read: number;
+  /** Snapshots that arrived. */
+  readonly snapshots: number;
+  /** Requests and sessions that were refused, without restic's own clean-up after a failed save. */
+  readonly denied: number;
+}
+
+/** A session, running or ended. */
+export interface SessionFigures {
+  readonly session: string;
+  readonly door: Door;
+  readonly from?: string;
+  readonly key?: string;
+  readonly start: Date;
+  /** Once it has ended. */
+  readonly end?: Date;
+  /**
+   * `running`; how it ended (`EndReason`); `lost` when its process was killed or the audit could not be written.
+   */
+  readonly outcome: string;
+  /** What it added: bytes, objects and snapshots among them. */
+  readonly added: number;
+  readonly objects: number;
+  readonly snapshots: number;
+  readonly removed: number;
+  /** Content bytes received and sent; 0 while it runs. */
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly denied: number;
+  /** Requests that failed for the storage's or the gateway's sake. */
+  readonly failed: number;
+}
+
+/** An address or a key that the client came with. */
+export interface SeenValue {
+  /** An IPv4 address, an IPv6 network such as `2001:db8::/64`, or a key's fingerprint. */
+  readonly value: string;
+  readonly first: Date;
+  readonly last: Date;
+}
+
+/** How a client stands now. Sizes are in bytes, times in ms. Nothing in it is a secret; `from` and the like are of others' making. */
+export interface ClientStanding {
+  readonly client: string;
+  readonly state: ClientState;
+  /** Why it is not `well`, a sentence each; empty when it is. */
+  readonly reasons: readonly string[];
+  readonly access: Access;
+  readonly repository: { readonly store: string; readonly prefix: string };
+  /** The newest snapshot that arrived from the client itself. */
+  readonly lastSnapshot?: { readonly at: Date; readonly session: string };
+  /** How many snapshots have arrived since the audit's beginning. */
+  readonly snapshots: number;
+  /** What it usually leaves at most between two snapshots: the second longest gap of the last four weeks; once there are enough. */
+  readonly usualGapMs?: number;
+  /** The config's `expectEvery`. */
+  readonly expectEveryMs?: number;
+  /** When it counts as late: by `expectEvery`, else by its usual gap; undefined when neither is known. */
+  readonly lateAt?: Date;
+  /**
+   * What the repository holds. `counted`: by the quota's ledger. `estimated`: by what arrived, less the share of packs that were removed.
+   * Undefined when the audit does not reach back to the repository's beginning and nobody counts.
+   */
+  readonly size?: { readonly bytes: number; readonly by: 'counted' | 'estimated' };
+  /** Bytes that arrived since the audit's beginning, and in the last seven days. */
+  readonly arrived: number;
+  readonly arrivedLately: number;
+  /** The last 30 days, oldest first, days without anything included. */
+  readonly days: readonly DayFigures[];
+  readonly quota?: { readonly limit: number; readonly used?: number };
+  /** Those that run now, oldest first. */
+  readonly running: readonly SessionFigures[];
+  /** The latest that have ended, newest first; 20 at most. */
+  readonly latest: readonly SessionFigures[];
+  /** Of the last seven days, by reason; `total` is without restic's own clean-up after a failed save (`cleanup-after-failed-save`). */
+  readonly denials: { readonly total: number; readonly byReason: Readonly<Record<string, number>> };
+  readonly addresses: readonly SeenValue[];
+  readonly keys: readonly SeenValue[];
+  /** The last scrub that came to its end. */
+  readonly scrub?: {
+    readonly finished: Date;
+    readonly quick: boolean;
+    readonly objects: number;
+    readonly bytes: number;
+    readonly findings: number;
+  };
+  /** Open ones, newest first: not acknowledged, and from the last seven days; `late` as long as it lasts. */
+  readonly anomalies: readonly Anomaly[];
+}
