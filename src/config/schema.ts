@@ -15,6 +15,7 @@ import {
   parseAddressRange,
   parseBoolean,
   parseBucket,
+  parseDuration,
   parseEndpoint,
   parseExpiry,
   parseListen,
@@ -174,6 +175,7 @@ const CLIENT = section({
   from: v.exactOptional(listOf(parsed(parseAddressRange))),
   expires: v.exactOptional(parsed(parseExpiry)),
   disabled: v.exactOptional(boolean),
+  expectEvery: v.exactOptional(parsed(parseDuration)),
   shared: v.exactOptional(boolean),
 });
 
@@ -310,7 +312,7 @@ export function storeChecker(base: string): (name: string, raw: unknown) => Chec
 export function checkClient(name: string, raw: unknown): { checked: Checked<ClientConfig>; claim: Claim } {
   let claim: Claim | undefined;
   const checked = checkEntry(CLIENT, 'clients', name, raw, (entry): ClientConfig => {
-    const { keys, expires, quota, shared = false } = entry;
+    const { keys, expires, quota, expectEvery, shared = false } = entry;
     const place = { store: entry.repository.store, prefix: entry.repository.prefix ?? name };
     claim = { client: name, keys: keys.map((key, index) => ({ index, key })), repository: place, shared };
     return {
@@ -325,6 +327,7 @@ export function checkClient(name: string, raw: unknown): { checked: Checked<Clie
       from: entry.from ?? [],
       ...(expires !== undefined && { expires }),
       disabled: entry.disabled ?? false,
+      ...(expectEvery !== undefined && { expectEvery }),
     };
   });
   return { checked, claim: claim ?? salvage(name, isSection(raw) ? raw : {}) };

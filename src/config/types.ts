@@ -74,6 +74,8 @@ export interface ClientConfig {
   /** The last moment at which the key works; for a day, its end, UTC. */
   readonly expires?: Date;
   readonly disabled: boolean;
+  /** A snapshot is expected at least this often, in ms; undefined: as often as is usual for it. */
+  readonly expectEvery?: number;
 }
 
 /** The whole configuration. */

@@ -50,6 +50,18 @@ export function parseSize(text: string): number {
   return bytes;
 }
 
+const DURATION = /^([1-9]\d{0,4}) ?(min|h|d|w)$/;
+const UNIT_MS: Readonly<Record<string, number>> = { min: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
+
+/** A length of time such as 26h or 8d, in ms; at most a year. */
+export function parseDuration(text: string): number {
+  const [, number, unit = ''] = DURATION.exec(text) ?? [];
+  const ms = Number(number) * (UNIT_MS[unit] ?? NaN);
+  if (!(ms <= 366 * 86_400_000))
+    throw invalid('must be a length of time with its unit, up to a year, such as 90min, 26h, 8d or 2w');
+  return ms;
+}
+
 /** `true` or `false`. */
 export function parseBoolean(text: string): boolean {
   if (text !== 'true' && text !== 'false') throw invalid('must be true or false');

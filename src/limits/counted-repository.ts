@@ -1,5 +1,7 @@
 /** Which repositories have their bytes counted: those that a client with a quota has, for all who have them. */
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
+import { readLedger } from './ledger.ts';
+import { ledgerDirectory } from './usage.ts';
 
 /** By config: what is counted of each repository that a client with a quota has. */
 const countedByConfig = new WeakMap<GatewayConfig, ReadonlyMap<string, string>>();
@@ -29,4 +31,13 @@ export function countedRepository(config: GatewayConfig, repository: ClientConfi
     countedByConfig.set(config, counted);
   }
   return counted.get(key(repository));
+}
+
+/** What a repository has in use, in bytes, where it is counted and the count can be read. */
+export async function usedBytes(
+  config: GatewayConfig,
+  repository: ClientConfig['repository'],
+): Promise<number | undefined> {
+  const identity = countedRepository(config, repository);
+  return identity === undefined ? undefined : readLedger(ledgerDirectory(config.state, identity));
 }

@@ -7,7 +7,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { link, mkdir, open, readdir, unlink, writeFile, type FileHandle } from 'node:fs/promises';
+import { link, mkdir, open, readdir, readFile, unlink, writeFile, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asGatewayError, GatewayError, messageOf } from '../core/errors.ts';
 import { applyLine, emptyLedger, formatLine, type LedgerLine, type LedgerWindow } from './ledger-lines.ts';
@@ -251,6 +251,20 @@ export function openLedger(directory: string, measure: () => Promise<number>): L
       });
     },
   };
+}
+
+/** What a repository has in use, in bytes, by its ledger; undefined when there is none that can be read. */
+export async function readLedger(directory: string): Promise<number | undefined> {
+  try {
+    const number = (await numbersIn(directory)).at(-1);
+    if (number === undefined) return undefined;
+    const state = emptyLedger();
+    const text = await readFile(join(directory, String(number)), 'utf8');
+    for (const line of text.slice(0, text.lastIndexOf('\n') + 1).split('\n')) applyLine(line, state, new Set());
+    return Math.max(0, state.used);
+  } catch {
+    return undefined;
+  }
 }
 
 /** The numbers of the files in a ledger's directory, lowest first; none when it is not there. */

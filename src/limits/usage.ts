@@ -55,8 +55,7 @@ export function createUsage(log: Log): Usage {
   setMaxListeners(0, ending.signal);
 
   const ledgerOf = ({ state, identity, store }: CountedRepository): Ledger => {
-    const hash = createHash('sha256').update(identity).digest('hex').slice(0, 32);
-    const directory = join(state, 'usage', hash);
+    const directory = ledgerDirectory(state, identity);
     let ledger = ledgers.get(directory);
     if (ledger === undefined) {
       ledger = openLedger(directory, () => measure(store, ending.signal));
@@ -98,6 +97,11 @@ export function createUsage(log: Log): Usage {
       await Promise.all([...ledgers.values()].map((ledger) => note(ledger.close())));
     },
   };
+}
+
+/** Where the ledger of a repository is. @param identity - as `CountedRepository` */
+export function ledgerDirectory(state: string, identity: string): string {
+  return join(state, 'usage', createHash('sha256').update(identity).digest('hex').slice(0, 32));
 }
 
 /** Counts a store in bytes, locks left out. @param seen - told of every page before it is counted */

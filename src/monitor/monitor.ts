@@ -1,21 +1,55 @@
 /**
  * How all clients stand, from the audit that all processes write: kept up while it is open, by following the audit.
  */
-import type { GatewayConfig } from '../config/types.ts';
-import { GatewayError } from '../core/errors.ts';
+import type { ClientConfig, GatewayConfig } from '../config/types.ts';
+import { asGatewayError, isGatewayError } from '../core/errors.ts';
+import { usedBytes } from '../limits/counted-repository.ts';
 import type { Log } from '../ports/log.ts';
+import { readLiveSessions, type LiveSession } from '../state/live-sessions.ts';
+import { scrubState } from '../upkeep/scrub-state.ts';
+import { assess, openAnomalies, untold } from './assess.ts';
+import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
+import { openFollower, type Follower } from './follow.ts';
+import { emptyClient, emptyModel, repositoryKey, type Model } from './model.ts';
+import { addLine } from './reduce.ts';
 import type { ClientStanding } from './standing.ts';
+import { acknowledgeAnomalies, tellAnomalies, type Found } from './tell.ts';
 
 /** What is known of the clients. */
 export interface Monitor {
   /** One client as it stands now; undefined when the config has none of that name. @throws GatewayError `audit-unavailable` */
   standing(client: string): Promise<ClientStanding | undefined>;
-  /** All clients of the config, in its order. Cheap: what has come to the audit since is read, and nothing else. @throws as `standing` */
+  /** All clients of the config, in its order. What has come to the audit since is read, and nothing twice. @throws as `standing` */
   standings(): Promise<readonly ClientStanding[]>;
+  /**
+   * Writes the anomalies into the audit that are not there yet.
+   * @returns how many
+   * @throws GatewayError `audit-unavailable`
+   */
+  tell(): Promise<number>;
+  /**
+   * Writes into the audit that the admin has seen the open anomalies, of one client or of all; `late` ends by a snapshot alone.
+   * @returns how many
+   * @throws GatewayError `audit-unavailable`
+   */
+  acknowledge(client: string | undefined): Promise<number>;
   /** Takes up another config. */
   reconfigure(config: GatewayConfig): void;
   /** Keeps what it knows for the next one, and lets go. Never rejects. */
   close(): Promise<void>;
+}
+
+/** How often a watching monitor looks at the audit, in ms. */
+const LOOK_MS = 5000;
+/** How often it keeps what it knows. */
+const KEEP_MS = 5 * 60 * 1000;
+/** Rest after each 256 KiB: a first reading of a long audit leaves most of the time to the sessions. */
+const PAUSE_MS = 10;
+
+/** One audit as it is followed. */
+interface Following {
+  readonly follower: Follower;
+  readonly model: Model;
 }
 
 /**
@@ -27,16 +61,175 @@ export function openMonitor(options: {
   readonly log: Log;
   readonly watch: boolean;
 }): Monitor {
+  const { log, watch } = options;
   let { config } = options;
-  // The outline: filled in by the slices that follow.
-  const unavailable = (): Promise<never> =>
-    Promise.reject(new GatewayError('audit-unavailable', { detail: `${config.audit.file} is not followed yet` }));
-  return {
-    standing: unavailable,
-    standings: unavailable,
-    reconfigure: (next) => {
-      config = next;
-    },
-    close: () => Promise.resolve(),
+  let following: Promise<Following> | undefined;
+  let keptAt = Date.now();
+  /** Up to where the checkpoint reaches that was read or written last. */
+  let kept: string | undefined;
+  let closed = false;
+  /** What was last told to be wrong; said once. */
+  let trouble: string | undefined;
+
+  const begin = async (fresh: boolean): Promise<Following> => {
+    const { state, audit } = config;
+    const checkpoint = fresh ? undefined : await readCheckpoint(state, audit.file);
+    const model = checkpoint?.model ?? emptyModel();
+    kept = checkpoint && JSON.stringify(checkpoint.place);
+    const follower = openFollower({
+      ...{ file: audit.file, from: checkpoint?.place, pauseMs: watch ? PAUSE_MS : 0 },
+      take: (line) => {
+        addLine(model, line);
+      },
+    });
+    return { follower, model };
   };
+
+  /** Reads what has come to the audit. */
+  const catchUp = async (): Promise<Following> => {
+    for (;;) {
+      following ??= begin(false);
+      const now = following;
+      const { follower } = await now;
+      if (await follower.catchUp()) return now;
+      // Not what it was: all anew.
+      await follower.close();
+      if (following === now) following = begin(true);
+    }
+  };
+
+  const keep = async ({ follower, model }: Following): Promise<void> => {
+    const place = follower.place();
+    keptAt = Date.now();
+    if (place === undefined || JSON.stringify(place) === kept) return;
+    try {
+      kept = JSON.stringify(place);
+      await writeCheckpoint(config.state, config.audit.file, { model, place });
+    } catch (error) {
+      // The next one reads more.
+      if (watch) warnOnce(error, `what the audit adds up to cannot be kept below ${config.state}`);
+    }
+  };
+
+  const warnOnce = (error: unknown, message: string): void => {
+    const words = `${message}: ${asGatewayError(error).message}`;
+    if (words !== trouble) log.warn({ err: error }, message);
+    trouble = words;
+  };
+
+  const standingsOf = async (clients: readonly ClientConfig[]): Promise<readonly ClientStanding[]> => {
+    const { model } = await catchUp();
+    const now = config;
+    const live = await readLiveSessions(now.state).catch(() => undefined);
+    const byClient = live === undefined ? undefined : groupByClient(live);
+    return Promise.all(
+      clients.map(async (client) => {
+        const [used, result] = await Promise.all([
+          usedBytes(now, client.repository),
+          scrubState(now.state, client.repository).readResult(),
+        ]);
+        const knowledge = {
+          record: model.clients.get(client.name) ?? emptyClient(),
+          repository: model.repositories.get(repositoryKey(client.repository)),
+          live: byClient === undefined ? undefined : (byClient.get(client.name) ?? []),
+          used,
+          scrub: result && {
+            ...{ finished: new Date(result.finished), quick: result.quick, objects: result.objects },
+            ...{ bytes: result.bytes, findings: result.findings.length },
+          },
+        };
+        return assess(client, knowledge, new Date());
+      }),
+    );
+  };
+
+  const allUntold = async (): Promise<readonly Found[]> => {
+    const { model } = await catchUp();
+    const now = new Date();
+    return Object.values(config.clients).flatMap((client) => {
+      const record = model.clients.get(client.name);
+      return record === undefined ? [] : untold(client, record, now).map((anomaly) => ({ client, anomaly }));
+    });
+  };
+
+  const tell = async (): Promise<number> => {
+    const found = await allUntold();
+    if (found.length === 0) return 0;
+    const told = await tellAnomalies(config, found, async ({ client, anomaly }) =>
+      (await allUntold()).some((one) => one.client.name === client.name && one.anomaly.id === anomaly.id),
+    );
+    for (const { client, anomaly } of told) {
+      const { rule, id, session, what, advice } = anomaly;
+      log.warn(
+        { client: client.name, rule, anomaly: id, ...(session !== undefined && { session }) },
+        `client ${client.name}: ${what} ${advice}`,
+      );
+    }
+    return told.length;
+  };
+
+  const look = async (): Promise<void> => {
+    try {
+      await tell();
+      trouble = undefined;
+    } catch (error) {
+      if (!closed && !isGatewayError(error, 'shutting-down'))
+        warnOnce(error, 'the audit cannot be watched for what is out of the ordinary');
+    }
+    if (Date.now() - keptAt >= KEEP_MS && following !== undefined) await keep(await following);
+  };
+
+  let looking: Promise<void> = Promise.resolve();
+  let timer: NodeJS.Timeout | undefined;
+  const lookAgain = (): void => {
+    looking = look();
+    void looking.then(() => {
+      if (closed) return;
+      timer = setTimeout(lookAgain, LOOK_MS);
+      timer.unref();
+    });
+  };
+  if (watch) lookAgain();
+
+  return {
+    standing: async (name) => {
+      const client = config.clients[name];
+      return client === undefined ? undefined : (await standingsOf([client]))[0];
+    },
+    standings: () => standingsOf(Object.values(config.clients)),
+    tell,
+    acknowledge: async (name) => {
+      const { model } = await catchUp();
+      const now = new Date();
+      const found = Object.values(config.clients).flatMap((client) => {
+        const record = model.clients.get(client.name);
+        if (record === undefined || (name !== undefined && name !== client.name)) return [];
+        return openAnomalies(record, now).map((anomaly) => ({ client, anomaly }));
+      });
+      if (found.length > 0) await acknowledgeAnomalies(config, found);
+      return found.length;
+    },
+    reconfigure: (next) => {
+      const before = config;
+      config = next;
+      if (next.audit.file === before.audit.file && next.state === before.state) return;
+      const old = following;
+      following = undefined;
+      void old?.then(({ follower }) => follower.close());
+    },
+    close: async () => {
+      closed = true;
+      clearTimeout(timer);
+      const open = await following?.catch(() => undefined);
+      await open?.follower.close();
+      await looking;
+      if (open !== undefined) await keep(open);
+    },
+  };
+}
+
+function groupByClient(live: readonly LiveSession[]): ReadonlyMap<string, readonly LiveSession[]> {
+  const groups = new Map<string, LiveSession[]>();
+  for (const one of live) groups.set(one.client, [...(groups.get(one.client) ?? []), one]);
+  return groups;
 }

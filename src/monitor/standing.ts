@@ -1,7 +1,8 @@
 /**
  * How a client stands: what `status`, the metrics and the page show of it.
  */
-import type { Access, Door } from '../core/principal.ts';
+import type { Access } from '../core/principal.ts';
+import type { AnomalyRule } from '../ports/audit-sink.ts';
 
 /**
  * In one word. `well`: its backups come as they should and nothing is open. `late`: its snapshot is overdue. `attention`: an anomaly is open,
@@ -9,10 +10,6 @@ import type { Access, Door } from '../core/principal.ts';
  * (disabled or expired). Of several the worst is told, in the order disabled, attention, late, never, well.
  */
 export type ClientState = 'well' | 'late' | 'attention' | 'never' | 'disabled';
-
-/** The rules by which something is told; docs/monitoring.md explains each. */
-export type AnomalyRule =
-  'late' | 'snapshot-burst' | 'read-spike' | 'new-address' | 'new-key' | 'denied-delete' | 'overwrite' | 'key-upload';
 
 /** Something out of the ordinary. */
 export interface Anomaly {
@@ -48,14 +45,15 @@ export interface DayFigures {
 /** A session, running or ended. */
 export interface SessionFigures {
   readonly session: string;
-  readonly door: Door;
+  /** `ssh`, `stdio`, or `admin` for the admin's restic. */
+  readonly door: string;
   readonly from?: string;
   readonly key?: string;
   readonly start: Date;
   /** Once it has ended. */
   readonly end?: Date;
   /**
-   * `running`; how it ended (`EndReason`); `lost` when its process was killed or the audit could not be written.
+   * `running`; how it ended (`EndReason`); `lost` when its process was killed or could not write the audit any more.
    */
   readonly outcome: string;
   /** What it added: bytes, objects and snapshots among them. */

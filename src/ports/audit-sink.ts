@@ -41,6 +41,10 @@ export type EndReason =
   /** The key was removed, disabled or expired while the session ran. */
   | 'revoked';
 
+/** The rules by which something is out of the ordinary; docs/monitoring.md explains each. */
+export type AnomalyRule =
+  'late' | 'snapshot-burst' | 'read-spike' | 'new-address' | 'new-key' | 'denied-delete' | 'overwrite' | 'key-upload';
+
 /**
  * One event.
  *
@@ -73,6 +77,10 @@ export type AuditEvent =
       readonly reason: ErrorCode;
       readonly detail: string;
     }
+  /** The audit itself shows something out of the ordinary, in this session if it is one's. `anomaly` is its id within the client. */
+  | { readonly kind: 'anomaly'; readonly rule: AnomalyRule; readonly anomaly: string; readonly detail: string }
+  /** The admin has seen it. */
+  | { readonly kind: 'anomaly-acknowledged'; readonly rule: AnomalyRule; readonly anomaly: string }
   /** Denials and failures of this session that were not written one by one, because there were so many, by reason. */
   | { readonly kind: 'more-denied'; readonly count: number; readonly reasons: Readonly<Record<string, number>> }
   | {

@@ -57,6 +57,8 @@ export interface PartResult {
 export interface ScrubState {
   readProgress(): Promise<ScrubProgress | undefined>;
   writeProgress(progress: ScrubProgress): Promise<void>;
+  /** The last one that came to its end. */
+  readResult(): Promise<ScrubResult | undefined>;
   /** Keeps the result and forgets the progress. */
   finish(result: ScrubResult): Promise<void>;
 }
@@ -68,6 +70,7 @@ export function scrubState(
 ): ScrubState {
   const directory = join(state, 'scrub');
   const hash = createHash('sha256').update(`${store}\0${prefix}`).digest('hex').slice(0, 16);
+  const resultFile = join(directory, `${hash}.json`);
   const progressFile = join(directory, `${hash}.progress.json`);
   const replace = async (file: string, value: unknown): Promise<void> => {
     await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -90,8 +93,16 @@ export function scrubState(
       }
     },
     writeProgress: (progress) => replace(progressFile, progress),
+    readResult: async () => {
+      try {
+        const result = JSON.parse(await readFile(resultFile, 'utf8')) as ScrubResult | { readonly v: unknown };
+        return result.v === 1 ? (result as ScrubResult) : undefined;
+      } catch {
+        return undefined;
+      }
+    },
     finish: async (result) => {
-      await replace(join(directory, `${hash}.json`), result);
+      await replace(resultFile, result);
       await rm(progressFile, { force: true });
     },
   };

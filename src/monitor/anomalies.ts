@@ -1,0 +1,229 @@
+/**
+ * What is out of the ordinary: the rules, and their words. docs/monitoring.md explains each. Pure.
+ *
+ * All but `late` are looked at when an event of the audit is added up, so that every process that reads the same audit finds the same
+ * ones under the same ids. `late` depends on the clock, and its id on the snapshot that nothing came after.
+ */
+import { formatBytes, formatDuration } from '../core/quantities.ts';
+import {
+  ANOMALY_KEPT_MS,
+  DAY_MS,
+  earlierDays,
+  estimatedSize,
+  MOST,
+  type AnomalyRecord,
+  type ClientRecord,
+  type DayRecord,
+  type RepositoryRecord,
+} from './model.ts';
+import type { AnomalyRule } from '../ports/audit-sink.ts';
+
+/** What is new about a client says something only once it has been known for a while. */
+const KNOWN_MS = 7 * DAY_MS;
+const KNOWN_SESSIONS = 5;
+/** A client that came from more networks than this roams. */
+const MOST_NETWORKS = 3;
+const BURST_SNAPSHOTS = 30;
+const BURST_FACTOR = 3;
+const READ_LEAST = 10 * 2 ** 20;
+const READ_SHARE = 0.5;
+const READ_FACTOR = 3;
+/** Where nobody knows what the repository holds. */
+const READ_LEAST_UNSIZED = 10 * 2 ** 30;
+const READ_FACTOR_UNSIZED = 10;
+/** What is seen again within this belongs to the anomaly that is there. */
+const SAME_MS = DAY_MS;
+const LATE_FACTOR = 4;
+const LATE_LEAST_MS = DAY_MS;
+
+/** Where and when something was seen. */
+interface Moment {
+  readonly at: number;
+  readonly session: string | undefined;
+}
+
+/** A snapshot has arrived and is in the client's figures. */
+export function afterSnapshot(client: ClientRecord, moment: Moment): void {
+  const { snapshots } = client.hour;
+  const busiest = Math.max(0, ...earlierDays(client, moment.at).map(({ busiestHour }) => busiestHour));
+  if (snapshots > BURST_SNAPSHOTS && snapshots > BURST_FACTOR * busiest)
+    raise(client, 'snapshot-burst', moment, { snapshots, busiest }, 1);
+}
+
+/** A session has ended, and what it read is in the day's figures. */
+export function afterReads(
+  client: ClientRecord,
+  repository: RepositoryRecord | undefined,
+  day: DayRecord,
+  moment: Moment,
+): void {
+  const { read } = day;
+  const usual = Math.max(0, ...earlierDays(client, moment.at).map((one) => one.read));
+  const size = estimatedSize(repository);
+  const much =
+    size === undefined
+      ? isKnown(client, moment.at) && read >= READ_LEAST_UNSIZED && read > READ_FACTOR_UNSIZED * usual
+      : read >= Math.max(READ_LEAST, READ_SHARE * size) && read > READ_FACTOR * usual;
+  if (much) raise(client, 'read-spike', moment, { read, usual, ...(size !== undefined && { size }) }, 1);
+}
+
+/** A session comes from an address, or with a key, that is not among those seen so far. */
+export function beforeNewAddress(client: ClientRecord, address: string, moment: Moment): void {
+  const seen = client.addresses.length;
+  if (isKnown(client, moment.at) && seen > 0 && seen <= MOST_NETWORKS)
+    raise(client, 'new-address', moment, { value: address }, 1);
+}
+
+/** As `beforeNewAddress`. */
+export function beforeNewKey(client: ClientRecord, key: string, moment: Moment): void {
+  if (isKnown(client, moment.at) && client.keys.length > 0) raise(client, 'new-key', moment, { value: key }, 1);
+}
+
+/** Something was refused, `count` times. @param object - the object's name, where it is known */
+export function afterDenial(
+  client: ClientRecord,
+  denial: {
+    readonly operation: string | undefined;
+    readonly object: string | undefined;
+    readonly reason: string;
+    readonly count: number;
+  },
+  moment: Moment,
+): void {
+  const { operation, object = '', reason, count } = denial;
+  // For locks the reason is another one: that of another client is refused in the course of ordinary backups.
+  const removal = reason === 'append-only' || (reason === 'read-only' && operation === 'remove');
+  if (removal && !object.startsWith('locks/')) raise(client, 'denied-delete', moment, {}, count);
+  else if (reason === 'overwrite') raise(client, 'overwrite', moment, { object }, count);
+  else if (reason === 'key-added') raise(client, 'key-upload', moment, { refused: 1 }, count);
+}
+
+/** A client has added a key file, and not with `init`. */
+export function afterKeyUpload(client: ClientRecord, count: number, moment: Moment): void {
+  raise(client, 'key-upload', moment, { refused: 0 }, count);
+}
+
+/** When a client counts as late; undefined when nobody can say. @param last - its newest snapshot */
+export function lateAt(
+  last: number,
+  expectEvery: number | undefined,
+  usualGap: number | undefined,
+): number | undefined {
+  if (expectEvery !== undefined) return last + expectEvery;
+  return usualGap === undefined ? undefined : last + Math.max(LATE_LEAST_MS, LATE_FACTOR * usualGap);
+}
+
+/** The id of the anomaly that nothing came after this snapshot. */
+export function lateId(last: number): string {
+  return anomalyId('late', last);
+}
+
+/** What happened and what to do about it: a sentence each. */
+export function describeAnomaly(
+  rule: AnomalyRule,
+  count: number,
+  facts: Readonly<Record<string, string | number>>,
+): { readonly what: string; readonly advice: string } {
+  const number = (name: string): number => Number(facts[name] ?? 0);
+  const text = (name: string): string => `${facts[name] ?? ''}`;
+  const breakIn = 'treat the machine as broken into (docs/recovery.md)';
+  switch (rule) {
+    case 'late':
+      return {
+        what: `No snapshot for ${formatDuration(number('since'))}; ${text('expected')}.`,
+        advice: 'See whether its backup runs; disable the client if it is not meant to any more.',
+      };
+    case 'snapshot-burst':
+      return {
+        what: `${number('snapshots')} snapshots in one hour; at most ${number('busiest')} in the six weeks before.`,
+        advice:
+          'Look at what made them before the next forget, which may drop good ones for these; undo takes them back.',
+      };
+    case 'read-spike': {
+      const of = facts['size'] === undefined ? '' : ` of a repository of ${formatBytes(number('size'))}`;
+      return {
+        what: `${formatBytes(number('read'))} were read in one day${of}; at most ${formatBytes(number('usual'))} in the six weeks before.`,
+        advice: `If nobody restored or checked all of it, someone is taking a copy: disable the client and ${breakIn}.`,
+      };
+    }
+    case 'new-address':
+      return {
+        what: `It came from ${text('value')} for the first time.`,
+        advice: 'If the machine has not moved, its key has: replace the key, and say `from` in the config.',
+      };
+    case 'new-key':
+      return {
+        what: `It came with the key ${text('value')} for the first time.`,
+        advice: 'If nobody has just added this key to the config, find out who did.',
+      };
+    case 'denied-delete':
+      return {
+        what: `${times(count)} it tried to remove backups, and was refused.`,
+        advice: `If nobody ran forget or prune there by mistake, ${breakIn}.`,
+      };
+    case 'overwrite':
+      return {
+        what: `${times(count)} it tried to overwrite ${text('object') || 'an object'} with other content, and was refused.`,
+        advice: `restic does not do that in a repository that is whole: run scrub, and if it finds nothing, ${breakIn}.`,
+      };
+    case 'key-upload':
+      return number('refused') === 1
+        ? {
+            what: `${times(count)} it tried to add a repository password, and was refused.`,
+            advice: `If nobody ran \`restic key\` there, ${breakIn}.`,
+          }
+        : {
+            what: `${times(count)} it added a repository password.`,
+            advice: 'If nobody ran `restic key` there, take it back with undo, and look who had the old one.',
+          };
+  }
+}
+
+function times(count: number): string {
+  return count === 1 ? 'Once' : `${count} times`;
+}
+
+function isKnown(client: ClientRecord, at: number): boolean {
+  return client.sessions >= KNOWN_SESSIONS && at - client.first >= KNOWN_MS;
+}
+
+function anomalyId(rule: AnomalyRule, at: number): string {
+  return `${rule}-${new Date(at).toISOString().replace(/[-:.]/g, '')}`;
+}
+
+/** Adds to the anomaly that is open for the same thing, or to a new one. */
+function raise(
+  client: ClientRecord,
+  rule: AnomalyRecord['rule'],
+  { at, session }: Moment,
+  facts: AnomalyRecord['facts'],
+  count: number,
+): void {
+  const same = client.anomalies.find(
+    (one) =>
+      one.rule === rule &&
+      one.acknowledged !== true &&
+      at - one.at < SAME_MS &&
+      one.facts['value'] === facts['value'] &&
+      one.facts['refused'] === facts['refused'],
+  );
+  if (same !== undefined) {
+    same.last = at;
+    same.count += count;
+    same.facts = merged(same.facts, facts);
+    return;
+  }
+  const first = anomalyId(rule, at);
+  let id = first;
+  for (let more = 2; client.anomalies.some((one) => one.id === id); more++) id = `${first}-${more}`;
+  client.anomalies = client.anomalies.filter((one) => at - one.last < ANOMALY_KEPT_MS).slice(1 - MOST.anomalies);
+  client.anomalies.push({ id, rule, at, last: at, count, ...(session !== undefined && { session }), facts });
+}
+
+/** The newer facts, but of numbers the larger one. */
+function merged(before: AnomalyRecord['facts'], after: AnomalyRecord['facts']): AnomalyRecord['facts'] {
+  const all: Record<string, string | number> = { ...before, ...after };
+  for (const [name, value] of Object.entries(before))
+    if (typeof value === 'number') all[name] = Math.max(value, Number(after[name] ?? value));
+  return all;
+}

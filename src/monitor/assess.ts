@@ -1,0 +1,207 @@
+/** From what the audit adds up to, the config and what the state directory says now to how a client stands. Pure. */
+import type { ClientConfig } from '../config/types.ts';
+import { formatBytes, formatDuration } from '../core/quantities.ts';
+import { describeAnomaly, lateAt, lateId } from './anomalies.ts';
+import {
+  DAY_MS,
+  dayOf,
+  estimatedSize,
+  MOST,
+  type Arrival,
+  type ClientRecord,
+  type OpenRecord,
+  type RepositoryRecord,
+} from './model.ts';
+import type { Anomaly, ClientStanding, ClientState, DayFigures, SessionFigures } from './standing.ts';
+
+/** Anomalies are shown for this long after they were last seen, unless they are acknowledged before. */
+const SHOWN_MS = 7 * DAY_MS;
+const DAYS_SHOWN = 30;
+const DAYS_LATELY = 7;
+/** From here on the next backup may not fit. */
+const QUOTA_SHARE = 0.95;
+/** restic's own way to end a save that failed, and nothing that anyone tried. */
+const OWN_CLEANUP = 'cleanup-after-failed-save';
+
+/** What is known of a client beside the config. */
+export interface Knowledge {
+  readonly record: ClientRecord;
+  readonly repository: RepositoryRecord | undefined;
+  /** The sessions that really run now; undefined when that cannot be told. */
+  readonly live: readonly { readonly id: string; readonly door: string; readonly started: Date }[] | undefined;
+  /** By the ledger of the quota. */
+  readonly used: number | undefined;
+  readonly scrub: ClientStanding['scrub'];
+}
+
+/** How a client stands at a moment. */
+export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): ClientStanding {
+  const { record, used, scrub } = knowledge;
+  const time = now.getTime();
+  const last = lastSnapshot(record);
+  const due = dueAt(config, record);
+  const late = lateness(config, record, time);
+  const anomalies = [...(late === undefined ? [] : [late]), ...openAnomalies(record, now)];
+  const denials = denialsOf(record, time);
+  const size = sizeOf(knowledge);
+  const days = daysOf(record, time);
+  const { state, reasons } = judge(config, { last: last?.at, anomalies, scrub, used }, now);
+  return {
+    ...{ client: config.name, state, reasons, access: config.access, repository: config.repository },
+    ...(last !== undefined && { lastSnapshot: { at: new Date(last.at), session: last.session } }),
+    snapshots: record.snapshots,
+    ...(record.usualGap !== undefined && { usualGapMs: record.usualGap }),
+    ...(config.expectEvery !== undefined && { expectEveryMs: config.expectEvery }),
+    ...(due !== undefined && { lateAt: new Date(due) }),
+    ...(size !== undefined && { size }),
+    arrived: record.arrived,
+    arrivedLately: days.slice(-DAYS_LATELY).reduce((sum, { added }) => sum + added, 0),
+    days,
+    ...(config.quota !== undefined && { quota: { limit: config.quota, ...(used !== undefined && { used }) } }),
+    ...sessionsOf(knowledge),
+    denials,
+    addresses: record.addresses.map(seenOf),
+    keys: record.keys.map(seenOf),
+    ...(scrub !== undefined && { scrub }),
+    anomalies,
+  };
+}
+
+function judge(
+  config: ClientConfig,
+  known: {
+    readonly last: number | undefined;
+    readonly anomalies: readonly Anomaly[];
+    readonly scrub: ClientStanding['scrub'];
+    readonly used: number | undefined;
+  },
+  now: Date,
+): { readonly state: ClientState; readonly reasons: readonly string[] } {
+  const { last, anomalies, scrub, used } = known;
+  const off = isOff(config, now);
+  if (off !== undefined) return { state: 'disabled', reasons: [off] };
+  const attention = anomalies.filter(({ rule }) => rule !== 'late').map(({ what }) => what);
+  if (scrub !== undefined && scrub.findings > 0)
+    attention.push(
+      `The scrub of ${dayOf(scrub.finished.getTime())} found ${scrub.findings} ${scrub.findings === 1 ? 'file' : 'files'} that are not as they should be.`,
+    );
+  if (config.quota !== undefined && used !== undefined && used >= QUOTA_SHARE * config.quota)
+    attention.push(`The quota is nearly used up: ${formatBytes(used)} of ${formatBytes(config.quota)}.`);
+  const late = anomalies.filter(({ rule }) => rule === 'late').map(({ what }) => what);
+  const never =
+    last === undefined && config.access !== 'read-only' ? ['No snapshot has arrived since the audit began.'] : [];
+  const state =
+    attention.length > 0 ? 'attention' : late.length > 0 ? 'late' : never.length > 0 ? 'never' : ('well' as const);
+  return { state, reasons: [...attention, ...late, ...never] };
+}
+
+/** What the audit does not tell yet. */
+export function untold(config: ClientConfig, record: ClientRecord, now: Date): readonly Anomaly[] {
+  const time = now.getTime();
+  const told = new Set([
+    ...record.anomalies.filter((one) => one.told === true).map(({ id }) => id),
+    ...record.toldLate,
+  ]);
+  const late = isOff(config, now) === undefined ? lateness(config, record, time) : undefined;
+  return [...openAnomalies(record, now), ...(late === undefined ? [] : [late])].filter(({ id }) => !told.has(id));
+}
+
+/** What events of the audit have raised, newest first: not acknowledged, and not too long ago. */
+export function openAnomalies({ anomalies }: ClientRecord, now: Date): readonly Anomaly[] {
+  return anomalies
+    .filter(({ acknowledged, last }) => acknowledged !== true && now.getTime() - last < SHOWN_MS)
+    .map(({ id, rule, at, last, count, session, facts }) => ({
+      ...{ id, rule, at: new Date(at), last: new Date(last), count },
+      ...(session !== undefined && { session }),
+      ...describeAnomaly(rule, count, facts),
+    }))
+    .reverse();
+}
+
+/** Why a client cannot come in at all, as a sentence. */
+function isOff({ disabled, expires }: ClientConfig, now: Date): string | undefined {
+  if (disabled) return 'It is disabled in the config.';
+  if (expires !== undefined && now > expires) return `Its keys expired on ${dayOf(expires.getTime())}.`;
+  return undefined;
+}
+
+function lastSnapshot({ arrivals }: ClientRecord): Arrival | undefined {
+  return arrivals.findLast(({ gone }) => gone !== true);
+}
+
+function dueAt({ access, expectEvery }: ClientConfig, record: ClientRecord): number | undefined {
+  const last = lastSnapshot(record);
+  return last === undefined || access === 'read-only' ? undefined : lateAt(last.at, expectEvery, record.usualGap);
+}
+
+function lateness(config: ClientConfig, record: ClientRecord, now: number): Anomaly | undefined {
+  const [last, due] = [lastSnapshot(record), dueAt(config, record)];
+  if (last === undefined || due === undefined || now <= due) return undefined;
+  const expected =
+    config.expectEvery === undefined
+      ? `it usually leaves ${formatDuration(record.usualGap ?? 0)} between two at most`
+      : `one is expected every ${formatDuration(config.expectEvery)}`;
+  return {
+    ...{ id: lateId(last.at), rule: 'late', at: new Date(due), last: new Date(now), count: 1 },
+    ...describeAnomaly('late', 1, { since: now - last.at, expected }),
+  };
+}
+
+function sizeOf({ used, repository }: Knowledge): ClientStanding['size'] {
+  if (used !== undefined) return { bytes: used, by: 'counted' };
+  const bytes = estimatedSize(repository);
+  return bytes === undefined ? undefined : { bytes, by: 'estimated' };
+}
+
+function daysOf({ days }: ClientRecord, now: number): readonly DayFigures[] {
+  const found = new Map(days.map((one) => [one.day, one]));
+  return Array.from({ length: DAYS_SHOWN }, (_, index) => {
+    const day = dayOf(now - (DAYS_SHOWN - 1 - index) * DAY_MS);
+    const { added = 0, read = 0, snapshots = 0, denied = {} } = found.get(day) ?? {};
+    return { day, added: Math.max(0, added), read, snapshots, denied: total(denied) };
+  });
+}
+
+function denialsOf({ days }: ClientRecord, now: number): ClientStanding['denials'] {
+  const oldest = dayOf(now - (DAYS_LATELY - 1) * DAY_MS);
+  const byReason: Record<string, number> = {};
+  for (const { day, denied } of days)
+    if (day >= oldest)
+      for (const [reason, count] of Object.entries(denied)) byReason[reason] = (byReason[reason] ?? 0) + count;
+  return { total: total(byReason), byReason };
+}
+
+function total(denied: Readonly<Record<string, number>>): number {
+  return Object.entries(denied).reduce((sum, [reason, count]) => (reason === OWN_CLEANUP ? sum : sum + count), 0);
+}
+
+function sessionsOf({ record, live }: Knowledge): Pick<ClientStanding, 'running' | 'latest'> {
+  const ids = live === undefined ? undefined : new Set(live.map(({ id }) => id));
+  const isLive = ({ session }: OpenRecord): boolean => ids?.has(session) ?? true;
+  const running = record.open.filter(isLive).map((one) => openFigures(one, 'running'));
+  const known = new Set(record.open.map(({ session }) => session));
+  const none = { added: 0, objects: 0, snapshots: 0, removed: 0, bytesIn: 0, bytesOut: 0, denied: 0, failed: 0 };
+  // One that is just beginning has no line in the audit yet.
+  for (const { id, door, started } of live ?? [])
+    if (!known.has(id) && !record.latest.some(({ session }) => session === id))
+      running.push({ session: id, door, start: started, outcome: 'running', ...none });
+  const lost = record.open.filter((one) => !isLive(one)).map((one) => openFigures(one, 'lost'));
+  const ended = record.latest.map(({ start, end, ...rest }) => ({
+    ...rest,
+    start: new Date(start),
+    ...(rest.outcome !== 'lost' && { end: new Date(end) }),
+  }));
+  const latest = [...lost, ...ended].sort((a, b) => b.start.getTime() - a.start.getTime()).slice(0, MOST.latest);
+  return { running, latest };
+}
+
+function openFigures(
+  { start, pending: _pending, earlyKeys: _earlyKeys, ...rest }: OpenRecord,
+  outcome: string,
+): SessionFigures {
+  return { ...rest, start: new Date(start), outcome, bytesIn: 0, bytesOut: 0 };
+}
+
+function seenOf({ value, first, last }: { readonly value: string; readonly first: number; readonly last: number }) {
+  return { value, first: new Date(first), last: new Date(last) };
+}

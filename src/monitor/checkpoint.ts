@@ -1,0 +1,67 @@
+/**
+ * What the audit added up to when it was last read, kept in `monitor/checkpoint.json` in the state directory so that nobody reads a year of
+ * audit again. Any number of processes may write it: each is whole, and any of them will do. One that is damaged or of another version is
+ * none.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { Place } from './follow.ts';
+import { MODEL_VERSION, type ClientRecord, type Model, type RepositoryRecord } from './model.ts';
+
+/** A model and the place up to which the audit is in it. */
+export interface Checkpoint {
+  readonly model: Model;
+  readonly place: Place;
+}
+
+/** The file's second line; the first is its SHA-256 in hex. */
+interface Content {
+  readonly v: number;
+  /** The audit that it is of. */
+  readonly audit: string;
+  readonly place: Place;
+  readonly clients: readonly (readonly [string, ClientRecord])[];
+  readonly repositories: readonly (readonly [string, RepositoryRecord])[];
+}
+
+/** Undefined when there is none that can be used. */
+export async function readCheckpoint(state: string, audit: string): Promise<Checkpoint | undefined> {
+  try {
+    const [hash, text = ''] = (await readFile(fileOf(state), 'utf8')).split('\n');
+    if (hash !== hashOf(text)) return undefined;
+    const content = JSON.parse(text) as Content;
+    if (content.v !== MODEL_VERSION || content.audit !== audit) return undefined;
+    const model = { clients: new Map(content.clients), repositories: new Map(content.repositories) };
+    return { model, place: content.place };
+  } catch {
+    return undefined;
+  }
+}
+
+/** @throws Error of the file system */
+export async function writeCheckpoint(state: string, audit: string, { model, place }: Checkpoint): Promise<void> {
+  const content: Content = {
+    ...{ v: MODEL_VERSION, audit, place },
+    ...{ clients: [...model.clients], repositories: [...model.repositories] },
+  };
+  const text = JSON.stringify(content);
+  const file = fileOf(state);
+  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+  const temporary = `${file}.${randomUUID()}`;
+  try {
+    await writeFile(temporary, `${hashOf(text)}\n${text}\n`, { mode: 0o600 });
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
+
+function fileOf(state: string): string {
+  return join(state, 'monitor', 'checkpoint.json');
+}
+
+function hashOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

@@ -1,0 +1,309 @@
+/**
+ * Reads the audit once, from its beginning over the rotated files to its end, and then what comes to it, whatever rotation does.
+ *
+ * A place in the audit is told by the hash of its file's first line, which rotation does not change as it does names and inodes, and is
+ * held to the hash of the last line before it.
+ */
+import { createHash } from 'node:crypto';
+import { open, stat, type FileHandle } from 'node:fs/promises';
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
+import { auditFiles, parseLine, readLines } from '../audit/read.ts';
+import { GatewayError, messageOf } from '../core/errors.ts';
+
+/** Up to where the audit has been read. */
+export interface Place {
+  /** SHA-256 of the first line of the file, hex. */
+  readonly first: string;
+  /** Of its bytes and of its lines (empty ones too), those that have been read. */
+  readonly offset: number;
+  readonly lines: number;
+  /** The last of these lines, without its line break: its length in bytes, its SHA-256 and its time. */
+  readonly last: { readonly length: number; readonly hash: string; readonly time: string };
+}
+
+/** What follows an audit. */
+export interface Follower {
+  /**
+   * Reads what has come since.
+   * @returns false when what was read before is not there any more as it was: whoever added it up has to begin anew, and so does this
+   * @throws GatewayError `audit-unavailable`; what was read until then counts, and the next call goes on after it
+   */
+  catchUp(): Promise<boolean>;
+  /** Up to where it has read; undefined before the first line. */
+  place(): Place | undefined;
+  /** Cuts off what is under way. */
+  close(): Promise<void>;
+}
+
+const READ_BYTES = 256 * 1024;
+const LINE_BREAK = 0x0a;
+/** What no line of the audit comes near. */
+const MOST_LINE_BYTES = 4 * 1024 * 1024;
+/** Empty lines that may stand between a line and the place behind it. */
+const MOST_EMPTY = 64;
+/** How often it may happen in a row that rotation moves the files while they are looked at. */
+const MOST_MOVES = 5;
+
+/** A file as it was found. */
+interface Found {
+  readonly name: string;
+  readonly first: string;
+  readonly time: string;
+}
+
+/** The file that is open. */
+interface Reading {
+  readonly handle: FileHandle;
+  readonly inode: string;
+}
+
+/** The files have moved while they were looked at. */
+const MOVED = Symbol('moved');
+
+/**
+ * @param options.from - where to go on; undefined: from the beginning
+ * @param options.take - is given every line that can be read as an object, in order
+ * @param options.pauseMs - rest after each 256 KiB, for a process that has other things to do
+ */
+export function openFollower(options: {
+  readonly file: string;
+  readonly from: Place | undefined;
+  readonly take: (line: Readonly<Record<string, unknown>>) => void;
+  readonly pauseMs: number;
+}): Follower {
+  const { file, take, pauseMs } = options;
+  let place = options.from;
+  /** What was at the path when it was last looked at: it stays open over a rotation, for what comes into it until then. */
+  let reading: Reading | undefined;
+  let closed = false;
+
+  const pause = async (): Promise<void> => {
+    await (pauseMs > 0 ? sleep(pauseMs) : setImmediate());
+    if (closed) throw new GatewayError('shutting-down');
+  };
+
+  /** Takes lines of the file that begins with `first`, and moves the place behind them. */
+  const takeLines = (first: string, lines: readonly Buffer[], offset: number, count: number): void => {
+    let last = place?.first === first ? place.last : undefined;
+    for (const [index, bytes] of lines.entries()) {
+      const line = parseLine(bytes);
+      if (line !== undefined) take(line);
+      if (index < lines.length - 1) continue;
+      const time = typeof line?.['time'] === 'string' ? line['time'] : (place?.last.time ?? '');
+      last = { length: bytes.length, hash: hashOf(bytes), time };
+    }
+    if (last !== undefined) place = { first, offset, lines: count, last };
+  };
+
+  /** Reads a plain file on, up to its last line break. */
+  const readOn = async (handle: FileHandle, first: string): Promise<void> => {
+    let { offset, lines: count } = place?.first === first ? place : { offset: 0, lines: 0 };
+    let rest: Buffer = Buffer.alloc(0);
+    for (;;) {
+      const { bytesRead, buffer } = await handle.read(
+        Buffer.allocUnsafe(READ_BYTES),
+        ...([0, READ_BYTES, offset + rest.length] as const),
+      );
+      if (bytesRead === 0) return;
+      const read = buffer.subarray(0, bytesRead);
+      const bytes = rest.length === 0 ? read : Buffer.concat([rest, read]);
+      const lines: Buffer[] = [];
+      let start = 0;
+      for (let end = bytes.indexOf(LINE_BREAK); end >= 0; end = bytes.indexOf(LINE_BREAK, start)) {
+        count += 1;
+        if (end > start) lines.push(bytes.subarray(start, end));
+        start = end + 1;
+      }
+      rest = bytes.subarray(start);
+      if (rest.length > MOST_LINE_BYTES) {
+        // Nothing that the gateway wrote: passed over.
+        start += rest.length;
+        rest = Buffer.alloc(0);
+      }
+      offset += start;
+      takeLines(first, lines, offset, count);
+      if (bytesRead === READ_BYTES) await pause();
+    }
+  };
+
+  /** Reads a packed file on to its end. @returns `MOVED` when it is another one by now */
+  const readPacked = async ({ name, first }: Found): Promise<typeof MOVED | undefined> => {
+    const known = place?.first === first ? place.lines : 0;
+    let begun = false;
+    for await (const lines of readLines(name)) {
+      const [head] = lines;
+      if (!begun && head !== undefined && hashOf(head.bytes) !== first) return MOVED;
+      begun ||= head !== undefined;
+      const fresh = lines.filter(({ number }) => number > known);
+      const last = fresh.at(-1);
+      const bytes = fresh.map((line) => line.bytes);
+      if (last !== undefined) takeLines(first, bytes, 0, last.number);
+      await pause();
+    }
+    return undefined;
+  };
+
+  const readPlain = async ({ name, first }: Found): Promise<typeof MOVED | undefined> => {
+    const handle = await open(name, 'r');
+    try {
+      if ((await firstLineOf(handle)) !== first) return MOVED;
+      await readOn(handle, first);
+      if (name !== file) return undefined;
+      reading = { handle, inode: inodeOf(await handle.stat()) };
+      return undefined;
+    } finally {
+      if (reading?.handle !== handle) await handle.close();
+    }
+  };
+
+  const release = async (): Promise<void> => {
+    const old = reading;
+    reading = undefined;
+    await old?.handle.close();
+  };
+
+  /** Finds the place among the files, and reads from there on to the end. @returns as `catchUp` */
+  const readFiles = async (): Promise<boolean | typeof MOVED> => {
+    const files = await findFiles(file);
+    let begin = 0;
+    if (place !== undefined) {
+      const { first, last } = place;
+      begin = files.findIndex((one) => one.first === first);
+      const found = files[begin];
+      if (found !== undefined) {
+        if (!(await fits(found.name, place))) return false;
+      } else {
+        // Rotation has removed it; what came before stays known.
+        begin = files.findIndex(({ time }) => time > last.time);
+        if (begin < 0) return files.length === 0;
+      }
+    }
+    for (const found of files.slice(begin)) {
+      const moved = found.name.endsWith('.gz') ? await readPacked(found) : await readPlain(found);
+      if (moved === MOVED) return MOVED;
+    }
+    return true;
+  };
+
+  const readAll = async (): Promise<boolean> => {
+    for (let moves = 0; ; moves++) {
+      try {
+        const done = await readFiles();
+        if (done !== MOVED) return done;
+      } catch (error) {
+        if (moves === MOST_MOVES || !isGone(error)) throw error;
+      }
+      if (moves === MOST_MOVES) throw new Error('its files are moved again and again');
+      await release();
+    }
+  };
+
+  const catchUp = async (): Promise<boolean> => {
+    try {
+      if (reading !== undefined && place !== undefined) {
+        const { handle, inode } = reading;
+        const [mine, there] = await Promise.all([handle.stat(), statOrNone(file)]);
+        const cut = mine.size < place.offset;
+        if (!cut && mine.size > place.offset) await readOn(handle, place.first);
+        if (!cut && there !== undefined && inodeOf(there) === inode) return true;
+        await release();
+      }
+      if (await readAll()) return true;
+      place = undefined;
+      return false;
+    } catch (error) {
+      await release().catch(() => undefined);
+      if (error instanceof GatewayError) throw error;
+      throw new GatewayError('audit-unavailable', {
+        detail: `the audit ${file} cannot be read: ${messageOf(error)}`,
+        cause: error,
+      });
+    }
+  };
+
+  let running: Promise<unknown> = Promise.resolve();
+  return {
+    catchUp: () => {
+      const done = running.then(catchUp);
+      running = done.catch(() => undefined);
+      return done;
+    },
+    place: () => place,
+    close: async () => {
+      closed = true;
+      await running;
+      await release();
+    },
+  };
+}
+
+/** The audit's files that have a line, oldest first. */
+async function findFiles(file: string): Promise<readonly Found[]> {
+  const found: Found[] = [];
+  for (const name of await auditFiles(file)) {
+    for await (const lines of readLines(name)) {
+      const [line] = lines;
+      if (line === undefined) continue;
+      const time = lines.map(({ bytes }) => parseLine(bytes)?.['time']).find((one) => typeof one === 'string');
+      found.push({ name, first: hashOf(line.bytes), time: time ?? '' });
+      break;
+    }
+  }
+  return found;
+}
+
+async function firstLineOf(handle: FileHandle): Promise<string> {
+  let bytes = Buffer.alloc(0);
+  for (;;) {
+    const { bytesRead, buffer } = await handle.read(Buffer.alloc(4096), 0, 4096, bytes.length);
+    bytes = Buffer.concat([bytes, buffer.subarray(0, bytesRead)]);
+    let start = 0;
+    while (bytes[start] === LINE_BREAK) start += 1;
+    const end = bytes.indexOf(LINE_BREAK, start);
+    if (end > start) return hashOf(bytes.subarray(start, end));
+    if (bytesRead === 0 || bytes.length > MOST_LINE_BYTES) return hashOf(bytes.subarray(start));
+  }
+}
+
+/** Whether a file has before a place what was read there. */
+async function fits(name: string, { offset, lines, last }: Place): Promise<boolean> {
+  if (name.endsWith('.gz')) {
+    let newest: Buffer | undefined;
+    for await (const group of readLines(name))
+      newest = group.findLast(({ number }) => number <= lines)?.bytes ?? newest;
+    return newest !== undefined && hashOf(newest) === last.hash;
+  }
+  const handle = await open(name, 'r');
+  try {
+    const from = Math.max(0, offset - last.length - MOST_EMPTY);
+    const { bytesRead, buffer } = await handle.read(Buffer.alloc(offset - from), 0, offset - from, from);
+    if (bytesRead < offset - from) return false;
+    let end = buffer.length;
+    while (end > 0 && buffer[end - 1] === LINE_BREAK) end -= 1;
+    return end >= last.length && hashOf(buffer.subarray(end - last.length, end)) === last.hash;
+  } finally {
+    await handle.close();
+  }
+}
+
+function inodeOf({ dev, ino }: { readonly dev: number; readonly ino: number }): string {
+  return `${dev}:${ino}`;
+}
+
+async function statOrNone(file: string) {
+  try {
+    return await stat(file);
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+}
+
+function isGone(error: unknown): boolean {
+  const { code, cause } = error as { readonly code?: unknown; readonly cause?: unknown };
+  return code === 'ENOENT' || (error instanceof GatewayError && cause !== undefined && isGone(cause));
+}
+
+function hashOf(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}

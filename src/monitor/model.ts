@@ -1,0 +1,181 @@
+/**
+ * What the audit adds up to: plain data that a checkpoint keeps as JSON, bounded whatever the audit's length. Times are ms since 1970,
+ * sizes bytes. `reduce.ts` makes it.
+ */
+import type { AnomalyRule } from '../ports/audit-sink.ts';
+
+/** Goes up whenever the same lines would add up to something else, so that checkpoints from before are not used. */
+export const MODEL_VERSION = 1;
+
+export const DAY_MS = 86_400_000;
+/** How far the rules look back: six weeks, so that what happens once a month is known. */
+export const LOOK_BACK_DAYS = 42;
+/** Anomalies older than this are forgotten, in ms; they are shown for a shorter time. */
+export const ANOMALY_KEPT_MS = 30 * DAY_MS;
+
+/** The most that is kept for each client. */
+export const MOST = { open: 64, latest: 20, arrivals: 30, seen: 32, anomalies: 50, reasons: 32, pending: 64 } as const;
+
+/** Everything. */
+export interface Model {
+  readonly clients: Map<string, ClientRecord>;
+  /** By `repositoryKey`. */
+  readonly repositories: Map<string, RepositoryRecord>;
+}
+
+/** What a day (UTC) brought a client. */
+export interface DayRecord {
+  /** `2026-11-25`. */
+  readonly day: string;
+  added: number;
+  read: number;
+  snapshots: number;
+  /** By reason. */
+  denied: Record<string, number>;
+  /** The two longest gaps between snapshots that ended on this day. */
+  gaps: [number, number];
+  /** The most snapshots in one hour of the clock. */
+  busiestHour: number;
+}
+
+/** A snapshot that arrived. */
+export interface Arrival {
+  readonly at: number;
+  readonly session: string;
+  /** `snapshots/…`. */
+  readonly object: string;
+  /** In quarantine. */
+  gone?: true;
+}
+
+/** A session that was begun and not ended. */
+export interface OpenRecord {
+  readonly session: string;
+  readonly door: string;
+  readonly from?: string;
+  readonly key?: string;
+  readonly start: number;
+  added: number;
+  objects: number;
+  snapshots: number;
+  removed: number;
+  denied: number;
+  failed: number;
+  /** Key files added before the repository was known to exist: `init` brings one. */
+  earlyKeys: number;
+  /** The newest creates, which a `create-failed` takes back. */
+  pending: { readonly object: string; readonly size: number }[];
+}
+
+/** A session that ended. */
+export interface EndedRecord extends Omit<OpenRecord, 'pending' | 'earlyKeys'> {
+  readonly end: number;
+  readonly outcome: string;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+}
+
+/** An address or a key. */
+export interface SeenRecord {
+  readonly value: string;
+  readonly first: number;
+  last: number;
+}
+
+/** An anomaly that an event of the audit raised. */
+export interface AnomalyRecord {
+  readonly id: string;
+  readonly rule: Exclude<AnomalyRule, 'late'>;
+  readonly at: number;
+  last: number;
+  count: number;
+  readonly session?: string;
+  /** What its words need. */
+  facts: Readonly<Record<string, string | number>>;
+  /** It stands in the audit. */
+  told?: true;
+  acknowledged?: true;
+}
+
+/** One client. */
+export interface ClientRecord {
+  /** When its first session began; the admin's do not count. */
+  first: number;
+  sessions: number;
+  snapshots: number;
+  arrived: number;
+  /** As `ClientStanding.usualGapMs`, as of the newest snapshot. */
+  usualGap?: number;
+  /** When its first snapshot arrived. */
+  firstSnapshot?: number;
+  /** The newest snapshots, oldest first. */
+  arrivals: Arrival[];
+  /** The hour of the clock (hours since 1970) of the newest snapshot, and how many came in it. */
+  hour: { hour: number; snapshots: number };
+  /** Oldest first, days without anything left out. */
+  days: DayRecord[];
+  open: OpenRecord[];
+  /** Newest first. */
+  latest: EndedRecord[];
+  /** Most lately seen last. */
+  addresses: SeenRecord[];
+  keys: SeenRecord[];
+  /** Oldest first. */
+  anomalies: AnomalyRecord[];
+  /** Ids of the last `late` anomalies that stand in the audit. */
+  toldLate: string[];
+}
+
+/** Objects of one kind: what came, and how many were taken away. */
+export interface ObjectCounts {
+  created: number;
+  bytes: number;
+  removed: number;
+}
+
+/** One repository, which several clients may share. */
+export interface RepositoryRecord {
+  /** Whether the audit has seen its config come, so that it knows all of it. */
+  begun: boolean;
+  packs: ObjectCounts;
+  /** Everything else but locks. */
+  others: ObjectCounts;
+}
+
+export function emptyModel(): Model {
+  return { clients: new Map(), repositories: new Map() };
+}
+
+export function emptyClient(): ClientRecord {
+  return {
+    ...{ first: 0, sessions: 0, snapshots: 0, arrived: 0, arrivals: [], hour: { hour: 0, snapshots: 0 } },
+    ...{ days: [], open: [], latest: [], addresses: [], keys: [], anomalies: [], toldLate: [] },
+  };
+}
+
+export function emptyRepository(): RepositoryRecord {
+  const none = { created: 0, bytes: 0, removed: 0 };
+  return { begun: false, packs: { ...none }, others: { ...none } };
+}
+
+export function repositoryKey({ store, prefix }: { readonly store: string; readonly prefix: string }): string {
+  return `${store}/${prefix}`;
+}
+
+/** What a repository holds by what came, less the share that was taken away; undefined when the audit does not know all of it. */
+export function estimatedSize(repository: RepositoryRecord | undefined): number | undefined {
+  if (repository?.begun !== true) return undefined;
+  const left = ({ created, bytes, removed }: ObjectCounts): number =>
+    created === 0 ? 0 : bytes * Math.max(0, 1 - removed / created);
+  return Math.round(left(repository.packs) + left(repository.others));
+}
+
+export function dayOf(time: number): string {
+  return new Date(time).toISOString().slice(0, 10);
+}
+
+/** The days before the one of `time`, as far as the rules look back. */
+export function earlierDays(client: ClientRecord, time: number): readonly DayRecord[] {
+  const [today, oldest] = [dayOf(time), dayOf(time - LOOK_BACK_DAYS * DAY_MS)];
+  return client.days.filter(({ day }) => day < today && day >= oldest);
+}

@@ -1,0 +1,335 @@
+/** Adds up the audit, line by line. Pure: the same lines in the same order come to the same model in every process. */
+import { afterDenial, afterKeyUpload, afterReads, afterSnapshot, beforeNewAddress, beforeNewKey } from './anomalies.ts';
+import {
+  DAY_MS,
+  dayOf,
+  emptyClient,
+  emptyRepository,
+  LOOK_BACK_DAYS,
+  MOST,
+  repositoryKey,
+  type ClientRecord,
+  type DayRecord,
+  type EndedRecord,
+  type Model,
+  type ObjectCounts,
+  type OpenRecord,
+  type RepositoryRecord,
+  type SeenRecord,
+} from './model.ts';
+import { networkOf } from './network.ts';
+
+const HOUR_MS = 3_600_000;
+/** Gaps between snapshots are usual once there were snapshots on so many days, over so long. */
+const USUAL_DAYS = 4;
+const USUAL_SPAN_MS = 7 * DAY_MS;
+
+/** A line of the audit, as an object. */
+type Line = Readonly<Record<string, unknown>>;
+
+/** An event on its way into the figures of its client and its repository. */
+interface Event {
+  readonly line: Line;
+  readonly at: number;
+  readonly session: string | undefined;
+  /** By the admin on the gateway host. */
+  readonly admin: boolean;
+  /** `data/…`, `config` and so on. */
+  readonly object: string | undefined;
+  readonly client: ClientRecord;
+  readonly repository: RepositoryRecord;
+}
+
+/** Adds one line. One that is no event of a client changes nothing. */
+export function addLine(model: Model, line: Line): void {
+  const [name, kind, at] = [text(line['client']), text(line['event']), Date.parse(text(line['time']) ?? '')];
+  if (name === undefined || kind === undefined || Number.isNaN(at)) return;
+  const add = ADDERS.get(kind);
+  if (add === undefined) return;
+  const place = repositoryKey({ store: text(line['store']) ?? '', prefix: text(line['prefix']) ?? '' });
+  add({
+    ...{ line, at, session: text(line['session']), admin: line['door'] === 'admin', object: text(line['object']) },
+    client: entry(model.clients, name, emptyClient),
+    repository: entry(model.repositories, place, emptyRepository),
+  });
+}
+
+/** By the kind of event. What is not here adds nothing. */
+const ADDERS: ReadonlyMap<string, (event: Event) => void> = new Map(
+  Object.entries({
+    'session-start': addStart,
+    'session-end': addEnd,
+    'session-refused': (event) => {
+      addDenials(event, text(event.line['reason']) ?? 'refused', 1);
+    },
+    create: addCreate,
+    'create-failed': addCreateFailed,
+    remove: (event) => {
+      addRemoval(event, 1);
+    },
+    'remove-failed': (event) => {
+      addRemoval(event, -1);
+    },
+    quarantine: (event) => {
+      addQuarantine(event, true);
+    },
+    'quarantine-failed': (event) => {
+      addQuarantine(event, false);
+    },
+    restore: (event) => {
+      addQuarantine(event, false);
+    },
+    'restore-failed': (event) => {
+      addQuarantine(event, true);
+    },
+    denied: addDenied,
+    'more-denied': addMoreDenied,
+    failed: (event) => {
+      const open = openOf(event);
+      if (open !== undefined) open.failed += 1;
+    },
+    anomaly: addTold,
+    'anomaly-acknowledged': ({ client, line }) => {
+      const found = client.anomalies.find(({ id }) => id === line['anomaly']);
+      if (found !== undefined) found.acknowledged = true;
+    },
+  } satisfies Record<string, (event: Event) => void>),
+);
+
+function addStart(event: Event): void {
+  const { client, line, at, session, admin } = event;
+  if (session === undefined) return;
+  const [from, key] = [text(line['from']), text(line['key'])];
+  if (!admin) {
+    if (from !== undefined) see(client.addresses, networkOf(from), event, beforeNewAddress);
+    if (key !== undefined) see(client.keys, key, event, beforeNewKey);
+    if (client.sessions === 0) client.first = at;
+    client.sessions += 1;
+  }
+  const [lost] = client.open.length >= MOST.open ? client.open.splice(0, 1) : [];
+  if (lost !== undefined) end(client, lost, { at, outcome: 'lost', bytesIn: 0, bytesOut: 0 });
+  client.open.push({
+    ...{ session, door: text(line['door']) ?? '', start: at },
+    ...(from !== undefined && { from }),
+    ...(key !== undefined && { key }),
+    ...{ added: 0, objects: 0, snapshots: 0, removed: 0, denied: 0, failed: 0, earlyKeys: 0, pending: [] },
+  });
+}
+
+function addEnd(event: Event): void {
+  const { client, line, at, repository, admin, session } = event;
+  const index = client.open.findIndex((one) => one.session === session);
+  const [open] = index < 0 ? [] : client.open.splice(index, 1);
+  const [bytesIn, bytesOut] = [count(line['bytesIn']), count(line['bytesOut'])];
+  if (!admin) {
+    const day = today(client, at);
+    day.read += bytesOut;
+    afterReads(client, repository, day, event);
+  }
+  if (open === undefined) return;
+  // A key file that `init` brings has the repository's config after it.
+  if (open.earlyKeys > 0 && !repository.begun) afterKeyUpload(client, open.earlyKeys, event);
+  end(client, open, { at, outcome: text(line['reason']) ?? '', bytesIn, bytesOut });
+}
+
+function end(
+  client: ClientRecord,
+  { pending: _pending, earlyKeys: _earlyKeys, ...figures }: OpenRecord,
+  { at, ...how }: { readonly at: number } & Pick<EndedRecord, 'outcome' | 'bytesIn' | 'bytesOut'>,
+): void {
+  client.latest.unshift({ ...figures, end: at, ...how });
+  client.latest.length = Math.min(client.latest.length, MOST.latest);
+}
+
+function addCreate(event: Event): void {
+  const { client, object, at, session, repository, admin, line } = event;
+  if (object === undefined) return;
+  const size = count(line['size']);
+  const open = openOf(event);
+  if (open !== undefined) {
+    open.pending.push({ object, size });
+    if (open.pending.length > MOST.pending) open.pending.shift();
+  }
+  if (object.startsWith('keys/') && !admin) {
+    if (repository.begun || repository.packs.created > 0) afterKeyUpload(client, 1, event);
+    else if (open !== undefined) open.earlyKeys += 1;
+  }
+  if (object === 'config') repository.begun = true;
+  addSize(event, object, size, 1);
+  if (!object.startsWith('snapshots/') || admin || session === undefined) return;
+  if (open !== undefined) open.snapshots += 1;
+  addSnapshot(event, { at, session, object });
+}
+
+function addSnapshot(event: Event, arrival: ClientRecord['arrivals'][number]): void {
+  const { client, at } = event;
+  const day = today(client, at);
+  const before = client.arrivals.findLast(({ gone }) => gone !== true);
+  if (before !== undefined) {
+    const gap = Math.max(0, at - before.at);
+    const [longest, second] = day.gaps;
+    day.gaps = gap > longest ? [gap, longest] : [longest, Math.max(gap, second)];
+  }
+  client.arrivals.push(arrival);
+  if (client.arrivals.length > MOST.arrivals) client.arrivals.shift();
+  client.snapshots += 1;
+  client.firstSnapshot ??= at;
+  day.snapshots += 1;
+  const hour = Math.floor(at / HOUR_MS);
+  client.hour = { hour, snapshots: client.hour.hour === hour ? client.hour.snapshots + 1 : 1 };
+  day.busiestHour = Math.max(day.busiestHour, client.hour.snapshots);
+  const gap = usualGap(client, at);
+  if (gap !== undefined) client.usualGap = gap;
+  afterSnapshot(client, event);
+}
+
+/** The second longest gap of the time that the rules look back: one long absence does not count. Before that has passed, the longest. */
+function usualGap({ days, firstSnapshot = Infinity }: ClientRecord, at: number): number | undefined {
+  const withSnapshots = days.filter(({ snapshots }) => snapshots > 0);
+  if (withSnapshots.length < USUAL_DAYS || at - firstSnapshot < USUAL_SPAN_MS) return undefined;
+  const [longest = 0, second = 0] = withSnapshots.flatMap(({ gaps }) => gaps).sort((a, b) => b - a);
+  return at - firstSnapshot < LOOK_BACK_DAYS * DAY_MS ? longest : second;
+}
+
+function addCreateFailed(event: Event): void {
+  const { client, object, session, repository } = event;
+  const open = openOf(event);
+  const index = open?.pending.findLastIndex((one) => one.object === object) ?? -1;
+  const [taken] = index < 0 ? [] : (open?.pending.splice(index, 1) ?? []);
+  if (taken === undefined || open === undefined || object === undefined) return;
+  addSize(event, object, -taken.size, -1);
+  if (object.startsWith('keys/') && open.earlyKeys > 0) open.earlyKeys -= 1;
+  // Whether the repository was there before or not made, nobody can say; the next `init` says it again.
+  if (object === 'config' && event.line['reason'] !== 'exists') repository.begun = false;
+  const arrival = client.arrivals.findLastIndex((one) => one.object === object && one.session === session);
+  if (arrival < 0) return;
+  client.arrivals.splice(arrival, 1);
+  client.snapshots -= 1;
+  open.snapshots -= 1;
+  const day = today(client, event.at);
+  day.snapshots = Math.max(0, day.snapshots - 1);
+  client.hour.snapshots = Math.max(0, client.hour.snapshots - 1);
+}
+
+/** Adds an object to the figures, or takes it back. */
+function addSize(event: Event, object: string, size: number, objects: 1 | -1): void {
+  const { client, at } = event;
+  const open = openOf(event);
+  if (open !== undefined) {
+    open.added += size;
+    open.objects += objects;
+  }
+  client.arrived += size;
+  today(client, at).added += size;
+  const counts = countsOf(event, object);
+  if (counts === undefined) return;
+  counts.created += objects;
+  counts.bytes += size;
+}
+
+function addRemoval(event: Event, objects: 1 | -1): void {
+  const open = openOf(event);
+  if (open !== undefined) open.removed += objects;
+  const counts = event.object === undefined ? undefined : countsOf(event, event.object);
+  if (counts !== undefined) counts.removed = Math.max(0, counts.removed + objects);
+}
+
+function addQuarantine({ client, object, repository }: Event, gone: boolean): void {
+  if (object === undefined) return;
+  const counts = countsOf({ repository }, object);
+  if (counts !== undefined) counts.removed = Math.max(0, counts.removed + (gone ? 1 : -1));
+  for (const arrival of client.arrivals) {
+    if (arrival.object !== object) continue;
+    if (gone) arrival.gone = true;
+    else delete arrival.gone;
+  }
+}
+
+function addDenied(event: Event): void {
+  const { line, client, object, admin } = event;
+  const reason = text(line['reason']) ?? '';
+  addDenials(event, reason, 1);
+  if (!admin) afterDenial(client, { operation: text(line['operation']), object, reason, count: 1 }, event);
+}
+
+function addMoreDenied(event: Event): void {
+  const { line, client, admin } = event;
+  const reasons = typeof line['reasons'] === 'object' && line['reasons'] !== null ? line['reasons'] : {};
+  for (const [reason, value] of Object.entries(reasons)) {
+    const many = count(value);
+    addDenials(event, reason, many);
+    if (!admin) afterDenial(client, { operation: undefined, object: undefined, reason, count: many }, event);
+  }
+}
+
+/** Counts what was refused. */
+function addDenials(event: Event, reason: string, many: number): void {
+  const { client, at } = event;
+  const { denied } = today(client, at);
+  if (Object.hasOwn(denied, reason) || Object.keys(denied).length < MOST.reasons)
+    denied[reason] = (denied[reason] ?? 0) + many;
+  const open = openOf(event);
+  if (open !== undefined) open.denied += many;
+}
+
+function addTold({ client, line }: Event): void {
+  const id = text(line['anomaly']);
+  const found = client.anomalies.find((one) => one.id === id);
+  if (found !== undefined) found.told = true;
+  else if (id !== undefined && line['rule'] === 'late' && !client.toldLate.includes(id))
+    client.toldLate = [...client.toldLate, id].slice(-2);
+}
+
+/** Remembers an address or a key, after `isNew` was told of one that is not known. */
+function see(
+  list: SeenRecord[],
+  value: string,
+  event: Event,
+  isNew: (client: ClientRecord, value: string, event: Event) => void,
+): void {
+  const index = list.findIndex((one) => one.value === value);
+  const [known] = index < 0 ? [] : list.splice(index, 1);
+  if (known === undefined) isNew(event.client, value, event);
+  list.push({ value, first: known?.first ?? event.at, last: event.at });
+  if (list.length > MOST.seen) list.shift();
+}
+
+/** Locks come and go, and are nothing that a repository holds. */
+function countsOf({ repository }: Pick<Event, 'repository'>, object: string): ObjectCounts | undefined {
+  if (object.startsWith('data/')) return repository.packs;
+  return object.startsWith('locks/') ? undefined : repository.others;
+}
+
+function openOf({ client, session }: Event): OpenRecord | undefined {
+  return client.open.findLast((one) => one.session === session);
+}
+
+/** The figures of the day; those of days that are too long ago are dropped. */
+function today(client: ClientRecord, at: number): DayRecord {
+  const day = dayOf(at);
+  const last = client.days.at(-1);
+  // Lines of several processes may be out of order by a moment.
+  if (last !== undefined && last.day >= day) return client.days.findLast((one) => one.day === day) ?? last;
+  const made: DayRecord = { day, added: 0, read: 0, snapshots: 0, denied: {}, gaps: [0, 0], busiestHour: 0 };
+  const oldest = dayOf(at - LOOK_BACK_DAYS * DAY_MS);
+  client.days = client.days.filter((one) => one.day >= oldest);
+  client.days.push(made);
+  return made;
+}
+
+function entry<T>(map: Map<string, T>, key: string, make: () => T): T {
+  let found = map.get(key);
+  if (found === undefined) {
+    found = make();
+    map.set(key, found);
+  }
+  return found;
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}
+
+function count(value: unknown): number {
+  return typeof value === 'number' && value >= 0 ? value : 0;
+}

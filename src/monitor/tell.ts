@@ -1,0 +1,106 @@
+/**
+ * Writes into the audit what its readers have found in it, and that an admin has seen it.
+ *
+ * Several processes may find the same: who makes the file of its id below `monitor/told` in the state directory writes it. The file is
+ * needed until everyone has read the line, and counts for nothing after a while, so that what a killed process has not written is written
+ * by another.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { headsFile } from '../audit/heads.ts';
+import { openJsonlSink } from '../audit/jsonl-sink.ts';
+import type { ClientConfig, GatewayConfig } from '../config/types.ts';
+import type { AuditEvent, AuditSink } from '../ports/audit-sink.ts';
+import type { Anomaly } from './standing.ts';
+
+/** An anomaly of a client. */
+export interface Found {
+  readonly client: ClientConfig;
+  readonly anomaly: Anomaly;
+}
+
+/** How long a claim counts, in ms. */
+const CLAIM_MS = 10 * 60 * 1000;
+
+/**
+ * Writes those that nobody else is writing.
+ * @param isUntold - asked again once the claim is made: another process may have written it just before
+ * @returns those that were written
+ * @throws GatewayError `audit-unavailable`; Error of the file system
+ */
+export async function tellAnomalies(
+  config: GatewayConfig,
+  all: readonly Found[],
+  isUntold: (found: Found) => Promise<boolean>,
+): Promise<readonly Found[]> {
+  const directory = join(config.state, 'monitor', 'told');
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await dropOldClaims(directory);
+  const told: Found[] = [];
+  await withAudit(config, async (audit) => {
+    for (const found of all) {
+      const { client, anomaly } = found;
+      const claim = join(directory, `${client.name}.${anomaly.id}`);
+      if (!(await makeClaim(claim))) continue;
+      if (!(await isUntold(found))) continue;
+      const { rule, id, what, session } = anomaly;
+      try {
+        await append(audit, client, session, { kind: 'anomaly', rule, anomaly: id, detail: what });
+      } catch (error) {
+        await rm(claim, { force: true });
+        throw error;
+      }
+      told.push(found);
+    }
+  });
+  return told;
+}
+
+/** Writes that these were seen. @throws GatewayError `audit-unavailable` */
+export function acknowledgeAnomalies(config: GatewayConfig, all: readonly Found[]): Promise<void> {
+  return withAudit(config, async (audit) => {
+    for (const { client, anomaly } of all)
+      await append(audit, client, anomaly.session, {
+        ...{ kind: 'anomaly-acknowledged', rule: anomaly.rule, anomaly: anomaly.id },
+      });
+  });
+}
+
+async function withAudit(config: GatewayConfig, work: (audit: AuditSink) => Promise<void>): Promise<void> {
+  const audit = await openJsonlSink({ file: config.audit.file, heads: headsFile(config.state) });
+  try {
+    await work(audit);
+  } finally {
+    await audit.close();
+  }
+}
+
+function append(audit: AuditSink, client: ClientConfig, session: string | undefined, event: AuditEvent): Promise<void> {
+  const { name, access, repository } = client;
+  const principal = { client: name, door: 'admin' } as const;
+  return audit.append({ session: session ?? ownId(), principal, access, repository }, event);
+}
+
+/** As a session's: sorts by time, unique. */
+function ownId(): string {
+  return `${new Date().toISOString().replace(/[-:]|\.\d+/g, '')}-${randomBytes(5).toString('hex')}`;
+}
+
+async function makeClaim(file: string): Promise<boolean> {
+  try {
+    await writeFile(file, '', { flag: 'wx', mode: 0o600 });
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+async function dropOldClaims(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    const file = join(directory, name);
+    const stats = await stat(file).catch(() => undefined);
+    if (stats !== undefined && Date.now() - stats.mtimeMs > CLAIM_MS) await rm(file, { force: true });
+  }
+}
