@@ -29,10 +29,25 @@ export interface ResticClient {
 export function resticClient(duplex: Duplex): ResticClient {
   const session = connect('http://localhost', { createConnection: () => duplex });
   session.on('error', () => undefined);
+  // One for each request under way.
+  session.setMaxListeners(0);
   return {
     session,
     request: (method, path, { headers = {}, body } = {}) =>
-      new Promise((resolve, reject) => {
+      new Promise<Answer>((settle, reject) => {
+        // What is asked of a session that has just ended, http2-wrapper may never answer.
+        const gone = (): void => {
+          setImmediate(reject, new Error('the session ended'));
+        };
+        if (session.destroyed) {
+          gone();
+          return;
+        }
+        session.once('close', gone);
+        const resolve = (answer: Answer): void => {
+          session.off('close', gone);
+          settle(answer);
+        };
         const length = body === undefined ? {} : { 'content-length': String(body.length) };
         const outgoing = request(
           { h2session: session, method, path, headers: { ...length, ...headers } },

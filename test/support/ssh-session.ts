@@ -28,6 +28,7 @@ export function startSshSession(target: {
     },
     ended: new Promise((resolve) => {
       child.on('close', (status) => {
+        client.close();
         resolve({ status, stderr });
       });
     }),

@@ -34,6 +34,7 @@ export function startStdio(args: readonly string[], env: Readonly<Record<string,
     },
     exited: new Promise((resolve) => {
       child.on('close', (status) => {
+        client.close();
         resolve({ status, stderr });
       });
     }),
