@@ -3,7 +3,7 @@ import { auditFiles } from '../audit/read.ts';
 import { selectEvents, selectSessions, type Selection } from '../audit/select.ts';
 import { findConfigFile, loadConfig } from '../config/load.ts';
 import { GatewayError } from '../core/errors.ts';
-import { formatBytes, formatDuration, table } from './terminal.ts';
+import { formatBytes, formatDuration, jsonLine, table } from './terminal.ts';
 import { parseTime } from './time.ts';
 
 /** Options as the command line gives them. */
@@ -88,16 +88,11 @@ async function prepare(
 }
 
 function printJson(all: readonly unknown[]): number {
-  for (const one of all) process.stdout.write(`${JSON.stringify(one).replace(CONTROLS, escaped)}\n`);
+  for (const one of all) process.stdout.write(jsonLine(one));
   return 0;
 }
 
 const CONTROLS = /[\p{C}\p{Zl}\p{Zp}]/gu;
-
-/** The same character as JSON can also write it: one beyond the first plane takes two escapes. */
-function escaped(character: string): string {
-  return character.replace(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
-}
 
 /** What a peer has chosen may hold what steers a terminal. */
 function printable(text: string): string {

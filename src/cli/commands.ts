@@ -112,6 +112,31 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       (given) => run(async () => (await import('./undo.ts')).runUndo(given))(),
     )
     .command(
+      'status [client]',
+      "whether every client's backup is well; ends with 1 when one is not",
+      (command) =>
+        command
+          .positional('client', { type: 'string', describe: 'all that is known of this one' })
+          .option('json', { type: 'boolean', default: false, describe: 'one JSON object for each client' })
+          .option('quiet', {
+            alias: 'q',
+            type: 'boolean',
+            default: false,
+            describe: 'only those that are not well; nothing when all are',
+          })
+          .option('acknowledge', {
+            type: 'boolean',
+            default: false,
+            describe: 'the open anomalies were seen, and are not shown any more',
+          })
+          .option('tell', {
+            type: 'boolean',
+            default: false,
+            describe: 'write new anomalies into the audit, as serve does; for a timer',
+          }),
+      (given) => run(async () => (await import('./status.ts')).runStatus(given))(),
+    )
+    .command(
       'sessions',
       'the newest sessions and what they did, the latest last',
       (command) => selecting(command),

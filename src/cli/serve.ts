@@ -41,8 +41,11 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
     );
   const clients = Object.keys(config.clients).length;
   const signals = catchStopSignals();
+  const { openMonitor } = await import('../monitor/monitor.ts');
+  const monitor = openMonitor({ config, log, watch: true });
   const reloading = reloadOnChange(config, log, async (next) => {
     await service.reconfigure(next);
+    monitor.reconfigure(next);
     // Not waited for: a store that hangs must not keep the next change from being taken up.
     void proveStores(next, log, { anew: false });
   });
@@ -68,6 +71,7 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
   await Promise.race([service.drain(), late, signals.second]);
   timer.abort();
   await service.close();
+  await monitor.close();
 }
 
 /** @throws GatewayError `invalid-config` when no store can be used; a store that cannot be reached now is told in the log */

@@ -44,3 +44,15 @@ export function table(columns: readonly Column[], rows: readonly (readonly strin
 export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?');
 }
+
+/** A value as one line of JSON that steers no terminal, with its line break. */
+export function jsonLine(value: unknown): string {
+  return `${JSON.stringify(value).replace(CONTROLS, escaped)}\n`;
+}
+
+const CONTROLS = /[\p{C}\p{Zl}\p{Zp}]/gu;
+
+/** The same character as JSON can also write it: one beyond the first plane takes two escapes. */
+function escaped(character: string): string {
+  return character.replace(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}

@@ -214,24 +214,24 @@ function addCreateFailed(event: Event): void {
 /** Adds an object to the figures, or takes it back. */
 function addSize(event: Event, object: string, size: number, objects: 1 | -1): void {
   const { client, at } = event;
-  const open = openOf(event);
-  if (open !== undefined) {
-    open.added += size;
-    open.objects += objects;
-  }
-  client.arrived += size;
-  today(client, at).added += size;
   const counts = countsOf(event, object);
   if (counts === undefined) return;
   counts.created += objects;
   counts.bytes += size;
+  client.arrived += size;
+  today(client, at).added += size;
+  const open = openOf(event);
+  if (open === undefined) return;
+  open.added += size;
+  open.objects += objects;
 }
 
 function addRemoval(event: Event, objects: 1 | -1): void {
+  const counts = event.object === undefined ? undefined : countsOf(event, event.object);
+  if (counts === undefined) return;
+  counts.removed = Math.max(0, counts.removed + objects);
   const open = openOf(event);
   if (open !== undefined) open.removed += objects;
-  const counts = event.object === undefined ? undefined : countsOf(event, event.object);
-  if (counts !== undefined) counts.removed = Math.max(0, counts.removed + objects);
 }
 
 function addQuarantine({ client, object, repository }: Event, gone: boolean): void {
@@ -294,7 +294,7 @@ function see(
   if (list.length > MOST.seen) list.shift();
 }
 
-/** Locks come and go, and are nothing that a repository holds. */
+/** Undefined for locks, which come and go and are nothing that a repository holds. */
 function countsOf({ repository }: Pick<Event, 'repository'>, object: string): ObjectCounts | undefined {
   if (object.startsWith('data/')) return repository.packs;
   return object.startsWith('locks/') ? undefined : repository.others;

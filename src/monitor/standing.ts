@@ -32,7 +32,7 @@ export interface Anomaly {
 export interface DayFigures {
   /** `2026-11-25`. */
   readonly day: string;
-  /** Bytes of the objects that the client's sessions added, the admin's included. */
+  /** Bytes of the objects that the client's sessions added, the admin's included; locks do not count. */
   readonly added: number;
   /** Bytes that sessions of the client which ended on that day have read; without the admin's. */
   readonly read: number;
@@ -56,7 +56,7 @@ export interface SessionFigures {
    * `running`; how it ended (`EndReason`); `lost` when its process was killed or could not write the audit any more.
    */
   readonly outcome: string;
-  /** What it added: bytes, objects and snapshots among them. */
+  /** What it added, and how many objects it removed; locks do not count. */
   readonly added: number;
   readonly objects: number;
   readonly snapshots: number;

@@ -1,0 +1,219 @@
+/** `restic-gateway status [CLIENT]`: whether every client's backup is well, and what is known of one. */
+import { findConfigFile, loadConfig } from '../config/load.ts';
+import { GatewayError } from '../core/errors.ts';
+import { openMonitor } from '../monitor/monitor.ts';
+import type { ClientStanding, ClientState, SessionFigures } from '../monitor/standing.ts';
+import { refuseInForcedCommand } from './program.ts';
+import { formatBytes, formatDuration, jsonLine, printable, styled, table, type Column } from './terminal.ts';
+
+/** Options as the command line gives them. */
+interface StatusArguments {
+  readonly client: string | undefined;
+  readonly config: string | undefined;
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly acknowledge: boolean;
+  readonly tell: boolean;
+}
+
+/**
+ * Shows how the clients stand.
+ * @returns the exit status: 1 when one of them is not well
+ * @throws GatewayError `usage`, `audit-unavailable`
+ */
+export async function runStatus(given: StatusArguments): Promise<number> {
+  refuseInForcedCommand();
+  const config = loadConfig(findConfigFile(given.config));
+  const { client } = given;
+  if (client !== undefined && config.clients[client] === undefined)
+    throw new GatewayError('usage', {
+      detail: `there is no client ${client} in ${config.file}; it has: ${Object.keys(config.clients).join(', ')}`,
+    });
+  const say = (_fields: unknown, message: string): void => {
+    process.stderr.write(`${printable(message)}\n`);
+  };
+  const monitor = openMonitor({ config, log: { info: say, warn: say, error: say }, watch: false });
+  try {
+    if (given.tell) await monitor.tell();
+    if (given.acknowledge) {
+      const count = await monitor.acknowledge(client);
+      process.stderr.write(`acknowledged ${count} ${count === 1 ? 'anomaly' : 'anomalies'}\n`);
+    }
+    const one = client === undefined ? undefined : await monitor.standing(client);
+    const all = one === undefined ? await monitor.standings() : [one];
+    const shown = given.quiet ? all.filter(isUnwell) : all;
+    if (given.json) for (const each of shown) process.stdout.write(jsonLine(each));
+    else if (one !== undefined) process.stdout.write(shown.map(describeOne).join(''));
+    else if (!given.quiet || shown.length > 0) process.stdout.write(describeAll(shown, all));
+    return all.some(isUnwell) ? 1 : 0;
+  } finally {
+    await monitor.close();
+  }
+}
+
+function isUnwell({ state }: ClientStanding): boolean {
+  return state !== 'well' && state !== 'disabled';
+}
+
+const COLOURS = {
+  well: 'green',
+  late: 'red',
+  attention: 'red',
+  never: 'yellow',
+  disabled: 'gray',
+} as const satisfies Record<ClientState, string>;
+
+const ALL_COLUMNS: readonly Column[] = [
+  { title: 'CLIENT' },
+  { title: 'STATE' },
+  { title: 'LAST SNAPSHOT', right: true },
+  { title: 'SIZE', right: true },
+  { title: '7 DAYS', right: true },
+  { title: 'QUOTA', right: true },
+  { title: 'NOW', right: true },
+  { title: 'DENIED', right: true },
+  { title: 'ANOMALIES', right: true },
+  { title: 'SCRUB' },
+];
+
+function describeAll(shown: readonly ClientStanding[], all: readonly ClientStanding[]): string {
+  const rows = shown.map((one) => [
+    ...[one.client, one.state],
+    one.lastSnapshot === undefined ? '' : ago(one.lastSnapshot.at),
+    ...[sizeText(one), `+${formatBytes(one.arrivedLately)}`, quotaText(one)],
+    one.running.length === 0 ? '' : `${one.running.length}`,
+    one.denials.total === 0 ? '' : `${one.denials.total}`,
+    one.anomalies.length === 0 ? '' : `${one.anomalies.length}`,
+    scrubText(one),
+  ]);
+  const [title = '', ...lines] = table(ALL_COLUMNS, rows).split('\n');
+  const coloured = lines.map((line, index) => {
+    const state = shown[index]?.state;
+    // The table is laid out already, so that colours do not move it.
+    return state === undefined
+      ? line
+      : line.replace(/^(\S+ +)(\S+)/, (_all, name, word) => `${name as string}${inColour(state, word as string)}`);
+  });
+  const reasons = shown.filter(isUnwell).flatMap(({ client, reasons: why }) => why.map((each) => `${client}: ${each}`));
+  const counts = (['well', 'attention', 'late', 'never', 'disabled'] as const).flatMap((state) => {
+    const count = all.filter((one) => one.state === state).length;
+    return count === 0 ? [] : [`${count} ${state}`];
+  });
+  return [
+    title,
+    ...coloured,
+    ...reasons.map(printable),
+    ...(reasons.length > 0 ? ['', 'restic-gateway status CLIENT says more, and what to do.'] : []),
+    `${all.length} ${all.length === 1 ? 'client' : 'clients'}${counts.length === 0 ? '' : `: ${counts.join(', ')}`}`,
+    '',
+  ].join('\n');
+}
+
+function describeOne(one: ClientStanding): string {
+  const { lastSnapshot, repository, usualGapMs, expectEveryMs, lateAt, denials, size } = one;
+  const rows: (readonly [string, string])[] = [['client', one.client]];
+  rows.push(['state', inColour(one.state, one.state)]);
+  for (const reason of one.reasons) rows.push(['', printable(reason)]);
+  rows.push(
+    ['access', one.access],
+    ['repository', `store ${repository.store}, prefix ${repository.prefix || '(root)'}`],
+  );
+  rows.push([
+    'last snapshot',
+    lastSnapshot === undefined
+      ? 'none since the audit began'
+      : `${stamp(lastSnapshot.at)}, ${ago(lastSnapshot.at)} ago, session ${lastSnapshot.session}`,
+  ]);
+  if (expectEveryMs !== undefined) rows.push(['expected', `every ${formatDuration(expectEveryMs)}, by the config`]);
+  else if (usualGapMs !== undefined) rows.push(['expected', `usually within ${formatDuration(usualGapMs)}`]);
+  if (lateAt !== undefined) rows.push(['late', `after ${stamp(lateAt)}`]);
+  rows.push([
+    'snapshots',
+    `${one.snapshots} arrived, ${one.days.slice(-7).reduce((sum, { snapshots }) => sum + snapshots, 0)} of them in 7 days`,
+  ]);
+  const how = size?.by === 'counted' ? ' (counted for the quota)' : ' (estimated from what arrived)';
+  rows.push([
+    'size',
+    size === undefined
+      ? 'not known: the audit does not reach back to its beginning'
+      : `${formatBytes(size.bytes)}${how}`,
+  ]);
+  rows.push(['arrived', `${formatBytes(one.arrived)}, ${formatBytes(one.arrivedLately)} of it in 7 days`]);
+  if (one.quota !== undefined) rows.push(['quota', quotaText(one)]);
+  const reasons = Object.entries(denials.byReason).map(([reason, count]) => `${reason} ${count}`);
+  rows.push(['denied', reasons.length === 0 ? 'nothing in 7 days' : `in 7 days: ${printable(reasons.join(', '))}`]);
+  rows.push(['scrub', scrubText(one) || 'never']);
+  for (const [title, seen] of [['addresses', one.addresses] as const, ['keys', one.keys] as const])
+    for (const [index, { value, first, last }] of [...seen].reverse().slice(0, SEEN_SHOWN).entries())
+      rows.push([index === 0 ? title : '', `${printable(value)}  first ${stamp(first)}, last ${stamp(last)}`]);
+  const parts = [rows.map(([title, value]) => `${title.padEnd(15)}${value}\n`).join('')];
+  if (one.anomalies.length > 0) {
+    parts.push(`\n${styled(process.stdout, 'bold', 'Open anomalies')}\n`);
+    for (const { at, rule, session, what, advice } of one.anomalies)
+      parts.push(
+        `${stamp(at)}  ${rule}${session === undefined ? '' : `  session ${session}`}\n    ${printable(what)}\n    ${printable(advice)}\n`,
+      );
+    if (one.anomalies.some(({ rule }) => rule !== 'late'))
+      parts.push(`Seen and settled? restic-gateway status ${one.client} --acknowledge\n`);
+  }
+  const sessions = [...one.running, ...one.latest];
+  if (sessions.length > 0)
+    parts.push(
+      `\n${styled(process.stdout, 'bold', 'Latest sessions')}\n${table(SESSION_COLUMNS, sessions.map(sessionRow))}`,
+    );
+  return parts.join('');
+}
+
+const SEEN_SHOWN = 5;
+
+const SESSION_COLUMNS: readonly Column[] = [
+  ...[{ title: 'SESSION' }, { title: 'DOOR' }, { title: 'FROM' }],
+  ...['TIME', 'ADDED', 'OBJECTS', 'SNAPSHOTS', 'READ', 'REMOVED', 'DENIED', 'FAILED'].map((title) => ({
+    title,
+    right: true,
+  })),
+  { title: 'OUTCOME' },
+];
+
+function sessionRow(one: SessionFigures): readonly string[] {
+  const count = (value: number): string => (value === 0 ? '' : `${value}`);
+  return [
+    ...[one.session, one.door, one.from ?? ''],
+    one.end === undefined ? '' : formatDuration(one.end.getTime() - one.start.getTime()),
+    formatBytes(one.added),
+    ...[count(one.objects), count(one.snapshots)],
+    one.end === undefined ? '' : formatBytes(one.bytesOut),
+    ...[count(one.removed), count(one.denied), count(one.failed)],
+    one.outcome,
+  ].map(printable);
+}
+
+function sizeText({ size }: ClientStanding): string {
+  if (size === undefined) return '';
+  return size.by === 'counted' ? formatBytes(size.bytes) : `~${formatBytes(size.bytes)}`;
+}
+
+function quotaText({ quota }: ClientStanding): string {
+  if (quota === undefined) return '';
+  const of = `of ${formatBytes(quota.limit)}`;
+  return quota.used === undefined ? of : `${Math.floor((100 * quota.used) / quota.limit)} % ${of}`;
+}
+
+function scrubText({ scrub }: ClientStanding): string {
+  if (scrub === undefined) return '';
+  const found = scrub.findings === 0 ? 'good' : `${scrub.findings} bad`;
+  return `${found}${scrub.quick ? ' (quick)' : ''}, ${ago(scrub.finished)} ago`;
+}
+
+function inColour(state: ClientState, text: string): string {
+  return styled(process.stdout, COLOURS[state], text);
+}
+
+function ago(then: Date): string {
+  return formatDuration(Math.max(0, Date.now() - then.getTime()));
+}
+
+/** To the second, UTC. */
+function stamp(time: Date): string {
+  return time.toISOString().replace(/\.\d+Z$/, 'Z');
+}
