@@ -13,12 +13,14 @@ import { countPlaces, type Places } from './core/places.ts';
 import type { Principal } from './core/principal.ts';
 import { countedRepository } from './limits/counted-repository.ts';
 import { createLimitedStores } from './limits/limited-store.ts';
+import { createThrottles } from './limits/throttles.ts';
 import type { AuditSink, EndReason, SessionIdentity } from './ports/audit-sink.ts';
 import type { Log } from './ports/log.ts';
 import type { OpenSession, Session } from './ports/sessions.ts';
 import { serveRestic } from './restic/session.ts';
 import { openSafeStorage, type SafeStorage } from './safeguard/safe-storage.ts';
 import { enterLiveSessions } from './state/live-sessions.ts';
+import { openSharedMoment } from './state/shared-moment.ts';
 
 /** A gateway: everything between a proved principal and the storage. */
 export interface Gateway {
@@ -79,6 +81,7 @@ export async function createGateway(options: {
   let audit: AuditSink = await openAudit(config);
   const storages = new Map<string, Promise<SafeStorage>>();
   const limited = createLimitedStores(log);
+  const throttles = createThrottles(() => config.state, openSharedMoment);
   const open = new Set<Served>();
   /** What earlier configs opened; closed when the last session that uses it has ended. */
   const retired = new Set<Promise<SafeStorage> | AuditSink>();
@@ -185,7 +188,8 @@ export async function createGateway(options: {
         quota: () => (admin ? undefined : served.client.quota),
         maxLocks: () => (admin ? undefined : served.client.maxLocks),
       });
-      return { identity, grant: { access, addKeys: client.addKeys }, store, audit, log, tell };
+      const throttle = admin ? undefined : throttles.of(client.name, () => config.clients[client.name]);
+      return { identity, grant: { access, addKeys: client.addKeys }, store, throttle, audit, log, tell };
     } catch (error) {
       const failure = asGatewayError(error);
       log.error({ err: error, store: repository.store }, failure.message);

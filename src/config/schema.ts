@@ -13,6 +13,7 @@ import type { ClientConfig, GatewayConfig, PublicKey, S3StoreConfig, StoreConfig
 import {
   parseAccessKeyId,
   parseAddressRange,
+  parseBandwidth,
   parseBoolean,
   parseBucket,
   parseDuration,
@@ -25,6 +26,7 @@ import {
   parseRegion,
   parseSecretReference,
   parseSize,
+  parseTimes,
   parseWhole,
   parseWorkers,
 } from './values.ts';
@@ -55,6 +57,9 @@ const DEFAULT_AUDIT_FILE = '/var/log/restic-gateway/audit.jsonl';
 const DEFAULT_MAX_SESSIONS = 10;
 /** A run of restic has one, or two for the moment in which it refreshes it. */
 const DEFAULT_MAX_LOCKS = 200;
+/** Below these, an ordinary run of restic would be hindered. */
+const LEAST_REQUESTS = 10;
+const LEAST_SMALL_OBJECTS = 60;
 /** Half a minute below the 90 s after which systemd and most others kill what they have told to stop. */
 const DEFAULT_DRAIN_SECONDS = 60;
 const MOST_WORKERS = 256;
@@ -159,6 +164,7 @@ function section<const T extends v.ObjectEntries>(entries: T) {
 const boolean = parsed(parseBoolean);
 const prefix = parsed(parsePrefix, anyText);
 const limit = parsed((text) => parseWhole(text, 1, 100_000));
+const bandwidth = parsed(parseBandwidth);
 const publicKeys = listOf(parsed(parsePublicKey, filledText), (key) => key.blob);
 const repository = section({ store: lineText, prefix: v.exactOptional(prefix) });
 
@@ -172,6 +178,14 @@ const CLIENT = section({
   maxSessions: v.exactOptional(parsed((text) => parseWhole(text, 1, 10_000))),
   quota: v.exactOptional(parsed(parseSize)),
   maxLocks: v.exactOptional(parsed((text) => parseWhole(text, 1, 100_000))),
+  bandwidth: v.exactOptional(
+    v.pipe(
+      section({ upload: v.exactOptional(bandwidth), download: v.exactOptional(bandwidth) }),
+      v.check((rates) => Object.keys(rates).length > 0, 'must have upload, download or both'),
+    ),
+  ),
+  requests: v.exactOptional(parsed((text) => parseTimes(text, 's', LEAST_REQUESTS))),
+  smallObjects: v.exactOptional(parsed((text) => parseTimes(text, 'h', LEAST_SMALL_OBJECTS))),
   from: v.exactOptional(listOf(parsed(parseAddressRange))),
   expires: v.exactOptional(parsed(parseExpiry)),
   disabled: v.exactOptional(boolean),
@@ -312,7 +326,7 @@ export function storeChecker(base: string): (name: string, raw: unknown) => Chec
 export function checkClient(name: string, raw: unknown): { checked: Checked<ClientConfig>; claim: Claim } {
   let claim: Claim | undefined;
   const checked = checkEntry(CLIENT, 'clients', name, raw, (entry): ClientConfig => {
-    const { keys, expires, quota, expectEvery, shared = false } = entry;
+    const { keys, expires, quota, expectEvery, bandwidth: pace, requests, smallObjects, shared = false } = entry;
     const place = { store: entry.repository.store, prefix: entry.repository.prefix ?? name };
     claim = { client: name, keys: keys.map((key, index) => ({ index, key })), repository: place, shared };
     return {
@@ -324,6 +338,9 @@ export function checkClient(name: string, raw: unknown): { checked: Checked<Clie
       maxSessions: entry.maxSessions ?? DEFAULT_MAX_SESSIONS,
       ...(quota !== undefined && { quota }),
       maxLocks: entry.maxLocks ?? DEFAULT_MAX_LOCKS,
+      ...(pace !== undefined && { bandwidth: pace }),
+      ...(requests !== undefined && { requests }),
+      ...(smallObjects !== undefined && { smallObjects }),
       from: entry.from ?? [],
       ...(expires !== undefined && { expires }),
       disabled: entry.disabled ?? false,

@@ -69,6 +69,11 @@ export interface ClientConfig {
   readonly quota?: number;
   /** Locks under 30 minutes old that it may have in its repository. */
   readonly maxLocks: number;
+  /** Bytes a second that all of its sessions on this machine may move together; undefined for no limit. */
+  readonly bandwidth?: { readonly upload?: number; readonly download?: number };
+  /** Requests a second, and objects under 1 MiB an hour; undefined for the defaults of the limits. */
+  readonly requests?: number;
+  readonly smallObjects?: number;
   /** Address ranges in CIDR notation it may come from; empty: from anywhere. */
   readonly from: readonly string[];
   /** The last moment at which the key works; for a day, its end, UTC. */

@@ -62,6 +62,34 @@ export function parseDuration(text: string): number {
   return ms;
 }
 
+/** Below this, in bytes a second, what is left for one of several uploads is so little that storage takes it for a dead one. */
+const LEAST_BANDWIDTH = 64 * 1024;
+
+/** A size a second such as 50MiB/s, in bytes a second. */
+export function parseBandwidth(text: string): number {
+  let bytes = NaN;
+  try {
+    if (text.endsWith('/s')) bytes = parseSize(text.slice(0, -2));
+  } catch {
+    // Told below.
+  }
+  if (!(bytes > 0)) throw invalid('must be a size a second, such as 50MiB/s or 2.5 MB/s');
+  if (bytes < LEAST_BANDWIDTH) throw invalid('must be at least 64KiB/s; to shut a client out, write disabled: true');
+  return bytes;
+}
+
+const MOST_TIMES = 1_000_000;
+
+/** How often something may happen, such as 1000/s. @param least - the lowest rate that makes sense */
+export function parseTimes(text: string, unit: 's' | 'h', least: number): number {
+  try {
+    if (text.endsWith(`/${unit}`)) return parseWhole(text.slice(0, -2), least, MOST_TIMES);
+  } catch {
+    // Told below.
+  }
+  throw invalid(`must be a rate from ${least}/${unit} to ${MOST_TIMES}/${unit}`);
+}
+
 /** `true` or `false`. */
 export function parseBoolean(text: string): boolean {
   if (text !== 'true' && text !== 'false') throw invalid('must be true or false');

@@ -29,6 +29,11 @@ const TABLE = {
   'store-full': { status: 507, tell: 'the storage behind the gateway is full' },
   'quota-exceeded': { status: 507, tell: 'the repository would outgrow its quota; ask the admin of the gateway' },
   'too-many-locks': { status: 403, tell: 'this client holds as many locks as it may; wait for its other runs to end' },
+  'too-many-requests': { status: 429, tell: 'this client makes more requests than it may; try again in a while' },
+  'too-many-objects': {
+    status: 429,
+    tell: 'this client stores more small objects than it may; try again in a while',
+  },
   'state-unavailable': { status: 503, tell: 'the gateway cannot keep count of what is stored, so nothing is changed' },
   'store-unsafe': {
     status: 507,

@@ -6,6 +6,7 @@ import type { ObjectRef } from '../core/object.ts';
 import type { Operation } from '../core/operation.ts';
 import type { DenialReason } from '../core/policy.ts';
 import type { Access, Principal } from '../core/principal.ts';
+import type { Rate } from './throttle.ts';
 
 /** Who and where an event belongs to; the same for all events of a session. */
 export interface SessionIdentity {
@@ -81,6 +82,8 @@ export type AuditEvent =
   | { readonly kind: 'anomaly'; readonly rule: AnomalyRule; readonly anomaly: string; readonly detail: string }
   /** The admin has seen it. */
   | { readonly kind: 'anomaly-acknowledged'; readonly rule: AnomalyRule; readonly anomaly: string }
+  /** A rate of the client has made this session wait for a second by now; once a session for each rate. `limit` is the rate: `50MiB/s`. */
+  | { readonly kind: 'throttled'; readonly reason: Rate; readonly limit: string }
   /** Denials and failures of this session that were not written one by one, because there were so many, by reason. */
   | { readonly kind: 'more-denied'; readonly count: number; readonly reasons: Readonly<Record<string, number>> }
   | {

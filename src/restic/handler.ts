@@ -10,9 +10,18 @@ import type { Grant, Origin } from '../core/principal.ts';
 import type { AuditEvent, AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
 import type { Log } from '../ports/log.ts';
 import type { RepositoryStore } from '../ports/repository-store.ts';
+import type { Rate, Throttle } from '../ports/throttle.ts';
 import { createDenials } from './denials.ts';
-import { MAX_UNDER_WAY, refuse } from './http2-session.ts';
-import { respondEmpty, respondError, respondList, respondObject, respondStat } from './responses.ts';
+import { hold, MAX_UNDER_WAY, refuse, STREAM_WINDOW } from './http2-session.ts';
+import {
+  inPieces,
+  respondEmpty,
+  respondError,
+  respondList,
+  respondObject,
+  respondStat,
+  type Pace,
+} from './responses.ts';
 import { bufferedUpload, digestOf, namedUpload, type Upload } from './upload.ts';
 
 /** What a handler serves and reports to. */
@@ -20,6 +29,8 @@ export interface HandlerContext {
   readonly identity: SessionIdentity;
   readonly grant: Grant;
   readonly store: RepositoryStore;
+  /** Undefined for who is held to no rate. */
+  readonly throttle: Throttle | undefined;
   readonly audit: AuditSink;
   readonly log: Log;
   /** Says one plain line to the person at the client. */
@@ -56,9 +67,20 @@ class Denied extends GatewayError {
 /** How many failed saves are remembered, to tell restic's own clean-up from an attack. */
 const REMEMBERED_FAILURES = 1000;
 
+/** A rate that has made a session wait for less than this, in ms, is not worth a word. */
+const WORTH_TELLING_MS = 1000;
+
+/** What the user is told of a rate. */
+const SLOWED: Readonly<Record<Rate, string>> = {
+  upload: 'uploads are slowed down to',
+  download: 'downloads are slowed down to',
+  requests: 'requests are slowed down to',
+  'small-objects': 'small objects are slowed down to',
+};
+
 /** Makes the handler of one session. */
 export function createHandler(context: HandlerContext): Handler {
-  const { identity, grant, store, audit, log } = context;
+  const { identity, grant, store, throttle, audit, log } = context;
   const { principal } = identity;
   const origin: Origin = { client: principal.client, door: principal.door, session: identity.session };
   const counts: Counts = { bytesIn: 0, bytesOut: 0, objectsCreated: 0, objectsRemoved: 0, denied: 0 };
@@ -74,6 +96,34 @@ export function createHandler(context: HandlerContext): Handler {
     if (told.has(topic)) return;
     told.add(topic);
     context.tell(line);
+  };
+
+  /** How long each rate has made requests wait, all of them together, in ms. */
+  const waited = new Map<Rate, number>();
+
+  /** Waits for what the throttle says. @throws GatewayError `client-gone` */
+  const slowDown = async (
+    stream: ServerHttp2Stream,
+    rate: Rate,
+    wait: Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> => {
+    const began = performance.now();
+    await hold(stream, wait);
+    if (signal.aborted) throw new GatewayError('client-gone');
+    const before = waited.get(rate) ?? 0;
+    const now = before + performance.now() - began;
+    const telling = before < WORTH_TELLING_MS && now >= WORTH_TELLING_MS;
+    waited.set(rate, now);
+    if (!telling || throttle === undefined) return;
+    const limit = throttle.tell(rate);
+    tellOnce(rate, `${SLOWED[rate]} ${limit}, the most that client ${principal.client} may.`);
+    try {
+      await record({ kind: 'throttled', reason: rate, limit });
+    } catch (error) {
+      // Whoever changes something hears of it, and reading goes on.
+      log.error({ err: error, session: identity.session }, asGatewayError(error).message);
+    }
   };
 
   const deny = async (denial: Extract<AuditEvent, { kind: 'denied' }>, line: string): Promise<Denied> => {
@@ -130,6 +180,8 @@ export function createHandler(context: HandlerContext): Handler {
       throw new GatewayError('too-large', {
         detail: `${ref.type} may have ${SIZE_LIMITS[ref.type]} bytes, not ${size}`,
       });
+    const turn = throttle?.object(size, signal);
+    if (turn !== undefined) await slowDown(stream, 'small-objects', turn, signal);
 
     const storing = new AbortController();
     const progress = { announced: false, sha256: '' };
@@ -143,7 +195,14 @@ export function createHandler(context: HandlerContext): Handler {
       progress.announced = true;
       await record({ kind: 'create', ref, size, sha256: progress.sha256 });
     };
-    const source = incoming(stream, (bytes) => (counts.bytesIn += bytes));
+    const source = incoming(stream, {
+      piece: () => throttle?.piece('upload') ?? Infinity,
+      before: (bytes) => {
+        counts.bytesIn += bytes;
+        const wait = throttle?.upload(bytes, signal);
+        return wait && slowDown(stream, 'upload', wait, signal);
+      },
+    });
     const upload: Upload =
       ref.type === 'config' ? await bufferedUpload(source, size, commit) : namedUpload(source, size, ref.name, commit);
     const { sha256 } = upload.content;
@@ -199,6 +258,16 @@ export function createHandler(context: HandlerContext): Handler {
       );
   };
 
+  /** @param sending - told of every piece's length in bytes */
+  const paceOf = (stream: ServerHttp2Stream, signal: AbortSignal, sending: (bytes: number) => void): Pace => ({
+    piece: () => throttle?.piece('download') ?? Infinity,
+    before: (bytes) => {
+      sending(bytes);
+      const wait = throttle?.download(bytes, signal);
+      return wait && slowDown(stream, 'download', wait, signal);
+    },
+  });
+
   const perform = async (stream: ServerHttp2Stream, operation: Operation, signal: AbortSignal): Promise<void> => {
     const facts = await authorize(operation, signal);
     switch (operation.kind) {
@@ -210,14 +279,20 @@ export function createHandler(context: HandlerContext): Handler {
         respondEmpty(stream, 200);
         return;
       case 'list':
-        await respondList(stream, operation.version, store.list(operation.type, { signal }));
+        await respondList(
+          stream,
+          operation.version,
+          store.list(operation.type, { signal }),
+          paceOf(stream, signal, () => undefined),
+        );
         return;
       case 'stat':
         respondStat(stream, await store.stat(operation.ref, { signal }));
         return;
       case 'load': {
         const object = await store.load(operation.ref, operation.range, { signal });
-        await respondObject(stream, object, operation.range !== undefined, (bytes) => (counts.bytesOut += bytes));
+        const pace = paceOf(stream, signal, (bytes) => (counts.bytesOut += bytes));
+        await respondObject(stream, object, operation.range !== undefined, pace);
         return;
       }
       case 'save':
@@ -278,6 +353,8 @@ export function createHandler(context: HandlerContext): Handler {
     stream.on('error', () => undefined);
     let operation: Operation | undefined;
     try {
+      const turn = throttle?.request(request.signal);
+      if (turn !== undefined) await slowDown(stream, 'requests', turn, request.signal);
       operation = parseOperation({
         method: headers[':method'] ?? '',
         path: headers[':path'] ?? '',
@@ -298,6 +375,8 @@ export function createHandler(context: HandlerContext): Handler {
         respondError(stream, failure);
       }
     }
+    if (throttle !== undefined && !stream.endAfterHeaders && !stream.readableEnded)
+      throttle.discarded(sentAhead(headers['content-length']));
   };
 
   return {
@@ -321,12 +400,24 @@ export function createHandler(context: HandlerContext): Handler {
   };
 }
 
-/** The body of a request, counted; left early, the stream stays open for an answer. */
-async function* incoming(stream: ServerHttp2Stream, count: (bytes: number) => void): AsyncGenerator<Uint8Array> {
+/** How much of a body that is not read to its end may have come, in bytes. @param length - as declared */
+function sentAhead(length: string | undefined): number {
+  const declared = Number(length);
+  return Number.isNaN(declared) ? STREAM_WINDOW : Math.min(declared, STREAM_WINDOW);
+}
+
+/**
+ * The body of a request; left early, the stream stays open for an answer.
+ * @param pace - heeded before each piece is handed on, and with it before more is read
+ */
+async function* incoming(stream: ServerHttp2Stream, pace: Pace): AsyncGenerator<Uint8Array> {
   try {
     for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>) {
-      count(chunk.length);
-      yield chunk;
+      for (const piece of inPieces(chunk, pace.piece())) {
+        const wait = pace.before(piece.length);
+        if (wait !== undefined) await wait;
+        yield piece;
+      }
     }
   } catch (error) {
     throw new GatewayError('client-gone', { cause: error });

@@ -21,7 +21,7 @@ import { watchGoaway } from './goaway.ts';
  */
 const MAX_CONCURRENT_STREAMS = 256;
 /** Bytes a client may send ahead on one stream. SSH's own window of 2 MiB bounds a session before five of these do. */
-const STREAM_WINDOW = 1024 * 1024;
+export const STREAM_WINDOW = 1024 * 1024;
 /** Bytes a client may send ahead over all streams of the connection. */
 const CONNECTION_WINDOW = 16 * 1024 * 1024;
 /** The largest frame a client may send; Go's client fills frames up to 512 KiB when it may, and fewer frames cost less. */
@@ -104,9 +104,11 @@ export function serveHttp2(
       bodies++;
       stream.once('close', () => bodies--);
     }
-    stream.setTimeout(stalledMs, () => {
-      stream.close(constants.NGHTTP2_CANCEL);
-    });
+    const onStalled = (): void => {
+      if (held.has(stream)) stream.setTimeout(stalledMs, onStalled);
+      else stream.close(constants.NGHTTP2_CANCEL);
+    };
+    stream.setTimeout(stalledMs, onStalled);
     onStream(stream, headers);
   });
   // Resets and floods of frames that need an answer nobody reads are nghttp2's to count, which ends the session; these it answers for ever.
@@ -139,6 +141,19 @@ export function serveHttp2(
     });
   });
   return { ended, close: end };
+}
+
+/** Streams on which nothing moves because of us. */
+const held = new WeakSet<ServerHttp2Stream>();
+
+/** Waits, and lets nobody take the stream for a stalled one meanwhile. */
+export async function hold(stream: ServerHttp2Stream, wait: Promise<void>): Promise<void> {
+  held.add(stream);
+  try {
+    await wait;
+  } finally {
+    held.delete(stream);
+  }
 }
 
 /** Answers that a request was not begun (RFC 9113, 8.7), so that the client may send it again. */

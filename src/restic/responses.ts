@@ -6,6 +6,14 @@ import { MethodNotAllowed, LIST_V1_TYPE, LIST_V2_TYPE, type ListVersion } from '
 import { GatewayError } from '../core/errors.ts';
 import type { ListedObject, LoadedObject, ObjectStat } from '../ports/repository-store.ts';
 
+/** What sending has to heed. */
+export interface Pace {
+  /** The most bytes to send in one go. */
+  piece(): number;
+  /** Told of every piece's length in bytes; what it returns is waited for before the piece is sent. */
+  before(bytes: number): Promise<void> | undefined;
+}
+
 /** Answers with a status and no body. */
 export function respondEmpty(stream: ServerHttp2Stream, status: number, headers: OutgoingHttpHeaders = {}): void {
   if (stream.destroyed || stream.headersSent) return;
@@ -29,15 +37,12 @@ export function respondStat(stream: ServerHttp2Stream, stat: ObjectStat): void {
   respondEmpty(stream, 200, { 'content-length': stat.size, 'accept-ranges': 'bytes' });
 }
 
-/**
- * Answers a GET with an object or a part of it.
- * @param sent - told of every chunk's length in bytes
- */
+/** Answers a GET with an object or a part of it. */
 export async function respondObject(
   stream: ServerHttp2Stream,
   object: LoadedObject,
   ranged: boolean,
-  sent: (bytes: number) => void,
+  pace: Pace,
 ): Promise<void> {
   stream.respond({
     ':status': ranged ? 206 : 200,
@@ -47,8 +52,11 @@ export async function respondObject(
     ...(ranged ? { 'content-range': `bytes ${object.first}-${object.first + object.length - 1}/${object.size}` } : {}),
   });
   for await (const chunk of object.body) {
-    sent(chunk.length);
-    await write(stream, chunk);
+    for (const piece of inPieces(chunk, pace.piece())) {
+      const wait = pace.before(piece.length);
+      if (wait !== undefined) await wait;
+      await write(stream, piece);
+    }
   }
   stream.end();
 }
@@ -58,6 +66,7 @@ export async function respondList(
   stream: ServerHttp2Stream,
   version: ListVersion,
   pages: AsyncIterable<readonly ListedObject[]>,
+  pace: Pace,
 ): Promise<void> {
   const begin = (): void => {
     stream.respond({ ':status': 200, 'content-type': version === 2 ? LIST_V2_TYPE : LIST_V1_TYPE });
@@ -70,11 +79,21 @@ export async function respondList(
     const text = page
       .map(({ name, size }) => (version === 2 ? `{"name":"${name}","size":${size}}` : `"${name}"`))
       .join(',');
+    const wait = pace.before(text.length);
+    if (wait !== undefined) await wait;
     await write(stream, before + text);
     before = ',';
   }
   if (before === '[') begin();
   stream.end(before === '[' ? '[]' : ']');
+}
+
+/** A chunk in pieces of at most so many bytes; most often it is one. */
+export function inPieces(chunk: Uint8Array, most: number): readonly Uint8Array[] {
+  if (chunk.length <= most) return [chunk];
+  const pieces: Uint8Array[] = [];
+  for (let at = 0; at < chunk.length; at += most) pieces.push(chunk.subarray(at, at + most));
+  return pieces;
 }
 
 /** Resolves when the client has room for more; throws when it is gone. */

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { duplexPair } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { serveHttp2 } from '../../src/restic/http2-session.ts';
+import { hold, serveHttp2 } from '../../src/restic/http2-session.ts';
 import { respondObject } from '../../src/restic/responses.ts';
 import type { Session } from '../../src/ports/sessions.ts';
 import {
@@ -23,6 +23,7 @@ import { sample } from '../support/restic-client.ts';
 import { startStack, type Stack, type StackClient } from '../support/stack.ts';
 
 const MIB = 1024 * 1024;
+const NO_PACE = { piece: () => Infinity, before: () => undefined };
 const WHOLE = END_HEADERS | END_STREAM;
 
 let stack: Stack;
@@ -238,7 +239,7 @@ describe('streams on which nothing moves', () => {
       (stream) => {
         stream.on('error', () => undefined);
         const object = { size: 1024 * MIB, first: 0, length: 1024 * MIB, body: endless() };
-        respondObject(stream, object, false, () => undefined).catch(() => undefined);
+        respondObject(stream, object, false, NO_PACE).catch(() => undefined);
       },
       () => undefined,
       300,
@@ -249,6 +250,44 @@ describe('streams on which nothing moves', () => {
     );
     await until(() => frames.some(({ type }) => type === FRAME.reset));
     expect(made).toBeLessThan(MIB);
+    served.close('gateway-stopped');
+  });
+
+  test('one that we make wait is not taken for stalled, and nothing is read for it meanwhile', async () => {
+    const { client, server } = await socketPair();
+    const frames = collectFrames(client);
+    const body = Buffer.alloc(64 * 1024);
+    let read = 0;
+    let go: () => void = () => undefined;
+    const wait = new Promise<void>((resolve) => (go = resolve));
+    async function* chunks(): AsyncGenerator<Uint8Array> {
+      for (; read < 2; read++) {
+        await sleep(0);
+        yield body;
+      }
+    }
+    const served = serveHttp2(
+      server,
+      (stream, { ':path': path }) => {
+        stream.on('error', () => undefined);
+        if (path !== '/paced') return;
+        const object = { size: 2 * body.length, first: 0, length: 2 * body.length, body: chunks() };
+        const pace = { piece: () => 16 * 1024, before: () => hold(stream, wait) };
+        respondObject(stream, object, false, pace).catch(() => undefined);
+      },
+      () => undefined,
+      100,
+    );
+    client.write(Buffer.concat([PREFACE, request(1, 'GET', '/paced')]));
+    // Others that nobody answers are reset, one after the other, each after the limit.
+    for (let stream = 3; stream < 11; stream += 2) {
+      client.write(request(stream, 'GET', '/x'));
+      await until(() => frames.some((each) => each.type === FRAME.reset && each.stream === stream));
+    }
+    expect(frames.filter((each) => each.stream === 1 && each.type === FRAME.reset)).toEqual([]);
+    expect(read).toBe(0);
+    go();
+    await until(() => frames.some((each) => each.stream === 1 && each.type === FRAME.data));
     served.close('gateway-stopped');
   });
 

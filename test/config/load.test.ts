@@ -64,6 +64,9 @@ describe('a whole file', () => {
         maxSessions: 4
         quota: 1.5GiB
         maxLocks: 5
+        bandwidth: { upload: 50MiB/s, download: 2.5 MB/s }
+        requests: 500/s
+        smallObjects: 1000/h
         from: [10.0.0.0/8, "2001:db8::1"]
         expires: 2027-12-31
         disabled: true
@@ -125,6 +128,9 @@ describe('a whole file', () => {
           maxSessions: 4,
           quota: 1_610_612_736,
           maxLocks: 5,
+          bandwidth: { upload: 52_428_800, download: 2_500_000 },
+          requests: 500,
+          smallObjects: 1000,
           from: ['10.0.0.0/8', '2001:db8::1/128'],
           expires: new Date('2027-12-31T23:59:59.999Z'),
           disabled: true,
@@ -610,7 +616,7 @@ describe('clients', () => {
       'a key alone',
       `clients:\n  a: ${KEY_1}`,
       [
-        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, quota, maxLocks, from, expires, disabled, shared',
+        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, quota, maxLocks, bandwidth, requests, smallObjects, from, expires, disabled, shared',
       ],
     ],
     [
@@ -667,6 +673,33 @@ describe('clients', () => {
       'a quota without a unit',
       one('quota: 500'),
       ['6:12: clients.appsrv.quota: must be a size with its unit, such as 500GiB, 750 MB or 1.5TiB'],
+    ],
+    [
+      'a bandwidth for both ways in one',
+      one('bandwidth: 50MiB/s'),
+      ['6:16: clients.appsrv.bandwidth: must be a section with upload, download'],
+    ],
+    [
+      'a bandwidth for no way',
+      one('bandwidth: {}'),
+      ['6:16: clients.appsrv.bandwidth: must have upload, download or both'],
+    ],
+    [
+      'a bandwidth that is no rate, and one that lets nothing through',
+      one('bandwidth: { upload: 50MiB, download: 10KiB/s, uplaod: 1MiB/s }'),
+      [
+        '6:26: clients.appsrv.bandwidth.upload: must be a size a second, such as 50MiB/s or 2.5 MB/s',
+        '6:43: clients.appsrv.bandwidth.download: must be at least 64KiB/s; to shut a client out, write disabled: true',
+        '6:52: clients.appsrv.bandwidth.uplaod: unknown key; did you mean "upload"?',
+      ],
+    ],
+    [
+      'requests an hour, and too few objects',
+      one('requests: 1000/h\n      smallObjects: 10/h'),
+      [
+        '6:15: clients.appsrv.requests: must be a rate from 10/s to 1000000/s',
+        '7:19: clients.appsrv.smallObjects: must be a rate from 60/h to 1000000/h',
+      ],
     ],
     ['no locks at all', one('maxLocks: 0'), ['6:15: clients.appsrv.maxLocks: must be a whole number from 1 to 100000']],
     [

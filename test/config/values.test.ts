@@ -16,7 +16,9 @@ import {
   parseRegion,
   parseSecretReference,
   parseWhole,
+  parseBandwidth,
   parseSize,
+  parseTimes,
   parseWorkers,
 } from '../../src/config/values.ts';
 import { GatewayError } from '../../src/core/errors.ts';
@@ -553,4 +555,44 @@ describe('size', () => {
       refused: 'must be a size with its unit, such as 500GiB, 750 MB or 1.5TiB',
     });
   });
+});
+
+describe('bandwidth', () => {
+  test.each([
+    ['64KiB/s', 65_536],
+    ['50MiB/s', 50 * 1024 ** 2],
+    ['2.5 MB/s', 2_500_000],
+  ])('%s', (text, value) => {
+    expect(outcome(parseBandwidth, text)).toEqual({ value });
+  });
+  test.each(['', '/s', '50MiB', '50MiB/h', '50MiB/s/s', '50/s', '0MiB/s', '50MiB /s', '50mib/s', 'unlimited'])(
+    'refuses %j',
+    (text) => {
+      expect(outcome(parseBandwidth, text)).toEqual({
+        refused: 'must be a size a second, such as 50MiB/s or 2.5 MB/s',
+      });
+    },
+  );
+  test('refuses what is as good as nothing', () => {
+    expect(outcome(parseBandwidth, '63KiB/s')).toEqual({
+      refused: 'must be at least 64KiB/s; to shut a client out, write disabled: true',
+    });
+  });
+});
+
+describe('times', () => {
+  test.each([
+    ['10/s', 10],
+    ['1000000/s', 1_000_000],
+  ])('%s', (text, value) => {
+    expect(outcome((each) => parseTimes(each, 's', 10), text)).toEqual({ value });
+  });
+  test.each(['', '/s', '1000', '1000/h', '9/s', '1000001/s', '1e3/s', '10.5/s', '010/s', '-10/s', ' 10/s', '10 /s'])(
+    'refuses %j',
+    (text) => {
+      expect(outcome((each) => parseTimes(each, 's', 10), text)).toEqual({
+        refused: 'must be a rate from 10/s to 1000000/s',
+      });
+    },
+  );
 });

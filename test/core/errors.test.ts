@@ -22,6 +22,8 @@ describe('the table', () => {
       'length-required': 411,
       'too-large': 413,
       'range-not-satisfiable': 416,
+      'too-many-requests': 429,
+      'too-many-objects': 429,
       'invalid-config': 500,
       usage: 500,
       internal: 500,

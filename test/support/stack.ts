@@ -24,6 +24,8 @@ export interface StackClient extends ResticClient {
 export interface Stack {
   readonly directory: string;
   readonly gateway: Gateway;
+  /** What it was started with. */
+  readonly config: GatewayConfig;
   /** Connects as a client of the config. */
   connect(client: string, principal?: Partial<Principal>): Promise<StackClient>;
   audit(): AuditLine[];
@@ -83,6 +85,7 @@ export async function startStack(
   return {
     directory,
     gateway,
+    config,
     connect: async (client, principal = {}) => {
       // One after the other, so that each gets its own other end.
       const paired = pairing.then(async () => {

@@ -1,0 +1,35 @@
+/**
+ * When the next of something may happen, so that over time no more of it happens than a rate allows, and when it is idle for a while,
+ * some at once: the generic cell rate algorithm (ITU-T I.371), whose whole memory is one moment.
+ */
+
+/** A moment in ms since the epoch that those who share it read and move on. */
+export interface Moment {
+  /** 0 when nobody has moved it yet. */
+  read(): number;
+  move(to: number): void;
+}
+
+/** What one thing takes of a schedule. */
+interface Step {
+  /** How long it takes at the rate, in ms. */
+  readonly costMs: number;
+  /** How much of the schedule may be used ahead of time, in ms. */
+  readonly burstMs: number;
+  /** The longest that one waits, in ms. */
+  readonly longestMs: number;
+}
+
+/**
+ * Takes one thing's time on the schedule that `moment` keeps.
+ * @returns how long to wait for it, in ms; undefined when that would be longer than one waits, and then nothing is taken
+ */
+export function takeTurn(moment: Moment, now: number, { costMs, burstMs, longestMs }: Step): number | undefined {
+  const kept = moment.read();
+  // No honest schedule reaches so far ahead: the clock was set back, or the rate was lower.
+  const taken = kept > now + burstMs + longestMs + costMs ? now + burstMs : Math.max(kept, now);
+  const waitMs = taken + costMs - burstMs - now;
+  if (waitMs > longestMs) return undefined;
+  moment.move(taken + costMs);
+  return Math.max(0, waitMs);
+}

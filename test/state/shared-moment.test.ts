@@ -1,0 +1,34 @@
+/** A moment in a file: kept to the microsecond, shared, and no trouble where it cannot be kept. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { openSharedMoment } from '../../src/state/shared-moment.ts';
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(path.join(tmpdir(), 'moment-'));
+});
+afterEach(() => {
+  rmSync(directory, { recursive: true, force: true });
+});
+
+test('what one moves, all read, as exactly as a rate of a thousand a second needs', () => {
+  const file = path.join(directory, 'rates', 'a', 'upload');
+  const [one, other] = [openSharedMoment(file), openSharedMoment(file)];
+  expect(one.read()).toBe(0);
+  // Past 2038 as well.
+  for (const at of [1_795_000_000_000.25, 1_795_014_400_000.5, 4_000_000_000_000, 1_795_000_000_001]) {
+    one.move(at);
+    expect(Math.abs(other.read() - at)).toBeLessThan(0.01);
+  }
+});
+
+test('where no file can be, each has its own', () => {
+  writeFileSync(path.join(directory, 'rates'), 'in the way');
+  const file = path.join(directory, 'rates', 'upload');
+  const [one, other] = [openSharedMoment(file), openSharedMoment(file)];
+  one.move(1000);
+  expect(one.read()).toBe(1000);
+  expect(other.read()).toBe(0);
+});
