@@ -14,7 +14,7 @@ export const LOOK_BACK_DAYS = 42;
 export const ANOMALY_KEPT_MS = 30 * DAY_MS;
 
 /** The most that is kept for each client. */
-export const MOST = { open: 64, latest: 20, arrivals: 30, seen: 32, anomalies: 50, reasons: 32, pending: 64 } as const;
+export const MOST = { open: 24, latest: 20, arrivals: 30, seen: 32, anomalies: 50, reasons: 32, pending: 32 } as const;
 
 /** Everything. */
 export interface Model {

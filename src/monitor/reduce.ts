@@ -23,6 +23,8 @@ const HOUR_MS = 3_600_000;
 /** Gaps between snapshots are usual once there were snapshots on so many days, over so long. */
 const USUAL_DAYS = 4;
 const USUAL_SPAN_MS = 7 * DAY_MS;
+/** From then on one long absence does not make long absences usual. */
+const FORGIVING_MS = 14 * DAY_MS;
 
 /** A line of the audit, as an object. */
 type Line = Readonly<Record<string, unknown>>;
@@ -183,12 +185,12 @@ function addSnapshot(event: Event, arrival: ClientRecord['arrivals'][number]): v
   afterSnapshot(client, event);
 }
 
-/** The second longest gap of the time that the rules look back: one long absence does not count. Before that has passed, the longest. */
+/** The second longest gap of the time that the rules look back; of a client that is new, the longest. */
 function usualGap({ days, firstSnapshot = Infinity }: ClientRecord, at: number): number | undefined {
   const withSnapshots = days.filter(({ snapshots }) => snapshots > 0);
   if (withSnapshots.length < USUAL_DAYS || at - firstSnapshot < USUAL_SPAN_MS) return undefined;
   const [longest = 0, second = 0] = withSnapshots.flatMap(({ gaps }) => gaps).sort((a, b) => b - a);
-  return at - firstSnapshot < LOOK_BACK_DAYS * DAY_MS ? longest : second;
+  return at - firstSnapshot < FORGIVING_MS ? longest : second;
 }
 
 function addCreateFailed(event: Event): void {

@@ -89,7 +89,7 @@ export interface ClientStanding {
   readonly lastSnapshot?: { readonly at: Date; readonly session: string };
   /** How many snapshots have arrived since the audit's beginning. */
   readonly snapshots: number;
-  /** What it usually leaves at most between two snapshots: the second longest gap of the last four weeks; once there are enough. */
+  /** What it usually leaves at most between two snapshots: the second longest gap of the last six weeks; once there are enough. */
   readonly usualGapMs?: number;
   /** The config's `expectEvery`. */
   readonly expectEveryMs?: number;

@@ -1,0 +1,172 @@
+/** `status` after real sessions through both doors: what it says, its exit status, and what serve tells of by itself. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import type { ClientStanding } from '../../src/monitor/standing.ts';
+import { GATEWAY, startGateway, type RunningGateway } from '../support/gateway-process.ts';
+import {
+  generateKey,
+  lab,
+  makeTree,
+  restic,
+  run,
+  sshClientArgs,
+  tempDir,
+  type KeyFiles,
+  type Outcome,
+} from '../support/lab.ts';
+import type { AuditLine } from '../support/stack.ts';
+import { startStdio } from '../support/stdio-client.ts';
+import { freshStore } from '../support/stores.ts';
+
+let gateway: RunningGateway;
+let key: KeyFiles;
+let tree: string;
+
+beforeAll(async () => {
+  const directory = tempDir();
+  key = await generateKey();
+  gateway = await startGateway(directory, {
+    stores: { main: await freshStore('directory') },
+    clients: {
+      appsrv: { keys: [key.publicLine], repository: { store: 'main' }, expectEvery: '26h', quota: '1GB' },
+      dbsrv: { keys: [(await generateKey()).publicLine], repository: { store: 'main' } },
+    },
+  });
+  tree = path.join(directory, 'tree');
+  await makeTree(tree, { files: 20, bytes: 3_000_000, seed: 'status' });
+}, 120_000);
+
+afterAll(async () => {
+  await gateway.stop();
+});
+
+const status = (...args: string[]): Promise<Outcome> =>
+  run(process.execPath, [GATEWAY, 'status', '-c', gateway.configFile, ...args], { timeoutMs: 60_000 });
+const standings = async (...args: string[]): Promise<[number | null, ClientStanding[]]> => {
+  const { code, stdout } = await status('--json', ...args);
+  const lines = stdout.split('\n').filter((line) => line !== '');
+  return [code, lines.map((line) => JSON.parse(line) as ClientStanding)];
+};
+const audit = (): AuditLine[] =>
+  readFileSync(gateway.auditFile, 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as AuditLine);
+
+/** Runs restic, as appsrv through serve or as dbsrv by the forced command. */
+async function as(client: 'appsrv' | 'dbsrv', ...args: string[]): Promise<void> {
+  const { port, knownHosts, configFile } = gateway;
+  const options =
+    client === 'appsrv'
+      ? { 'rclone.program': [lab().ssh, ...sshClientArgs({ port, key, knownHosts })].join(' ') }
+      : { 'rclone.program': `${process.execPath} ${GATEWAY}`, 'rclone.args': `stdio -c ${configFile}` };
+  const { code, stderr } = await restic(
+    lab().resticNewest,
+    { repo: `rclone:${client}`, options, password: 'secret', timeoutMs: 120_000 },
+    args,
+  );
+  expect({ client, args, code, stderr: code === 0 ? '' : stderr }).toEqual({ client, args, code: 0, stderr: '' });
+}
+
+test('shows what sessions through both doors have done', async () => {
+  expect((await status()).stdout).toMatch(/2 clients: 2 never\n$/);
+  for (const client of ['appsrv', 'dbsrv'] as const) {
+    await as(client, 'init');
+    await as(client, 'backup', tree);
+  }
+  await as('appsrv', 'backup', tree);
+
+  const [code, [appsrv, dbsrv]] = await standings();
+  expect(code).toBe(0);
+  const ends = audit().filter(({ event, client }) => event === 'session-end' && client === 'appsrv');
+  expect(appsrv).toMatchObject({
+    ...{
+      client: 'appsrv',
+      state: 'well',
+      reasons: [],
+      access: 'append-only',
+      snapshots: 2,
+      expectEveryMs: 26 * 3_600_000,
+    },
+    lastSnapshot: { session: ends.at(-1)?.['session'] },
+    size: { by: 'counted' },
+    quota: { limit: 1_000_000_000, used: appsrv?.size?.bytes },
+    running: [],
+    denials: { total: 0, byReason: {} },
+    anomalies: [],
+    addresses: [{ value: '127.0.0.1' }],
+  });
+  expect(appsrv?.latest.map(({ door, snapshots, outcome }) => [door, snapshots, outcome])).toEqual([
+    ['ssh', 1, 'client-ended'],
+    ['ssh', 1, 'client-ended'],
+    ['ssh', 0, 'client-ended'],
+  ]);
+  expect(dbsrv).toMatchObject({
+    client: 'dbsrv',
+    state: 'well',
+    snapshots: 1,
+    size: { by: 'estimated' },
+    addresses: [],
+  });
+  expect(dbsrv?.latest.map(({ door }) => door)).toEqual(['stdio', 'stdio']);
+  // The estimate is what the store holds, where nothing was removed; the two repositories hold the same tree.
+  const [counted, estimated] = [appsrv?.size?.bytes ?? 0, dbsrv?.size?.bytes ?? 0];
+  expect(Math.abs(counted - estimated) / counted).toBeLessThan(0.1);
+  expect(appsrv?.days.at(-1)?.snapshots).toBe(2);
+
+  const { stdout } = await status();
+  expect(stdout).toMatch(/^CLIENT +STATE +LAST SNAPSHOT.*\nappsrv +well +\d.*\ndbsrv +well .*\n\n2 clients: 2 well\n$/);
+  expect(await status('--quiet')).toMatchObject({ code: 0, stdout: '', stderr: '' });
+}, 240_000);
+
+test('an attack shows in the audit and the log by itself, and in the status until it is acknowledged', async () => {
+  const session = startStdio(['dbsrv', '-c', gateway.configFile]);
+  const [snapshot] = audit().flatMap(({ client, event, object }) =>
+    client === 'dbsrv' && event === 'create' && String(object).startsWith('snapshots/') ? [String(object)] : [],
+  );
+  expect((await session.request('DELETE', `/${snapshot ?? ''}`)).status).toBe(403);
+  const [during, [, running]] = await standings();
+  expect([during, running?.state, running?.running]).toMatchObject([
+    1,
+    'attention',
+    [{ outcome: 'running', denied: 1 }],
+  ]);
+  session.end();
+  await session.exited;
+
+  await gateway.process.waitForLine(/client dbsrv: Once it tried to remove backups/, 60_000);
+  const told = audit().filter(({ event }) => event === 'anomaly');
+  expect(told).toMatchObject([{ client: 'dbsrv', rule: 'denied-delete' }]);
+  // `status --tell` finds nothing that is not told yet.
+  expect(await status('--tell', '--quiet')).toMatchObject({ code: 1, stderr: '' });
+  expect(audit().filter(({ event }) => event === 'anomaly')).toHaveLength(1);
+
+  const { code, stdout } = await status('dbsrv');
+  expect(code).toBe(1);
+  expect(stdout).toMatch(/^client +dbsrv\nstate +attention\n +Once it tried to remove backups, and was refused\.\n/);
+  expect(stdout).toMatch(/Open anomalies\n.* denied-delete .*\n +Once it tried.*\n +If nobody ran forget.*recovery/);
+  expect(stdout).toMatch(/Latest sessions\nSESSION .*\n.* stdio .* 1 +client-ended\n/);
+  expect(stdout).not.toContain('\u001b');
+
+  expect(await status('dbsrv', '--acknowledge', '--quiet')).toMatchObject({
+    code: 0,
+    stdout: '',
+    stderr: 'acknowledged 1 anomaly\n',
+  });
+  expect((await standings())[0]).toBe(0);
+  const verified = await run(process.execPath, [GATEWAY, 'audit', 'verify', '-c', gateway.configFile]);
+  expect(verified).toMatchObject({ code: 0 });
+}, 240_000);
+
+test('wrong use is told, and a forced command gets nothing', async () => {
+  expect(await status('nobody')).toMatchObject({
+    code: 2,
+    stdout: '',
+    stderr: expect.stringContaining('there is no client nobody'),
+  });
+  const forced = await run(process.execPath, [GATEWAY, 'status', '-c', gateway.configFile], {
+    env: { SSH_ORIGINAL_COMMAND: 'x' },
+  });
+  expect(forced).toMatchObject({ code: 2, stdout: '' });
+}, 60_000);

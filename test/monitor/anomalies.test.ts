@@ -1,0 +1,257 @@
+/** The rules by which the audit shows something out of the ordinary: each is raised by what it is for, and not by what is near it. */
+import { describe, expect, test } from '@jest/globals';
+import { openAnomalies } from '../../src/monitor/assess.ts';
+import { emptyModel, type ClientRecord } from '../../src/monitor/model.ts';
+import { addLine } from '../../src/monitor/reduce.ts';
+import {
+  DAY,
+  HOUR,
+  inOrder,
+  MONDAY,
+  nightly,
+  sessionLines,
+  type HistoryLine,
+  type Story,
+} from '../support/audit-history.ts';
+
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+
+function added(lines: readonly HistoryLine[], client = 'appsrv'): ClientRecord {
+  const model = emptyModel();
+  for (const line of inOrder(lines)) addLine(model, line);
+  const record = model.clients.get(client);
+  if (record === undefined) throw new Error(`there is nothing of ${client}`);
+  return record;
+}
+
+function raised(lines: readonly HistoryLine[]): string[] {
+  const last = Date.parse(String(inOrder(lines).at(-1)?.['time']));
+  return openAnomalies(added(lines), new Date(last)).map(({ rule }) => rule);
+}
+
+/** Two weeks of nights, 5 MiB each, and then this. */
+const afterTwoWeeks = (story: Story, hours = 12): HistoryLine[] => [
+  ...nightly(MONDAY, 14),
+  ...sessionLines(MONDAY + 14 * DAY + hours * HOUR, story),
+];
+const denied = (operation: string, reason: string, object?: string): HistoryLine => ({
+  event: 'denied',
+  operation,
+  reason,
+  ...(object !== undefined && { object }),
+});
+
+describe('raised', () => {
+  test.each<[string, readonly HistoryLine[]]>([
+    ['snapshot-burst', afterTwoWeeks({ snapshots: 40 })],
+    ['snapshot-burst', sessionLines(MONDAY, { init: true, snapshots: 31 })],
+    ['read-spike', afterTwoWeeks({ read: 36 * MIB })],
+    [
+      'read-spike',
+      Array.from({ length: 10 }, (_, index) => index).reduce<HistoryLine[]>(
+        (lines, index) => [...lines, ...sessionLines(MONDAY + 14 * DAY + index * HOUR, { read: 4 * MIB })],
+        nightly(MONDAY, 14),
+      ),
+    ],
+    // A repository from before the audit: 11 GiB in a day, when some MiB are usual.
+    [
+      'read-spike',
+      [...nightly(MONDAY, 14, { init: false, read: 50 * MIB }), ...sessionLines(MONDAY + 14 * DAY, { read: 11 * GIB })],
+    ],
+    // All that is left after a prune.
+    [
+      'read-spike',
+      [
+        ...nightly(MONDAY, 14),
+        ...sessionLines(MONDAY + 14 * DAY, { door: 'admin', removedPacks: 50 }),
+        ...sessionLines(MONDAY + 14 * DAY + HOUR, { read: 15 * MIB }),
+      ],
+    ],
+    ['new-address', afterTwoWeeks({ from: '203.0.113.9' })],
+    ['new-address', afterTwoWeeks({ from: '2001:db8:0:1::7' })],
+    ['new-key', afterTwoWeeks({ key: 'SHA256:two' })],
+    ['denied-delete', afterTwoWeeks({ also: [denied('remove', 'append-only', 'snapshots/aa')] })],
+    ['denied-delete', afterTwoWeeks({ also: [denied('remove', 'read-only', 'data/aa')] })],
+    ['denied-delete', afterTwoWeeks({ also: [{ event: 'more-denied', count: 5, reasons: { 'append-only': 5 } }] })],
+    ['overwrite', afterTwoWeeks({ also: [denied('save', 'overwrite', 'data/aa')] })],
+    ['key-upload', afterTwoWeeks({ also: [denied('save', 'key-added', 'keys/aa')] })],
+    ['key-upload', afterTwoWeeks({ keys: 1 })],
+    // The first that the audit sees of a repository, and no init.
+    ['key-upload', sessionLines(MONDAY, { keys: 1 })],
+  ])('%s (%#)', (rule, lines) => {
+    expect(raised(lines)).toEqual([rule]);
+  });
+});
+
+describe('not raised', () => {
+  test.each<[string, readonly HistoryLine[]]>([
+    ['by as many snapshots as three nights have', afterTwoWeeks({ snapshots: 30 })],
+    [
+      'by many snapshots where there are always many',
+      [...nightly(MONDAY, 14, { snapshots: 30 }), ...sessionLines(MONDAY + 14 * DAY + 2 * HOUR, { snapshots: 80 })],
+    ],
+    ['by reading less than half', afterTwoWeeks({ read: 30 * MIB })],
+    [
+      'by reading the whole of a small repository',
+      [...nightly(MONDAY, 2, { packs: 1 }), ...sessionLines(MONDAY + 3 * DAY, { read: 9 * MIB })],
+    ],
+    [
+      'by reading all as it did a month ago',
+      [
+        ...nightly(MONDAY, 50),
+        ...[20, 50].flatMap((day) => sessionLines(MONDAY + day * DAY + 12 * HOUR, { read: 100 * MIB * (day / 20) })),
+      ],
+    ],
+    ["by the admin's check of everything", afterTwoWeeks({ door: 'admin', read: 500 * MIB })],
+    ['by a first address', nightly(MONDAY, 14)],
+    [
+      'by an address of the same network',
+      [...nightly(MONDAY, 14, { from: '2001:db8::1' }), ...sessionLines(MONDAY + 14 * DAY, { from: '2001:db8::ffff' })],
+    ],
+    [
+      'by a new address in the first week',
+      [...nightly(MONDAY, 4), ...sessionLines(MONDAY + 5 * DAY, { from: '203.0.113.9' })],
+    ],
+    [
+      'by another address of a client that roams',
+      [
+        ...['198.51.100.1', '198.51.100.2', '198.51.100.3', '198.51.100.4'].flatMap((from, day) =>
+          sessionLines(MONDAY + day * DAY, { from, snapshots: 1 }),
+        ),
+        ...nightly(MONDAY + 4 * DAY, 10, { init: false, from: '198.51.100.1' }),
+        ...sessionLines(MONDAY + 14 * DAY, { from: '203.0.113.9' }),
+      ],
+    ],
+    ["by the admin's own address", afterTwoWeeks({ door: 'admin', from: '203.0.113.9', key: 'SHA256:admin' })],
+    ["by restic's clean-up", afterTwoWeeks({ also: [denied('remove', 'cleanup-after-failed-save', 'data/aa')] })],
+    ["by another's lock", afterTwoWeeks({ also: [denied('remove', 'lock-of-another', 'locks/aa')] })],
+    ["by a read-only client's lock", afterTwoWeeks({ also: [denied('remove', 'read-only', 'locks/aa')] })],
+    ['by a quota that is used up', afterTwoWeeks({ also: [denied('save', 'quota-exceeded', 'data/aa')] })],
+    ['by init', sessionLines(MONDAY, { init: true })],
+    ["by the admin's new password", afterTwoWeeks({ door: 'admin', keys: 1 })],
+    [
+      'by snapshots that came to nothing',
+      afterTwoWeeks({
+        also: Array.from({ length: 60 }, (_, index) => [
+          { event: 'create', object: `snapshots/${index}`, size: 300, sha256: '' },
+          { event: 'create-failed', object: `snapshots/${index}`, reason: 'store-failed' },
+        ]).flat(),
+      }),
+    ],
+  ])('%s', (_what, lines) => {
+    expect(raised(lines)).toEqual([]);
+  });
+});
+
+test('an ordinary week raises nothing, for whom and however it is looked at', () => {
+  const lines: HistoryLine[] = [];
+  const history = (
+    client: string,
+    weeks: number,
+    hours: (day: number) => readonly number[],
+    story: Story = {},
+  ): void => {
+    for (let day = 0; day < 7 * weeks; day++)
+      for (const hour of hours(day))
+        lines.push(
+          ...sessionLines(MONDAY + day * DAY + hour * HOUR, {
+            ...{ client, init: day === 0 && hour === hours(0)[0], packs: 3, snapshots: 1, read: 300_000 },
+            ...story,
+          }),
+        );
+  };
+  const weekday = (day: number): boolean => day % 7 < 5;
+  // Three weeks from before, and the week.
+  history('daily', 4, () => [2]);
+  history('hourly', 4, () => Array.from({ length: 24 }, (_, hour) => hour), { packs: 1 });
+  history('three-a-night', 4, () => [1, 1.2, 1.4]);
+  // A notebook: on working days, from home and from the office, and in the week also one Monday missing after the weekend.
+  history('notebook', 4, (day) => (weekday(day) && day !== 21 ? [9 + (day % 3)] : []));
+  for (const line of lines.filter(({ client }) => client === 'notebook'))
+    if (Math.floor((Date.parse(String(line['time'])) - MONDAY) / DAY) % 2 === 1)
+      (line as Record<string, unknown>)['from'] = '198.51.100.7';
+
+  const at = (day: number, hour: number): number => MONDAY + (21 + day) * DAY + hour * HOUR;
+  const cleanup: HistoryLine[] = [
+    { event: 'create', object: 'data/failing', size: 2 ** 20, sha256: '' },
+    { event: 'create-failed', object: 'data/failing', reason: 'store-failed' },
+    { event: 'failed', operation: 'save', object: 'data/failing', reason: 'store-failed', detail: '' },
+    denied('remove', 'cleanup-after-failed-save', 'data/failing'),
+  ];
+  lines.push(
+    // A failed run, a killed one, and the retry.
+    ...sessionLines(at(1, 3), { client: 'daily', packs: 2, also: cleanup }),
+    ...sessionLines(at(1, 4), { client: 'daily', packs: 2, killed: true }),
+    ...sessionLines(at(1, 5), { client: 'daily', packs: 2, snapshots: 1 }),
+    // The admin thins out, and checks everything.
+    ...sessionLines(at(2, 10), {
+      client: 'daily',
+      door: 'admin',
+      read: 400 * MIB,
+      removedSnapshots: 14,
+      removedPacks: 20,
+      packs: 6,
+    }),
+    ...sessionLines(at(2, 11), { client: 'daily', door: 'admin', read: 400 * MIB }),
+    // Some files come back; a tenth is read to be checked; someone looks.
+    ...sessionLines(at(3, 14), { client: 'daily', read: 25 * MIB }),
+    ...sessionLines(at(4, 6), { client: 'hourly', read: 60 * MIB }),
+    ...sessionLines(at(4, 7), { client: 'hourly', read: 40_000 }),
+    // Two runs at once: the lock of another.
+    ...sessionLines(at(5, 2), { client: 'hourly', also: [denied('remove', 'lock-of-another', 'locks/bb')] }),
+  );
+  const model = emptyModel();
+  for (const line of inOrder(lines)) addLine(model, line);
+  for (const client of ['daily', 'hourly', 'three-a-night', 'notebook'])
+    expect([client, model.clients.get(client)?.anomalies]).toEqual([client, []]);
+});
+
+test('what goes on belongs to one anomaly for a day, and to another one once that was acknowledged', () => {
+  const attack = (hours: number): HistoryLine[] =>
+    sessionLines(MONDAY + 14 * DAY + hours * HOUR, { also: [denied('remove', 'append-only', 'snapshots/aa')] });
+  const lines = [...nightly(MONDAY, 14), ...attack(1), ...attack(2), ...attack(3)];
+  const { anomalies } = added(lines);
+  expect(anomalies).toMatchObject([{ rule: 'denied-delete', count: 3 }]);
+  const seen = {
+    ...{
+      time: new Date(MONDAY + 14 * DAY + 4 * HOUR).toISOString(),
+      client: 'appsrv',
+      store: 'store',
+      prefix: 'appsrv',
+    },
+    ...{ event: 'anomaly-acknowledged', anomaly: anomalies[0]?.id },
+  };
+  expect(raised([...lines, seen])).toEqual([]);
+  const again = added([...lines, seen, ...attack(5), ...attack(30)]).anomalies;
+  expect(again).toMatchObject([{ count: 3 }, { count: 1 }, { count: 1 }]);
+  expect(new Set(again.map(({ id }) => id)).size).toBe(3);
+});
+
+test('an anomaly ages out a week after it was last seen', () => {
+  const lines = afterTwoWeeks({ keys: 1 });
+  const record = added(lines);
+  const { last } = record.anomalies[0] ?? { last: 0 };
+  const left = (ms: number): number => openAnomalies(record, new Date(last + ms)).length;
+  expect([left(7 * DAY - 1), left(7 * DAY)]).toEqual([1, 0]);
+});
+
+test('whoever makes a year of trouble is held in bounded memory', () => {
+  const lines = Array.from({ length: 365 }, (_, day) => [
+    ...sessionLines(MONDAY + day * DAY, {
+      ...{
+        from: `10.0.${day % 256}.${Math.floor(day / 256)}`,
+        key: `SHA256:${day}`,
+        snapshots: 40,
+        killed: day % 3 > 0,
+      },
+      also: [denied('remove', `made-up-${day}`, 'data/aa'), denied('save', 'overwrite', 'data/aa')],
+    }),
+  ]).flat();
+  const record = added(lines);
+  expect(JSON.stringify(record).length).toBeLessThan(150_000);
+  const { open, latest, addresses, keys, arrivals, anomalies, days } = record;
+  expect([open, latest, addresses, keys, arrivals].map(({ length }) => length)).toEqual([24, 20, 32, 32, 30]);
+  expect(anomalies.length).toBeLessThanOrEqual(50);
+  expect(days.length).toBeLessThanOrEqual(43);
+});

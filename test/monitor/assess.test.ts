@@ -1,0 +1,184 @@
+/** How a client stands, by what the audit adds up to, the config and what the state directory says. */
+import { describe, expect, test } from '@jest/globals';
+import type { ClientConfig } from '../../src/config/types.ts';
+import { assess, untold, type Knowledge } from '../../src/monitor/assess.ts';
+import { emptyClient, emptyModel, repositoryKey } from '../../src/monitor/model.ts';
+import { addLine } from '../../src/monitor/reduce.ts';
+import type { ClientStanding } from '../../src/monitor/standing.ts';
+import { DAY, HOUR, inOrder, MONDAY, nightly, sessionLines, type HistoryLine } from '../support/audit-history.ts';
+
+const CLIENT: ClientConfig = {
+  ...{ name: 'appsrv', keys: [], repository: { store: 'store', prefix: 'appsrv' }, access: 'append-only' },
+  ...{ addKeys: false, maxSessions: 10, maxLocks: 200, from: [], disabled: false },
+};
+
+function standing(
+  lines: readonly HistoryLine[],
+  at: number,
+  config: Partial<ClientConfig> = {},
+  more: Partial<Knowledge> = {},
+): ClientStanding {
+  const model = emptyModel();
+  for (const line of inOrder(lines)) addLine(model, line);
+  const knowledge: Knowledge = {
+    record: model.clients.get('appsrv') ?? emptyClient(),
+    repository: model.repositories.get(repositoryKey(CLIENT.repository)),
+    ...{ live: [], used: undefined, scrub: undefined },
+    ...more,
+  };
+  return assess({ ...CLIENT, ...config }, knowledge, new Date(at));
+}
+
+/** Two weeks of nights at 02:00, the last of which begins thirteen days after the first. */
+const NIGHTS = nightly(MONDAY, 14);
+const LAST = MONDAY + 13 * DAY + 2 * HOUR + 5 * 60_000;
+const SCRUB = { finished: new Date(LAST), quick: false, objects: 80, bytes: 1, findings: 0 };
+const DENIED: HistoryLine = { event: 'denied', operation: 'remove', reason: 'append-only', object: 'data/aa' };
+
+describe('state', () => {
+  test.each<[ClientStanding['state'], string, ClientStanding]>([
+    ['well', 'after its night', standing(NIGHTS, LAST + HOUR)],
+    ['well', 'three days later, by what is usual', standing(NIGHTS, LAST + 3 * DAY)],
+    ['late', 'five days later', standing(NIGHTS, LAST + 5 * DAY)],
+    ['late', 'months later', standing(NIGHTS, LAST + 100 * DAY)],
+    ['well', 'within expectEvery', standing(NIGHTS, LAST + 25 * HOUR, { expectEvery: 26 * HOUR })],
+    ['late', 'after expectEvery', standing(NIGHTS, LAST + 27 * HOUR, { expectEvery: 26 * HOUR })],
+    ['well', 'after long, where expectEvery is longer', standing(NIGHTS, LAST + 20 * DAY, { expectEvery: 30 * DAY })],
+    ['well', 'when nothing is usual yet', standing(nightly(MONDAY, 3), LAST + 60 * DAY)],
+    ['well', 'read-only', standing(NIGHTS, LAST + 60 * DAY, { access: 'read-only', expectEvery: HOUR })],
+    ['never', 'new', standing([], LAST)],
+    ['never', 'with init alone', standing(sessionLines(MONDAY, { init: true }), MONDAY + DAY, { expectEvery: HOUR })],
+    ['well', 'new and read-only', standing([], LAST, { access: 'read-only' })],
+    ['disabled', 'disabled', standing(NIGHTS, LAST + 60 * DAY, { disabled: true })],
+    ['disabled', 'expired', standing(NIGHTS, LAST + 60 * DAY, { expires: new Date(LAST) })],
+    ['well', 'with a good scrub', standing(NIGHTS, LAST, {}, { scrub: SCRUB })],
+    [
+      'attention',
+      'with a scrub that found something',
+      standing(NIGHTS, LAST, {}, { scrub: { ...SCRUB, findings: 2 } }),
+    ],
+    ['well', 'with some quota left', standing(NIGHTS, LAST, { quota: 1000 }, { used: 949 })],
+    ['attention', 'with hardly any quota left', standing(NIGHTS, LAST, { quota: 1000 }, { used: 950 })],
+    [
+      'attention',
+      'with an anomaly, late or not',
+      standing([...NIGHTS, ...sessionLines(LAST + DAY, { also: [DENIED] })], LAST + 6 * DAY),
+    ],
+  ])('%s: %s', (state, _what, found) => {
+    expect(found.state).toBe(state);
+    expect(found.reasons.length > 0).toBe(state !== 'well');
+  });
+
+  test('a weekly client is late after four weeks, and a missed Sunday teaches nothing', () => {
+    const weeks = [0, 1, 2, 3, 4, 6, 7, 8].flatMap((week) =>
+      sessionLines(MONDAY + week * 7 * DAY, { init: week === 0, snapshots: 3 }),
+    );
+    const last = MONDAY + 56 * DAY;
+    const found = [27, 29].map((days) => standing(weeks, last + days * DAY).state);
+    expect(found).toEqual(['well', 'late']);
+  });
+
+  test('an undo takes back what was the last snapshot', () => {
+    const forged = sessionLines(LAST + 3 * DAY, { snapshots: 1 });
+    const object = forged.find((line) => String(line['object']).startsWith('snapshots/'))?.['object'];
+    const time = new Date(LAST + 4 * DAY).toISOString();
+    const undo = (event: string): HistoryLine => ({
+      ...forged[0],
+      time,
+      event,
+      object,
+      door: 'admin',
+      session: 'undo',
+    });
+    const at = LAST + 5 * DAY;
+    expect(standing([...NIGHTS, ...forged], at).state).toBe('well');
+    const undone = standing([...NIGHTS, ...forged, undo('quarantine')], at);
+    expect([undone.state, undone.lastSnapshot?.at]).toEqual(['late', standing(NIGHTS, at).lastSnapshot?.at]);
+    expect(standing([...NIGHTS, ...forged, undo('quarantine'), undo('restore')], at).state).toBe('well');
+  });
+
+  test("the admin's rewritten snapshots are none of the client's", () => {
+    const admin = sessionLines(LAST + 4 * DAY, { door: 'admin', snapshots: 3 });
+    expect(standing([...NIGHTS, ...admin], LAST + 5 * DAY)).toMatchObject({ state: 'late', snapshots: 14 });
+  });
+});
+
+test('lateness is told once for each absence, and not of who is off', () => {
+  const model = emptyModel();
+  const add = (lines: readonly HistoryLine[]): void => {
+    for (const line of inOrder(lines)) addLine(model, line);
+  };
+  add(NIGHTS);
+  const record = model.clients.get('appsrv') ?? emptyClient();
+  const late = (at: number, config: Partial<ClientConfig> = {}): readonly string[] =>
+    untold({ ...CLIENT, ...config }, record, new Date(at)).map(({ id }) => id);
+  expect(late(LAST + DAY)).toEqual([]);
+  const [id = '', ...others] = late(LAST + 5 * DAY);
+  expect([id, others]).toEqual([expect.stringMatching(/^late-20260315T/), []]);
+  expect(late(LAST + 9 * DAY)).toEqual([id]);
+  expect(late(LAST + 9 * DAY, { disabled: true })).toEqual([]);
+  add([
+    { ...NIGHTS.at(-1), time: new Date(LAST + 5 * DAY).toISOString(), event: 'anomaly', rule: 'late', anomaly: id },
+  ]);
+  expect(late(LAST + 9 * DAY)).toEqual([]);
+  add(sessionLines(LAST + 10 * DAY, { snapshots: 1 }));
+  expect(late(LAST + 11 * DAY)).toEqual([]);
+  expect(late(LAST + 100 * DAY)).not.toEqual([id]);
+});
+
+describe('figures', () => {
+  test('sizes: what came, less the share that was removed; by the ledger where there is one', () => {
+    const pruned = [...NIGHTS, ...sessionLines(LAST + HOUR, { door: 'admin', removedPacks: 35, removedSnapshots: 7 })];
+    const size = (lines: readonly HistoryLine[], more: Partial<Knowledge> = {}): unknown =>
+      standing(lines, LAST + 2 * HOUR, {}, more).size;
+    expect(size(NIGHTS)).toMatchObject({ by: 'estimated' });
+    const whole = standing(NIGHTS, LAST).size?.bytes ?? 0;
+    const half = standing(pruned, LAST + 2 * HOUR).size?.bytes ?? 0;
+    expect(whole).toBeGreaterThan(70 * 2 ** 20);
+    expect(half / whole).toBeCloseTo(0.5, 2);
+    expect(size(NIGHTS, { used: 7 })).toEqual({ bytes: 7, by: 'counted' });
+    expect(size(nightly(MONDAY, 14, { init: false }))).toBeUndefined();
+  });
+
+  test('days, without a gap, the last one today', () => {
+    const { days, arrivedLately } = standing(NIGHTS, LAST + 2 * DAY);
+    expect(days).toHaveLength(30);
+    expect(days.at(-1)).toEqual({ day: '2026-03-17', added: 0, read: 0, snapshots: 0, denied: 0 });
+    expect(days.at(-3)).toMatchObject({ day: '2026-03-15', snapshots: 1, read: 2000 });
+    expect(arrivedLately).toBe(days.slice(-7).reduce((sum, { added }) => sum + added, 0));
+  });
+
+  test("denials by reason, restic's own clean-up not in the sum", () => {
+    const also = [DENIED, DENIED, { ...DENIED, reason: 'cleanup-after-failed-save' }];
+    const refused = {
+      ...NIGHTS[0],
+      event: 'session-refused',
+      reason: 'too-many-sessions',
+      detail: '',
+      time: new Date(LAST).toISOString(),
+    };
+    const { denials } = standing([...NIGHTS, refused, ...sessionLines(LAST + HOUR, { also })], LAST + 2 * HOUR);
+    expect(denials).toEqual({
+      total: 3,
+      byReason: { 'append-only': 2, 'cleanup-after-failed-save': 1, 'too-many-sessions': 1 },
+    });
+    const later = standing(sessionLines(LAST, { also }), LAST + 8 * DAY);
+    expect(later.denials.total).toBe(0);
+  });
+
+  test('sessions: running where their process lives, lost where not, and what each added', () => {
+    const one = sessionLines(LAST + HOUR, { killed: true, packs: 3, door: 'stdio' });
+    const id = String(one[0]?.['session']);
+    const lines = [...NIGHTS, ...one];
+    const live = (running: boolean): ClientStanding =>
+      standing(lines, LAST + 2 * HOUR, {}, { live: running ? [{ id, door: 'stdio', started: new Date(LAST) }] : [] });
+    expect(live(true).running).toMatchObject([
+      { session: id, outcome: 'running', objects: 4, added: 3 * 2 ** 20 + 1000 },
+    ]);
+    expect(live(true).latest[0]).toMatchObject({ outcome: 'client-ended', snapshots: 1, objects: 7, bytesOut: 2000 });
+    expect(live(false).running).toEqual([]);
+    expect(live(false).latest[0]).toMatchObject({ session: id, outcome: 'lost', door: 'stdio' });
+    const beginning = { live: [{ id: 'x', door: 'ssh', started: new Date(LAST) }] };
+    expect(standing(NIGHTS, LAST, {}, beginning).running).toMatchObject([{ session: 'x', outcome: 'running' }]);
+  });
+});

@@ -1,0 +1,224 @@
+/** The monitor on a real audit: what it keeps, what it tells and to whom, and several of them at once. */
+import {
+  appendFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { beforeEach, describe, expect, test } from '@jest/globals';
+import type { ClientConfig, GatewayConfig } from '../../src/config/types.ts';
+import { openMonitor, type Monitor } from '../../src/monitor/monitor.ts';
+import type { ClientStanding } from '../../src/monitor/standing.ts';
+import { DAY, HOUR, inOrder, nightly, sessionLines, type HistoryLine } from '../support/audit-history.ts';
+import { tempDir } from '../support/lab.ts';
+
+let directory: string;
+let config: GatewayConfig;
+let warnings: string[];
+/** Two weeks ago, at midnight. */
+const START = Math.floor(Date.now() / DAY) * DAY - 14 * DAY;
+const DENIED: HistoryLine = { event: 'denied', operation: 'remove', reason: 'append-only', object: 'data/aa' };
+
+beforeEach(() => {
+  directory = tempDir();
+  warnings = [];
+  config = {
+    ...{ file: path.join(directory, 'gateway.yaml'), listen: { host: '127.0.0.1', port: 0 }, hostKeys: [] },
+    ...{ ssh: { extraCiphers: [] }, workers: 1, drainSeconds: 60 },
+    stores: { store: { type: 'directory', name: 'store', path: directory } },
+    clients: { appsrv: clientOf('appsrv'), dbsrv: clientOf('dbsrv') },
+    audit: { file: path.join(directory, 'audit.jsonl') },
+    state: path.join(directory, 'state'),
+  };
+});
+
+function clientOf(name: string): ClientConfig {
+  return {
+    ...{ name, keys: [], repository: { store: 'store', prefix: name }, access: 'append-only', addKeys: false },
+    ...{ maxSessions: 10, maxLocks: 200, from: [], disabled: false },
+  };
+}
+
+const write = (lines: readonly HistoryLine[]): void => {
+  appendFileSync(
+    config.audit.file,
+    inOrder(lines)
+      .map((line) => `${JSON.stringify(line)}\n`)
+      .join(''),
+  );
+};
+const attack = (hours: number): HistoryLine[] => sessionLines(START + 13 * DAY + hours * HOUR, { also: [DENIED] });
+const audit = (): HistoryLine[] =>
+  readFileSync(config.audit.file, 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as HistoryLine);
+const told = (): HistoryLine[] => audit().filter(({ event }) => event === 'anomaly');
+const open = (watch = false): Monitor =>
+  openMonitor({
+    ...{ config, watch },
+    log: { info: () => undefined, error: () => undefined, warn: (_fields, message) => warnings.push(message) },
+  });
+const once = async (): Promise<readonly ClientStanding[]> => {
+  const monitor = open();
+  try {
+    return await monitor.standings();
+  } finally {
+    await monitor.close();
+  }
+};
+const checkpoint = (): string => path.join(config.state, 'monitor', 'checkpoint.json');
+
+describe('what it keeps', () => {
+  test('is enough for the next one, without the files that were read', async () => {
+    write(nightly(START, 14));
+    expect(await once()).toMatchObject([
+      { client: 'appsrv', state: 'well', snapshots: 14 },
+      { client: 'dbsrv', state: 'never' },
+    ]);
+    renameSync(config.audit.file, path.join(directory, 'elsewhere'));
+    expect(await once()).toMatchObject([{ state: 'well', snapshots: 14 }, { state: 'never' }]);
+    write(sessionLines(START + 13 * DAY + 5 * HOUR, { snapshots: 1 }));
+    expect(await once()).toMatchObject([{ snapshots: 15 }, {}]);
+  });
+
+  test.each<[string, (text: string) => string]>([
+    ['cut', (text) => text.slice(0, -20)],
+    ['changed', (text) => text.replace('"snapshots":14', '"snapshots":99')],
+    ['empty', () => ''],
+    ['of another version', (text) => text.replace('"v":', '"v":9')],
+  ])('is not used when it is %s: all is read anew', async (_what, damage) => {
+    write(nightly(START, 14));
+    await once();
+    writeFileSync(checkpoint(), damage(readFileSync(checkpoint(), 'utf8')));
+    expect(await once()).toMatchObject([{ snapshots: 14 }, {}]);
+    // And is right again.
+    renameSync(config.audit.file, path.join(directory, 'elsewhere'));
+    expect(await once()).toMatchObject([{ snapshots: 14 }, {}]);
+  });
+
+  test('is forgotten when the audit is another one', async () => {
+    write(nightly(START, 14));
+    await once();
+    writeFileSync(config.audit.file, '');
+    write(nightly(START, 3));
+    expect(await once()).toMatchObject([{ snapshots: 3 }, {}]);
+    config = { ...config, audit: { file: path.join(directory, 'second.jsonl') } };
+    write(nightly(START, 2));
+    expect(await once()).toMatchObject([{ snapshots: 2 }, {}]);
+  });
+
+  test('is not written again when nothing came, and cannot be written without harm', async () => {
+    write(nightly(START, 2));
+    await once();
+    const before = statSync(checkpoint()).ino;
+    await once();
+    expect(statSync(checkpoint()).ino).toBe(before);
+    rmSync(config.state, { recursive: true });
+    writeFileSync(config.state, 'no directory');
+    expect(await once()).toMatchObject([{ snapshots: 2 }, {}]);
+  });
+
+  test('survives many who read and write at once', async () => {
+    write(nightly(START, 14));
+    const all = await Promise.all(Array.from({ length: 10 }, once));
+    for (const one of all) expect(one).toMatchObject([{ snapshots: 14 }, {}]);
+    renameSync(config.audit.file, path.join(directory, 'elsewhere'));
+    expect(await once()).toMatchObject([{ snapshots: 14 }, {}]);
+    expect(readdirSync(path.dirname(checkpoint()))).toEqual(['checkpoint.json']);
+  });
+});
+
+describe('what it tells', () => {
+  test('stands in the audit once, whoever tells it and how often, and in the log with what to do', async () => {
+    write([...nightly(START, 14), ...attack(4)]);
+    const monitors = [open(), open(), open()];
+    const counts = await Promise.all(monitors.map((monitor) => monitor.tell()));
+    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(1);
+    const [line, ...others] = told();
+    expect(others).toEqual([]);
+    expect(line).toMatchObject({
+      ...{ client: 'appsrv', rule: 'denied-delete', door: 'admin', store: 'store', prefix: 'appsrv' },
+      session: expect.stringMatching(/^20\d{6}T040000Z-/),
+      detail: 'Once it tried to remove backups, and was refused.',
+    });
+    expect(warnings).toEqual([expect.stringMatching(/^client appsrv: Once it tried to remove backups.*recovery\.md/)]);
+    for (const monitor of monitors) await monitor.tell();
+    for (const monitor of monitors) await monitor.close();
+    const later = open();
+    expect(await later.tell()).toBe(0);
+    await later.close();
+    expect(told()).toHaveLength(1);
+  });
+
+  test('is told by another one when a process died before it wrote', async () => {
+    write([...nightly(START, 14), ...attack(4)]);
+    const first = open();
+    const [{ anomalies } = { anomalies: [] }] = await first.standings();
+    const claims = path.join(config.state, 'monitor', 'told');
+    await first.tell();
+    await first.close();
+    const [name = ''] = readdirSync(claims);
+    expect(name).toBe(`appsrv.${anomalies[0]?.id ?? ''}`);
+    // As if its line had not come: the claim alone.
+    writeFileSync(config.audit.file, '');
+    write([...nightly(START, 14), ...attack(4)]);
+    const second = open();
+    const untoldId = (await second.standings())[0]?.anomalies[0]?.id ?? '';
+    writeFileSync(path.join(claims, `appsrv.${untoldId}`), '');
+    expect(await second.tell()).toBe(0);
+    const old = new Date(Date.now() - HOUR);
+    utimesSync(path.join(claims, `appsrv.${untoldId}`), old, old);
+    expect(await second.tell()).toBe(1);
+    await second.close();
+  });
+
+  test('is told by a watching one by itself, of what comes as well', async () => {
+    write(nightly(START, 14));
+    const monitor = open(true);
+    expect((await monitor.standings())[0]?.state).toBe('well');
+    write(attack(4));
+    await until(() => told().length === 1);
+    await monitor.close();
+    expect(existsSync(checkpoint())).toBe(true);
+    expect(warnings).toHaveLength(1);
+  });
+
+  test('was seen once it is acknowledged, of one client or of all', async () => {
+    const other = sessionLines(START + 13 * DAY + 6 * HOUR, { client: 'dbsrv', also: [DENIED] });
+    write([...nightly(START, 14), ...attack(4), ...other]);
+    const monitor = open();
+    const states = async (): Promise<string[]> => (await monitor.standings()).map(({ state }) => state);
+    expect(await states()).toEqual(['attention', 'attention']);
+    expect(await monitor.acknowledge('appsrv')).toBe(1);
+    expect(await states()).toEqual(['well', 'attention']);
+    expect(await monitor.acknowledge(undefined)).toBe(1);
+    expect(await states()).toEqual(['well', 'never']);
+    expect(await monitor.acknowledge(undefined)).toBe(0);
+    await monitor.close();
+    expect((await once()).map(({ state }) => state)).toEqual(['well', 'never']);
+  });
+});
+
+test('another config counts from the next look on', async () => {
+  write(nightly(START, 13));
+  const monitor = open();
+  expect((await monitor.standings()).map(({ client, state }) => [client, state])).toEqual([
+    ['appsrv', 'well'],
+    ['dbsrv', 'never'],
+  ]);
+  monitor.reconfigure({ ...config, clients: { appsrv: { ...clientOf('appsrv'), expectEvery: HOUR } } });
+  expect((await monitor.standings()).map(({ client, state }) => [client, state])).toEqual([['appsrv', 'late']]);
+  expect(await monitor.standing('dbsrv')).toBeUndefined();
+  await monitor.close();
+});
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 50));
+}
