@@ -28,6 +28,11 @@ export function clientCommands(yargs: Argv<{ config: string | undefined }>, run:
             describe: 'addresses it may come from; may be repeated',
           })
           .option('expires', { type: 'string', requiresArg: true, describe: 'the last day on which its keys work' })
+          .option('expect-every', {
+            type: 'string',
+            requiresArg: true,
+            describe: 'late when no snapshot came for so long, such as 26h',
+          })
           .option('max-sessions', { type: 'string', requiresArg: true, describe: 'sessions at once' })
           .option('add-keys', { type: 'boolean', describe: 'it may add repository passwords after init' })
           .option('shared', { type: 'boolean', describe: 'others may have the same repository' })
@@ -36,7 +41,22 @@ export function clientCommands(yargs: Argv<{ config: string | undefined }>, run:
             requiresArg: true,
             describe: 'NAME[:PORT] by which clients reach the gateway; `listen` by default',
           }),
-      ({ access, from, expires, maxSessions, addKeys, shared, key, keyFile, out, store, prefix, host, ...rest }) => {
+      ({
+        access,
+        from,
+        expires,
+        expectEvery,
+        maxSessions,
+        addKeys,
+        shared,
+        key,
+        keyFile,
+        out,
+        store,
+        prefix,
+        host,
+        ...rest
+      }) => {
         const settings = {
           ...(access !== undefined && { access }),
           ...(addKeys === true && { addKeys: 'true' }),
@@ -44,6 +64,7 @@ export function clientCommands(yargs: Argv<{ config: string | undefined }>, run:
           ...(maxSessions !== undefined && { maxSessions }),
           ...(from !== undefined && { from }),
           ...(expires !== undefined && { expires }),
+          ...(expectEvery !== undefined && { expectEvery }),
         };
         return run(async () =>
           (await load()).addClient({ ...rest, key, keyFile, out, store, prefix, host, settings }),

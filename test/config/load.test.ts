@@ -63,6 +63,7 @@ describe('a whole file', () => {
         addKeys: true
         maxSessions: 4
         quota: 1.5GiB
+        expectEvery: 26h
         maxLocks: 5
         bandwidth: { upload: 50MiB/s, download: 2.5 MB/s }
         requests: 500/s
@@ -127,6 +128,7 @@ describe('a whole file', () => {
           addKeys: true,
           maxSessions: 4,
           quota: 1_610_612_736,
+          expectEvery: 93_600_000,
           maxLocks: 5,
           bandwidth: { upload: 52_428_800, download: 2_500_000 },
           requests: 500,
@@ -616,7 +618,7 @@ describe('clients', () => {
       'a key alone',
       `clients:\n  a: ${KEY_1}`,
       [
-        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, quota, maxLocks, bandwidth, requests, smallObjects, from, expires, disabled, shared',
+        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, quota, maxLocks, bandwidth, requests, smallObjects, from, expires, disabled, expectEvery, shared',
       ],
     ],
     [
@@ -668,6 +670,13 @@ describe('clients', () => {
       'an access that is none',
       one('access: append'),
       ['6:13: clients.appsrv.access: must be "read-only" or "append-only" or "full"'],
+    ],
+    [
+      'an expectation without a unit',
+      one('expectEvery: 26'),
+      [
+        '6:18: clients.appsrv.expectEvery: must be a length of time with its unit, up to a year, such as 90min, 26h, 8d or 2w',
+      ],
     ],
     [
       'a quota without a unit',

@@ -17,6 +17,7 @@ import {
   parseSecretReference,
   parseWhole,
   parseBandwidth,
+  parseDuration,
   parseSize,
   parseTimes,
   parseWorkers,
@@ -595,4 +596,38 @@ describe('times', () => {
       });
     },
   );
+});
+
+describe('a length of time', () => {
+  test.each([
+    ['1min', 60_000],
+    ['90 min', 5_400_000],
+    ['26h', 93_600_000],
+    ['8d', 691_200_000],
+    ['52w', 31_449_600_000],
+    ['366d', 31_622_400_000],
+  ])('%s', (text, value) => {
+    expect(outcome(parseDuration, text)).toEqual({ value });
+  });
+  test.each([
+    '',
+    '26',
+    'h',
+    '0h',
+    '-1h',
+    '1.5h',
+    '26 hours',
+    '26H',
+    '367d',
+    '99999w',
+    ' 1h',
+    '1h\n',
+    '1m',
+    '1h 30min',
+    '1  h',
+  ])('not %j', (text) => {
+    expect(outcome(parseDuration, text)).toEqual({
+      refused: 'must be a length of time with its unit, up to a year, such as 90min, 26h, 8d or 2w',
+    });
+  });
 });
