@@ -42,7 +42,7 @@ export interface Monitor {
 /** How often a watching monitor looks at the audit, in ms. */
 const LOOK_MS = 5000;
 /** How often it keeps what it knows. */
-const KEEP_MS = 5 * 60 * 1000;
+const KEEP_MS = 30 * 60 * 1000;
 /** Rest after each 256 KiB: a first reading of a long audit leaves most of the time to the sessions. */
 const PAUSE_MS = 10;
 
@@ -155,9 +155,7 @@ export function openMonitor(options: {
   const tell = async (): Promise<number> => {
     const found = await allUntold();
     if (found.length === 0) return 0;
-    const told = await tellAnomalies(config, found, async ({ client, anomaly }) =>
-      (await allUntold()).some((one) => one.client.name === client.name && one.anomaly.id === anomaly.id),
-    );
+    const told = await tellAnomalies(config, found);
     for (const { client, anomaly } of told) {
       const { rule, id, session, what, advice } = anomaly;
       log.warn(

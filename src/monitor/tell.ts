@@ -25,15 +25,10 @@ const CLAIM_MS = 10 * 60 * 1000;
 
 /**
  * Writes those that nobody else is writing.
- * @param isUntold - asked again once the claim is made: another process may have written it just before
  * @returns those that were written
  * @throws GatewayError `audit-unavailable`; Error of the file system
  */
-export async function tellAnomalies(
-  config: GatewayConfig,
-  all: readonly Found[],
-  isUntold: (found: Found) => Promise<boolean>,
-): Promise<readonly Found[]> {
+export async function tellAnomalies(config: GatewayConfig, all: readonly Found[]): Promise<readonly Found[]> {
   const directory = join(config.state, 'monitor', 'told');
   await mkdir(directory, { recursive: true, mode: 0o700 });
   await dropOldClaims(directory);
@@ -43,7 +38,6 @@ export async function tellAnomalies(
       const { client, anomaly } = found;
       const claim = join(directory, `${client.name}.${anomaly.id}`);
       if (!(await makeClaim(claim))) continue;
-      if (!(await isUntold(found))) continue;
       const { rule, id, what, session } = anomaly;
       try {
         await append(audit, client, session, { kind: 'anomaly', rule, anomaly: id, detail: what });

@@ -110,8 +110,8 @@ describe('what it keeps', () => {
     write(nightly(START, 3));
     expect(await once()).toMatchObject([{ snapshots: 3 }, {}]);
     config = { ...config, audit: { file: path.join(directory, 'second.jsonl') } };
-    write(nightly(START, 2));
-    expect(await once()).toMatchObject([{ snapshots: 2 }, {}]);
+    write(sessionLines(START + 13 * DAY, { snapshots: 1 }));
+    expect(await once()).toMatchObject([{ snapshots: 1 }, {}]);
   });
 
   test('is not written again when nothing came, and cannot be written without harm', async () => {
