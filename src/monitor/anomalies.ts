@@ -23,7 +23,8 @@ const KNOWN_MS = 7 * DAY_MS;
 const KNOWN_SESSIONS = 5;
 /** A client that came from more networks than this roams. */
 const MOST_NETWORKS = 3;
-const BURST_SNAPSHOTS = 30;
+const BURST_HOUR = 30;
+const BURST_DAY = 100;
 const BURST_FACTOR = 3;
 const READ_LEAST = 10 * 2 ** 20;
 const READ_SHARE = 0.5;
@@ -43,11 +44,16 @@ interface Moment {
 }
 
 /** A snapshot has arrived and is in the client's figures. */
-export function afterSnapshot(client: ClientRecord, moment: Moment): void {
-  const { snapshots } = client.hour;
-  const busiest = Math.max(0, ...earlierDays(client, moment.at).map(({ busiestHour }) => busiestHour));
-  if (snapshots > BURST_SNAPSHOTS && snapshots > BURST_FACTOR * busiest)
-    raise(client, 'snapshot-burst', moment, { snapshots, busiest }, 1);
+export function afterSnapshot(client: ClientRecord, day: DayRecord, moment: Moment): void {
+  const earlier = earlierDays(client, moment.at);
+  const isBurst = (snapshots: number, least: number, busiest: number): boolean =>
+    snapshots > least && snapshots > BURST_FACTOR * busiest;
+  const [hour, busiestHour] = [client.hour.snapshots, Math.max(0, ...earlier.map((one) => one.busiestHour))];
+  const busiestDay = Math.max(0, ...earlier.map((one) => one.snapshots));
+  if (isBurst(hour, BURST_HOUR, busiestHour))
+    raise(client, 'snapshot-burst', moment, { snapshots: hour, busiest: busiestHour, span: 'hour' }, 1);
+  else if (isKnown(client, moment.at) && isBurst(day.snapshots, BURST_DAY, busiestDay))
+    raise(client, 'snapshot-burst', moment, { snapshots: day.snapshots, busiest: busiestDay, span: 'day' }, 1);
 }
 
 /** A session has ended, and what it read is in the day's figures. */
@@ -135,7 +141,7 @@ export function describeAnomaly(
       };
     case 'snapshot-burst':
       return {
-        what: `${number('snapshots')} snapshots in one hour; at most ${number('busiest')} in the six weeks before.`,
+        what: `${number('snapshots')} snapshots in one ${text('span')}; at most ${number('busiest')} in the six weeks before.`,
         advice:
           'Look at what made them before the next forget, which may drop good ones for these; undo takes them back.',
       };
@@ -205,6 +211,7 @@ function raise(
       one.acknowledged !== true &&
       at - one.at < SAME_MS &&
       one.facts['value'] === facts['value'] &&
+      one.facts['span'] === facts['span'] &&
       one.facts['refused'] === facts['refused'],
   );
   if (same !== undefined) {

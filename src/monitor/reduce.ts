@@ -182,7 +182,7 @@ function addSnapshot(event: Event, arrival: ClientRecord['arrivals'][number]): v
   day.busiestHour = Math.max(day.busiestHour, client.hour.snapshots);
   const gap = usualGap(client, at);
   if (gap !== undefined) client.usualGap = gap;
-  afterSnapshot(client, event);
+  afterSnapshot(client, day, event);
 }
 
 /** The second longest gap of the time that the rules look back; of a client that is new, the longest. */

@@ -43,8 +43,18 @@ export type EndReason =
   | 'revoked';
 
 /** The rules by which something is out of the ordinary; docs/monitoring.md explains each. */
-export type AnomalyRule =
-  'late' | 'snapshot-burst' | 'read-spike' | 'new-address' | 'new-key' | 'denied-delete' | 'overwrite' | 'key-upload';
+export const ANOMALY_RULES = [
+  'late',
+  'snapshot-burst',
+  'read-spike',
+  'new-address',
+  'new-key',
+  'denied-delete',
+  'overwrite',
+  'key-upload',
+] as const;
+/** One of `ANOMALY_RULES`. */
+export type AnomalyRule = (typeof ANOMALY_RULES)[number];
 
 /**
  * One event.

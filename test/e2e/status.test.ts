@@ -1,7 +1,8 @@
 /** `status` after real sessions through both doors: what it says, its exit status, and what serve tells of by itself. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { stringify } from 'yaml';
 import type { ClientStanding } from '../../src/monitor/standing.ts';
 import { GATEWAY, startGateway, type RunningGateway } from '../support/gateway-process.ts';
 import {
@@ -19,20 +20,23 @@ import type { AuditLine } from '../support/stack.ts';
 import { startStdio } from '../support/stdio-client.ts';
 import { freshStore } from '../support/stores.ts';
 
+let directory: string;
+let config: Readonly<Record<string, unknown>>;
 let gateway: RunningGateway;
 let key: KeyFiles;
 let tree: string;
 
 beforeAll(async () => {
-  const directory = tempDir();
+  directory = tempDir();
   key = await generateKey();
-  gateway = await startGateway(directory, {
+  config = {
     stores: { main: await freshStore('directory') },
     clients: {
       appsrv: { keys: [key.publicLine], repository: { store: 'main' }, expectEvery: '26h', quota: '1GB' },
       dbsrv: { keys: [(await generateKey()).publicLine], repository: { store: 'main' } },
     },
-  });
+  };
+  gateway = await startGateway(directory, config);
   tree = path.join(directory, 'tree');
   await makeTree(tree, { files: 20, bytes: 3_000_000, seed: 'status' });
 }, 120_000);
@@ -158,6 +162,39 @@ test('an attack shows in the audit and the log by itself, and in the status unti
   const verified = await run(process.execPath, [GATEWAY, 'audit', 'verify', '-c', gateway.configFile]);
   expect(verified).toMatchObject({ code: 0 });
 }, 240_000);
+
+/** Tries to remove a snapshot, by the forced command. */
+async function attack(client: string, configFile: string): Promise<void> {
+  const session = startStdio([client, '-c', configFile]);
+  expect((await session.request('DELETE', `/snapshots/${'ab'.repeat(32)}`)).status).toBe(403);
+  session.end();
+  await session.exited;
+}
+
+test('what was told is not told again by the next serve, which has workers', async () => {
+  const told = (): unknown[] => audit().flatMap(({ event, client }) => (event === 'anomaly' ? [client] : []));
+  await attack('appsrv', gateway.configFile);
+  await gateway.process.waitForLine(/client appsrv: Once it tried to remove backups/, 60_000);
+  await gateway.stop();
+  gateway = await startGateway(directory, { ...config, workers: 2 });
+  await attack('dbsrv', gateway.configFile);
+  await gateway.process.waitForLine(/client dbsrv: Once it tried to remove backups/, 60_000);
+  expect(told()).toEqual(['dbsrv', 'appsrv', 'dbsrv']);
+}, 180_000);
+
+test('where there is no serve, status tells when it is told to', async () => {
+  const place = tempDir();
+  const [configFile, auditFile] = [path.join(place, 'gateway.yaml'), path.join(place, 'audit.jsonl')];
+  writeFileSync(configFile, stringify({ ...config, audit: { file: auditFile } }));
+  await attack('appsrv', configFile);
+  const alone = (...args: string[]): Promise<Outcome> =>
+    run(process.execPath, [GATEWAY, 'status', '-c', configFile, '--quiet', ...args], { timeoutMs: 60_000 });
+  const told = (): number => readFileSync(auditFile, 'utf8').split('"event":"anomaly"').length - 1;
+  expect([await alone(), told()]).toMatchObject([{ code: 1, stderr: '' }, 0]);
+  const words = /^client appsrv: Once it tried to remove backups, and was refused\. .*\n$/;
+  expect([await alone('--tell'), told()]).toMatchObject([{ code: 1, stderr: expect.stringMatching(words) }, 1]);
+  expect([await alone('--tell'), told()]).toMatchObject([{ code: 1, stderr: '' }, 1]);
+}, 120_000);
 
 test('wrong use is told, and a forced command gets nothing', async () => {
   expect(await status('nobody')).toMatchObject({

@@ -46,6 +46,15 @@ describe('raised', () => {
   test.each<[string, readonly HistoryLine[]]>([
     ['snapshot-burst', afterTwoWeeks({ snapshots: 40 })],
     ['snapshot-burst', sessionLines(MONDAY, { init: true, snapshots: 31 })],
+    [
+      'snapshot-burst',
+      [
+        ...nightly(MONDAY, 14),
+        ...Array.from({ length: 12 }, (_, hour) =>
+          sessionLines(MONDAY + 14 * DAY + (hour + 3) * HOUR, { snapshots: 9 }),
+        ).flat(),
+      ],
+    ],
     ['read-spike', afterTwoWeeks({ read: 36 * MIB })],
     [
       'read-spike',
@@ -90,6 +99,12 @@ describe('not raised', () => {
     [
       'by many snapshots where there are always many',
       [...nightly(MONDAY, 14, { snapshots: 30 }), ...sessionLines(MONDAY + 14 * DAY + 2 * HOUR, { snapshots: 80 })],
+    ],
+    [
+      'by a backup every five minutes, from the first day on',
+      Array.from({ length: 10 * 288 }, (_, index) =>
+        sessionLines(MONDAY + index * 300_000, { init: index === 0, snapshots: 1, minutes: 1 }),
+      ).flat(),
     ],
     ['by reading less than half', afterTwoWeeks({ read: 30 * MIB })],
     [
