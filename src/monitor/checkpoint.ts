@@ -4,8 +4,9 @@
  * none.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { makeMonitorDirectory } from './directory.ts';
 import type { Place } from './follow.ts';
 import { MODEL_VERSION, type ClientRecord, type Model, type RepositoryRecord } from './model.ts';
 
@@ -39,15 +40,15 @@ export async function readCheckpoint(state: string, audit: string): Promise<Chec
   }
 }
 
-/** @throws Error of the file system */
+/** @throws Error of the file system, `ENOENT` when there is no state directory */
 export async function writeCheckpoint(state: string, audit: string, { model, place }: Checkpoint): Promise<void> {
   const content: Content = {
     ...{ v: MODEL_VERSION, audit, place },
     ...{ clients: [...model.clients], repositories: [...model.repositories] },
   };
   const text = JSON.stringify(content);
+  await makeMonitorDirectory(state);
   const file = fileOf(state);
-  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const temporary = `${file}.${randomUUID()}`;
   try {
     await writeFile(temporary, `${hashOf(text)}\n${text}\n`, { mode: 0o600 });

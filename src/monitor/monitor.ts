@@ -24,7 +24,7 @@ export interface Monitor {
   /**
    * Writes the anomalies into the audit that are not there yet.
    * @returns how many
-   * @throws GatewayError `audit-unavailable`
+   * @throws GatewayError `audit-unavailable`, `state-unavailable`
    */
   tell(): Promise<number>;
   /**
@@ -107,7 +107,8 @@ export function openMonitor(options: {
       await writeCheckpoint(config.state, config.audit.file, { model, place });
     } catch (error) {
       // The next one reads more.
-      if (watch) warnOnce(error, `what the audit adds up to cannot be kept below ${config.state}`);
+      if (watch && (error as NodeJS.ErrnoException).code !== 'ENOENT')
+        warnOnce(error, `what the audit adds up to cannot be kept below ${config.state}`);
     }
   };
 

@@ -6,12 +6,14 @@
  * by another.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { headsFile } from '../audit/heads.ts';
 import { openJsonlSink } from '../audit/jsonl-sink.ts';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
+import { GatewayError, messageOf } from '../core/errors.ts';
 import type { AuditEvent, AuditSink } from '../ports/audit-sink.ts';
+import { makeMonitorDirectory } from './directory.ts';
 import type { Anomaly } from './standing.ts';
 
 /** An anomaly of a client. */
@@ -26,12 +28,10 @@ const CLAIM_MS = 10 * 60 * 1000;
 /**
  * Writes those that nobody else is writing.
  * @returns those that were written
- * @throws GatewayError `audit-unavailable`; Error of the file system
+ * @throws GatewayError `audit-unavailable`, `state-unavailable`
  */
 export async function tellAnomalies(config: GatewayConfig, all: readonly Found[]): Promise<readonly Found[]> {
-  const directory = join(config.state, 'monitor', 'told');
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  await dropOldClaims(directory);
+  const directory = await claimsDirectory(config.state);
   const told: Found[] = [];
   await withAudit(config, async (audit) => {
     for (const found of all) {
@@ -79,6 +79,19 @@ function append(audit: AuditSink, client: ClientConfig, session: string | undefi
 /** As a session's: sorts by time, unique. */
 function ownId(): string {
   return `${new Date().toISOString().replace(/[-:]|\.\d+/g, '')}-${randomBytes(5).toString('hex')}`;
+}
+
+async function claimsDirectory(state: string): Promise<string> {
+  try {
+    const directory = await makeMonitorDirectory(state, 'told');
+    await dropOldClaims(directory);
+    return directory;
+  } catch (error) {
+    throw new GatewayError('state-unavailable', {
+      detail: `nothing can be told once and by one alone without ${state}: ${messageOf(error)}`,
+      cause: error,
+    });
+  }
 }
 
 async function makeClaim(file: string): Promise<boolean> {

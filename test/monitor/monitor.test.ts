@@ -1,7 +1,9 @@
 /** The monitor on a real audit: what it keeps, what it tells and to whom, and several of them at once. */
 import {
   appendFileSync,
+  chownSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -36,6 +38,7 @@ beforeEach(() => {
     audit: { file: path.join(directory, 'audit.jsonl') },
     state: path.join(directory, 'state'),
   };
+  mkdirSync(config.state);
 });
 
 function clientOf(name: string): ClientConfig {
@@ -123,6 +126,17 @@ describe('what it keeps', () => {
     rmSync(config.state, { recursive: true });
     writeFileSync(config.state, 'no directory');
     expect(await once()).toMatchObject([{ snapshots: 2 }, {}]);
+  });
+
+  test("is the gateway's own user's, though root asked first, and makes no state directory", async () => {
+    write(nightly(START, 2));
+    const nobody = 65_534;
+    chownSync(config.state, nobody, nobody);
+    await once();
+    expect(statSync(path.dirname(checkpoint())).uid).toBe(nobody);
+    rmSync(config.state, { recursive: true });
+    await once();
+    expect(existsSync(config.state)).toBe(false);
   });
 
   test('survives many who read and write at once', async () => {
