@@ -77,7 +77,12 @@ export function afterReads(
 export function beforeNewAddress(client: ClientRecord, address: string, moment: Moment): void {
   const seen = client.addresses.length;
   if (isKnown(client, moment.at) && seen > 0 && seen <= MOST_NETWORKS)
-    raise(client, 'new-address', moment, { value: address }, 1);
+    raise(client, 'new-address', moment, { value: address, refused: 0 }, 1);
+}
+
+/** A key of the client was proved from an address that the config does not allow it. */
+export function afterRefusedAddress(client: ClientRecord, address: string, moment: Moment): void {
+  raise(client, 'new-address', moment, { value: address, refused: 1 }, 1);
 }
 
 /** As `beforeNewAddress`. */
@@ -153,10 +158,15 @@ export function describeAnomaly(
       };
     }
     case 'new-address':
-      return {
-        what: `It came from ${text('value')} for the first time.`,
-        advice: 'If the machine has not moved, its key has: replace the key, and say `from` in the config.',
-      };
+      return number('refused') === 1
+        ? {
+            what: `${times(count)} it came from ${text('value')}, which \`from\` does not allow, and was refused.`,
+            advice: `If the machine has not moved, its key has: replace the key, and ${breakIn}.`,
+          }
+        : {
+            what: `It came from ${text('value')} for the first time.`,
+            advice: `If the machine has not moved, its key has: replace the key, say \`from\` in the config, and ${breakIn}.`,
+          };
     case 'new-key':
       return {
         what: `It came with the key ${text('value')} for the first time.`,

@@ -1,5 +1,13 @@
 /** Adds up the audit, line by line. Pure: the same lines in the same order come to the same model in every process. */
-import { afterDenial, afterKeyUpload, afterReads, afterSnapshot, beforeNewAddress, beforeNewKey } from './anomalies.ts';
+import {
+  afterDenial,
+  afterKeyUpload,
+  afterReads,
+  afterRefusedAddress,
+  afterSnapshot,
+  beforeNewAddress,
+  beforeNewKey,
+} from './anomalies.ts';
 import {
   DAY_MS,
   dayOf,
@@ -61,9 +69,7 @@ const ADDERS: ReadonlyMap<string, (event: Event) => void> = new Map(
   Object.entries({
     'session-start': addStart,
     'session-end': addEnd,
-    'session-refused': (event) => {
-      addDenials(event, text(event.line['reason']) ?? 'refused', 1);
-    },
+    'session-refused': addRefused,
     create: addCreate,
     'create-failed': addCreateFailed,
     remove: (event) => {
@@ -116,6 +122,13 @@ function addStart(event: Event): void {
     ...(key !== undefined && { key }),
     ...{ added: 0, objects: 0, snapshots: 0, removed: 0, denied: 0, failed: 0, earlyKeys: 0, pending: [] },
   });
+}
+
+function addRefused(event: Event): void {
+  const { line, client } = event;
+  const [reason, from] = [text(line['reason']) ?? 'refused', text(line['from'])];
+  addDenials(event, reason, 1);
+  if (reason === 'address' && from !== undefined) afterRefusedAddress(client, networkOf(from), event);
 }
 
 function addEnd(event: Event): void {

@@ -79,6 +79,7 @@ describe('raised', () => {
     ],
     ['new-address', afterTwoWeeks({ from: '203.0.113.9' })],
     ['new-address', afterTwoWeeks({ from: '2001:db8:0:1::7' })],
+    ['new-address', [{ ...sessionLines(MONDAY, {})[0], event: 'session-refused', reason: 'address', detail: '' }]],
     ['new-key', afterTwoWeeks({ key: 'SHA256:two' })],
     ['denied-delete', afterTwoWeeks({ also: [denied('remove', 'append-only', 'snapshots/aa')] })],
     ['denied-delete', afterTwoWeeks({ also: [denied('remove', 'read-only', 'data/aa')] })],
@@ -142,6 +143,16 @@ describe('not raised', () => {
     ["by restic's clean-up", afterTwoWeeks({ also: [denied('remove', 'cleanup-after-failed-save', 'data/aa')] })],
     ["by another's lock", afterTwoWeeks({ also: [denied('remove', 'lock-of-another', 'locks/aa')] })],
     ["by a read-only client's lock", afterTwoWeeks({ also: [denied('remove', 'read-only', 'locks/aa')] })],
+    [
+      'by a session too many',
+      [
+        ...nightly(MONDAY, 14),
+        {
+          ...sessionLines(MONDAY + 14 * DAY, { from: '203.0.113.9' })[0],
+          ...{ event: 'session-refused', reason: 'max-sessions', detail: '' },
+        },
+      ],
+    ],
     ['by a quota that is used up', afterTwoWeeks({ also: [denied('save', 'quota-exceeded', 'data/aa')] })],
     ['by init', sessionLines(MONDAY, { init: true })],
     ["by the admin's new password", afterTwoWeeks({ door: 'admin', keys: 1 })],
