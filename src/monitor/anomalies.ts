@@ -26,8 +26,9 @@ const MOST_NETWORKS = 3;
 const BURST_HOUR = 30;
 const BURST_DAY = 100;
 const BURST_FACTOR = 3;
-const READ_LEAST = 10 * 2 ** 20;
-const READ_SHARE = 0.5;
+/** Half of a repository, or nearly all of one so small that half of it is a pack or three. */
+const READ_HALF = { share: 0.5, least: 50 * 2 ** 20 };
+const READ_ALL = { share: 0.9, least: 5 * 2 ** 20 };
 const READ_FACTOR = 3;
 /** Where nobody knows what the repository holds. */
 const READ_LEAST_UNSIZED = 10 * 2 ** 30;
@@ -56,20 +57,27 @@ export function afterSnapshot(client: ClientRecord, day: DayRecord, moment: Mome
     raise(client, 'snapshot-burst', moment, { snapshots: day.snapshots, busiest: busiestDay, span: 'day' }, 1);
 }
 
-/** A session has ended, and what it read is in the day's figures. */
+/**
+ * A session has ended, and what it read is in the day's figures.
+ * @param bytes - what it read
+ */
 export function afterReads(
   client: ClientRecord,
   repository: RepositoryRecord | undefined,
   day: DayRecord,
+  bytes: number,
   moment: Moment,
 ): void {
-  const { read } = day;
+  const known = isKnown(client, moment.at);
+  // restic without a cache reads its indexes in each run: of a client that is new, nobody knows yet that many small readings are usual.
+  const read = known ? day.read : bytes;
   const usual = Math.max(0, ...earlierDays(client, moment.at).map((one) => one.read));
   const size = estimatedSize(repository);
   const much =
     size === undefined
-      ? isKnown(client, moment.at) && read >= READ_LEAST_UNSIZED && read > READ_FACTOR_UNSIZED * usual
-      : read >= Math.max(READ_LEAST, READ_SHARE * size) && read > READ_FACTOR * usual;
+      ? known && read >= READ_LEAST_UNSIZED && read > READ_FACTOR_UNSIZED * usual
+      : [READ_HALF, READ_ALL].some(({ share, least }) => read >= Math.max(least, share * size)) &&
+        read > READ_FACTOR * usual;
   if (much) raise(client, 'read-spike', moment, { read, usual, ...(size !== undefined && { size }) }, 1);
 }
 

@@ -139,7 +139,7 @@ function addEnd(event: Event): void {
   if (!admin) {
     const day = today(client, at);
     day.read += bytesOut;
-    afterReads(client, repository, day, event);
+    afterReads(client, repository, day, bytesOut, event);
   }
   if (open === undefined) return;
   // A key file that `init` brings has the repository's config after it.

@@ -55,11 +55,13 @@ describe('raised', () => {
         ).flat(),
       ],
     ],
-    ['read-spike', afterTwoWeeks({ read: 36 * MIB })],
+    ['read-spike', afterTwoWeeks({ read: 64 * MIB })],
+    ['read-spike', [...nightly(MONDAY, 14, { packs: 10 }), ...sessionLines(MONDAY + 14 * DAY, { read: 71 * MIB })]],
+    ['read-spike', [...nightly(MONDAY, 3), ...sessionLines(MONDAY + 3 * DAY, { read: 14 * MIB })]],
     [
       'read-spike',
       Array.from({ length: 10 }, (_, index) => index).reduce<HistoryLine[]>(
-        (lines, index) => [...lines, ...sessionLines(MONDAY + 14 * DAY + index * HOUR, { read: 4 * MIB })],
+        (lines, index) => [...lines, ...sessionLines(MONDAY + 14 * DAY + index * HOUR, { read: 7 * MIB })],
         nightly(MONDAY, 14),
       ),
     ],
@@ -74,7 +76,7 @@ describe('raised', () => {
       [
         ...nightly(MONDAY, 14),
         ...sessionLines(MONDAY + 14 * DAY, { door: 'admin', removedPacks: 50 }),
-        ...sessionLines(MONDAY + 14 * DAY + HOUR, { read: 15 * MIB }),
+        ...sessionLines(MONDAY + 14 * DAY + HOUR, { read: 19 * MIB }),
       ],
     ],
     ['new-address', afterTwoWeeks({ from: '203.0.113.9' })],
@@ -107,10 +109,29 @@ describe('not raised', () => {
         sessionLines(MONDAY + index * 300_000, { init: index === 0, snapshots: 1, minutes: 1 }),
       ).flat(),
     ],
-    ['by reading less than half', afterTwoWeeks({ read: 30 * MIB })],
+    [
+      'by a client without a cache, which reads its indexes every hour from the first day on',
+      Array.from({ length: 240 }, (_, hour) =>
+        sessionLines(MONDAY + hour * HOUR, {
+          init: hour === 0,
+          packs: hour === 0 ? 50 : 1,
+          snapshots: 1,
+          read: 6 * MIB,
+        }),
+      ).flat(),
+    ],
+    [
+      'by reading less than half',
+      [...nightly(MONDAY, 14, { packs: 10 }), ...sessionLines(MONDAY + 14 * DAY, { read: 69 * MIB })],
+    ],
+    // The smallest part that a check of data can read.
+    [
+      'by reading a pack of two',
+      [...nightly(MONDAY, 2, { packs: 1, packSize: 16 * MIB }), ...sessionLines(MONDAY + 3 * DAY, { read: 17 * MIB })],
+    ],
     [
       'by reading the whole of a small repository',
-      [...nightly(MONDAY, 2, { packs: 1 }), ...sessionLines(MONDAY + 3 * DAY, { read: 9 * MIB })],
+      [...nightly(MONDAY, 2, { packs: 1 }), ...sessionLines(MONDAY + 3 * DAY, { read: 4 * MIB })],
     ],
     [
       'by reading all as it did a month ago',
