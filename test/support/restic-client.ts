@@ -69,7 +69,8 @@ export function resticClient(duplex: Duplex): ResticClient {
         outgoing.end();
       }),
     close: () => {
-      session.destroy();
+      // The session ends with its stream. Destroyed by itself, it writes a farewell, which Node fails to when a write is under way already
+      // on a stream that is no socket (an assertion in JSStreamSocket).
       duplex.destroy();
     },
   };
