@@ -64,6 +64,7 @@ export function openMonitor(options: {
   const { log, watch } = options;
   let { config } = options;
   let following: Promise<Following> | undefined;
+  let catching: Promise<unknown> = Promise.resolve();
   let keptAt = Date.now();
   /** Up to where the checkpoint reaches that was read or written last. */
   let kept: string | undefined;
@@ -85,8 +86,14 @@ export function openMonitor(options: {
     return { follower, model };
   };
 
-  /** Reads what has come to the audit. */
-  const catchUp = async (): Promise<Following> => {
+  /** Reads what has come to the audit. One at a time: another one must not go on with what is being given up. */
+  const catchUp = (): Promise<Following> => {
+    const caught = catching.then(readOn);
+    catching = caught.catch(() => undefined);
+    return caught;
+  };
+
+  const readOn = async (): Promise<Following> => {
     for (;;) {
       following ??= begin(false);
       const now = following;

@@ -117,6 +117,17 @@ describe('what it keeps', () => {
     expect(await once()).toMatchObject([{ snapshots: 1 }, {}]);
   });
 
+  test('is forgotten by one that is open, too, for all who ask at once', async () => {
+    write(nightly(START, 14));
+    const monitor = open();
+    await monitor.standings();
+    writeFileSync(config.audit.file, '');
+    write(nightly(START, 3));
+    for (const one of await Promise.all([monitor.standings(), monitor.standings(), monitor.standings()]))
+      expect(one).toMatchObject([{ snapshots: 3 }, {}]);
+    await monitor.close();
+  });
+
   test('is not written again when nothing came, and cannot be written without harm', async () => {
     write(nightly(START, 2));
     await once();
