@@ -64,6 +64,27 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
     )
     .command('client', 'add, show and change clients in the config', (command) => clientCommands(command, run))
     .command(
+      'probe <host>',
+      'as a client over SSH: try to overwrite, delete and escape, and say what held',
+      (command) => {
+        const text = (describe: string) => ({ type: 'string', requiresArg: true, describe }) as const;
+        return command
+          .positional('host', {
+            type: 'string',
+            demandOption: true,
+            describe: 'HOST, HOST:PORT or [IPV6]:PORT; port 22 unless given',
+          })
+          .option('identity', { ...text("the client's private key"), alias: 'i', demandOption: true })
+          .option('second-key', text("a key of another client of the repository, to try another's lock"))
+          .option('known-hosts', text('where the host key is; ~/.ssh/known_hosts unless given'))
+          .option('host-key', text('the fingerprint of the host key instead: SHA256:…'))
+          .option('user', text('user to log in as; this one unless given'))
+          .option('timeout', { type: 'number', default: 30, requiresArg: true, describe: 'seconds for each step' })
+          .option('json', { type: 'boolean', default: false, describe: 'one JSON document' });
+      },
+      (given) => run(async () => (await import('./probe.ts')).runProbe(given))(),
+    )
+    .command(
       'restic <client>',
       "run the local restic with full access to a client's repository: restic CLIENT -- ARGS",
       (command) =>

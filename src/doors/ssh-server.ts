@@ -208,9 +208,11 @@ function serveConnection(connection: Connection, { find, openSession, log, limit
       channels++;
       session.once('close', () => channels--);
       refuseAllBut(session);
-      session.on('exec', (acceptExec, _reject, { command }) => {
-        const channel = acceptExec();
-        void serveChannel(channel, principalOf(proved, from, command));
+      session.on('exec', (acceptExec, reject, { command }) => {
+        // ssh2's types do not say so: there is none for a second command, or when the channel is closed already.
+        const channel = acceptExec() as ServerChannel | undefined;
+        if (channel === undefined) reject();
+        else void serveChannel(channel, principalOf(proved, from, command));
       });
     });
     // ssh2 refuses direct-tcpip, streamlocal, X11 and agent channels by itself where nobody listens for them.
@@ -275,15 +277,20 @@ function principalOf(proved: ProvedKey, from: { from: string; fromPort: number }
 
 /** Answers everything but `exec`: what a person would see gets one plain line, the rest is declined as the protocol has it. */
 function refuseAllBut(session: SshSession): void {
-  const refuse = (channel: ServerChannel, what: string): void => {
+  const refuse = (channel: ServerChannel | undefined, reject: () => void, what: string): void => {
+    // The channel is closed already, or has its command.
+    if (channel === undefined) {
+      reject();
+      return;
+    }
     channel.stderr.write(`restic-gateway: this key serves restic only; there is no ${what} here.\n`);
     channel.exit(1);
     channel.end();
   };
-  session.on('shell', (accept) => {
-    refuse(accept(), 'shell');
+  session.on('shell', (accept, reject) => {
+    refuse(accept() as ServerChannel | undefined, reject, 'shell');
   });
-  session.on('subsystem', (accept, _reject, { name }) => {
-    refuse(accept(), /^[a-z0-9@.-]{1,40}$/i.test(name) ? name : 'such subsystem');
+  session.on('subsystem', (accept, reject, { name }) => {
+    refuse(accept() as ServerChannel | undefined, reject, /^[a-z0-9@.-]{1,40}$/i.test(name) ? name : 'such subsystem');
   });
 }

@@ -1,0 +1,215 @@
+/** `probe` against the real thing: both doors, both stores, every access, and sshd with rclone, which does not hold. */
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { stringify } from 'yaml';
+import { GATEWAY, startGateway } from '../support/gateway-process.ts';
+import {
+  generateKey,
+  freePort,
+  lab,
+  restic,
+  run,
+  sshClientArgs,
+  startSshd,
+  tempDir,
+  type KeyFiles,
+  type Outcome,
+} from '../support/lab.ts';
+import { freshStore } from '../support/stores.ts';
+
+interface Report {
+  readonly held: boolean;
+  readonly rows: readonly { readonly check: string; readonly result: string; readonly detail: string }[];
+  readonly notes: readonly string[];
+  readonly left: string | null;
+}
+
+interface Server {
+  readonly port: number;
+  readonly knownHosts: string;
+}
+
+const probe = ({ port, knownHosts }: Server, key: KeyFiles, more: readonly string[] = []): Promise<Outcome> =>
+  run(
+    process.execPath,
+    [GATEWAY, 'probe', `127.0.0.1:${port}`, '-i', key.privateFile, '--known-hosts', knownHosts, '--json', ...more],
+    { timeoutMs: 200_000 },
+  );
+
+function report(outcome: Outcome): Report {
+  expect(outcome.stderr).toBe('');
+  return JSON.parse(outcome.stdout) as Report;
+}
+
+const failing = ({ rows }: Report): string[] =>
+  rows.filter(({ result }) => result === 'does-not-hold').map(({ check, detail }) => `${check}: ${detail}`);
+const resultOf = ({ rows }: Report, check: string): string | undefined =>
+  rows.find((row) => row.check.startsWith(check))?.result;
+
+/** restic over a server; it must succeed. */
+async function good(binary: string, server: Server, key: KeyFiles, ...args: string[]): Promise<Outcome> {
+  const program = [lab().ssh, ...sshClientArgs({ ...server, key })].join(' ');
+  const outcome = await restic(binary, { repo: 'rclone:x', options: { 'rclone.program': program } }, args);
+  expect(`${outcome.code} ${outcome.code === 0 ? '' : outcome.stderr}`).toBe('0 ');
+  return outcome;
+}
+
+function source(): string {
+  const directory = tempDir();
+  writeFileSync(path.join(directory, 'file'), 'something to back up');
+  return directory;
+}
+
+describe.each(['directory', 's3'] as const)('a gateway on %s', (kind) => {
+  test('holds everything for an append-only key, and restic goes on well after it', async () => {
+    const [key, second, full, reader] = [
+      await generateKey(),
+      await generateKey(),
+      await generateKey(),
+      await generateKey(),
+    ];
+    const client = (by: KeyFiles, access: string) => ({
+      keys: [by.publicLine],
+      repository: { store: 'main', prefix: 'repository' },
+      shared: true,
+      access,
+    });
+    const gateway = await startGateway(tempDir(), {
+      stores: { main: await freshStore(kind) },
+      clients: {
+        one: client(key, 'append-only'),
+        two: client(second, 'append-only'),
+        admin: client(full, 'full'),
+        reader: client(reader, 'read-only'),
+      },
+    });
+    const { resticDebian, resticNewest } = lab();
+    await good(resticDebian, gateway, key, 'init');
+    await good(resticDebian, gateway, key, 'backup', source());
+    // The first finds no object of an earlier one, the second does.
+    for (const more of [[], ['--second-key', second.privateFile]]) {
+      const outcome = await probe(gateway, key, more);
+      const found = report(outcome);
+      expect(failing(found)).toEqual([]);
+      expect(outcome.code).toBe(0);
+      expect(found.held).toBe(true);
+      expect(found.left).toMatch(/^data\/[0-9a-f]{64}$/);
+      expect(resultOf(found, "remove another's lock")).toBe(more.length === 0 ? 'not-tried' : 'held');
+      for (const check of ['overwrite an object', 'remove an object', 'add a key file', 'other spellings'])
+        expect(resultOf(found, check)).toBe('held');
+    }
+    const readOnly = report(await probe(gateway, reader));
+    expect(failing(readOnly)).toEqual([]);
+    expect(readOnly.notes).toEqual([expect.stringContaining('read-only')]);
+
+    for (const binary of [resticDebian, resticNewest]) {
+      await good(binary, gateway, key, 'check');
+      await good(binary, gateway, key, 'backup', source());
+    }
+    await good(resticNewest, gateway, full, 'prune');
+    await good(resticNewest, gateway, key, 'check', '--read-data');
+
+    // Pruned away; a full key then says what it is, and leaves nothing.
+    const outcome = await probe(gateway, full);
+    const found = report(outcome);
+    expect(outcome.code).toBe(1);
+    expect(found.notes).toEqual([expect.stringContaining('full access')]);
+    expect(found.left).toBeNull();
+    expect(resultOf(found, 'remove an object')).toBe('does-not-hold');
+    expect(resultOf(found, 'overwrite an object')).toBe('held');
+    await good(resticNewest, gateway, key, 'check', '--read-data');
+    await gateway.stop();
+  });
+});
+
+test('sshd with the forced command of this gateway holds, too', async () => {
+  const key = await generateKey();
+  const directory = tempDir();
+  const config = path.join(directory, 'gateway.yaml');
+  writeFileSync(
+    config,
+    stringify({
+      stores: { main: await freshStore('directory') },
+      clients: { one: { keys: [key.publicLine], repository: { store: 'main' } } },
+      audit: { file: path.join(directory, 'audit.jsonl') },
+    }),
+  );
+  const command = `${process.execPath} ${GATEWAY} stdio one -c ${config}`;
+  const sshd = await startSshd({ authorizedKeysLines: [`command="${command}",restrict ${key.publicLine}`] });
+  await good(lab().resticNewest, sshd, key, 'init');
+  const outcome = await probe(sshd, key);
+  expect(failing(report(outcome))).toEqual([]);
+  expect(outcome.code).toBe(0);
+  await sshd.stop();
+});
+
+test('sshd with rclone does not hold, and is not harmed', async () => {
+  const [key, second] = [await generateKey(), await generateKey()];
+  const repository = path.join(tempDir(), 'repository');
+  mkdirSync(repository);
+  const command = `${lab().rclone} serve restic --stdio --append-only --config /dev/null ${repository}`;
+  const sshd = await startSshd({
+    authorizedKeysLines: [key, second].map(({ publicLine }) => `command="${command}" ${publicLine}`),
+  });
+  await good(lab().resticNewest, sshd, key, 'init');
+  await good(lab().resticNewest, sshd, key, 'backup', source());
+  const files = (): string[] =>
+    readdirSync(repository, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map(({ name }) => name)
+      .sort();
+  const before = files();
+  const outcome = await probe(sshd, key, ['--second-key', second.privateFile]);
+  const found = report(outcome);
+  expect(outcome.code).toBe(1);
+  for (const check of [
+    'store what does not hash',
+    "remove another's lock",
+    'a terminal',
+    'forwarding to another address',
+  ])
+    expect([check, resultOf(found, check)]).toEqual([check, 'does-not-hold']);
+  expect(resultOf(found, 'remove from snapshots')).toBe('held');
+  expect(resultOf(found, 'add a key file')).toBe('not-tried');
+  const probeObject = found.left?.replace('data/', '');
+  expect(files().filter((name) => name !== probeObject)).toEqual(before);
+  await good(lab().resticNewest, sshd, key, 'check');
+  await good(lab().resticNewest, sshd, key, 'backup', source());
+  await sshd.stop();
+});
+
+describe('what is told when it cannot be tried', () => {
+  test('a wrong key, a wrong or unknown host key, nobody there, wrong use', async () => {
+    const key = await generateKey();
+    const gateway = await startGateway(tempDir(), {
+      stores: { main: await freshStore('directory') },
+      clients: { one: { keys: [key.publicLine], repository: { store: 'main' } } },
+    });
+    const stranger = await generateKey();
+    const said = async (server: Server, by: KeyFiles, ...more: string[]) => {
+      const { code, stdout, stderr } = await probe(server, by, more);
+      expect(stdout).toBe('');
+      expect(stderr).not.toMatch(/\n\s+at /);
+      return `${code} ${stderr}`;
+    };
+    expect(await said(gateway, stranger)).toMatch(/^1 .*the key is not let in/);
+    const empty = path.join(tempDir(), 'known_hosts');
+    writeFileSync(empty, '');
+    expect(await said({ ...gateway, knownHosts: empty }, key)).toMatch(/^1 .*is not known: .*--host-key SHA256:/);
+    const changed = path.join(tempDir(), 'known_hosts');
+    writeFileSync(changed, `[127.0.0.1]:${gateway.port} ${stranger.publicLine}\n`);
+    expect(await said({ ...gateway, knownHosts: changed }, key)).toMatch(/^1 .*is not the one in .*ssh-keygen -R/);
+    await run(lab().sshKeygen, ['-H', '-f', changed]);
+    expect(await said({ ...gateway, knownHosts: changed }, key)).toMatch(/^1 .*is not the one in/);
+    expect(await said({ ...gateway, knownHosts: path.join(tempDir(), 'none') }, key)).toMatch(/^2 .*cannot be read/);
+    expect(await said({ ...gateway, port: await freePort() }, key, '--timeout', '5')).toMatch(/^1 .*not known|reached/);
+    expect(await said(gateway, key, '--host-key', 'SHA256:x')).toMatch(/^2 .*either/);
+    expect(await said(gateway, key, '--timeout', '0')).toMatch(/^2 .*--timeout/);
+    expect(await said(gateway, { ...key, privateFile: key.publicFile })).toMatch(/^2 .*not a private key/);
+    const locked = await generateKey();
+    await run(lab().sshKeygen, ['-p', '-q', '-P', '', '-N', 'secret', '-f', locked.privateFile]);
+    expect(await said(gateway, locked)).toMatch(/^2 .*it has a passphrase/);
+    await gateway.stop();
+  });
+});
