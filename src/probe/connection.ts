@@ -135,6 +135,9 @@ export async function openResticSession(client: Client, timeoutMs: number): Prom
       const outgoing = request(
         { h2session: session, method, path, headers: length === undefined ? {} : { 'content-length': String(length) } },
         (incoming) => {
+          const { statusCode = 0 } = incoming;
+          // A refusal counts as soon as it is there: the server may reset the stream of an upload right after it.
+          if (statusCode >= 400) finish({ status: statusCode, body: Buffer.alloc(0) });
           const chunks: Buffer[] = [];
           incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
           incoming.on('error', () => {
@@ -144,7 +147,7 @@ export async function openResticSession(client: Client, timeoutMs: number): Prom
             finish(none);
           });
           incoming.on('end', () => {
-            finish({ status: incoming.statusCode ?? 0, body: Buffer.concat(chunks) });
+            finish({ status: statusCode, body: Buffer.concat(chunks) });
           });
         },
       );
