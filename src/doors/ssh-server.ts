@@ -288,9 +288,9 @@ function refuseAllBut(session: SshSession): void {
     channel.end();
   };
   session.on('shell', (accept, reject) => {
-    refuse(accept() as ServerChannel | undefined, reject, 'shell');
+    refuse(accept(), reject, 'shell');
   });
   session.on('subsystem', (accept, reject, { name }) => {
-    refuse(accept() as ServerChannel | undefined, reject, /^[a-z0-9@.-]{1,40}$/i.test(name) ? name : 'such subsystem');
+    refuse(accept(), reject, /^[a-z0-9@.-]{1,40}$/i.test(name) ? name : 'such subsystem');
   });
 }
