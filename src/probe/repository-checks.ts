@@ -15,6 +15,8 @@ import { answered, notTried, row, type Row } from './rows.ts';
 export const RACERS = 4;
 /** How long a server is given to refuse a size that nothing can have, in ms. */
 const SIZE_ANSWER_MS = 3000;
+/** After how long an upload is broken off, in ms. */
+const BREAK_MS = 500;
 
 const CONTENT = Buffer.from(
   'This object was left by `restic-gateway probe`, which tries whether it can be overwritten or removed. restic prune removes it.\n',
@@ -111,7 +113,7 @@ export async function tryRepository(
     await session.request('POST', PATH, {
       body: OTHER.subarray(0, 40),
       declared: OTHER.length,
-      timeoutMs: SIZE_ANSWER_MS,
+      timeoutMs: BREAK_MS,
     });
     rows.push(row('overwrite by half an upload', (await bodyOf()) === stored, 'looked at what is stored afterwards'));
     rows.push(await trySpellings(session, async () => (await bodyOf()) === stored));
@@ -145,7 +147,10 @@ async function tryUnfinished(session: ResticSession): Promise<Row[]> {
     ['announce 900 TB', 900_000_000_000_000],
   ] as const) {
     const path = `/locks/${randomName()}`;
-    const { status } = await session.request('POST', path, { declared, timeoutMs: SIZE_ANSWER_MS });
+    const { status } = await session.request('POST', path, {
+      declared,
+      timeoutMs: declared === 1000 ? BREAK_MS : SIZE_ANSWER_MS,
+    });
     const stored = (await session.request('HEAD', path)).status !== 404;
     if (stored) await session.request('DELETE', path);
     const held = declared === 1000 ? !stored : !stored && refused(status);
