@@ -94,7 +94,7 @@ export async function tryRepository(
     ),
   );
 
-  const readOnly = answers[1]?.status === 403 && state === 'absent';
+  const readOnly = await isReadOnly(session);
   const before = state;
   if (before === 'absent') {
     const why = readOnly
@@ -130,6 +130,13 @@ export async function tryRepository(
   rows.push(await tryKey(session, hashes));
   rows.push(...(await tryLocks(session, second, readOnly)));
   return { rows, removes, readOnly, left: (await load()) !== 'absent' };
+}
+
+/** Whether nothing may be added. A lock alone does not tell: a client may hold as many as it may. */
+async function isReadOnly(session: ResticSession): Promise<boolean> {
+  const { status } = await session.request('POST', EMPTY_LOCK, { body: Buffer.alloc(0) });
+  if (good(status)) await session.request('DELETE', EMPTY_LOCK);
+  return status === 403 && (await session.request('POST', '/?create=true')).status === 403;
 }
 
 /** As long as the right content, and another for each. */
