@@ -1,4 +1,5 @@
 /** `restic-gateway audit show` and `restic-gateway sessions`: the newest of what the audit tells, for people and for scripts. */
+import { EVENT_KINDS } from '../audit/fields.ts';
 import { auditFiles } from '../audit/read.ts';
 import { selectEvents, selectSessions, type Selection } from '../audit/select.ts';
 import { findConfigFile, loadConfig } from '../config/load.ts';
@@ -79,6 +80,10 @@ async function prepare(
   const { client, session, since, until, kind, limit } = given;
   if (!Number.isInteger(limit) || limit < 1 || limit > 1_000_000)
     throw new GatewayError('usage', { detail: '--limit must be a whole number from 1 to 1000000' });
+  if (kind !== undefined && !EVENT_KINDS.some((known) => known === kind))
+    throw new GatewayError('usage', {
+      detail: `--kind ${kind}: there is no such kind of event; there are: ${EVENT_KINDS.join(', ')}`,
+    });
   const selection = {
     ...{ client, session, kind },
     since: since === undefined ? undefined : parseTime(since, '--since'),

@@ -1,0 +1,172 @@
+/** docs/audit-reference.md says of every field of every line when it is there, and of no other: held to the code, and to what is written. */
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { COMMON_FIELDS, EVENT_FIELDS, EVENT_KINDS } from '../../src/audit/fields.ts';
+import { ERROR_TABLE } from '../../src/core/errors.ts';
+import { openClientUpkeep } from '../../src/maintenance.ts';
+import { openMonitor } from '../../src/monitor/monitor.ts';
+import { restore, takeOut } from '../../src/upkeep/quarantine.ts';
+import { sample } from '../support/restic-client.ts';
+import { startStack, type AuditLine, type Stack, type StackClient } from '../support/stack.ts';
+
+const TEXT = readFileSync(path.resolve(import.meta.dirname, '../../docs/audit-reference.md'), 'utf8');
+
+/** The cells of the first table below a heading; none where the next heading comes first. */
+function tableBelow(heading: string): string[][] {
+  const lines = TEXT.split('\n');
+  const from = lines.indexOf(heading);
+  if (from < 0) throw new Error(`there is no heading ${heading}`);
+  const below = lines.slice(from + 1);
+  const end = below.findIndex((line) => line.startsWith('#'));
+  const rows = below.slice(0, end < 0 ? undefined : end).filter((line) => line.startsWith('|'));
+  return rows.slice(2).map((row) => row.split('|').map((cell) => cell.trim().replaceAll('`', '')));
+}
+
+/** Field by field, when it is there. */
+function fieldsBelow(heading: string): Record<string, string> {
+  return Object.fromEntries(
+    tableBelow(heading).map(([, field = '', type = '', when = '', meaning = '']) => {
+      if (type === '' || meaning === '') throw new Error(`${heading}: ${field} lacks its type or its meaning`);
+      return [field, when];
+    }),
+  );
+}
+
+describe('the reference and the code', () => {
+  test('have the same kinds of events', () => {
+    const kinds = [...TEXT.matchAll(/^### `([a-z-]+)`$/gm)].map(([, kind]) => kind);
+    expect([...kinds].sort()).toEqual([...EVENT_KINDS].sort());
+  });
+
+  test('have the same common fields', () => {
+    expect(fieldsBelow('## In lines of every kind')).toEqual(COMMON_FIELDS);
+  });
+
+  test.each(EVENT_KINDS)('have the same fields of %s', (kind) => {
+    expect(fieldsBelow(`### \`${kind}\``)).toEqual(EVENT_FIELDS[kind]);
+  });
+
+  test('have the same errors', () => {
+    const errors = Object.entries(ERROR_TABLE).map(([code, { tell }]) => [code, tell]);
+    expect(tableBelow('## Reasons that are errors').map(([, code, tell]) => [code, tell])).toEqual(errors);
+  });
+});
+
+describe('the reference and what a gateway has written', () => {
+  let stack: Stack;
+  let lines: AuditLine[];
+
+  beforeAll(async () => {
+    stack = await startStack({
+      appsrv: { bandwidth: { upload: 1024 * 1024 } },
+      dbsrv: { addKeys: true },
+      gone: { disabled: true },
+      broken: {},
+    });
+    lines = await everyKindOfEvent(stack);
+  });
+  afterAll(async () => {
+    await stack.close();
+  });
+
+  test('every kind occurs', () => {
+    expect([...new Set(lines.map((line) => String(line['event'])))].sort()).toEqual([...EVENT_KINDS].sort());
+  });
+
+  test('no line has a field that is not in it, nor lacks one that it says is always there', () => {
+    for (const line of lines) {
+      const kind = line['event'] as keyof typeof EVENT_FIELDS;
+      const known: Readonly<Record<string, string>> = { ...COMMON_FIELDS, ...EVENT_FIELDS[kind] };
+      const always = Object.keys(known).filter((field) => known[field] === 'always');
+      expect({ kind, unknown: Object.keys(line).filter((field) => known[field] === undefined) }).toEqual({
+        ...{ kind, unknown: [] },
+      });
+      expect({ kind, missing: always.filter((field) => line[field] === undefined) }).toEqual({ kind, missing: [] });
+    }
+  });
+
+  test('every field occurs in its kind, and those that are there sometimes only sometimes', () => {
+    const check = (of: readonly AuditLine[], fields: Readonly<Record<string, string>>) => {
+      for (const [field, when] of Object.entries(fields)) {
+        const count = of.filter((line) => line[field] !== undefined).length;
+        expect({ field, occurs: count > 0 }).toEqual({ field, occurs: true });
+        if (when === 'sometimes') expect({ field, missing: count < of.length }).toEqual({ field, missing: true });
+      }
+    };
+    check(lines, COMMON_FIELDS);
+    for (const kind of EVENT_KINDS)
+      check(
+        lines.filter((line) => line['event'] === kind),
+        EVENT_FIELDS[kind],
+      );
+  });
+});
+
+/** Makes a gateway do whatever it notes. @returns all lines of its audit, over a rotation */
+async function everyKindOfEvent({ connect, config, file, audit }: Stack): Promise<AuditLine[]> {
+  const post = async (client: StackClient, at: string, body: Uint8Array) =>
+    (await client.request('POST', at, { body })).status;
+  const peer = {
+    ...{ key: 'SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU', from: '192.0.2.1', fromPort: 50022 },
+    ...{ user: 'backup', command: 'serve restic --stdio --b2-hard-delete x' },
+  };
+
+  // session-start, create and its failure, throttled, remove and its failure, denied
+  const appsrv = await connect('appsrv', { ...peer, door: 'stdio' });
+  const [first, large] = [sample(), sample(4 * 1024 * 1024)];
+  expect(await post(appsrv, '/config', Buffer.from('config'))).toBe(200);
+  expect(await post(appsrv, `/data/${first.name}`, first.body)).toBe(200);
+  // Of several at once, one is first, and the others find out when they are about to.
+  const wrote = (kind: string): boolean => audit().some((line) => line['event'] === kind);
+  while (!wrote('create-failed') || !wrote('remove-failed')) {
+    const lock = sample();
+    await Promise.all(Array.from({ length: 8 }, () => post(appsrv, `/locks/${lock.name}`, lock.body)));
+    await Promise.all(Array.from({ length: 8 }, () => appsrv.request('DELETE', `/locks/${lock.name}`)));
+  }
+  expect(await post(appsrv, `/data/${large.name}`, large.body)).toBe(200);
+  expect((await appsrv.request('GET', '/nothing/')).status).toBe(400);
+  // Many at once, so that some lines go out in one write; of so many the last ones are only counted.
+  await Promise.all(Array.from({ length: 120 }, () => appsrv.request('DELETE', `/data/${first.name}`)));
+  appsrv.close();
+  await appsrv.served.ended;
+
+  // session-refused
+  await expect(connect('gone', peer)).rejects.toThrow('client gone');
+
+  // failed, once about an object
+  writeFileSync(path.dirname(file('broken', 'config')), 'no directory');
+  const broken = await connect('broken');
+  expect((await broken.request('GET', '/data/')).status).toBeGreaterThanOrEqual(500);
+  expect((await broken.request('GET', `/data/${first.name}`)).status).toBeGreaterThanOrEqual(500);
+  broken.close();
+  await broken.served.ended;
+
+  // Rotation, and what the audit itself shows: a key that came after the repository was made
+  const before = audit();
+  renameSync(config.audit.file, `${config.audit.file}.1`);
+  const dbsrv = await connect('dbsrv');
+  expect(await post(dbsrv, '/config', Buffer.from('another config'))).toBe(200);
+  const key = sample();
+  expect(await post(dbsrv, `/keys/${key.name}`, key.body)).toBe(200);
+  dbsrv.close();
+  await dbsrv.served.ended;
+  const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
+  const monitor = openMonitor({ config, log: silent, watch: false });
+  expect(await monitor.tell()).toBeGreaterThan(0);
+  expect(await monitor.acknowledge(undefined)).toBeGreaterThan(0);
+  await monitor.close();
+
+  // quarantine and restore; what was not there cannot be moved
+  const { upkeep, repository, openAudit } = await openClientUpkeep(config, 'dbsrv');
+  const sink = await openAudit();
+  const work = { upkeep, audit: sink, repository, signal: new AbortController().signal };
+  const arrived = { size: 100, arrived: new Date().toISOString(), session: 's' };
+  const objects = [key, sample()].map(({ name }) => ({ key: `keys/${name}`, ...arrived }));
+  const { quarantine, counts } = await takeOut(work, { client: 'dbsrv', selection: '--session s', objects });
+  expect(counts.moved).toBe(1);
+  expect((await restore(work, quarantine.id)).moved).toBe(1);
+  await sink.close();
+  await upkeep.close();
+  return [...before, ...audit()];
+}
