@@ -11,7 +11,7 @@ type Kind = AuditEvent['kind'];
 type EventOf<E, K> = E extends { readonly kind: infer Kinds } ? (K extends Kinds ? E : never) : never;
 type LineName<F> = F extends 'ref' ? 'object' : F;
 /** Distributed over what a kind may be, so that a field of one of its forms counts. */
-type PresenceOf<E, F extends keyof E> = Record<never, never> extends Pick<E, F> ? 'sometimes' : 'always';
+type PresenceOf<E, F extends keyof E> = undefined extends E[F] ? 'sometimes' : 'always';
 type FieldsOf<E> = { readonly [F in Exclude<keyof E, 'kind'> as LineName<F>]: PresenceOf<E, F> };
 
 /** The fields of every kind of event, beside those of all lines. */

@@ -104,7 +104,10 @@ describe('the reference and what a gateway has written', () => {
 });
 
 /** Makes a gateway do whatever it notes. @returns all lines of its audit, over a rotation */
-async function everyKindOfEvent({ connect, config, file, audit }: Stack): Promise<AuditLine[]> {
+async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
+  const { config } = stack;
+  const audit = (): AuditLine[] => stack.audit();
+  const connect: Stack['connect'] = (...args) => stack.connect(...args);
   const post = async (client: StackClient, at: string, body: Uint8Array) =>
     (await client.request('POST', at, { body })).status;
   const peer = {
@@ -135,7 +138,7 @@ async function everyKindOfEvent({ connect, config, file, audit }: Stack): Promis
   await expect(connect('gone', peer)).rejects.toThrow('client gone');
 
   // failed, once about an object
-  writeFileSync(path.dirname(file('broken', 'config')), 'no directory');
+  writeFileSync(path.dirname(stack.file('broken', 'config')), 'no directory');
   const broken = await connect('broken');
   expect((await broken.request('GET', '/data/')).status).toBeGreaterThanOrEqual(500);
   expect((await broken.request('GET', `/data/${first.name}`)).status).toBeGreaterThanOrEqual(500);
