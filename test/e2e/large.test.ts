@@ -5,6 +5,7 @@ import { describe, expect, jest, test } from '@jest/globals';
 import { openDoor, type OpenDoor } from '../support/doors.ts';
 import { lab, makeTree, restic, sameTree, tempDir, type Outcome } from '../support/lab.ts';
 import { freshStore, STORES } from '../support/stores.ts';
+import { until } from '../support/store-calls.ts';
 
 const GiB = 1024 ** 3;
 /** For a slow disk; a test that hangs ends all the same. */
@@ -61,7 +62,9 @@ test('an OpenSSH client that exchanges keys every 16 MiB moves 1 GiB in one sess
   const target = tempDir();
   expect((await run(door, ['restore', 'latest', '--target', target])).code).toBe(0);
   await sameTree(source, path.join(target, source));
-  const sessions = door.audit().filter((line) => line['event'] === 'session-end' && Number(line['bytesIn']) > GiB);
-  expect(sessions).toHaveLength(1);
+  const sessions = (): unknown[] =>
+    door.audit().filter((line) => line['event'] === 'session-end' && Number(line['bytesIn']) > GiB);
+  await until(() => sessions().length > 0);
+  expect(sessions()).toHaveLength(1);
   await door.close();
 });
