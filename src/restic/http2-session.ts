@@ -140,6 +140,8 @@ export function serveHttp2(
       end('connection-lost');
     });
   });
+  // A client may be gone by now, while its session was being opened; its stream has no more to say of that.
+  if (duplex.destroyed) end('connection-lost');
   return { ended, close: end };
 }
 

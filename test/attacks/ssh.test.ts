@@ -287,6 +287,21 @@ describe('with a key', () => {
     expect(stack.audit().at(-1)).toMatchObject({ event: 'session-end', reason: 'connection-lost' });
   });
 
+  test('one asks for sessions and hangs up while they are being opened: each of them ends, and leaves its place', async () => {
+    await open();
+    for (let round = 0; round < 10; round++) {
+      const client = await connected();
+      for (let id = 0; id < 5; id++) {
+        sendMessage(client, message(CHANNEL_OPEN, 'session', [id], [65536], [32768]));
+        sendMessage(client, message(CHANNEL_REQUEST, [id], 'exec', false, 'x'));
+      }
+      tcpOf(client).end();
+      await closedOf(client);
+    }
+    const count = (event: string): number => stack.audit().filter((line) => line['event'] === event).length;
+    while (count('session-start') === 0 || count('session-end') < count('session-start')) await sleep(20);
+  });
+
   test('hundreds of channels on one connection: twenty open, the others are refused', async () => {
     await open();
     const client = await connected();
