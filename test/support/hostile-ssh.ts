@@ -11,8 +11,9 @@ interface Internals {
     readonly _packetRW: {
       readonly write: {
         readonly allocStart: number;
-        alloc(size: number): Uint8Array;
-        finalize(packet: Uint8Array): Uint8Array;
+        readonly allocStartKEX: number;
+        alloc(size: number, force: boolean): Uint8Array;
+        finalize(packet: Uint8Array, force: boolean): Uint8Array;
       };
     };
     readonly _cipher: { encrypt(packet: Uint8Array): void };
@@ -28,10 +29,11 @@ const { sendPacket } = createRequire(import.meta.url)('ssh2/lib/protocol/utils.j
 export function sendMessage(client: Client, message: Uint8Array, bypass = false): void {
   const { _protocol: protocol } = client as unknown as Internals;
   const writer = protocol._packetRW.write;
-  const at = writer.allocStart;
-  const packet = writer.alloc(message.length);
+  // In the middle of a key exchange ssh2 makes only a message, to be put into a packet later; encrypted as one, that ends this process.
+  const at = bypass ? writer.allocStartKEX : writer.allocStart;
+  const packet = writer.alloc(message.length, bypass);
   packet.set(message, at);
-  sendPacket(protocol, writer.finalize(packet), bypass);
+  sendPacket(protocol, writer.finalize(packet, bypass), bypass);
 }
 
 /** The TCP socket of a client. */

@@ -109,8 +109,8 @@ function string(value: Uint8Array): Buffer {
   return Buffer.concat([length, value]);
 }
 
-/** RFC 4253, 6: length, length of the padding, payload, padding to a multiple of 8. */
-function packet(payload: Uint8Array): Buffer {
+/** A message as an unencrypted packet. RFC 4253, 6: length, length of the padding, payload, padding to a multiple of 8. */
+export function packet(payload: Uint8Array): Buffer {
   const padding = 4 + ((8 - ((payload.length + 9) % 8)) % 8);
   const head = Buffer.alloc(5);
   head.writeUInt32BE(1 + payload.length + padding);
