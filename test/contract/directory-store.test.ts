@@ -718,6 +718,23 @@ describe('bounds', () => {
     expect(result).toBe('done');
   });
 
+  test('a body that fails just after its call was given up ends nothing but that call', async () => {
+    const program = await bundleProgram(`
+      import { bounded } from './src/stores/directory/bounded.ts';
+      const controller = new AbortController();
+      const bounds = { doing: 'testing', signal: controller.signal, limitMs: 1000 };
+      const call = bounded(bounds, async (steps) => {
+        controller.abort();
+        await steps.client(Promise.reject(new Error('the client went away')));
+      });
+      await call.catch(() => undefined);
+      // A rejection that nobody has heard ends the process before this.
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      console.log('goes on');
+    `);
+    expect(await run(process.execPath, [program])).toEqual({ code: 0, stdout: 'goes on\n', stderr: '' });
+  });
+
   test('of two steps at once the end of one is progress for the other', async () => {
     const result = await bounded({ doing: 'testing', signal, limitMs: 1200 }, async (steps) => {
       await Promise.all([800, 1600].map((ms) => steps.io(() => sleep(ms))));

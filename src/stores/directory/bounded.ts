@@ -96,11 +96,9 @@ export function bounded<T>(
       cleanUp: run,
       client(promise) {
         return new Promise((pass, fail) => {
-          if (why !== undefined) {
-            fail(why);
-            return;
-          }
-          stopWaitingForClient = fail;
+          if (why === undefined) stopWaitingForClient = fail;
+          else fail(why);
+          // Also when it comes too late: a rejection that nobody hears ends the whole process.
           promise.then(pass, fail);
         });
       },
