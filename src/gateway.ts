@@ -4,8 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { BlockList, isIPv6 } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
-import { headsFile } from './audit/heads.ts';
-import { openJsonlSink } from './audit/jsonl-sink.ts';
+import { openAudit } from './audit/open-audit.ts';
 import type { ClientConfig, GatewayConfig, StoreConfig } from './config/types.ts';
 import { refuseAdmission } from './core/admission.ts';
 import { asGatewayError, GatewayError, messageOf } from './core/errors.ts';
@@ -78,7 +77,7 @@ export async function createGateway(options: {
 }): Promise<Gateway> {
   const { log, places = countPlaces() } = options;
   let { config } = options;
-  let audit: AuditSink = await openAudit(config);
+  let audit: AuditSink = await openAudit(config, log);
   const storages = new Map<string, Promise<SafeStorage>>();
   const limited = createLimitedStores(log);
   const throttles = createThrottles(() => config.state, openSharedMoment);
@@ -284,8 +283,8 @@ export async function createGateway(options: {
     },
     sessionCount: () => open.size,
     reconfigure: async (next) => {
-      if (next.audit.file !== config.audit.file) {
-        const opened = await openAudit(next);
+      if (!isDeepStrictEqual(next.audit, config.audit)) {
+        const opened = await openAudit(next, log);
         retired.add(audit);
         audit = opened;
       }
@@ -312,10 +311,6 @@ export async function createGateway(options: {
       await Promise.all(resources.map(closeResource));
     },
   };
-}
-
-function openAudit({ audit, state }: GatewayConfig): Promise<AuditSink> {
-  return openJsonlSink({ file: audit.file, heads: headsFile(state) });
 }
 
 /** Why a client is not let in: a word for the audit, and one plain line for the client. */

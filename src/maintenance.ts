@@ -1,6 +1,5 @@
 /** The second composition root: from a config to the admin's upkeep of a client's repository, without a session. */
-import { headsFile } from './audit/heads.ts';
-import { openJsonlSink } from './audit/jsonl-sink.ts';
+import { openAudit } from './audit/open-audit.ts';
 import type { GatewayConfig } from './config/types.ts';
 import { GatewayError } from './core/errors.ts';
 import type { AuditSink } from './ports/audit-sink.ts';
@@ -31,6 +30,6 @@ export async function openClientUpkeep(config: GatewayConfig, client: string): P
     repository,
     upkeep: await openUpkeep(store, repository.prefix),
     scrubs: scrubState(config.state, repository),
-    openAudit: () => openJsonlSink({ file: config.audit.file, heads: headsFile(config.state) }),
+    openAudit: () => openAudit(config),
   };
 }

@@ -1,8 +1,9 @@
 /** A file that many processes append linked lines to, at a path that may be moved away and replaced meanwhile. */
-import { open, stat, type FileHandle } from 'node:fs/promises';
+import { stat, type FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatLinks, hashLine, MOST_LINKS, readLinks, type Links } from './chain.ts';
 import type { HeadNotes } from './heads.ts';
+import { openOrMake, removeOldest, rotate, type Rotation } from './rotation.ts';
 
 /** A line but for its links, which are known only when it is written. */
 export interface Line {
@@ -26,8 +27,24 @@ const LINE_BREAK = Buffer.from('\n');
 /** How far back a writer looks in a file that it has not read so far. */
 const LOOK_BACK_BYTES = 256 * 1024;
 
+/** After a rotation that failed, the next try waits until the file has grown by this. */
+const RETRY_BYTES = 1024 * 1024;
+
+/** How a file is appended to. */
+export interface AppenderOptions {
+  readonly file: string;
+  readonly notes: HeadNotes | undefined;
+  /** Undefined: it grows. */
+  readonly rotation: Rotation | undefined;
+  /** Is told once that it cannot be rotated or thinned out; it is written to all the same. */
+  readonly warn: (error: unknown) => void;
+}
+
 /** @throws Error when it cannot be opened or is not a regular file */
-export async function openAppender(file: string, notes: HeadNotes | undefined): Promise<Appender> {
+export async function openAppender({ file, notes, rotation, warn }: AppenderOptions): Promise<Appender> {
+  /** At this size it is rotated. */
+  let rotateAt = rotation?.maxSize ?? Infinity;
+  let warned = false;
   let handle = await openFile(file);
   /** Where the unread part of the file begins: always the beginning of a line. */
   let position = 0;
@@ -90,7 +107,7 @@ export async function openAppender(file: string, notes: HeadNotes | undefined): 
   };
 
   /** Reads what has come, and opens the path anew when it leads to another file than the open one, which logrotate or someone has moved. */
-  const follow = async (): Promise<{ readonly torn: boolean; readonly size: number }> => {
+  const followPath = async (): Promise<{ readonly torn: boolean; readonly size: number }> => {
     for (;;) {
       const [mine, there] = await Promise.all([
         handle.stat(),
@@ -111,6 +128,28 @@ export async function openAppender(file: string, notes: HeadNotes | undefined): 
       position = 0;
       await old.close();
     }
+  };
+
+  const warnOnce = (error: unknown): void => {
+    if (!warned) warn(error);
+    warned = true;
+  };
+
+  const follow = async (): ReturnType<typeof followPath> => {
+    const followed = await followPath();
+    if (rotation === undefined || followed.size < rotateAt) return followed;
+    try {
+      rotate(file, await handle.stat());
+      rotateAt = rotation.maxSize;
+    } catch (error) {
+      // That it is too long is no reason to lose a line.
+      rotateAt = followed.size + RETRY_BYTES;
+      warnOnce(error);
+      return followed;
+    }
+    const { keep } = rotation;
+    if (keep !== undefined) void removeOldest(file, keep).catch(warnOnce);
+    return followPath();
   };
 
   return {
@@ -189,7 +228,7 @@ async function startOfLine(handle: FileHandle, offset: number): Promise<number> 
 
 /** @throws Error when it cannot be opened or is not a regular file */
 async function openFile(file: string): Promise<FileHandle> {
-  const handle = await open(file, 'a+', 0o600);
+  const handle = await openOrMake(file);
   if ((await handle.stat()).isFile()) return handle;
   await handle.close();
   throw new Error('it is not a regular file; name one in the config');

@@ -65,7 +65,9 @@ export function openHeadNotes(file: string): HeadNotes {
       }, NOTE_MS).unref();
     },
     newest: async () => {
-      const heads = (await readHeads(file).catch(() => undefined)) ?? [];
+      const all = (await readHeads(file).catch(() => undefined)) ?? [];
+      // A note of a time to come is from before the clock was set back, and would hide the newest ones for so long.
+      const heads = all.filter(({ time }) => Date.parse(time) <= Date.now() + NOTE_MS);
       const last = Math.max(...heads.map(({ time }) => Date.parse(time)));
       return heads.filter(({ time }) => last - Date.parse(time) <= 2 * NOTE_MS).map((head) => head.hash);
     },

@@ -10,6 +10,7 @@ import type { ObjectRef } from '../core/object.ts';
 import type { AuditEvent, AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
 import { openAppender, type Appender, type Line } from './appender.ts';
 import { openHeadNotes } from './heads.ts';
+import type { Rotation } from './rotation.ts';
 
 /** Where the audit goes. */
 interface JsonlSinkOptions {
@@ -17,6 +18,10 @@ interface JsonlSinkOptions {
   readonly file: string;
   /** Absolute path of the file where the newest line of each process is noted; undefined: nowhere. */
   readonly heads?: string;
+  /** Undefined: the file grows, unless others rotate it. */
+  readonly rotation?: Rotation;
+  /** Is told once that the file cannot be rotated, or old ones not removed. */
+  readonly warn?: (error: unknown) => void;
   /** How long an event may wait to be written before it counts as not written, in ms; 30,000 by default. */
   readonly limitMs?: number;
 }
@@ -38,14 +43,18 @@ interface Entry {
  * Opens the audit file, or makes it.
  * @throws GatewayError `audit-unavailable` when it cannot be opened or is not a regular file
  */
-export async function openJsonlSink({ file, heads, limitMs = LIMIT_MS }: JsonlSinkOptions): Promise<AuditSink> {
+export async function openJsonlSink(options: JsonlSinkOptions): Promise<AuditSink> {
+  const { file, heads, rotation, warn = () => undefined, limitMs = LIMIT_MS } = options;
   const unavailable = (why: string, cause?: unknown): GatewayError =>
     new GatewayError('audit-unavailable', { detail: `the audit ${file} cannot be written: ${why}`, cause });
 
   let appender: Appender;
   try {
     await makeDirectory(dirname(file));
-    appender = await openAppender(file, heads === undefined ? undefined : openHeadNotes(heads));
+    appender = await openAppender({
+      ...{ file, rotation, warn },
+      notes: heads === undefined ? undefined : openHeadNotes(heads),
+    });
   } catch (error) {
     throw unavailable(messageOf(error), error);
   }

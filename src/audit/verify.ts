@@ -26,6 +26,8 @@ export interface AuditReport {
   /** Lines that a crash or a full disk cut off, at most 100 of them named. They count as not written. */
   readonly torn: readonly Place[];
   readonly tornCount: number;
+  /** Where a line is more than a minute earlier than the one before: the clock was set back by so many ms. The first hundred. */
+  readonly setBack: readonly (Place & { readonly ms: number })[];
   /** Lines at the beginning from before lines were linked. */
   readonly unlinked: number;
   /** Lines at the ends of files that no line refers to yet; of each file's last moment there may be some. */
@@ -37,10 +39,15 @@ export interface AuditReport {
 }
 
 const MOST_TOLD = 100;
+/** Lines of several writers, or of one that waited for its disk, may be out of the order of their times by less. */
+const SET_BACK_MS = 60_000;
 /** How many lines back a link may go: far more than are written between a writer's look at the file and its write. */
 const WINDOW = 100_000;
-/** As many of each file are kept for the links of the files after it. */
+/** As many of each file are kept for the links of the files after it, and for copies of lines there. */
 const TAIL = 16_384;
+/** Of files further back than this, only as many as a writer that was idle since then may refer to. */
+const NEAR_FILES = 8;
+const FAR_TAIL = 1024;
 
 /**
  * Reads files in this order, in bounded memory.
@@ -53,10 +60,14 @@ export async function verifyAudit(files: readonly string[], heads?: readonly Hea
   const missing = new Map(heads?.map((head) => [head.hash, head]));
   /** The last lines of the files before. */
   const tails = new Set<string>();
+  /** Of the nearest of them, file by file. */
+  const near: string[][] = [];
   let [lines, problemCount, tornCount, unlinked, loose] = [0, 0, 0, 0, 0];
   let continues = false;
   let linked = false;
   let firstTime: string | undefined;
+  let time: number | undefined;
+  const setBack: (Place & { readonly ms: number })[] = [];
   let last: Place | undefined;
 
   const wrong = (file: string, line: number, message: string): void => {
@@ -92,7 +103,13 @@ export async function verifyAudit(files: readonly string[], heads?: readonly Hea
         }
         known.set(hash, number);
         if (known.size > WINDOW) known.delete(known.keys().next().value ?? '');
-        if (typeof event['time'] === 'string') firstTime ??= event['time'];
+        if (typeof event['time'] === 'string') {
+          firstTime ??= event['time'];
+          const here = Date.parse(event['time']);
+          const ms = (time ?? here) - here;
+          if (ms > SET_BACK_MS && setBack.length < MOST_TOLD) setBack.push({ file, line: number, ms });
+          time = here;
+        }
         const links = readLinks(bytes);
         if (links === undefined) {
           if (linked || first !== undefined)
@@ -132,15 +149,20 @@ export async function verifyAudit(files: readonly string[], heads?: readonly Hea
     if (first !== undefined && !joins)
       wrong(file, first, 'none of its lines refers to the file before it: that one was changed or removed');
     loose += Math.max(0, open.size - 1);
-    for (const hash of [...known.keys()].slice(-TAIL)) tails.add(hash);
+    const tail = [...known.keys()].slice(-TAIL);
+    for (const hash of tail) tails.add(hash);
+    near.push(tail);
+    if (near.length > NEAR_FILES) for (const hash of near.shift()?.slice(0, -FAR_TAIL) ?? []) tails.delete(hash);
   }
 
-  for (const { time } of missing.values())
-    if (last !== undefined && firstTime !== undefined && time >= firstTime)
+  // A note of a time to come is from before the clock was set back; what it is of may have been rotated away long since.
+  const now = new Date().toISOString();
+  for (const { time: noted } of missing.values())
+    if (last !== undefined && firstTime !== undefined && noted >= firstTime && noted <= now)
       wrong(
         last.file,
         last.line,
-        `the line that a process wrote at ${time} is not there: the end was cut off or changed`,
+        `the line that a process wrote at ${noted} is not there: the end was cut off or changed`,
       );
   const rank = new Map(files.map((file, index) => [file, index]));
   problems.sort((a, b) => (rank.get(a.file) ?? 0) - (rank.get(b.file) ?? 0) || a.line - b.line);
@@ -151,6 +173,7 @@ export async function verifyAudit(files: readonly string[], heads?: readonly Hea
     problemCount,
     torn,
     tornCount,
+    setBack,
     unlinked,
     loose,
     continues,

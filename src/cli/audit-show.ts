@@ -1,6 +1,6 @@
 /** `restic-gateway audit show` and `restic-gateway sessions`: the newest of what the audit tells, for people and for scripts. */
 import { EVENT_KINDS } from '../audit/fields.ts';
-import { auditFiles } from '../audit/read.ts';
+import { withAuditFiles } from '../audit/read.ts';
 import { selectEvents, selectSessions, type Selection } from '../audit/select.ts';
 import { findConfigFile, loadConfig } from '../config/load.ts';
 import { GatewayError } from '../core/errors.ts';
@@ -21,8 +21,8 @@ interface ShowArguments {
 
 /** @returns the exit status @throws GatewayError `usage`, `audit-unavailable` */
 export async function runAuditShow(given: ShowArguments): Promise<number> {
-  const { files, selection } = await prepare(given);
-  const events = await selectEvents(files, selection, given.limit);
+  const { file, selection } = prepare(given);
+  const events = await withAuditFiles(file, (files) => selectEvents(files, selection, given.limit));
   if (given.json) return printJson(events);
   const cell = (value: unknown): string => (typeof value === 'string' || typeof value === 'number' ? `${value}` : '');
   process.stdout.write(
@@ -44,8 +44,8 @@ export async function runAuditShow(given: ShowArguments): Promise<number> {
 
 /** @returns the exit status @throws GatewayError `usage`, `audit-unavailable` */
 export async function runSessions(given: ShowArguments): Promise<number> {
-  const { files, selection } = await prepare(given);
-  const sessions = await selectSessions(files, selection, given.limit);
+  const { file, selection } = prepare(given);
+  const sessions = await withAuditFiles(file, (files) => selectSessions(files, selection, given.limit));
   if (given.json) return printJson(sessions);
   const right = true;
   const bytes = (count: number | undefined): string => (count === undefined ? '' : formatBytes(count));
@@ -74,9 +74,7 @@ export async function runSessions(given: ShowArguments): Promise<number> {
   return 0;
 }
 
-async function prepare(
-  given: ShowArguments,
-): Promise<{ readonly files: readonly string[]; readonly selection: Selection }> {
+function prepare(given: ShowArguments): { readonly file: string; readonly selection: Selection } {
   const { client, session, since, until, kind, limit } = given;
   if (!Number.isInteger(limit) || limit < 1 || limit > 1_000_000)
     throw new GatewayError('usage', { detail: '--limit must be a whole number from 1 to 1000000' });
@@ -89,7 +87,7 @@ async function prepare(
     since: since === undefined ? undefined : parseTime(since, '--since'),
     until: until === undefined ? undefined : parseTime(until, '--until'),
   };
-  return { files: await auditFiles(loadConfig(findConfigFile(given.config)).audit.file), selection };
+  return { file: loadConfig(findConfigFile(given.config)).audit.file, selection };
 }
 
 function printJson(all: readonly unknown[]): number {

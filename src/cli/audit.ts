@@ -1,9 +1,10 @@
 /** `restic-gateway audit verify`: whether the audit is as it was written. */
 import { headsFile, readHeads } from '../audit/heads.ts';
-import { auditFiles, inOrder } from '../audit/read.ts';
+import { inOrder, withAuditFiles } from '../audit/read.ts';
 import { verifyAudit, type AuditReport } from '../audit/verify.ts';
 import { findConfigFile, loadConfig } from '../config/load.ts';
 import { GatewayError } from '../core/errors.ts';
+import { formatDuration } from './terminal.ts';
 
 /**
  * Verifies the files named, else the config's audit with those rotated away from it.
@@ -24,9 +25,11 @@ export async function runAuditVerify(options: {
 
 async function verifyOwn({ config: file }: { readonly config: string | undefined }): Promise<AuditReport> {
   const { audit, state } = loadConfig(findConfigFile(file));
-  // Read first: what has been noted by now is in the files by now.
-  const heads = await readHeads(headsFile(state));
-  return verifyAudit(await auditFiles(audit.file), heads);
+  return withAuditFiles(audit.file, async (files) => {
+    // What has been noted by now is in these files or in one that replaces them, which would be noticed.
+    const heads = await readHeads(headsFile(state));
+    return verifyAudit(files, heads);
+  });
 }
 
 function describe(report: AuditReport): string {
@@ -36,6 +39,10 @@ function describe(report: AuditReport): string {
   for (const { file, line } of torn)
     out.push(`${file}:${line}: note: torn by a crash or a full disk; it counts as not written`);
   if (tornCount > torn.length) out.push(`note: and ${tornCount - torn.length} more torn lines`);
+  for (const { file, line, ms } of report.setBack)
+    out.push(
+      `${file}:${line}: note: the clock was set back by ${formatDuration(ms)}; the order of the lines is what counts`,
+    );
   if (unlinked > 0)
     out.push(`note: ${counted(unlinked, 'line')} from before lines were linked; only the last of them is held`);
   if (report.continues) out.push(`note: ${files[0] ?? ''} continues an older file that is not here`);

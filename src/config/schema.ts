@@ -13,6 +13,7 @@ import type { ClientConfig, GatewayConfig, PublicKey, S3StoreConfig, StoreConfig
 import {
   parseAccessKeyId,
   parseAddressRange,
+  parseAuditSize,
   parseBandwidth,
   parseBoolean,
   parseBucket,
@@ -54,6 +55,9 @@ export interface Claim {
 
 const DEFAULT_LISTEN: GatewayConfig['listen'] = { host: '0.0.0.0', port: 2222 };
 const DEFAULT_AUDIT_FILE = '/var/log/restic-gateway/audit.jsonl';
+/** Evidence is not removed unasked: all rotated files stay. */
+const DEFAULT_AUDIT_SIZE = 100 * 2 ** 20;
+const MOST_KEPT = 100_000;
 const DEFAULT_MAX_SESSIONS = 10;
 /** A run of restic has one, or two for the moment in which it refreshes it. */
 const DEFAULT_MAX_LOCKS = 200;
@@ -267,7 +271,13 @@ function rootSchema(base: string) {
     // Their entries are checked one by one, so that what is right can be compared with others whatever is wrong elsewhere.
     stores: v.exactOptional(v.nullable(anySection('a name for each store'))),
     clients: v.exactOptional(v.nullable(anySection('a name for each client'))),
-    audit: v.exactOptional(section({ file: v.exactOptional(path) })),
+    audit: v.exactOptional(
+      section({
+        file: v.exactOptional(path),
+        maxSize: v.exactOptional(parsed(parseAuditSize)),
+        keep: v.exactOptional(parsed((text) => (text === 'all' ? text : parseWhole(text, 1, MOST_KEPT)))),
+      }),
+    ),
     state: v.exactOptional(path),
     workers: v.exactOptional(parsed((text) => parseWorkers(text, MOST_WORKERS))),
     drainSeconds: v.exactOptional(parsed((text) => parseWhole(text, 0, MOST_DRAIN_SECONDS))),
@@ -285,11 +295,23 @@ export function checkRoot(raw: unknown, base: string): Checked<Root> {
     listen: listen ?? DEFAULT_LISTEN,
     hostKeys: hostKeys ?? [],
     ssh: { extraCiphers: ssh?.extraCiphers ?? [], ...(ssh?.limits !== undefined && { limits: ssh.limits }) },
-    audit: { file: audit?.file ?? DEFAULT_AUDIT_FILE },
+    audit: auditOf(audit ?? {}),
     state: state ?? join(dirname(audit?.file ?? DEFAULT_AUDIT_FILE), 'state'),
     workers: workers ?? 1,
     drainSeconds: drainSeconds ?? DEFAULT_DRAIN_SECONDS,
   }));
+}
+
+function auditOf({
+  file = DEFAULT_AUDIT_FILE,
+  maxSize = DEFAULT_AUDIT_SIZE,
+  keep = 'all',
+}: {
+  readonly file?: string;
+  readonly maxSize?: number | 'none';
+  readonly keep?: number | 'all';
+}): GatewayConfig['audit'] {
+  return { file, ...(maxSize !== 'none' && { maxSize }), ...(keep !== 'all' && { keep }) };
 }
 
 /** The entries of `stores` or `clients` by name, as they stand in the file. */

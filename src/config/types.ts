@@ -114,8 +114,14 @@ export interface GatewayConfig {
   readonly stores: Readonly<Record<string, StoreConfig>>;
   /** By name; an object without a prototype. */
   readonly clients: Readonly<Record<string, ClientConfig>>;
-  /** Absolute path of the audit file. */
-  readonly audit: { readonly file: string };
+  readonly audit: {
+    /** Absolute path of the audit file. */
+    readonly file: string;
+    /** At how many bytes it is rotated; undefined: never, by the gateway. */
+    readonly maxSize?: number;
+    /** How many of the files that the gateway has rotated stay; undefined: all. */
+    readonly keep?: number;
+  };
   /**
    * Absolute path of the directory where the gateway's processes on this machine keep what they share: counts, live sessions, how far a
    * scrub has come. By default `state` beside the audit file. All of it can be made anew from the stores; made when it is first needed.

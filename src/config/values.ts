@@ -50,6 +50,17 @@ export function parseSize(text: string): number {
   return bytes;
 }
 
+/** Below this, in bytes, there would be more files than lines are worth. */
+const LEAST_AUDIT_SIZE = 64 * 1024;
+
+/** At which size the audit is rotated, in bytes, or `none`. */
+export function parseAuditSize(text: string): number | 'none' {
+  if (text === 'none') return text;
+  const size = /B$/.test(text) ? parseSize(text) : NaN;
+  if (!(size >= LEAST_AUDIT_SIZE)) throw invalid('must be a size of 64KiB or more, such as 100MiB, or none');
+  return size;
+}
+
 const DURATION = /^([1-9]\d{0,4}) ?(min|h|d|w)$/;
 const UNIT_MS: Readonly<Record<string, number>> = { min: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
 

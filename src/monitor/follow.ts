@@ -42,7 +42,7 @@ const MOST_LINE_BYTES = 4 * 1024 * 1024;
 /** Empty lines that may stand between a line and the place behind it. */
 const MOST_EMPTY = 64;
 /** How often it may happen in a row that rotation moves the files while they are looked at. */
-const MOST_MOVES = 5;
+const MOST_MOVES = 20;
 
 /** A file as it was found. */
 interface Found {
@@ -75,6 +75,8 @@ export function openFollower(options: {
   let place = options.from;
   /** What was at the path when it was last looked at: it stays open over a rotation, for what comes into it until then. */
   let reading: Reading | undefined;
+  /** The file before that one, up to where it was read: a writer that had looked at the path just before a rotation still writes there. */
+  let trailing: { readonly handle: FileHandle; readonly first: string; readonly offset: number } | undefined;
   let closed = false;
 
   const pause = async (): Promise<void> => {
@@ -148,11 +150,33 @@ export function openFollower(options: {
     try {
       if ((await firstLineOf(handle)) !== first) return MOVED;
       await readOn(handle, first);
-      if (name !== file) return undefined;
-      reading = { handle, inode: inodeOf(await handle.stat()) };
+      if (name === file) reading = { handle, inode: inodeOf(await handle.stat()) };
+      else {
+        await trailing?.handle.close();
+        trailing = { handle, first, offset: place?.first === first ? place.offset : 0 };
+      }
       return undefined;
     } finally {
-      if (reading?.handle !== handle) await handle.close();
+      if (reading?.handle !== handle && trailing?.handle !== handle) await handle.close();
+    }
+  };
+
+  /** Takes the last lines of the file before, once. */
+  const readTrailing = async (): Promise<void> => {
+    if (trailing === undefined) return;
+    const { handle, first, offset } = trailing;
+    trailing = undefined;
+    try {
+      // It is where reading goes on, and nothing has come after it so far.
+      if (place?.first === first) return;
+      const { size } = await handle.stat();
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(Math.max(0, size - offset)), 0, null, offset);
+      for (const bytes of splitLines(buffer.subarray(0, bytesRead))) {
+        const line = parseLine(bytes);
+        if (line !== undefined) take(line);
+      }
+    } finally {
+      await handle.close();
     }
   };
 
@@ -164,7 +188,11 @@ export function openFollower(options: {
 
   /** Finds the place among the files, and reads from there on to the end. @returns as `catchUp` */
   const readFiles = async (): Promise<boolean | typeof MOVED> => {
+    const before = await statOrNone(file);
     const files = await findFiles(file);
+    const after = await statOrNone(file);
+    // What was at the path may be under no name that was seen.
+    if ((before && inodeOf(before)) !== (after && inodeOf(after))) return MOVED;
     let begin = 0;
     if (place !== undefined) {
       const { first, last } = place;
@@ -200,6 +228,7 @@ export function openFollower(options: {
 
   const catchUp = async (): Promise<boolean> => {
     try {
+      await readTrailing();
       if (reading !== undefined && place !== undefined) {
         const { handle, inode } = reading;
         const [mine, there] = await Promise.all([handle.stat(), statOrNone(file)]);
@@ -233,6 +262,8 @@ export function openFollower(options: {
       closed = true;
       await running;
       await release();
+      await trailing?.handle.close();
+      trailing = undefined;
     },
   };
 }
@@ -284,6 +315,17 @@ async function fits(name: string, { offset, lines, last }: Place): Promise<boole
   } finally {
     await handle.close();
   }
+}
+
+/** The lines that have an end. */
+function splitLines(bytes: Buffer): readonly Buffer[] {
+  const lines: Buffer[] = [];
+  let start = 0;
+  for (let end = bytes.indexOf(LINE_BREAK); end >= 0; end = bytes.indexOf(LINE_BREAK, start)) {
+    if (end > start) lines.push(bytes.subarray(start, end));
+    start = end + 1;
+  }
+  return lines;
 }
 
 function inodeOf({ dev, ino }: { readonly dev: number; readonly ino: number }): string {

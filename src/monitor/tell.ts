@@ -8,8 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { headsFile } from '../audit/heads.ts';
-import { openJsonlSink } from '../audit/jsonl-sink.ts';
+import { openAudit } from '../audit/open-audit.ts';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import type { AuditEvent, AuditSink } from '../ports/audit-sink.ts';
@@ -62,7 +61,7 @@ export function acknowledgeAnomalies(config: GatewayConfig, all: readonly Found[
 }
 
 async function withAudit(config: GatewayConfig, work: (audit: AuditSink) => Promise<void>): Promise<void> {
-  const audit = await openJsonlSink({ file: config.audit.file, heads: headsFile(config.state) });
+  const audit = await openAudit(config);
   try {
     await work(audit);
   } finally {

@@ -149,7 +149,7 @@ describe('a whole file', () => {
           disabled: false,
         },
       },
-      audit: { file: '/etc/restic-gateway/audit.jsonl' },
+      audit: { file: '/etc/restic-gateway/audit.jsonl', maxSize: 100 * 2 ** 20 },
       state: '/etc/restic-gateway/state',
     });
   });
@@ -168,7 +168,7 @@ describe('a whole file', () => {
       drainSeconds: 60,
       stores: {},
       clients: {},
-      audit: { file: '/var/log/restic-gateway/audit.jsonl' },
+      audit: { file: '/var/log/restic-gateway/audit.jsonl', maxSize: 100 * 2 ** 20 },
       state: '/var/log/restic-gateway/state',
     });
   });
@@ -491,7 +491,7 @@ describe('keys and values that the schema does not have', () => {
       'ssh: { extraCiphers: [chacha20-poly1305] }',
       ['1:23: ssh.extraCiphers[0]: must be "chacha20-poly1305@openssh.com"'],
     ],
-    ['the audit as a file', 'audit: audit.jsonl', ['1:8: audit: must be a section with file']],
+    ['the audit as a file', 'audit: audit.jsonl', ['1:8: audit: must be a section with file, maxSize, keep']],
     ['the audit as nothing', 'audit:', ['1:1: audit: is empty; give it a value or remove the line']],
     ['stores as a list', 'stores: [a]', ['1:9: stores: must be a section with a name for each store']],
     ['clients as a list', 'clients: [a]', ['1:10: clients: must be a section with a name for each client']],

@@ -1,0 +1,25 @@
+/** The audit as the config has it: the one way in which all processes open it to write. */
+import type { GatewayConfig } from '../config/types.ts';
+import { messageOf } from '../core/errors.ts';
+import type { AuditSink } from '../ports/audit-sink.ts';
+import type { Log } from '../ports/log.ts';
+import { headsFile } from './heads.ts';
+import { openJsonlSink } from './jsonl-sink.ts';
+
+/**
+ * @param log - hears when the file cannot be rotated
+ * @throws GatewayError `audit-unavailable` when it cannot be opened
+ */
+export function openAudit({ audit, state }: Pick<GatewayConfig, 'audit' | 'state'>, log?: Log): Promise<AuditSink> {
+  const { file, maxSize, keep } = audit;
+  return openJsonlSink({
+    file,
+    heads: headsFile(state),
+    ...(maxSize !== undefined && { rotation: { maxSize, keep } }),
+    warn: (error) =>
+      log?.warn(
+        { err: error },
+        `the audit ${file} cannot be rotated (${messageOf(error)}) and grows on; who writes it must be able to rename files in its directory`,
+      ),
+  });
+}
