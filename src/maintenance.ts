@@ -4,7 +4,8 @@ import type { GatewayConfig } from './config/types.ts';
 import { GatewayError } from './core/errors.ts';
 import type { AuditSink } from './ports/audit-sink.ts';
 import type { RepositoryUpkeep } from './ports/repository-upkeep.ts';
-import { openUpkeep } from './stores/open-upkeep.ts';
+import type { CopyStore } from './ports/copy-store.ts';
+import { openCopyStore, openUpkeep } from './stores/open-upkeep.ts';
 import { scrubState, type ScrubState } from './upkeep/scrub-state.ts';
 
 /** A client's repository, opened for upkeep. */
@@ -32,4 +33,14 @@ export async function openClientUpkeep(config: GatewayConfig, client: string): P
     scrubs: scrubState(config.state, repository),
     openAudit: () => openAudit(config),
   };
+}
+
+/** Where the audit is copied to, and its name for people: `STORE:PREFIX`. Undefined when it is not. @throws as `openCopyStore` */
+export async function openAuditCopy(
+  config: GatewayConfig,
+): Promise<{ readonly store: CopyStore; readonly name: string } | undefined> {
+  const { copy } = config.audit;
+  const store = copy && config.stores[copy.store];
+  if (copy === undefined || store?.type !== 's3') return undefined;
+  return { store: await openCopyStore(store, copy.prefix), name: `${copy.store}:${copy.prefix}` };
 }

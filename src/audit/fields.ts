@@ -36,14 +36,16 @@ export const EVENT_FIELDS = {
   failed: { operation: 'always', object: 'sometimes', reason: 'always', detail: 'always' },
   anomaly: { rule: 'always', anomaly: 'always', detail: 'always' },
   'anomaly-acknowledged': { rule: 'always', anomaly: 'always' },
+  'copy-late': { copy: 'always', detail: 'always' },
+  'copy-caught-up': { copy: 'always', lateMs: 'always' },
 } as const satisfies { readonly [K in Kind]: FieldsOf<EventOf<AuditEvent, K>> };
 
 /** The fields that lines of all kinds may have. */
 export const COMMON_FIELDS = {
   ...{ time: 'always', v: 'always', prev: 'always', prior: 'sometimes', joined: 'sometimes' },
-  ...{ event: 'always', session: 'always', client: 'always', door: 'always' },
+  ...{ event: 'always', session: 'sometimes', client: 'sometimes', door: 'always' },
   ...{ key: 'sometimes', from: 'sometimes', fromPort: 'sometimes', user: 'sometimes', command: 'sometimes' },
-  ...{ access: 'always', store: 'always', prefix: 'always' },
+  ...{ access: 'sometimes', store: 'sometimes', prefix: 'sometimes' },
 } as const satisfies Readonly<Record<string, Presence>>;
 
 /** Every kind of event, as `event` says it. */

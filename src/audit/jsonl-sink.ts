@@ -145,11 +145,21 @@ function takeUpTo(bytes: number, waiting: Set<Entry>): readonly Entry[] {
 }
 
 /** One event as one line of JSON. */
-function formatEvent(time: Date, { session, principal, access, repository }: SessionIdentity, event: AuditEvent): Line {
+function formatEvent(time: Date, identity: SessionIdentity | 'gateway', event: AuditEvent): Line {
   const { kind, ref, ...rest } = { ref: undefined, ...event };
-  const { client, door, key, from, fromPort, user, command } = principal;
   const line = {
     event: kind,
+    ...(identity === 'gateway' ? { door: identity } : fieldsOf(identity)),
+    object: ref === undefined ? undefined : nameObject(ref),
+    ...rest,
+    ...('detail' in rest ? { detail: cut(rest.detail) } : {}),
+  };
+  return { time: time.toISOString(), rest: JSON.stringify(line).slice(1).replace(UNSAFE, escape) };
+}
+
+function fieldsOf({ session, principal, access, repository }: SessionIdentity) {
+  const { client, door, key, from, fromPort, user, command } = principal;
+  return {
     session,
     client,
     door,
@@ -161,11 +171,7 @@ function formatEvent(time: Date, { session, principal, access, repository }: Ses
     access,
     store: repository.store,
     prefix: repository.prefix,
-    object: ref === undefined ? undefined : nameObject(ref),
-    ...rest,
-    ...('detail' in rest ? { detail: cut(rest.detail) } : {}),
   };
-  return { time: time.toISOString(), rest: JSON.stringify(line).slice(1).replace(UNSAFE, escape) };
 }
 
 // Control and format characters, line and paragraph separators: what JSON leaves as it is and a terminal or an editor may take for a line

@@ -11,7 +11,9 @@ import { openJsonlSink } from './jsonl-sink.ts';
  * @throws GatewayError `audit-unavailable` when it cannot be opened
  */
 export function openAudit({ audit, state }: Pick<GatewayConfig, 'audit' | 'state'>, log?: Log): Promise<AuditSink> {
-  const { file, maxSize, keep } = audit;
+  const { file, maxSize, copy } = audit;
+  // What is copied is removed by who copies it, once it has been.
+  const keep = copy === undefined ? audit.keep : undefined;
   return openJsonlSink({
     file,
     heads: headsFile(state),

@@ -1,38 +1,98 @@
-/** `restic-gateway audit verify`: whether the audit is as it was written. */
+/** `restic-gateway audit verify` and `audit copy`: whether the audit is as it was written, and copying it where none of this host can change it. */
+import { compareCopy, type CopyReport } from '../audit/compare-copy.ts';
+import { createCopying } from '../audit/copying.ts';
 import { headsFile, readHeads } from '../audit/heads.ts';
 import { inOrder, withAuditFiles } from '../audit/read.ts';
 import { verifyAudit, type AuditReport } from '../audit/verify.ts';
 import { findConfigFile, loadConfig } from '../config/load.ts';
+import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
-import { formatDuration } from './terminal.ts';
+import { openAuditCopy } from '../maintenance.ts';
+import { refuseInForcedCommand } from './program.ts';
+import { formatBytes, formatDuration } from './terminal.ts';
+
+/** The copy too, where it was compared. */
+type WholeReport = AuditReport & { readonly copy?: CopyReport };
 
 /**
- * Verifies the files named, else the config's audit with those rotated away from it.
+ * Verifies the files named, else the config's audit with those rotated away from it, and with `copy` against its copy.
  * @returns the exit status: 1 when a line was changed, removed, moved or inserted
  * @throws GatewayError `audit-unavailable` when a file cannot be read
  */
 export async function runAuditVerify(options: {
   readonly config: string | undefined;
   readonly files: readonly string[];
+  readonly copy: boolean;
   readonly json: boolean;
 }): Promise<number> {
-  const report = options.files.length > 0 ? await verifyAudit(await inOrder(options.files)) : await verifyOwn(options);
+  if (options.copy && options.files.length > 0)
+    throw new GatewayError('usage', {
+      detail: "--copy compares the config's audit with its copy; name no files beside it",
+    });
+  const report: WholeReport =
+    options.files.length > 0 ? await verifyAudit(await inOrder(options.files)) : await verifyOwn(options);
   if (report.files.length === 0)
     throw new GatewayError('audit-unavailable', { detail: 'there is no audit to verify yet' });
   process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : describe(report));
-  return report.problemCount > 0 ? 1 : 0;
+  return report.problemCount + (report.copy?.problems.length ?? 0) > 0 ? 1 : 0;
 }
 
-async function verifyOwn({ config: file }: { readonly config: string | undefined }): Promise<AuditReport> {
-  const { audit, state } = loadConfig(findConfigFile(file));
-  return withAuditFiles(audit.file, async (files) => {
+/**
+ * Copies once what has come since: for a timer, where no `serve` does it.
+ * @returns the exit status
+ * @throws GatewayError `usage` when the config names no copy, `audit-unavailable`, and what the store throws
+ */
+export async function runAuditCopy({ config: file }: { readonly config: string | undefined }): Promise<number> {
+  refuseInForcedCommand();
+  const config = loadConfig(findConfigFile(file));
+  const { store, name } = await openCopy(config);
+  // What goes wrong is thrown, and told there.
+  const say = (): void => undefined;
+  try {
+    const copying = createCopying({ config, store, name, log: { info: say, warn: say, error: say } });
+    const bytes = await copying.run(new AbortController().signal);
+    process.stdout.write(bytes === 0 ? `${name}: nothing new\n` : `${name}: copied ${formatBytes(bytes)}\n`);
+    return 0;
+  } finally {
+    await store.close();
+  }
+}
+
+async function openCopy(config: GatewayConfig) {
+  const opened = await openAuditCopy(config);
+  if (opened === undefined)
+    throw new GatewayError('usage', { detail: `${config.file} names no copy of the audit; docs/audit.md shows how` });
+  return opened;
+}
+
+async function verifyOwn(options: {
+  readonly config: string | undefined;
+  readonly copy: boolean;
+}): Promise<WholeReport> {
+  const config = loadConfig(findConfigFile(options.config));
+  const { audit, state } = config;
+  const chain = await verifyChain(audit.file, state);
+  if (!options.copy) return chain;
+  const { store } = await openCopy(config);
+  try {
+    const { signal } = new AbortController();
+    const { keep } = audit;
+    const copy = await withAuditFiles(audit.file, (files) => compareCopy(files, store, { keep, signal }));
+    return { ...chain, copy };
+  } finally {
+    await store.close();
+  }
+}
+
+function verifyChain(file: string, state: string): Promise<AuditReport> {
+  return withAuditFiles(file, async (files) => {
     // What has been noted by now is in these files or in one that replaces them, which would be noticed.
     const heads = await readHeads(headsFile(state));
     return verifyAudit(files, heads);
   });
 }
 
-function describe(report: AuditReport): string {
+function describe(report: WholeReport): string {
   const { files, lines, problems, problemCount, torn, tornCount, unlinked, loose } = report;
   const out = problems.map(({ file, line, message }) => `${file}:${line}: ${message}`);
   if (problemCount > problems.length) out.push(`and ${problemCount - problems.length} more`);
@@ -52,6 +112,15 @@ function describe(report: AuditReport): string {
   out.push(
     problemCount === 0 ? `good: ${where}` : `NOT as it was written: ${counted(problemCount, 'problem')} in ${where}`,
   );
+  const { copy } = report;
+  if (copy !== undefined)
+    out.push(
+      ...copy.problems,
+      ...copy.notes.map((note) => `note: ${note}`),
+      copy.problems.length === 0
+        ? `good: as its copy, ${formatBytes(copy.bytes)}`
+        : `NOT as its copy: ${counted(copy.problems.length, 'problem')}`,
+    );
   return out.map((line) => `${line}\n`).join('');
 }
 

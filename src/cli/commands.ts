@@ -163,7 +163,7 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       (command) => selecting(command),
       (given) => run(async () => (await import('./audit-show.ts')).runSessions(given))(),
     )
-    .command('audit', 'look into the audit: audit show, audit verify', (command) =>
+    .command('audit', 'look into the audit: audit show, audit verify; audit copy', (command) =>
       command
         .command(
           'verify [files..]',
@@ -176,9 +176,20 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
                 default: [] as string[],
                 describe: "files to verify instead of the config's",
               })
+              .option('copy', {
+                type: 'boolean',
+                default: false,
+                describe: 'against its copy too: shows what root on this host has changed',
+              })
               .option('json', { type: 'boolean', default: false, describe: 'one JSON document' }),
-          ({ config, files, json }) =>
-            run(async () => (await import('./audit.ts')).runAuditVerify({ config, files, json }))(),
+          ({ config, files, copy, json }) =>
+            run(async () => (await import('./audit.ts')).runAuditVerify({ config, files, copy, json }))(),
+        )
+        .command(
+          'copy',
+          'copy what is new to where audit.copy says; serve does so by itself',
+          (sub) => sub,
+          ({ config }) => run(async () => (await import('./audit.ts')).runAuditCopy({ config }))(),
         )
         .command(
           'show',
@@ -191,7 +202,7 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
             }),
           (given) => run(async () => (await import('./audit-show.ts')).runAuditShow(given))(),
         )
-        .demandCommand(1, 'say what to do with the audit: show or verify')
+        .demandCommand(1, 'say what to do with the audit: show, verify or copy')
         .strict(),
     )
     .command('authorized-keys', "print authorized_keys lines for sshd's AuthorizedKeysCommand [--type %t --key %k]")

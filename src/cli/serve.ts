@@ -43,9 +43,12 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
   const signals = catchStopSignals();
   const { openMonitor } = await import('../monitor/monitor.ts');
   const monitor = openMonitor({ config, log, watch: true });
+  const { copyAudit } = await import('./serve/copy-audit.ts');
+  const copying = copyAudit(config, log);
   const reloading = reloadOnChange(config, log, async (next) => {
     await service.reconfigure(next);
     monitor.reconfigure(next);
+    copying.reconfigure(next);
     // Not waited for: a store that hangs must not keep the next change from being taken up.
     void proveStores(next, log, { anew: false });
   });
@@ -72,6 +75,8 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
   timer.abort();
   await service.close();
   await monitor.close();
+  // Last, so that all of the audit is in the copy.
+  await copying.close();
 }
 
 /** @throws GatewayError `invalid-config` when no store can be used; a store that cannot be reached now is told in the log */

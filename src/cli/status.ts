@@ -1,4 +1,5 @@
 /** `restic-gateway status [CLIENT]`: whether every client's backup is well, and what is known of one. */
+import { readCopyState } from '../audit/copy-state.ts';
 import { findConfigFile, loadConfig } from '../config/load.ts';
 import { GatewayError } from '../core/errors.ts';
 import { openMonitor } from '../monitor/monitor.ts';
@@ -42,10 +43,13 @@ export async function runStatus(given: StatusArguments): Promise<number> {
     const one = client === undefined ? undefined : await monitor.standing(client);
     const all = one === undefined ? await monitor.standings() : [one];
     const shown = given.quiet ? all.filter(isUnwell) : all;
+    const copy = config.audit.copy === undefined ? undefined : (await readCopyState(config.state))?.failing;
     if (given.json) for (const each of shown) process.stdout.write(jsonLine(each));
     else if (one !== undefined) process.stdout.write(shown.map(describeOne).join(''));
     else if (!given.quiet || shown.length > 0) process.stdout.write(describeAll(shown, all));
-    return all.some(isUnwell) ? 1 : 0;
+    if (copy !== undefined)
+      say({}, `the audit has not been copied to ${config.audit.copy?.store ?? ''} since ${copy.since}: ${copy.why}`);
+    return all.some(isUnwell) || copy?.late === true ? 1 : 0;
   } finally {
     await monitor.close();
   }

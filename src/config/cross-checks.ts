@@ -5,17 +5,51 @@ import { realpathSync } from 'node:fs';
 import { basename, dirname, join, sep } from 'node:path';
 import { didYouMean, quote } from './problems.ts';
 import type { Claim, PathProblem } from './schema.ts';
-import type { StoreConfig } from './types.ts';
+import type { AuditCopyConfig, StoreConfig } from './types.ts';
 
 /**
  * Compares all clients with one another.
  * @param stores - every store that is named; undefined for one that has something wrong of its own
+ * @param copy - where the audit is copied to, which must be no client's
  */
 export function crossCheck(
   claims: readonly Claim[],
   stores: ReadonlyMap<string, StoreConfig | undefined>,
+  copy: AuditCopyConfig | undefined,
 ): readonly PathProblem[] {
-  return [...sharedKeys(claims), ...unknownStores(claims, stores), ...overlaps(claims, stores)];
+  return [
+    ...sharedKeys(claims),
+    ...unknownStores(claims, stores),
+    ...overlaps(claims, stores),
+    ...(copy === undefined ? [] : checkCopy(copy, claims, stores)),
+  ];
+}
+
+function checkCopy(
+  { store, prefix }: AuditCopyConfig,
+  claims: readonly Claim[],
+  stores: ReadonlyMap<string, StoreConfig | undefined>,
+): PathProblem[] {
+  const problem = (key: string, message: string): PathProblem[] => [
+    { path: ['audit', 'copy', key], part: 'value', message },
+  ];
+  if (!stores.has(store)) return problem('store', `there is no such store${didYouMean(store, stores.keys())}`);
+  const target = stores.get(store);
+  if (target === undefined) return [];
+  if (target.type !== 's3') return problem('store', 'must be a store of type s3');
+  const place = [...placeOf(target), ...prefix.split('/')].join('/');
+  const other = claims.find(({ repository }) => {
+    const theirs = repository && stores.get(repository.store);
+    if (repository === undefined || theirs === undefined) return false;
+    const parts = [...placeOf(theirs), ...repository.prefix.split('/').filter((part) => part !== '')].join('/');
+    return `${place}/`.startsWith(`${parts}/`) || `${parts}/`.startsWith(`${place}/`);
+  });
+  return other === undefined
+    ? []
+    : problem(
+        'prefix',
+        `is in the way of the repository of client ${quote(other.client)}; give the copy a place of its own`,
+      );
 }
 
 function sharedKeys(claims: readonly Claim[]): PathProblem[] {

@@ -147,7 +147,7 @@ function checkAll(raw: unknown, file: string): GatewayConfig | { readonly proble
     else clients[name] = checked.value;
     return claim;
   });
-  problems.push(...crossCheck(claims, named));
+  problems.push(...crossCheck(claims, named, 'value' in root ? root.value.audit.copy : undefined));
   if ('problems' in root || problems.length > 0) return { problems };
   return { file, ...root.value, stores, clients };
 }

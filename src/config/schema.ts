@@ -58,6 +58,8 @@ const DEFAULT_AUDIT_FILE = '/var/log/restic-gateway/audit.jsonl';
 /** Evidence is not removed unasked: all rotated files stay. */
 const DEFAULT_AUDIT_SIZE = 100 * 2 ** 20;
 const MOST_KEPT = 100_000;
+/** A minute of the audit is the most that an intruder on the gateway host could change unseen. */
+const DEFAULT_COPY_MS = 60_000;
 const DEFAULT_MAX_SESSIONS = 10;
 /** A run of restic has one, or two for the moment in which it refreshes it. */
 const DEFAULT_MAX_LOCKS = 200;
@@ -276,6 +278,13 @@ function rootSchema(base: string) {
         file: v.exactOptional(path),
         maxSize: v.exactOptional(parsed(parseAuditSize)),
         keep: v.exactOptional(parsed((text) => (text === 'all' ? text : parseWhole(text, 1, MOST_KEPT)))),
+        copy: v.exactOptional(
+          section({
+            store: lineText,
+            prefix: v.pipe(prefix, v.nonEmpty('must not be empty: the copy needs a place of its own')),
+            every: v.exactOptional(parsed(parseDuration)),
+          }),
+        ),
       }),
     ),
     state: v.exactOptional(path),
@@ -306,12 +315,19 @@ function auditOf({
   file = DEFAULT_AUDIT_FILE,
   maxSize = DEFAULT_AUDIT_SIZE,
   keep = 'all',
+  copy,
 }: {
   readonly file?: string;
   readonly maxSize?: number | 'none';
   readonly keep?: number | 'all';
+  readonly copy?: { readonly store: string; readonly prefix: string; readonly every?: number };
 }): GatewayConfig['audit'] {
-  return { file, ...(maxSize !== 'none' && { maxSize }), ...(keep !== 'all' && { keep }) };
+  return {
+    file,
+    ...(maxSize !== 'none' && { maxSize }),
+    ...(keep !== 'all' && { keep }),
+    ...(copy && { copy: { store: copy.store, prefix: copy.prefix, everyMs: copy.every ?? DEFAULT_COPY_MS } }),
+  };
 }
 
 /** The entries of `stores` or `clients` by name, as they stand in the file. */

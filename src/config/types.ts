@@ -83,6 +83,16 @@ export interface ClientConfig {
   readonly expectEvery?: number;
 }
 
+/** A copy of the audit in a bucket. */
+export interface AuditCopyConfig {
+  /** Name of an S3 store, whose `objectLock` holds for the copy too. */
+  readonly store: string;
+  /** Path in its bucket, not empty. Each gateway host has its own. */
+  readonly prefix: string;
+  /** How often what is new is copied, in ms. */
+  readonly everyMs: number;
+}
+
 /** The whole configuration. */
 export interface GatewayConfig {
   /** Absolute path of the file it came from. */
@@ -121,6 +131,8 @@ export interface GatewayConfig {
     readonly maxSize?: number;
     /** How many of the files that the gateway has rotated stay; undefined: all. */
     readonly keep?: number;
+    /** Where `serve` copies it to. */
+    readonly copy?: AuditCopyConfig;
   };
   /**
    * Absolute path of the directory where the gateway's processes on this machine keep what they share: counts, live sessions, how far a

@@ -94,6 +94,9 @@ export type AuditEvent =
   | { readonly kind: 'anomaly-acknowledged'; readonly rule: AnomalyRule; readonly anomaly: string }
   /** A rate of the client has made this session wait for a second by now; once a session for each rate. `limit` is the rate: `50MiB/s`. */
   | { readonly kind: 'throttled'; readonly reason: Rate; readonly limit: string }
+  /** Of the gateway itself: a copy of the audit has not been complete for a while, and then that it is again. `copy` names it. */
+  | { readonly kind: 'copy-late'; readonly copy: string; readonly detail: string }
+  | { readonly kind: 'copy-caught-up'; readonly copy: string; readonly lateMs: number }
   /** Denials and failures of this session that were not written one by one, because there were so many, by reason. */
   | { readonly kind: 'more-denied'; readonly count: number; readonly reasons: Readonly<Record<string, number>> }
   | {
@@ -108,9 +111,10 @@ export type AuditEvent =
 export interface AuditSink {
   /**
    * Writes one event. Resolves when the line has been handed to the system whole; lines of many processes in one file never mix.
+   * @param identity - whose it is; `gateway` for what belongs to no client
    * @throws GatewayError `audit-unavailable`; the caller then changes nothing
    */
-  append(identity: SessionIdentity, event: AuditEvent): Promise<void>;
+  append(identity: SessionIdentity | 'gateway', event: AuditEvent): Promise<void>;
   /** Resolves when all events are written and the sink's files are closed. */
   close(): Promise<void>;
 }

@@ -4,6 +4,7 @@ import { Readable } from 'node:stream';
 import type { S3StoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { CallOptions } from '../ports/repository-store.ts';
+import type { CopyStore } from '../ports/copy-store.ts';
 import { PRIVATE_DIRECTORY } from '../ports/repository-upkeep.ts';
 import type { FileFacts, RepositoryUpkeep, StoredFile } from '../ports/repository-upkeep.ts';
 import { credentialChain, LIMITS, type S3Secret } from './s3-store.ts';
@@ -11,22 +12,22 @@ import { Download } from './s3/download.ts';
 import { S3Refusal } from './s3/errors.ts';
 import { listPage } from './s3/list.ts';
 import { readArrival, readStat } from './s3/metadata.ts';
-import { checksumHeaders } from './s3/object-lock.ts';
+import { checksumHeaders, retentionHeaders } from './s3/object-lock.ts';
 import { S3Client } from './s3/s3-client.ts';
 import { BadAnswer, type HttpAnswer } from './s3/transport.ts';
 import { UploadBody } from './s3/upload-body.ts';
 
 /** A repository on S3. */
-export class S3Upkeep implements RepositoryUpkeep {
+export class S3Upkeep implements RepositoryUpkeep, CopyStore {
   readonly #client: S3Client;
   /** What stands before each key: empty, or ending in a slash. */
   readonly #prefix: string;
-  readonly #objectLock: boolean;
+  readonly #objectLock: S3StoreConfig['objectLock'];
 
   /** @throws GatewayError `store-misconfigured` when the endpoint is no URL */
   constructor(config: S3StoreConfig, secret: S3Secret | undefined, prefix: string) {
     this.#client = new S3Client(config, secret === undefined ? credentialChain(config.region) : () => secret, LIMITS);
-    this.#objectLock = config.objectLock !== undefined;
+    this.#objectLock = config.objectLock;
     this.#prefix = prefix === '' ? '' : `${prefix}/`;
   }
 
@@ -97,10 +98,30 @@ export class S3Upkeep implements RepositoryUpkeep {
     const headers = {
       'content-type': 'application/json',
       // A bucket with a default retention wants the checksum.
-      ...(this.#objectLock && checksumHeaders(sha256)),
+      ...(this.#objectLock !== undefined && checksumHeaders(sha256)),
     };
     try {
       await this.#client.send({ method: 'PUT', key: this.#prefix + key, headers, body, accept: [200] }, signal);
+    } catch (error) {
+      throw this.#client.failure(error, signal);
+    } finally {
+      await body.release(signal);
+    }
+  }
+
+  /** As `CopyStore.create`. */
+  async create(key: string, bytes: Uint8Array, { signal }: CallOptions): Promise<'created' | 'exists'> {
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    const body = new UploadBody({ size: bytes.length, sha256, body: Readable.from([bytes]) });
+    const lock = this.#objectLock;
+    const headers = {
+      ...{ 'content-type': 'application/x-ndjson', 'if-none-match': '*' },
+      ...(lock !== undefined && { ...checksumHeaders(sha256), ...retentionHeaders(lock, new Date()) }),
+    };
+    try {
+      const request = { method: 'PUT', key: this.#prefix + key, headers, body, accept: [200, 412] } as const;
+      const { status } = await this.#client.send(request, signal);
+      return status === 200 ? 'created' : 'exists';
     } catch (error) {
       throw this.#client.failure(error, signal);
     } finally {
@@ -122,7 +143,7 @@ export class S3Upkeep implements RepositoryUpkeep {
       const removed = await this.#client.ask((bucket) => bucket.delete(this.#prefix + from, signal), signal);
       return removed === 'hidden' ? 'hidden' : 'moved';
     } catch (error) {
-      if (this.#objectLock && error instanceof S3Refusal && error.status === 403)
+      if (this.#objectLock !== undefined && error instanceof S3Refusal && error.status === 403)
         throw new GatewayError('retained', { cause: error });
       throw this.#client.failure(error, signal);
     }

@@ -155,7 +155,9 @@ describe('rotation', () => {
     await writeFile(`${packed}.gz`, gzipSync(await readFile(packed)));
     await rename(packed, path.join(directory, 'elsewhere'));
     const files = (await auditFiles(file)).filter((name) => !name.endsWith('-heads'));
-    expect(files).toHaveLength(turn + 1);
+    // The last one to be moved away may be the last one that was written to.
+    const current = await readFile(file, 'utf8').catch(() => '');
+    expect(files).toHaveLength(turn + (current === '' ? 0 : 1));
     expect(files[0]).toBe(`${packed}.gz`);
     const heads = await readHeads(`${file}-heads`);
     expect(await verifyAudit(files, heads)).toMatchObject({ lines: 6000, problems: [], continues: false });

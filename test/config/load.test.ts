@@ -491,7 +491,37 @@ describe('keys and values that the schema does not have', () => {
       'ssh: { extraCiphers: [chacha20-poly1305] }',
       ['1:23: ssh.extraCiphers[0]: must be "chacha20-poly1305@openssh.com"'],
     ],
-    ['the audit as a file', 'audit: audit.jsonl', ['1:8: audit: must be a section with file, maxSize, keep']],
+    ['the audit as a file', 'audit: audit.jsonl', ['1:8: audit: must be a section with file, maxSize, keep, copy']],
+    [
+      'an audit that is rotated all the time',
+      'audit: { maxSize: 1KiB }',
+      ['1:19: audit.maxSize: must be a size of 64KiB or more, such as 100MiB, or none'],
+    ],
+    [
+      'an audit of which nothing is kept',
+      'audit: { keep: 0 }',
+      ['1:16: audit.keep: must be a whole number from 1 to 100000'],
+    ],
+    [
+      'a copy of the audit among what is not there',
+      'stores: { s: { type: directory, path: /s } }\naudit: { copy: { store: t, prefix: a } }',
+      ['2:25: audit.copy.store: there is no such store; did you mean "s"?'],
+    ],
+    [
+      'a copy of the audit in a directory',
+      'stores: { s: { type: directory, path: /s } }\naudit: { copy: { store: s, prefix: a } }',
+      ['2:25: audit.copy.store: must be a store of type s3'],
+    ],
+    [
+      'a copy of the audit without a place of its own',
+      'stores: { s: { type: s3, bucket: bucket, region: r } }\naudit: { copy: { store: s, prefix: "" } }',
+      ['2:36: audit.copy.prefix: must not be empty: the copy needs a place of its own'],
+    ],
+    ...['a', 'a/b', 'a/b/c'].map((prefix): [string, string, string[]] => [
+      `a copy of the audit in the way of a repository: ${prefix}`,
+      `stores: { s: { type: s3, bucket: bucket, region: r } }\nclients: { c: { keys: [], repository: { store: s, prefix: a/b } } }\naudit: { copy: { store: s, prefix: ${prefix} } }`,
+      ['3:36: audit.copy.prefix: is in the way of the repository of client "c"; give the copy a place of its own'],
+    ]),
     ['the audit as nothing', 'audit:', ['1:1: audit: is empty; give it a value or remove the line']],
     ['stores as a list', 'stores: [a]', ['1:9: stores: must be a section with a name for each store']],
     ['clients as a list', 'clients: [a]', ['1:10: clients: must be a section with a name for each client']],
@@ -783,6 +813,16 @@ describe('clients', () => {
       '5:9: clients.a.keys[0]: this is a PRIVATE key: delete it here, consider it disclosed and make a new one; what belongs here is the line of its .pub file',
     ]);
     expect(problems.join()).not.toContain(body.slice(0, 12));
+  });
+
+  test('the audit’s rotation and copy', () => {
+    const stores = 'stores: { s: { type: s3, bucket: bucket, region: r } }';
+    const audit = (text: string) => parse(`${stores}\naudit: { file: /a, ${text} }`).audit;
+    expect(audit('maxSize: none, keep: all')).toEqual({ file: '/a' });
+    expect(audit('maxSize: 1GiB, keep: 12, copy: { store: s, prefix: gw1 }')).toEqual({
+      ...{ file: '/a', maxSize: 2 ** 30, keep: 12, copy: { store: 's', prefix: 'gw1', everyMs: 60_000 } },
+    });
+    expect(audit('copy: { store: s, prefix: gw1, every: 1h }').copy?.everyMs).toBe(3_600_000);
   });
 
   test('everything that is wrong is told at once, in the order of the file', () => {

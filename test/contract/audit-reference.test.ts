@@ -2,11 +2,15 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { createCopying } from '../../src/audit/copying.ts';
 import { COMMON_FIELDS, EVENT_FIELDS, EVENT_KINDS } from '../../src/audit/fields.ts';
 import { ERROR_TABLE } from '../../src/core/errors.ts';
 import { openClientUpkeep } from '../../src/maintenance.ts';
 import { openMonitor } from '../../src/monitor/monitor.ts';
 import { restore, takeOut } from '../../src/upkeep/quarantine.ts';
+import { S3Upkeep } from '../../src/stores/s3-upkeep.ts';
+import { freePort } from '../support/lab.ts';
+import { bucketUnderTest } from '../support/s3-bucket.ts';
 import { sample } from '../support/restic-client.ts';
 import { startStack, type AuditLine, type Stack, type StackClient } from '../support/stack.ts';
 
@@ -159,6 +163,20 @@ async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
   expect(await monitor.tell()).toBeGreaterThan(0);
   expect(await monitor.acknowledge(undefined)).toBeGreaterThan(0);
   await monitor.close();
+
+  // A copy that is late at once, and then complete
+  const { config: bucket, secret, sdk } = await bucketUnderTest();
+  const copying = async (endpoint: string): Promise<unknown> => {
+    const store = new S3Upkeep({ ...bucket, endpoint }, secret, 'audit');
+    const options = { config, store, name: 'lab:audit', log: silent, lateMs: 0 };
+    return createCopying(options)
+      .run(new AbortController().signal)
+      .catch((error: unknown) => error)
+      .finally(() => store.close());
+  };
+  expect(await copying(`http://127.0.0.1:${await freePort()}`)).toMatchObject({ code: 'store-unavailable' });
+  expect(await copying(bucket.endpoint ?? '')).toBeGreaterThan(0);
+  sdk.destroy();
 
   // quarantine and restore; what was not there cannot be moved
   const { upkeep, repository, openAudit } = await openClientUpkeep(config, 'dbsrv');
