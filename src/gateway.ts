@@ -213,12 +213,13 @@ export async function createGateway(options: {
     throw new GatewayError('session-refused', { detail: line });
   };
 
-  /** Makes it one of the machine's live sessions. @returns why not, when its client has as many as it may in all processes together */
+  /** Makes it one of the machine's live sessions. @returns why not, when its client or all have as many as they may in all processes together */
   const enter = async (served: Served, identity: SessionIdentity): Promise<AdmissionRefusal | undefined> => {
     const { client, principal } = served;
     try {
-      const entry = await enterLiveSessions(config.state, { id: identity.session, principal }, client.maxSessions);
-      if (!entry.entered) return refusalOf(client, principal, entry.others);
+      const most = { client: client.maxSessions, all: config.maxSessions };
+      const entry = await enterLiveSessions(config.state, { id: identity.session, principal }, most);
+      if (!entry.entered) return entry.of === 'all' ? noRoom(entry.others) : refusalOf(client, principal, entry.others);
       served.leave = entry.leave;
       return undefined;
     } catch (error) {
@@ -330,6 +331,14 @@ function refusalOf(client: ClientConfig, principal: Principal, sessions: number)
     open: sessions,
     addressAllowed: addressAllowed(client, principal),
   });
+}
+
+/** @param sessions - how many all clients have open */
+function noRoom(sessions: number): AdmissionRefusal {
+  return {
+    reason: 'max-sessions-of-all',
+    line: `the gateway has ${sessions} sessions open already, the most it may; try again in a while.`,
+  };
 }
 
 /** Why a session cannot go on under a config, as one plain line for its client; undefined when it can. */

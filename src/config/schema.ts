@@ -69,6 +69,9 @@ const LEAST_SMALL_OBJECTS = 60;
 /** Half a minute below the 90 s after which systemd and most others kill what they have told to stop. */
 const DEFAULT_DRAIN_SECONDS = 60;
 const MOST_WORKERS = 256;
+/** Sessions of all clients: with a pack under way in each, what a machine of 16 GiB bears. */
+const DEFAULT_ALL_SESSIONS = 1000;
+const MOST_SESSIONS = 100_000;
 /** A hundred years, the most that AWS takes. */
 const MOST_LOCK_DAYS = 36_500;
 /** A day. */
@@ -288,6 +291,7 @@ function rootSchema(base: string) {
       }),
     ),
     state: v.exactOptional(path),
+    maxSessions: v.exactOptional(parsed((text) => parseWhole(text, 1, MOST_SESSIONS))),
     workers: v.exactOptional(parsed((text) => parseWorkers(text, MOST_WORKERS))),
     drainSeconds: v.exactOptional(parsed((text) => parseWhole(text, 0, MOST_DRAIN_SECONDS))),
   });
@@ -296,18 +300,19 @@ function rootSchema(base: string) {
 // From what stands in the file to what the gateway works with.
 
 /** The file without its entries of `stores` and `clients`, which are handed on as they are. */
-export type Root = Pick<GatewayConfig, 'listen' | 'hostKeys' | 'ssh' | 'audit' | 'state' | 'workers' | 'drainSeconds'>;
+export type Root = Omit<GatewayConfig, 'file' | 'stores' | 'clients'>;
 
 /** Checks the whole but the entries of its stores and clients. @param base - directory that relative paths start from */
 export function checkRoot(raw: unknown, base: string): Checked<Root> {
-  return check(rootSchema(base), raw, [], ({ listen, hostKeys, ssh, audit, state, workers, drainSeconds }) => ({
-    listen: listen ?? DEFAULT_LISTEN,
+  return check(rootSchema(base), raw, [], ({ hostKeys, ssh, audit, ...root }) => ({
+    listen: root.listen ?? DEFAULT_LISTEN,
     hostKeys: hostKeys ?? [],
     ssh: { extraCiphers: ssh?.extraCiphers ?? [], ...(ssh?.limits !== undefined && { limits: ssh.limits }) },
     audit: auditOf(audit ?? {}),
-    state: state ?? join(dirname(audit?.file ?? DEFAULT_AUDIT_FILE), 'state'),
-    workers: workers ?? 1,
-    drainSeconds: drainSeconds ?? DEFAULT_DRAIN_SECONDS,
+    state: root.state ?? join(dirname(audit?.file ?? DEFAULT_AUDIT_FILE), 'state'),
+    maxSessions: root.maxSessions ?? DEFAULT_ALL_SESSIONS,
+    workers: root.workers ?? 1,
+    drainSeconds: root.drainSeconds ?? DEFAULT_DRAIN_SECONDS,
   }));
 }
 

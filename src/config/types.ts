@@ -139,6 +139,8 @@ export interface GatewayConfig {
    * scrub has come. By default `state` beside the audit file. All of it can be made anew from the stores; made when it is first needed.
    */
   readonly state: string;
+  /** Sessions at once of all clients, over all processes of this machine. */
+  readonly maxSessions: number;
   /** How many processes of `serve` share the port; `auto`: as many as the machine has cores for it. */
   readonly workers: number | 'auto';
   /** How long `serve` lets sessions go on once it is told to stop, in seconds. */

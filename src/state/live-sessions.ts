@@ -1,6 +1,6 @@
 /**
- * The sessions that are open on this machine, whichever process serves them: one small file for each, below `sessions/CLIENT` in the
- * directory `state`. What is counted is in the file's name, so that a count reads no file.
+ * The sessions that are open on this machine, whichever process serves them: one small file for each, below `sessions` in the directory
+ * `state`. What is counted is in the file's name, so that a count reads no file.
  *
  * A file's name is never used again, so a file that a dead process left behind can be removed by anyone at any time. Nobody holds a lock:
  * who comes writes its file first and counts then, so that of those who come at once the last one sees all others, and there are never
@@ -29,9 +29,18 @@ export interface LiveSession {
   readonly started: Date;
 }
 
-/** Entered: the session is counted until `leave`. Else how many others are open, which are as many as may be. */
+/** How many sessions may be open at once, over all processes that share `state`. */
+interface Most {
+  /** Of the client that comes. */
+  readonly client: number;
+  /** Of all clients. */
+  readonly all: number;
+}
+
+/** Entered: the session is counted until `leave`. Else how many others are open, of the client or of all, which are as many as may be. */
 type Entry =
-  { readonly entered: true; readonly leave: () => void } | { readonly entered: false; readonly others: number };
+  | { readonly entered: true; readonly leave: () => void }
+  | { readonly entered: false; readonly of: keyof Most; readonly others: number };
 
 /** A file that is there for longer than this, in ms, belongs to a session that was let in: counting takes a few. */
 const SETTLED_MS = 500;
@@ -39,58 +48,68 @@ const SETTLED_MS = 500;
 const PATIENCE_MS = 3000;
 
 /**
- * Writes down that a session is open, unless its client has as many as it may. The admin's sessions do not count.
- * @param most - sessions of the client at once, over all processes that share `state`
+ * Writes down that a session is open, unless its client has as many as it may, or all together have. The admin's sessions do not count.
  * @throws Error of the file system when the directory cannot be used
  */
 export async function enterLiveSessions(
   state: string,
   session: { readonly id: string; readonly principal: Principal },
-  most: number,
+  most: Most,
 ): Promise<Entry> {
   const { client, door, from, fromPort, key } = session.principal;
-  const directory = join(state, 'sessions', client);
+  const directory = join(state, 'sessions');
   const { pid, begun } = ownProcess();
-  const name = `${session.id}.${door}.${pid}.${begun}.json`;
+  const name = `${session.id}.${door}.${pid}.${begun}.${client}.json`;
   const file = join(directory, name);
   const text = JSON.stringify({ id: session.id, client, door, from, fromPort, key, pid, begun, started: new Date() });
   const leave = (): void => {
     remove(file);
   };
+  /** Whose places the others have all taken; undefined when there is room. */
+  const full = (
+    others: readonly string[],
+  ): { readonly of: keyof Most; readonly others: readonly string[] } | undefined => {
+    const own = others.filter((other) => clientOf(other) === client);
+    if (own.length >= most.client) return { of: 'client', others: own };
+    return others.length >= most.all ? { of: 'all', others } : undefined;
+  };
 
   for (const patience = performance.now() + PATIENCE_MS; ;) {
     write(directory, file, `${text}\n`);
     if (door === 'admin') return { entered: true, leave };
-    let others = counted(readdirSync(directory)).filter((other) => other !== name);
+    const others = counted(readdirSync(directory)).filter((other) => other !== name);
     // Most often there is room, and nobody needs to be looked at.
-    if (others.length < most) return { entered: true, leave };
-    others = others.filter((other) => isLive(directory, other));
-    if (others.length < most) return { entered: true, leave };
+    if (full(others) === undefined) return { entered: true, leave };
+    const live = others.filter((other) => isLive(directory, other));
+    const found = full(live);
+    if (found === undefined) return { entered: true, leave };
     leave();
-    const settled = others.filter((other) => ageMs(join(directory, other)) > SETTLED_MS);
-    if (settled.length >= most || performance.now() > patience) return { entered: false, others: others.length };
+    const settled = found.others.filter((other) => ageMs(join(directory, other)) > SETTLED_MS);
+    if (settled.length >= most[found.of] || performance.now() > patience)
+      return { entered: false, of: found.of, others: found.others.length };
     await sleep(5 + Math.random() * 45);
   }
 }
 
 /** All sessions that are open now, oldest first. Removes what dead processes have left. @throws Error of the file system */
 export async function readLiveSessions(state: string): Promise<readonly LiveSession[]> {
-  const root = join(state, 'sessions');
+  const directory = join(state, 'sessions');
   const found: LiveSession[] = [];
-  for (const client of await orNone(readdir(root))) {
-    const directory = join(root, client);
-    for (const name of await orNone(readdir(directory))) {
-      if (!NAME.test(name) || !isLive(directory, name)) continue;
-      const session = parse(await readFile(join(directory, name), 'utf8').catch(() => ''));
-      if (session !== undefined) found.push(session);
-    }
+  for (const name of await orNone(readdir(directory))) {
+    if (!NAME.test(name) || !isLive(directory, name)) continue;
+    const session = parse(await readFile(join(directory, name), 'utf8').catch(() => ''));
+    if (session !== undefined) found.push(session);
   }
   return found.sort((a, b) => a.started.getTime() - b.started.getTime());
 }
 
-const NAME = /^[0-9TZ]+-[0-9a-f]+\.(ssh|stdio|admin)\.(\d+)\.(\d+)\.json$/;
+const NAME = /^[0-9TZ]+-[0-9a-f]+\.(ssh|stdio|admin)\.(\d+)\.(\d+)\.(.+)\.json$/;
 
-/** Those that count to what a client may have. */
+function clientOf(name: string): string | undefined {
+  return NAME.exec(name)?.[4];
+}
+
+/** Those that count to what clients may have. */
 function counted(names: readonly string[]): readonly string[] {
   return names.filter((name) => (NAME.exec(name)?.[1] ?? 'admin') !== 'admin');
 }

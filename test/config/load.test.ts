@@ -77,6 +77,7 @@ describe('a whole file', () => {
         repository:
           store: local
     audit: { file: audit.jsonl }
+    maxSessions: 200
     workers: auto
     drainSeconds: 300
   `;
@@ -88,6 +89,7 @@ describe('a whole file', () => {
       listen: { host: '::', port: 2222 },
       hostKeys: ['/etc/restic-gateway/ssh_host_ed25519_key', '/etc/ssh/other'],
       ssh: { extraCiphers: ['chacha20-poly1305@openssh.com'], limits: { unauthenticated: 50, maxDelaySeconds: 0 } },
+      maxSessions: 200,
       workers: 'auto',
       drainSeconds: 300,
       stores: {
@@ -164,6 +166,7 @@ describe('a whole file', () => {
       listen: { host: '0.0.0.0', port: 2222 },
       hostKeys: [],
       ssh: { extraCiphers: [] },
+      maxSessions: 1000,
       workers: 1,
       drainSeconds: 60,
       stores: {},
@@ -272,12 +275,16 @@ describe('what is not YAML, or not the YAML of a config', () => {
     [
       'a word',
       'serve',
-      ['1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, state, workers, drainSeconds'],
+      [
+        '1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, state, maxSessions, workers, drainSeconds',
+      ],
     ],
     [
       'a list',
       '- listen',
-      ['1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, state, workers, drainSeconds'],
+      [
+        '1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, state, maxSessions, workers, drainSeconds',
+      ],
     ],
     ['a tab as indentation', 'audit:\n\tfile: a', ['2:1: tabs cannot indent in YAML; use spaces']],
     [

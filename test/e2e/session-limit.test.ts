@@ -12,22 +12,26 @@ import { freshStore } from '../support/stores.ts';
 interface Site extends RunningGateway {
   readonly key: KeyFiles;
   readonly state: string;
-  stdio(): StdioClient;
+  stdio(client?: string): StdioClient;
   refusals(): unknown[];
 }
 
-async function startSite(maxSessions: number): Promise<Site> {
+async function startSite(maxSessions: number, all = 100): Promise<Site> {
   const key = await generateKey();
   const directory = tempDir();
   const gateway = await startGateway(directory, {
     stores: { main: await freshStore('directory') },
-    clients: { a: { keys: [key.publicLine], repository: { store: 'main' }, maxSessions } },
+    maxSessions: all,
+    clients: {
+      a: { keys: [key.publicLine], repository: { store: 'main' }, maxSessions },
+      b: { keys: [(await generateKey()).publicLine], repository: { store: 'main', prefix: 'other' } },
+    },
   });
   return {
     ...gateway,
     key,
     state: path.join(directory, 'state'),
-    stdio: () => startStdio(['a', '-c', gateway.configFile]),
+    stdio: (client = 'a') => startStdio([client, '-c', gateway.configFile]),
     refusals: () =>
       readFileSync(gateway.auditFile, 'utf8')
         .split('\n')
@@ -86,6 +90,27 @@ test('of forced commands that come at once exactly as many are served as may', a
   expect(site.refusals()).toEqual(Array(3).fill('max-sessions'));
   for (const client of all) client.end();
   await Promise.all(all.map(({ exited }) => exited));
+});
+
+test('all clients together have no more sessions than the machine may, whichever door they come by', async () => {
+  const site = await startSite(2, 2);
+  const ssh = startSshSession({ port: site.port, knownHosts: site.knownHosts, key: site.key });
+  expect(await isServed(ssh, ssh.ended)).toBe(true);
+  const other = site.stdio('b');
+  expect(await isServed(other, other.exited)).toBe(true);
+  const line = 'restic-gateway: the gateway has 2 sessions open already, the most it may; try again in a while.';
+  expect(await site.stdio('b').exited).toEqual({ status: 1, stderr: `${line}\n` });
+  const refused = startSshSession({ port: site.port, knownHosts: site.knownHosts, key: site.key });
+  expect((await refused.ended).stderr).toContain(line);
+  expect(site.refusals()).toEqual(['max-sessions-of-all', 'max-sessions-of-all']);
+  other.end();
+  await other.exited;
+  const again = startSshSession({ port: site.port, knownHosts: site.knownHosts, key: site.key });
+  expect(await isServed(again, again.ended)).toBe(true);
+  for (const each of [ssh, again]) {
+    each.close();
+    await each.ended;
+  }
 });
 
 test('who cannot be counted is not let in, and the audit says why', async () => {

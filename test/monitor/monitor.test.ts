@@ -32,7 +32,7 @@ beforeEach(() => {
   warnings = [];
   config = {
     ...{ file: path.join(directory, 'gateway.yaml'), listen: { host: '127.0.0.1', port: 0 }, hostKeys: [] },
-    ...{ ssh: { extraCiphers: [] }, workers: 1, drainSeconds: 60 },
+    ...{ ssh: { extraCiphers: [] }, maxSessions: 1000, workers: 1, drainSeconds: 60 },
     stores: { store: { type: 'directory', name: 'store', path: directory } },
     clients: { appsrv: clientOf('appsrv'), dbsrv: clientOf('dbsrv') },
     audit: { file: path.join(directory, 'audit.jsonl') },

@@ -17,18 +17,18 @@ afterEach(() => {
 
 let ids = 0;
 const nextId = (): string => `20261123T211500Z-${(++ids).toString(16).padStart(10, '0')}`;
-const enter = (client: string, most: number, door: Door = 'ssh', id = nextId()) =>
-  enterLiveSessions(state, { id, principal: { client, door } }, most);
-const files = (client: string): string[] => readdirSync(path.join(state, 'sessions', client));
+const enter = (client: string, most: number, door: Door = 'ssh', all = 100) =>
+  enterLiveSessions(state, { id: nextId(), principal: { client, door } }, { client: most, all });
+const sessions = (): string => path.join(state, 'sessions');
+const files = (client: string): string[] => readdirSync(sessions()).filter((name) => name.endsWith(`.${client}.json`));
 
 /** A file as a process would have left it. */
 function leaveBehind(client: string, pid: number, begun: number): void {
-  const directory = path.join(state, 'sessions', client);
-  mkdirSync(directory, { recursive: true });
+  mkdirSync(sessions(), { recursive: true });
   const id = nextId();
   const started = new Date();
   const text = JSON.stringify({ id, client, door: 'stdio', pid, begun, started });
-  writeFileSync(path.join(directory, `${id}.stdio.${pid}.${begun}.json`), text);
+  writeFileSync(path.join(sessions(), `${id}.stdio.${pid}.${begun}.${client}.json`), text);
 }
 
 function deadPid(): number {
@@ -47,18 +47,31 @@ function begunOf(pid: number): number {
 test('a client has as many as it may, whatever others have, and a place that is left is free', async () => {
   const first = await enter('a', 2);
   expect(await enter('a', 2)).toMatchObject({ entered: true });
-  expect(await enter('a', 2)).toEqual({ entered: false, others: 2 });
+  expect(await enter('a', 2)).toEqual({ entered: false, of: 'client', others: 2 });
   expect(await enter('b', 1)).toMatchObject({ entered: true });
   expect(files('a')).toHaveLength(2);
   if (first.entered) first.leave();
   expect(await enter('a', 2)).toMatchObject({ entered: true });
-  expect(await enter('a', 2)).toEqual({ entered: false, others: 2 });
+  expect(await enter('a', 2)).toEqual({ entered: false, of: 'client', others: 2 });
+});
+
+test('all clients together have as many as they may; who is at its own bound hears of that one', async () => {
+  const first = await enter('a', 2, 'ssh', 3);
+  await enter('a', 2, 'stdio', 3);
+  await enter('a.b', 2, 'ssh', 3);
+  expect(await enter('c', 2, 'ssh', 3)).toEqual({ entered: false, of: 'all', others: 3 });
+  expect(await enter('a', 2, 'ssh', 3)).toEqual({ entered: false, of: 'client', others: 2 });
+  expect(await enter('c', 2, 'admin', 3)).toMatchObject({ entered: true });
+  if (first.entered) first.leave();
+  expect(await enter('c', 2, 'ssh', 3)).toMatchObject({ entered: true });
 });
 
 test('of many that come at once exactly as many enter as may', async () => {
   const entries = await Promise.all(Array.from({ length: 30 }, () => enter('a', 7)));
   expect(entries.filter(({ entered }) => entered)).toHaveLength(7);
   expect(files('a')).toHaveLength(7);
+  const others = await Promise.all(Array.from({ length: 20 }, (_, index) => enter(`client-${index}`, 7, 'ssh', 12)));
+  expect(others.filter(({ entered }) => entered)).toHaveLength(5);
 });
 
 test("the admin's sessions are known, and count for nothing", async () => {
@@ -84,7 +97,7 @@ test('what another process has open counts until that process ends', async () =>
   const child = spawn('/bin/sleep', ['600']);
   const { pid = 0 } = child;
   leaveBehind('a', pid, begunOf(pid));
-  expect(await enter('a', 1)).toEqual({ entered: false, others: 1 });
+  expect(await enter('a', 1)).toEqual({ entered: false, of: 'client', others: 1 });
   const ended = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGKILL');
   await ended;
@@ -102,10 +115,9 @@ test('a session is read as it was written, oldest first; what is no session is p
     user: 'u',
   } as const;
   const before = new Date();
-  await enterLiveSessions(state, { id, principal }, 1);
+  await enterLiveSessions(state, { id, principal }, { client: 1, all: 9 });
   await enter('b', 1);
-  writeFileSync(path.join(state, 'sessions', 'a', 'README'), 'x');
-  writeFileSync(path.join(state, 'sessions', 'README'), 'x');
+  writeFileSync(path.join(sessions(), 'README'), 'x');
   const read = await readLiveSessions(state);
   expect(read.map(({ client }) => client)).toEqual(['a', 'b']);
   const { started, ...rest } = read[0] ?? { started: new Date(0) };
@@ -125,7 +137,7 @@ test('a session is read as it was written, oldest first; what is no session is p
 test('one that is just coming does not take the place of one that comes with it', async () => {
   leaveBehind('a', process.ppid, begunOf(process.ppid));
   const [name = ''] = files('a');
-  const file = path.join(state, 'sessions', 'a', name);
+  const file = path.join(sessions(), name);
   const entering = enter('a', 1);
   // The other one steps back.
   rmSync(file);
@@ -134,8 +146,8 @@ test('one that is just coming does not take the place of one that comes with it'
   // One that stays was let in.
   leaveBehind('b', process.ppid, begunOf(process.ppid));
   const [other = ''] = files('b');
-  utimesSync(path.join(state, 'sessions', 'b', other), 1, 1);
-  expect(await enter('b', 1)).toEqual({ entered: false, others: 1 });
+  utimesSync(path.join(sessions(), other), 1, 1);
+  expect(await enter('b', 1)).toEqual({ entered: false, of: 'client', others: 1 });
 });
 
 test('nothing was ever open: none are read', async () => {

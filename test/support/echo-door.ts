@@ -39,6 +39,7 @@ export async function startEchoDoor(ssh: Partial<GatewayConfig['ssh']> = {}): Pr
     hostKeys: [hostKey],
     // Hostile clients come from this address too, again and again.
     ssh: { extraCiphers: [], limits: { maxDelaySeconds: 0 }, ...ssh },
+    maxSessions: 1000,
     workers: 1,
     drainSeconds: 60,
     stores: {},

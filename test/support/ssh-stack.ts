@@ -52,6 +52,7 @@ export async function startSshStack(
     listen: { host: '127.0.0.1', port: 0 },
     hostKeys: [hostKey],
     ssh: { extraCiphers: [] },
+    maxSessions: 1000,
     workers: 1,
     drainSeconds: 60,
     stores: { store: { type: 'directory', name: 'store', path: path.join(directory, 'store') } },

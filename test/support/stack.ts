@@ -51,6 +51,7 @@ export async function startStack(
     listen: { host: '127.0.0.1', port: 0 },
     hostKeys: [],
     ssh: { extraCiphers: [] },
+    maxSessions: 1000,
     workers: 1,
     drainSeconds: 60,
     stores: { store: makeStore(directory) },
