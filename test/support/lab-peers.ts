@@ -19,6 +19,8 @@ const PEERS = {
   ssh: 'SSH',
   sshd: 'SSHD',
   sshKeygen: 'SSH_KEYGEN',
+  /** A browser, for the page. */
+  chromium: 'CHROMIUM',
   /** OpenSSH 10 or newer. */
   sshNewest: 'SSH_NEWEST',
   sshdNewest: 'SSHD_NEWEST',
