@@ -160,7 +160,7 @@ function describeOne(one: ClientStanding): string {
     if (one.anomalies.some(({ rule }) => rule !== 'late'))
       parts.push(`Seen and settled? restic-gateway status ${one.client} --acknowledge\n`);
   }
-  const sessions = [...one.running, ...one.latest];
+  const sessions = [...one.running, ...one.latest.slice(0, SESSIONS_SHOWN)];
   if (sessions.length > 0)
     parts.push(
       `\n${styled(process.stdout, 'bold', 'Latest sessions')}\n${table(SESSION_COLUMNS, sessions.map(sessionRow))}`,
@@ -169,6 +169,7 @@ function describeOne(one: ClientStanding): string {
 }
 
 const SEEN_SHOWN = 5;
+const SESSIONS_SHOWN = 20;
 
 const SESSION_COLUMNS: readonly Column[] = [
   ...[{ title: 'SESSION' }, { title: 'DOOR' }, { title: 'FROM' }],

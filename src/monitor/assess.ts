@@ -6,17 +6,18 @@ import {
   DAY_MS,
   dayOf,
   estimatedSize,
+  KEPT_DAYS,
   MOST,
   type Arrival,
   type ClientRecord,
   type OpenRecord,
+  type RefusalRecord,
   type RepositoryRecord,
 } from './model.ts';
-import type { Anomaly, ClientStanding, ClientState, DayFigures, SessionFigures } from './standing.ts';
+import type { Anomaly, ClientStanding, ClientState, DayFigures, Refusal, SessionFigures } from './standing.ts';
 
 /** Anomalies are shown for this long after they were last seen, unless they are acknowledged before. */
 const SHOWN_MS = 7 * DAY_MS;
-const DAYS_SHOWN = 30;
 const DAYS_LATELY = 7;
 /** From here on the next backup may not fit. */
 const QUOTA_SHARE = 0.95;
@@ -32,11 +33,12 @@ export interface Knowledge {
   /** By the ledger of the quota. */
   readonly used: number | undefined;
   readonly scrub: ClientStanding['scrub'];
+  readonly unfinishedScrub: ClientStanding['unfinishedScrub'];
 }
 
 /** How a client stands at a moment. */
 export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): ClientStanding {
-  const { record, used, scrub } = knowledge;
+  const { record, used, scrub, unfinishedScrub } = knowledge;
   const time = now.getTime();
   const last = lastSnapshot(record);
   const due = dueAt(config, record);
@@ -60,9 +62,11 @@ export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): C
     ...(config.quota !== undefined && { quota: { limit: config.quota, ...(used !== undefined && { used }) } }),
     ...sessionsOf(knowledge),
     denials,
+    refusals: record.refusals.map(refusalOf).reverse(),
     addresses: record.addresses.map(seenOf),
     keys: record.keys.map(seenOf),
     ...(scrub !== undefined && { scrub }),
+    ...(unfinishedScrub !== undefined && { unfinishedScrub }),
     anomalies,
   };
 }
@@ -155,10 +159,16 @@ function sizeOf({ used, repository }: Knowledge): ClientStanding['size'] {
 
 function daysOf({ days }: ClientRecord, now: number): readonly DayFigures[] {
   const found = new Map(days.map((one) => [one.day, one]));
-  return Array.from({ length: DAYS_SHOWN }, (_, index) => {
-    const day = dayOf(now - (DAYS_SHOWN - 1 - index) * DAY_MS);
-    const { added = 0, read = 0, snapshots = 0, denied = {} } = found.get(day) ?? {};
-    return { day, added: Math.max(0, added), read, snapshots, denied: total(denied) };
+  // Where nothing changed it stays what it was.
+  let size = days.findLast((one) => one.day <= dayOf(now - KEPT_DAYS * DAY_MS) && one.size !== undefined)?.size;
+  return Array.from({ length: KEPT_DAYS }, (_, index) => {
+    const day = dayOf(now - (KEPT_DAYS - 1 - index) * DAY_MS);
+    const { added = 0, read = 0, snapshots = 0, denied = {}, size: changed } = found.get(day) ?? {};
+    size = changed ?? size;
+    return {
+      ...{ day, added: Math.max(0, added), read, snapshots, denied: total(denied) },
+      ...(size !== undefined && { size }),
+    };
   });
 }
 
@@ -200,6 +210,10 @@ function openFigures(
   outcome: string,
 ): SessionFigures {
   return { ...rest, start: new Date(start), outcome, bytesIn: 0, bytesOut: 0 };
+}
+
+function refusalOf({ at, last, ...rest }: RefusalRecord): Refusal {
+  return { ...rest, at: new Date(at), last: new Date(last) };
 }
 
 function seenOf({ value, first, last }: { readonly value: string; readonly first: number; readonly last: number }) {

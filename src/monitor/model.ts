@@ -5,16 +5,27 @@
 import type { AnomalyRule } from '../ports/audit-sink.ts';
 
 /** Goes up whenever the same lines would add up to something else, so that checkpoints from before are not used. */
-export const MODEL_VERSION = 1;
+export const MODEL_VERSION = 2;
 
 export const DAY_MS = 86_400_000;
 /** How far the rules look back: six weeks, so that what happens once a month is known. */
 export const LOOK_BACK_DAYS = 42;
+/** How many days are kept, for the plots. */
+export const KEPT_DAYS = 90;
 /** Anomalies older than this are forgotten, in ms; they are shown for a shorter time. */
 export const ANOMALY_KEPT_MS = 30 * DAY_MS;
 
 /** The most that is kept for each client. */
-export const MOST = { open: 24, latest: 20, arrivals: 30, seen: 32, anomalies: 50, reasons: 32, pending: 32 } as const;
+export const MOST = {
+  open: 24,
+  latest: 50,
+  arrivals: 30,
+  seen: 32,
+  anomalies: 50,
+  reasons: 32,
+  refusals: 20,
+  pending: 32,
+} as const;
 
 /** Everything. */
 export interface Model {
@@ -36,6 +47,19 @@ export interface DayRecord {
   gaps: [number, number];
   /** The most snapshots in one hour of the clock. */
   busiestHour: number;
+  /** What the repository held when it last changed on this day; left out when the audit does not know all of it. */
+  size?: number;
+}
+
+/** Something that was refused, as often as the same session was refused the same in a row. */
+export interface RefusalRecord {
+  readonly at: number;
+  last: number;
+  count: number;
+  readonly session?: string;
+  readonly operation?: string;
+  readonly object?: string;
+  readonly reason: string;
 }
 
 /** A snapshot that arrived. */
@@ -121,6 +145,8 @@ export interface ClientRecord {
   addresses: SeenRecord[];
   keys: SeenRecord[];
   /** Oldest first. */
+  refusals: RefusalRecord[];
+  /** Oldest first. */
   anomalies: AnomalyRecord[];
   /** Ids of the last `late` anomalies that stand in the audit. */
   toldLate: string[];
@@ -149,7 +175,7 @@ export function emptyModel(): Model {
 export function emptyClient(): ClientRecord {
   return {
     ...{ first: 0, sessions: 0, snapshots: 0, arrived: 0, arrivals: [], hour: { hour: 0, snapshots: 0 } },
-    ...{ days: [], open: [], latest: [], addresses: [], keys: [], anomalies: [], toldLate: [] },
+    ...{ days: [], open: [], latest: [], addresses: [], keys: [], refusals: [], anomalies: [], toldLate: [] },
   };
 }
 

@@ -6,7 +6,7 @@ import { asGatewayError, isGatewayError } from '../core/errors.ts';
 import { usedBytes } from '../limits/counted-repository.ts';
 import type { Log } from '../ports/log.ts';
 import { readLiveSessions, type LiveSession } from '../state/live-sessions.ts';
-import { scrubState } from '../upkeep/scrub-state.ts';
+import { scrubState, type ScrubProgress } from '../upkeep/scrub-state.ts';
 import { assess, openAnomalies, untold } from './assess.ts';
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { openFollower, type Follower } from './follow.ts';
@@ -45,6 +45,9 @@ const LOOK_MS = 5000;
 const KEEP_MS = 30 * 60 * 1000;
 /** Rest after each 256 KiB: a first reading of a long audit leaves most of the time to the sessions. */
 const PAUSE_MS = 10;
+
+/** How many findings of a scrub are told one by one. */
+const FOUND_SHOWN = 20;
 
 /** One audit as it is followed. */
 interface Following {
@@ -132,9 +135,11 @@ export function openMonitor(options: {
     const byClient = live === undefined ? undefined : groupByClient(live);
     return Promise.all(
       clients.map(async (client) => {
-        const [used, result] = await Promise.all([
+        const scrubs = scrubState(now.state, client.repository);
+        const [used, result, progress] = await Promise.all([
           usedBytes(now, client.repository),
-          scrubState(now.state, client.repository).readResult(),
+          scrubs.readResult(),
+          scrubs.readProgress(),
         ]);
         const knowledge = {
           record: model.clients.get(client.name) ?? emptyClient(),
@@ -144,7 +149,9 @@ export function openMonitor(options: {
           scrub: result && {
             ...{ finished: new Date(result.finished), quick: result.quick, objects: result.objects },
             ...{ bytes: result.bytes, findings: result.findings.length },
+            found: result.findings.slice(0, FOUND_SHOWN),
           },
+          unfinishedScrub: progress && unfinished(progress),
         };
         return assess(client, knowledge, new Date());
       }),
@@ -231,6 +238,16 @@ export function openMonitor(options: {
       await looking;
       if (open !== undefined) await keep(open);
     },
+  };
+}
+
+function unfinished({ started, quick, parts }: ScrubProgress): NonNullable<ClientStanding['unfinishedScrub']> {
+  const all = Object.values(parts);
+  const sum = (of: (part: (typeof all)[number]) => number): number => all.reduce((total, part) => total + of(part), 0);
+  return {
+    ...{ started: new Date(started), quick },
+    ...{ objects: sum(({ objects }) => objects), bytes: sum(({ bytes }) => bytes) },
+    findings: sum(({ findings }) => findings.length),
   };
 }
 

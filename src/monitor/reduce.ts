@@ -13,6 +13,8 @@ import {
   dayOf,
   emptyClient,
   emptyRepository,
+  estimatedSize,
+  KEPT_DAYS,
   LOOK_BACK_DAYS,
   MOST,
   repositoryKey,
@@ -128,6 +130,7 @@ function addRefused(event: Event): void {
   const { line, client } = event;
   const [reason, from] = [text(line['reason']) ?? 'refused', text(line['from'])];
   addDenials(event, reason, 1);
+  addRefusal(event, { operation: 'session', object: from, reason, count: 1 });
   if (reason === 'address' && from !== undefined) afterRefusedAddress(client, networkOf(from), event);
 }
 
@@ -200,7 +203,8 @@ function addSnapshot(event: Event, arrival: ClientRecord['arrivals'][number]): v
 
 /** The second longest gap of the time that the rules look back; of a client that is new, the longest. */
 function usualGap({ days, firstSnapshot = Infinity }: ClientRecord, at: number): number | undefined {
-  const withSnapshots = days.filter(({ snapshots }) => snapshots > 0);
+  const oldest = dayOf(at - LOOK_BACK_DAYS * DAY_MS);
+  const withSnapshots = days.filter(({ day, snapshots }) => snapshots > 0 && day >= oldest);
   if (withSnapshots.length < USUAL_DAYS || at - firstSnapshot < USUAL_SPAN_MS) return undefined;
   const [longest = 0, second = 0] = withSnapshots.flatMap(({ gaps }) => gaps).sort((a, b) => b - a);
   return at - firstSnapshot < FORGIVING_MS ? longest : second;
@@ -235,24 +239,34 @@ function addSize(event: Event, object: string, size: number, objects: 1 | -1): v
   counts.bytes += size;
   client.arrived += size;
   today(client, at).added += size;
+  noteSize(event);
   const open = openOf(event);
   if (open === undefined) return;
   open.added += size;
   open.objects += objects;
 }
 
+/** What the repository holds now, after a change. */
+function noteSize({ client, at, repository }: Event): void {
+  const size = estimatedSize(repository);
+  if (size !== undefined) today(client, at).size = size;
+}
+
 function addRemoval(event: Event, objects: 1 | -1): void {
   const counts = event.object === undefined ? undefined : countsOf(event, event.object);
   if (counts === undefined) return;
   counts.removed = Math.max(0, counts.removed + objects);
+  noteSize(event);
   const open = openOf(event);
   if (open !== undefined) open.removed += objects;
 }
 
-function addQuarantine({ client, object, repository }: Event, gone: boolean): void {
+function addQuarantine(event: Event, gone: boolean): void {
+  const { client, object } = event;
   if (object === undefined) return;
-  const counts = countsOf({ repository }, object);
+  const counts = countsOf(event, object);
   if (counts !== undefined) counts.removed = Math.max(0, counts.removed + (gone ? 1 : -1));
+  noteSize(event);
   for (const arrival of client.arrivals) {
     if (arrival.object !== object) continue;
     if (gone) arrival.gone = true;
@@ -263,8 +277,10 @@ function addQuarantine({ client, object, repository }: Event, gone: boolean): vo
 function addDenied(event: Event): void {
   const { line, client, object, admin } = event;
   const reason = text(line['reason']) ?? '';
+  const operation = text(line['operation']);
   addDenials(event, reason, 1);
-  if (!admin) afterDenial(client, { operation: text(line['operation']), object, reason, count: 1 }, event);
+  addRefusal(event, { operation, object, reason, count: 1 });
+  if (!admin) afterDenial(client, { operation, object, reason, count: 1 }, event);
 }
 
 function addMoreDenied(event: Event): void {
@@ -273,6 +289,7 @@ function addMoreDenied(event: Event): void {
   for (const [reason, value] of Object.entries(reasons)) {
     const many = count(value);
     addDenials(event, reason, many);
+    addRefusal(event, { operation: undefined, object: undefined, reason, count: many });
     if (!admin) afterDenial(client, { operation: undefined, object: undefined, reason, count: many }, event);
   }
 }
@@ -285,6 +302,30 @@ function addDenials(event: Event, reason: string, many: number): void {
     denied[reason] = (denied[reason] ?? 0) + many;
   const open = openOf(event);
   if (open !== undefined) open.denied += many;
+}
+
+/** Remembers what was refused, for who wants to know what was tried; the same in a row once. */
+function addRefusal(
+  { client, at, session }: Event,
+  { operation, object, reason, count }: Parameters<typeof afterDenial>[1],
+): void {
+  // Restic's own, and nothing that anyone tried.
+  if (reason === 'cleanup-after-failed-save') return;
+  const last = client.refusals.at(-1);
+  // Each refused session has an id of its own.
+  const same = operation === 'session' ? last?.object === object : last?.session === session;
+  if (last !== undefined && same && last.reason === reason && last.operation === operation) {
+    last.last = at;
+    last.count += count;
+    return;
+  }
+  client.refusals.push({
+    ...{ at, last: at, count, reason },
+    ...(session !== undefined && { session }),
+    ...(operation !== undefined && { operation }),
+    ...(object !== undefined && { object }),
+  });
+  if (client.refusals.length > MOST.refusals) client.refusals.shift();
 }
 
 function addTold({ client, line }: Event): void {
@@ -326,7 +367,7 @@ function today(client: ClientRecord, at: number): DayRecord {
   // Lines of several processes may be out of order by a moment.
   if (last !== undefined && last.day >= day) return client.days.findLast((one) => one.day === day) ?? last;
   const made: DayRecord = { day, added: 0, read: 0, snapshots: 0, denied: {}, gaps: [0, 0], busiestHour: 0 };
-  const oldest = dayOf(at - LOOK_BACK_DAYS * DAY_MS);
+  const oldest = dayOf(at - KEPT_DAYS * DAY_MS);
   client.days = client.days.filter((one) => one.day >= oldest);
   client.days.push(made);
   return made;

@@ -40,6 +40,23 @@ export interface DayFigures {
   readonly snapshots: number;
   /** Requests and sessions that were refused, without restic's own clean-up after a failed save. */
   readonly denied: number;
+  /** What the repository held at its end by what arrived and was removed, where the audit reaches back to the repository's beginning. */
+  readonly size?: number;
+}
+
+/** Something that was refused, as often in a row as the same session was refused it. */
+export interface Refusal {
+  /** The first and the last time of them. */
+  readonly at: Date;
+  readonly last: Date;
+  readonly count: number;
+  readonly session?: string;
+  /** `save`, `remove`, `create-repository`, `request`, or `session` for one that was not let in; left out where they were only counted. */
+  readonly operation?: string;
+  /** The object of the first one; of a session, the address that it came from. */
+  readonly object?: string;
+  /** As in `ClientStanding.denials`. */
+  readonly reason: string;
 }
 
 /** A session, running or ended. */
@@ -103,20 +120,32 @@ export interface ClientStanding {
   /** Bytes that arrived since the audit's beginning, and in the last seven days. */
   readonly arrived: number;
   readonly arrivedLately: number;
-  /** The last 30 days, oldest first, days without anything included. */
+  /** The last 90 days, oldest first, days without anything included. */
   readonly days: readonly DayFigures[];
   readonly quota?: { readonly limit: number; readonly used?: number };
   /** Those that run now, oldest first. */
   readonly running: readonly SessionFigures[];
-  /** The latest that have ended, newest first; 20 at most. */
+  /** The latest that have ended, newest first; 50 at most. */
   readonly latest: readonly SessionFigures[];
   /** Of the last seven days, by reason; `total` is without restic's own clean-up after a failed save (`cleanup-after-failed-save`). */
   readonly denials: { readonly total: number; readonly byReason: Readonly<Record<string, number>> };
+  /** The latest that were refused, newest first, restic's own clean-up not among them; 20 at most. */
+  readonly refusals: readonly Refusal[];
   readonly addresses: readonly SeenValue[];
   readonly keys: readonly SeenValue[];
   /** The last scrub that came to its end. */
   readonly scrub?: {
     readonly finished: Date;
+    readonly quick: boolean;
+    readonly objects: number;
+    readonly bytes: number;
+    readonly findings: number;
+    /** The first of them, 20 at most. */
+    readonly found: readonly { readonly key: string; readonly problem: string; readonly detail: string }[];
+  };
+  /** One that was begun and has not come to its end: it runs, or the same command takes it up again. Since `started`, it has read so much. */
+  readonly unfinishedScrub?: {
+    readonly started: Date;
     readonly quick: boolean;
     readonly objects: number;
     readonly bytes: number;

@@ -23,7 +23,7 @@ function standing(
   const knowledge: Knowledge = {
     record: model.clients.get('appsrv') ?? emptyClient(),
     repository: model.repositories.get(repositoryKey(CLIENT.repository)),
-    ...{ live: [], used: undefined, scrub: undefined },
+    ...{ live: [], used: undefined, scrub: undefined, unfinishedScrub: undefined },
     ...more,
   };
   return assess({ ...CLIENT, ...config }, knowledge, new Date(at));
@@ -32,7 +32,7 @@ function standing(
 /** Two weeks of nights at 02:00, the last of which begins thirteen days after the first. */
 const NIGHTS = nightly(MONDAY, 14);
 const LAST = MONDAY + 13 * DAY + 2 * HOUR + 5 * 60_000;
-const SCRUB = { finished: new Date(LAST), quick: false, objects: 80, bytes: 1, findings: 0 };
+const SCRUB = { finished: new Date(LAST), quick: false, objects: 80, bytes: 1, findings: 0, found: [] };
 const DENIED: HistoryLine = { event: 'denied', operation: 'remove', reason: 'append-only', object: 'data/aa' };
 
 describe('state', () => {
@@ -142,10 +142,47 @@ describe('figures', () => {
 
   test('days, without a gap, the last one today', () => {
     const { days, arrivedLately } = standing(NIGHTS, LAST + 2 * DAY);
-    expect(days).toHaveLength(30);
-    expect(days.at(-1)).toEqual({ day: '2026-03-17', added: 0, read: 0, snapshots: 0, denied: 0 });
+    expect(days).toHaveLength(90);
+    expect(days.at(-1)).toMatchObject({ day: '2026-03-17', added: 0, read: 0, snapshots: 0, denied: 0 });
     expect(days.at(-3)).toMatchObject({ day: '2026-03-15', snapshots: 1, read: 2000 });
     expect(arrivedLately).toBe(days.slice(-7).reduce((sum, { added }) => sum + added, 0));
+  });
+
+  test('sizes by day: unknown before the beginning, the same where nothing changed, less after a removal', () => {
+    const night = 5 * 2 ** 20 + 1000 + 300;
+    const prune = sessionLines(LAST + 2 * DAY, { door: 'admin', removedPacks: 35, removedSnapshots: 7 });
+    const sizes = standing([...NIGHTS, ...prune], LAST + 4 * DAY).days.map(({ day, size }) => [day.slice(5), size]);
+    expect(sizes.slice(-19).map(([, size]) => size === undefined)).toEqual([true, ...Array<boolean>(18).fill(false)]);
+    expect(sizes.slice(-18, -16)).toEqual([
+      ['03-02', night + 605],
+      ['03-03', 2 * night + 605],
+    ]);
+    expect(sizes[86]?.[1]).toBe(sizes[85]?.[1]);
+    expect(Number(sizes[87]?.[1])).toBeLessThan(0.6 * Number(sizes[86]?.[1]));
+    // The audit does not reach back to the repository's beginning.
+    const unsized = standing(nightly(MONDAY, 14, { init: false }), LAST).days;
+    expect(unsized.filter(({ size }) => size !== undefined)).toEqual([]);
+  });
+
+  test('what was refused, newest first, the same in a row of one session once', () => {
+    const also = [
+      DENIED,
+      DENIED,
+      { ...DENIED, reason: 'cleanup-after-failed-save' },
+      { ...DENIED, reason: 'overwrite' },
+    ];
+    const refused = (session: string, from: string): HistoryLine => ({
+      ...{ ...NIGHTS[0], event: 'session-refused', reason: 'address', detail: '', session, from },
+      time: new Date(LAST + 2 * HOUR).toISOString(),
+    });
+    const lines = [...sessionLines(LAST, { also }), refused('a', '192.0.2.9'), refused('b', '192.0.2.9')];
+    const { refusals } = standing([...NIGHTS, ...lines, refused('c', '192.0.2.8')], LAST + 3 * HOUR);
+    expect(refusals).toMatchObject([
+      { operation: 'session', reason: 'address', object: '192.0.2.8', count: 1 },
+      { operation: 'session', reason: 'address', object: '192.0.2.9', count: 2 },
+      { operation: 'remove', reason: 'overwrite', object: 'data/aa', count: 1, session: lines[0]?.['session'] },
+      { operation: 'remove', reason: 'append-only', object: 'data/aa', count: 2 },
+    ]);
   });
 
   test("denials by reason, restic's own clean-up not in the sum", () => {
