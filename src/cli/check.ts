@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { findConfigFile, loadConfig } from '../config/load.ts';
 import { ConfigError, type Problem } from '../config/problems.ts';
-import { readSecret } from '../config/secrets.ts';
+import { readSecret, readToken } from '../config/secrets.ts';
 import { GatewayError } from '../core/errors.ts';
 import { readHostKey } from '../doors/host-key.ts';
 import type { StorageCheck } from '../ports/repository-store.ts';
@@ -38,6 +38,7 @@ export async function runCheck({
   await Promise.all(config.hostKeys.map(readHostKey));
   for (const store of Object.values(config.stores))
     if (store.type === 's3' && store.credentials !== undefined) readSecret(store.credentials.secret);
+  if (config.metrics?.token !== undefined) readToken(config.metrics.token);
   const clients = Object.keys(config.clients).length;
   const stores = Object.keys(config.stores).length;
   const checks = live ? await tryStores(config) : [];

@@ -45,8 +45,24 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
   const monitor = openMonitor({ config, log, watch: true });
   const { copyAudit } = await import('./serve/copy-audit.ts');
   const copying = copyAudit(config, log);
+  const { openWeb } = await import('./serve/web.ts');
+  let current = config;
+  const stopped = { yet: false };
+  const web = await openWeb(config, log, {
+    config: () => current,
+    isListening: () => !stopped.yet && service.isListening(),
+    monitor,
+  }).catch(async (error: unknown) => {
+    await service.close();
+    await monitor.close();
+    await copying.close();
+    throw error;
+  });
   const reloading = reloadOnChange(config, log, async (next) => {
+    const takeUpWeb = web.prepare(next);
     await service.reconfigure(next);
+    takeUpWeb();
+    current = next;
     monitor.reconfigure(next);
     copying.reconfigure(next);
     // Not waited for: a store that hangs must not keep the next change from being taken up.
@@ -56,6 +72,7 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
 
   const signal = await signals.first;
   reloading.stop();
+  stopped.yet = true;
   const sessions = service.sessionCount();
   const { drainSeconds } = reloading.config();
   log.info(
@@ -74,6 +91,7 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
   await Promise.race([service.drain(), late, signals.second]);
   timer.abort();
   await service.close();
+  await web.close();
   await monitor.close();
   // Last, so that all of the audit is in the copy.
   await copying.close();

@@ -168,6 +168,8 @@ function replaceVariables(
   });
   if (problem !== undefined) return { problem };
   // The secret itself is read when it is needed, and never becomes a part of the config.
-  const isSecret = path.length === 3 && path[0] === 'stores' && path[2] === 'secretAccessKey';
+  const isSecret =
+    (path.length === 3 && path[0] === 'stores' && path[2] === 'secretAccessKey') ||
+    (path.length === 2 && path[0] === 'metrics' && path[1] === 'token');
   return { value: isSecret ? value : replaced };
 }

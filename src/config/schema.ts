@@ -11,6 +11,7 @@ import { didYouMean, hasControls, type Path } from './problems.ts';
 import { parsePublicKey } from './public-key.ts';
 import type { ClientConfig, GatewayConfig, PublicKey, S3StoreConfig, StoreConfig } from './types.ts';
 import {
+  isLoopback,
   parseAccessKeyId,
   parseAddressRange,
   parseAuditSize,
@@ -54,6 +55,8 @@ export interface Claim {
 }
 
 const DEFAULT_LISTEN: GatewayConfig['listen'] = { host: '0.0.0.0', port: 2222 };
+/** Where metrics are served when only a port is given. */
+const LOOPBACK = '127.0.0.1';
 const DEFAULT_AUDIT_FILE = '/var/log/restic-gateway/audit.jsonl';
 /** Evidence is not removed unasked: all rotated files stay. */
 const DEFAULT_AUDIT_SIZE = 100 * 2 ** 20;
@@ -220,7 +223,7 @@ function storeSchema(base: string) {
       conditionalWrites: v.exactOptional(oneOf(['required', 'versioned'])),
       accessKeyId: v.exactOptional(parsed(parseAccessKeyId)),
       secretAccessKeyFile: v.exactOptional(path),
-      secretAccessKey: v.exactOptional(parsed(parseSecretReference)),
+      secretAccessKey: v.exactOptional(parsed((text) => parseSecretReference(text))),
     }),
     v.rawCheck(({ dataset, addIssue }) => {
       const input = dataset.value as Record<string, unknown>;
@@ -290,6 +293,30 @@ function rootSchema(base: string) {
         ),
       }),
     ),
+    metrics: v.exactOptional(
+      v.pipe(
+        section({
+          listen: parsed((text) => parseListen(text, LOOPBACK)),
+          tokenFile: v.exactOptional(path),
+          token: v.exactOptional(parsed((text) => parseSecretReference(text, 'tokenFile'))),
+        }),
+        v.rawCheck(({ dataset, addIssue }) => {
+          if (!dataset.typed) return;
+          const { listen, token, tokenFile } = dataset.value;
+          const wrong = (key: string, message: string): void => {
+            const input = dataset.value as Record<string, unknown>;
+            addIssue({ message, path: [{ type: 'object', origin: 'key', input, key, value: input[key] }] });
+          };
+          if (token !== undefined && tokenFile !== undefined)
+            wrong('token', 'stands beside tokenFile; remove one of the two');
+          if (token === undefined && tokenFile === undefined && !isLoopback(listen.host))
+            wrong(
+              'listen',
+              'others than this machine can reach that address: add tokenFile, the file of a token that they must bring, or listen on 127.0.0.1',
+            );
+        }),
+      ),
+    ),
     state: v.exactOptional(path),
     maxSessions: v.exactOptional(parsed((text) => parseWhole(text, 1, MOST_SESSIONS))),
     workers: v.exactOptional(parsed((text) => parseWorkers(text, MOST_WORKERS))),
@@ -304,11 +331,12 @@ export type Root = Omit<GatewayConfig, 'file' | 'stores' | 'clients'>;
 
 /** Checks the whole but the entries of its stores and clients. @param base - directory that relative paths start from */
 export function checkRoot(raw: unknown, base: string): Checked<Root> {
-  return check(rootSchema(base), raw, [], ({ hostKeys, ssh, audit, ...root }) => ({
+  return check(rootSchema(base), raw, [], ({ hostKeys, ssh, audit, metrics, ...root }) => ({
     listen: root.listen ?? DEFAULT_LISTEN,
     hostKeys: hostKeys ?? [],
     ssh: { extraCiphers: ssh?.extraCiphers ?? [], ...(ssh?.limits !== undefined && { limits: ssh.limits }) },
     audit: auditOf(audit ?? {}),
+    ...(metrics && { metrics: metricsOf(metrics) }),
     state: root.state ?? join(dirname(audit?.file ?? DEFAULT_AUDIT_FILE), 'state'),
     maxSessions: root.maxSessions ?? DEFAULT_ALL_SESSIONS,
     workers: root.workers ?? 1,
@@ -333,6 +361,19 @@ function auditOf({
     ...(keep !== 'all' && { keep }),
     ...(copy && { copy: { store: copy.store, prefix: copy.prefix, everyMs: copy.every ?? DEFAULT_COPY_MS } }),
   };
+}
+
+function metricsOf({
+  listen,
+  tokenFile: file,
+  token: variable,
+}: {
+  readonly listen: GatewayConfig['listen'];
+  readonly tokenFile?: string;
+  readonly token?: string;
+}): NonNullable<GatewayConfig['metrics']> {
+  if (file !== undefined) return { listen, token: { file } };
+  return { listen, ...(variable !== undefined && { token: { variable } }) };
 }
 
 /** The entries of `stores` or `clients` by name, as they stand in the file. */

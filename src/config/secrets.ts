@@ -5,25 +5,47 @@ import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { GatewayError } from '../core/errors.ts';
 import { unreadable } from './files.ts';
 import { invalid } from './problems.ts';
-import type { S3StoreConfig } from './types.ts';
+import type { SecretSource } from './types.ts';
 
-/** Where a secret is to be found. */
-type SecretSource = NonNullable<S3StoreConfig['credentials']>['secret'];
-
-/** No access key is longer. */
+/** No access key or token is longer. */
 const MOST_BYTES = 4096;
+
+/** A token that is shorter could be guessed. */
+const LEAST_TOKEN = 16;
+
+/**
+ * The token that whoever reads the metrics must bring.
+ * @throws GatewayError as `readSecret`
+ */
+export function readToken(source: SecretSource, env: NodeJS.ProcessEnv = process.env): string {
+  const token = readSecret(source, env, 'token');
+  if (token.length < LEAST_TOKEN)
+    throw invalid(
+      `${placeOf(source)}: is too short for a token (under ${LEAST_TOKEN} characters); make one with: openssl rand -hex 32`,
+    );
+  return token;
+}
 
 /**
  * The secret itself.
+ * @param what - what it must be, for the error
  * @throws GatewayError `invalid-config` that says what is wrong with the file or variable and holds nothing of its content
  */
-export function readSecret(source: SecretSource, env: NodeJS.ProcessEnv = process.env): string {
+export function readSecret(
+  source: SecretSource,
+  env: NodeJS.ProcessEnv = process.env,
+  what: 'secret access key' | 'token' = 'secret access key',
+): string {
   if ('variable' in source) {
     const value = Object.hasOwn(env, source.variable) ? env[source.variable] : undefined;
-    if (value === undefined) throw invalid(`the environment variable ${source.variable} is not set`);
-    return checkSecret(value, `the environment variable ${source.variable}`);
+    if (value === undefined) throw invalid(`${placeOf(source)} is not set`);
+    return checkSecret(value, placeOf(source), what);
   }
-  return checkSecret(readPrivateFile(source.file), source.file);
+  return checkSecret(readPrivateFile(source.file), source.file, what);
+}
+
+function placeOf(source: SecretSource): string {
+  return 'variable' in source ? `the environment variable ${source.variable}` : source.file;
 }
 
 function readPrivateFile(file: string): string {
@@ -59,12 +81,14 @@ function checkRegular(file: string, descriptor: number): { readonly mode: number
   return stat;
 }
 
-function checkSecret(text: string, where: string): string {
+function checkSecret(text: string, where: string, what: string): string {
   const secret = text.replace(/\r?\n$/, '');
-  if (secret === '') throw invalid(`${where}: is empty; it must hold the secret access key`);
-  if (/[\r\n]/.test(secret)) throw invalid(`${where}: holds several lines; it must hold the secret access key alone`);
-  // Access keys of every S3 are printable ASCII without spaces; a byte order mark or `KEY = value` is a mistake.
+  if (secret === '') throw invalid(`${where}: is empty; it must hold the ${what}`);
+  if (/[\r\n]/.test(secret)) throw invalid(`${where}: holds several lines; it must hold the ${what} alone`);
+  // Access keys of every S3, and tokens in headers, are printable ASCII without spaces; a byte order mark or `KEY = value` is a mistake.
   if (!/^[\x21-\x7e]+$/.test(secret))
-    throw invalid(`${where}: holds spaces or bytes that no secret access key has; it must hold the key alone`);
+    throw invalid(
+      `${where}: holds spaces or bytes that no ${what} has; it must hold the ${what === 'token' ? what : 'key'} alone`,
+    );
   return secret;
 }

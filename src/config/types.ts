@@ -14,6 +14,9 @@ export interface PublicKey {
   readonly comment: string;
 }
 
+/** Where a secret is: the absolute path of a file that only its owner can read, or the name of an environment variable. */
+export type SecretSource = { readonly file: string } | { readonly variable: string };
+
 /** Storage on S3. Secrets are not in it: `secrets.ts` reads them when the store is opened. */
 export interface S3StoreConfig {
   readonly type: 's3';
@@ -34,8 +37,7 @@ export interface S3StoreConfig {
   /** Where the credentials come from; undefined: the SDK's own credential chain. */
   readonly credentials?: {
     readonly accessKeyId: string;
-    /** Absolute path of a file that only its owner can read, or the name of an environment variable. */
-    readonly secret: { readonly file: string } | { readonly variable: string };
+    readonly secret: SecretSource;
   };
 }
 
@@ -133,6 +135,12 @@ export interface GatewayConfig {
     readonly keep?: number;
     /** Where `serve` copies it to. */
     readonly copy?: AuditCopyConfig;
+  };
+  /** Where metrics and the status page are served; undefined: nowhere. */
+  readonly metrics?: {
+    readonly listen: { readonly host: string; readonly port: number };
+    /** What whoever reads them must bring; there wherever `listen` is beyond loopback. */
+    readonly token?: SecretSource;
   };
   /**
    * Absolute path of the directory where the gateway's processes on this machine keep what they share: counts, live sessions, how far a

@@ -108,11 +108,19 @@ export function parseBoolean(text: string): boolean {
 }
 
 const LISTEN = /^(?:(?:\[([^[\]]*)\]|([^:[\]]*)):)?([0-9]+)$/;
+/** Whether only this machine can reach what listens there. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
+}
+
 const HOST_NAME =
   /^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*(?!\d+$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
 
-/** Where to listen: `host:port`, `[ipv6]:port`, `:port` or `port`. Port 0 lets the system choose one. */
-export function parseListen(text: string): GatewayConfig['listen'] {
+/**
+ * Where to listen: `host:port`, `[ipv6]:port`, `:port` or `port`. Port 0 lets the system choose one.
+ * @param unnamed - the host where only a port is given
+ */
+export function parseListen(text: string, unnamed: string = ANY_HOST): GatewayConfig['listen'] {
   const match = LISTEN.exec(text);
   if (!match)
     throw invalid(
@@ -127,7 +135,7 @@ export function parseListen(text: string): GatewayConfig['listen'] {
     if (!isIPv6(v6) || v6.includes('%')) throw invalid('what stands in brackets is not an IPv6 address');
     return { host: canonicalIPv6(v6), port };
   }
-  if (host === '') return { host: ANY_HOST, port };
+  if (host === '') return { host: unnamed, port };
   if (!isIPv4(host) && !HOST_NAME.test(host)) throw invalid('the host is neither an address nor a host name');
   return { host: host.toLowerCase(), port };
 }
@@ -260,12 +268,15 @@ export function parsePath(text: string, base: string): string {
 
 const REFERENCE = /^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$/;
 
-/** The name of the variable when the text is one `${NAME}` and nothing else. */
-export function parseSecretReference(text: string): string {
+/**
+ * The name of the variable when the text is one `${NAME}` and nothing else.
+ * @param fileKey - the key that names a file instead
+ */
+export function parseSecretReference(text: string, fileKey = 'secretAccessKeyFile'): string {
   const name = REFERENCE.exec(text)?.[1];
   if (name === undefined)
     throw invalid(
-      'a secret must not stand in this file: put it into a file of its own and name that with secretAccessKeyFile, or write ${NAME} to take it from the environment',
+      `a secret must not stand in this file: put it into a file of its own and name that with ${fileKey}, or write \${NAME} to take it from the environment`,
     );
   return name;
 }

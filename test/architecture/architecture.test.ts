@@ -23,6 +23,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   safeguard: ['core/', 'ports/', 'config/types.ts', 'stores/open-storage.ts'],
   state: ['core/'],
   probe: ['core/'],
+  web: ['core/', 'ports/'],
   monitor: ['core/', 'ports/', 'config/types.ts', 'audit/', 'limits/', 'state/', 'upkeep/scrub-state.ts'],
   'gateway.ts': ['core/', 'ports/', 'config/', 'stores/', 'limits/', 'safeguard/', 'audit/', 'restic/', 'state/'],
   'maintenance.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'upkeep/'],
@@ -39,6 +40,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'maintenance.ts',
     'state/',
     'monitor/',
+    'web/',
   ],
 };
 

@@ -276,14 +276,14 @@ describe('what is not YAML, or not the YAML of a config', () => {
       'a word',
       'serve',
       [
-        '1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, state, maxSessions, workers, drainSeconds',
+        '1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, metrics, state, maxSessions, workers, drainSeconds',
       ],
     ],
     [
       'a list',
       '- listen',
       [
-        '1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, state, maxSessions, workers, drainSeconds',
+        '1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, metrics, state, maxSessions, workers, drainSeconds',
       ],
     ],
     ['a tab as indentation', 'audit:\n\tfile: a', ['2:1: tabs cannot indent in YAML; use spaces']],
@@ -857,7 +857,7 @@ describe('clients', () => {
       '10:15: clients.b.keys[0]: this is also a key of client "a"; a key tells who a client is, so each client needs its own',
       '10:155: clients.b.expires: must be a day such as 2027-12-31, or a time such as 2027-12-31T18:00:00Z',
       '11:30: clients.c.repository: is also the repository of client "b"; give it a place of its own, or write "shared: true" in both clients',
-      '13:1: metrics: unknown key',
+      '13:10: metrics: must be a section with listen, tokenFile, token',
     ]);
   });
 
@@ -874,6 +874,56 @@ describe('clients', () => {
       '5:30: clients.c.repository: lies inside the repository of client "a"; give it a place of its own, or write "shared: true" in both clients',
       '5:69: clients.c.shared: must be true or false',
     ]);
+  });
+});
+
+describe('metrics', () => {
+  const metricsOf = (text: string, env?: NodeJS.ProcessEnv) => parse(`${text}\n${STORES}\n`, env).metrics;
+
+  test.each([
+    ['127.0.0.1:9150', { host: '127.0.0.1', port: 9150 }],
+    ['"[::1]:9150"', { host: '::1', port: 9150 }],
+    ['localhost:9150', { host: 'localhost', port: 9150 }],
+    // Not where SSH would listen.
+    ['9150', { host: '127.0.0.1', port: 9150 }],
+    ['":9150"', { host: '127.0.0.1', port: 9150 }],
+  ])('%s is this machine alone and needs no token', (text, listen) => {
+    expect(metricsOf(`metrics: { listen: ${text} }`)).toEqual({ listen });
+  });
+
+  test('there are none unless they are asked for', () => {
+    expect(metricsOf('')).toBeUndefined();
+  });
+
+  test.each([
+    ['tokenFile: metrics.token', { file: '/etc/restic-gateway/metrics.token' }],
+    ['token: "${TOKEN}"', { variable: 'TOKEN' }],
+  ])('with a token they may be anywhere: %s', (text, token) => {
+    const listen = { host: '0.0.0.0', port: 9150 };
+    expect(metricsOf(`metrics: { listen: 0.0.0.0:9150, ${text} }`, { TOKEN: 'never read here' })).toEqual({
+      listen,
+      token,
+    });
+  });
+
+  const open =
+    'others than this machine can reach that address: add tokenFile, the file of a token that they must bring, or listen on 127.0.0.1';
+  test.each([
+    ['0.0.0.0:9150', `1:12: metrics.listen: ${open}`],
+    ['10.0.0.1:9150', `1:12: metrics.listen: ${open}`],
+    ['"[::]:9150"', `1:12: metrics.listen: ${open}`],
+    ['gateway.example.com:9150', `1:12: metrics.listen: ${open}`],
+    [
+      '127.0.0.1:9150, tokenFile: a, token: "${B}"',
+      '1:50: metrics.token: stands beside tokenFile; remove one of the two',
+    ],
+    ['127.0.0.1:99999', '1:20: metrics.listen: the port must be a whole number from 0 to 65535'],
+    [
+      '9150, token: hush-hush-hush-hush',
+      '1:33: metrics.token: a secret must not stand in this file: put it into a file of its own and name that with tokenFile, or write ${NAME} to take it from the environment',
+    ],
+  ])('listen: %s', (text, problem) => {
+    expect(problemsOf(`metrics: { listen: ${text} }\n${STORES}\n`, { B: 'x' })).toEqual([problem]);
   });
 });
 

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { readSecret } from '../../src/config/secrets.ts';
+import { readSecret, readToken } from '../../src/config/secrets.ts';
 import { GatewayError } from '../../src/core/errors.ts';
 import { asNobody } from './samples.ts';
 
@@ -185,4 +185,17 @@ describe('a variable', () => {
       { numRuns: 1000 },
     );
   });
+});
+
+test('a token is told apart from a key, and must not be one that can be guessed', () => {
+  expect(readToken({ file: write('token', 'x'.repeat(16)) })).toBe('x'.repeat(16));
+  const short = write('short', 'x'.repeat(15));
+  expect(refusal(() => readToken({ file: short }))).toBe(
+    `${short}: is too short for a token (under 16 characters); make one with: openssl rand -hex 32`,
+  );
+  const words = write('words', 'two words');
+  expect(refusal(() => readToken({ file: words }))).toBe(
+    `${words}: holds spaces or bytes that no token has; it must hold the token alone`,
+  );
+  expect(refusal(() => readToken({ file: write('open', 'x'.repeat(32), 0o644) }))).toContain('chmod 600');
 });

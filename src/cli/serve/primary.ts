@@ -28,6 +28,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
   let config = first;
   const places = countPlaces();
   const workers = new Set<Worker>();
+  const serving = new Set<Worker>();
   let state: 'starting' | 'running' | 'stopping' = 'starting';
   let shortLives = 0;
   let ended: () => void = () => undefined;
@@ -55,6 +56,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
             return;
           case 'ready':
             if (state === 'running') log.info({ worker: pid }, `worker ${pid} serves`);
+            serving.add(worker);
             resolve(message);
             return;
           case 'failed':
@@ -80,6 +82,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
       });
       worker.once('exit', (status: number | null, signal: string | null) => {
         workers.delete(worker);
+        serving.delete(worker);
         for (const client of held) places.leave(client);
         const how = signal ?? `exit status ${status ?? 0}`;
         reject(failure ?? new GatewayError('internal', { detail: `a worker ended before it served (${how})` }));
@@ -130,6 +133,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
   return {
     ...ready.value,
     sessionCount: () => places.total(),
+    isListening: () => state === 'running' && serving.size > 0,
     reconfigure: async (next) => {
       // Tried here, so that a config that cannot be used reaches no worker.
       await (await createGateway({ config: next, log })).close();

@@ -53,7 +53,8 @@ export function reloadOnChange(
       { why, added, removed, changed },
       `the config was read again: ${told.length === 0 ? 'no client has changed' : told.join('; ')}`,
     );
-    const late = AT_START.filter((key) => !isDeepStrictEqual(first[key], next[key]));
+    const late: string[] = AT_START.filter((key) => !isDeepStrictEqual(first[key], next[key]));
+    if (!isDeepStrictEqual(first.metrics?.listen, next.metrics?.listen)) late.push('metrics.listen');
     if (late.length > 0) log.warn({ keys: late }, `${late.join(', ')}: what was changed there needs a restart`);
     config = next;
   };

@@ -11,6 +11,8 @@ export interface Service {
   /** Fingerprints of the host keys. */
   readonly hostKeys: readonly string[];
   sessionCount(): number;
+  /** Whether whoever connects now is let in. */
+  isListening(): boolean;
   /** As `Gateway.reconfigure`, for the door as well. @throws GatewayError `audit-unavailable`; nothing has changed then */
   reconfigure(config: GatewayConfig): Promise<void>;
   /** Lets nobody in any more. Resolves when the sessions that are open have ended. */
@@ -38,19 +40,23 @@ export async function startService(options: {
     await gateway.close();
     throw error;
   }
+  let listening = true;
   return {
     address: door.address,
     hostKeys: door.hostKeys.map(({ fingerprint }) => fingerprint),
     sessionCount: () => gateway.sessionCount(),
+    isListening: () => listening,
     reconfigure: async (config) => {
       await gateway.reconfigure(config);
       door.reconfigure(config);
     },
     drain: async () => {
+      listening = false;
       door.stopListening();
       await gateway.drain();
     },
     close: async () => {
+      listening = false;
       door.stopListening();
       await gateway.close();
       await door.close();

@@ -1,0 +1,45 @@
+/** Whether the audit could take a line now, found out without writing one. */
+import { constants, type Stats } from 'node:fs';
+import { access, open, stat, statfs } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { GatewayError, messageOf } from '../core/errors.ts';
+
+/** How long the disk may take to answer, in ms. */
+const PATIENCE_MS = 5000;
+
+/** @throws GatewayError `audit-unavailable` that says why not */
+export async function checkAuditWritable(file: string): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const tooLong = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(reject, PATIENCE_MS, new Error('its disk does not answer'));
+  });
+  try {
+    await Promise.race([check(file), tooLong]);
+  } catch (error) {
+    throw new GatewayError('audit-unavailable', {
+      detail: `the audit ${file} cannot be written: ${messageOf(error)}`,
+      cause: error,
+    });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function check(file: string): Promise<void> {
+  const found = await statOrNone(file);
+  // Moved away by logrotate a moment ago: it will be made anew.
+  if (found === undefined) await access(dirname(file), constants.W_OK);
+  else if (!found.isFile()) throw new Error('it is not a regular file');
+  else await (await open(file, constants.O_WRONLY | constants.O_APPEND)).close();
+  const { bavail } = await statfs(found === undefined ? dirname(file) : file);
+  if (bavail === 0) throw new Error('its disk is full');
+}
+
+async function statOrNone(file: string): Promise<Stats | undefined> {
+  try {
+    return await stat(file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,288 @@
+/** The web listener on a real port: who is let in, what is answered, and what it does with requests that nobody's browser sends. */
+import { connect } from 'node:net';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import type { WebRoute } from '../../src/ports/web.ts';
+import { openWebListener, type WebListener } from '../../src/web/listener.ts';
+
+const TOKEN = 'f3a9c1d2-correct-horse';
+
+const errors: string[] = [];
+const log = {
+  info: () => undefined,
+  warn: () => undefined,
+  error: (_fields: unknown, message: string) => {
+    errors.push(message);
+  },
+};
+const ROUTES: readonly WebRoute[] = [
+  { path: /^\/healthz$/, open: true, answer: () => ({ status: 200, headers: {}, body: 'ok\n' }) },
+  {
+    path: /^\/$/,
+    open: false,
+    answer: ({ query }) => ({
+      status: 200,
+      headers: { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': "default-src 'self'" },
+      body: `<p>${query.get('a') ?? 'é'}`,
+    }),
+  },
+  {
+    path: /^\/clients\/([^/]+)$/,
+    open: false,
+    answer: ({ parts }) => ({ status: 200, headers: {}, body: parts[0] ?? '' }),
+  },
+  {
+    path: /^\/broken$/,
+    open: false,
+    answer: () => {
+      throw new Error('the secret is hush-hush');
+    },
+  },
+];
+
+let listener: WebListener | undefined;
+afterEach(async () => {
+  await listener?.close();
+  listener = undefined;
+  errors.length = 0;
+});
+
+async function listen(token?: string, host = '127.0.0.1'): Promise<WebListener> {
+  listener = await openWebListener({ listen: { host, port: 0 }, token, routes: ROUTES, log });
+  return listener;
+}
+
+/** Sends bytes as they are, and resolves to all that comes back until the other end is closed. */
+function exchange(port: number, bytes: string): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    let answer = '';
+    socket.setEncoding('latin1');
+    socket.on('data', (chunk: string) => (answer += chunk));
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      resolve(answer);
+    });
+    socket.write(bytes, 'latin1');
+  });
+}
+
+/** One request in a connection that ends with it. */
+async function ask(
+  method: string,
+  path: string,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<{ status: number; headers: Record<string, string>; body: string }> {
+  const port = listener?.address.port ?? 0;
+  const lines = Object.entries({ host: `127.0.0.1:${port}`, connection: 'close', ...headers });
+  const answer = await exchange(
+    port,
+    `${method} ${path} HTTP/1.1\r\n${lines.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`,
+  );
+  const [head = '', body = ''] = answer.split('\r\n\r\n', 2);
+  const [first = '', ...rest] = head.split('\r\n');
+  return {
+    status: Number(first.split(' ')[1]),
+    headers: Object.fromEntries(
+      rest.map((line) => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 2)]),
+    ),
+    body: Buffer.from(body, 'latin1').toString(),
+  };
+}
+
+const basic = (pair: string): string => `Basic ${Buffer.from(pair).toString('base64')}`;
+
+describe('an answer', () => {
+  test('is kept, framed, sniffed and followed by nobody, unless its route says so', async () => {
+    await listen();
+    const strict = {
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+      'referrer-policy': 'no-referrer',
+    };
+    expect((await ask('GET', '/healthz')).headers).toMatchObject({
+      ...strict,
+      'content-security-policy': "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+      'content-type': 'text/plain; charset=utf-8',
+      'content-length': '3',
+    });
+    const page = await ask('GET', '/?a=1');
+    expect(page.headers).toMatchObject({ ...strict, 'content-security-policy': "default-src 'self'" });
+    expect(page.body).toBe('<p>1');
+    for (const path of ['/nowhere', '/broken'])
+      expect((await ask('GET', path)).headers).toMatchObject({
+        ...strict,
+        'content-type': 'text/plain; charset=utf-8',
+      });
+  });
+
+  test('to HEAD is that of GET without its body', async () => {
+    await listen();
+    const [get, head] = [await ask('GET', '/'), await ask('HEAD', '/')];
+    expect([get.body, head.body]).toEqual(['<p>é', '']);
+    expect(head.headers['content-length']).toBe('5');
+  });
+
+  test.each([
+    ['GET', '/clients/a%2Fb', 200, 'a/b'],
+    ['GET', '/clients/%ff', 404, 'there is no such page\n'],
+    ['GET', '/clients/a/b', 404, 'there is no such page\n'],
+    ['GET', '/../etc/passwd', 404, 'there is no such page\n'],
+    ['GET', '//healthz', 404, 'there is no such page\n'],
+    ['GET', '/healthz/', 404, 'there is no such page\n'],
+    ['GET', 'http://127.0.0.1/healthz', 400, 'the path is not valid\n'],
+    ['OPTIONS', '*', 400, 'the path is not valid\n'],
+    ['POST', '/healthz', 405, 'this only serves reading\n'],
+    ['DELETE', '/clients/a', 405, 'this only serves reading\n'],
+    ['TRACE', '/', 405, 'this only serves reading\n'],
+    ['CONNECT', '127.0.0.1:22', 405, ''],
+  ])('to %s %s', async (method, path, status, body) => {
+    await listen();
+    const answer = await ask(method, path);
+    expect({ status: answer.status, body: answer.body }).toEqual({ status, body });
+    if (status === 405) expect(answer.headers['allow']).toBe('GET, HEAD');
+  });
+
+  test('says nothing of what went wrong, which the log does', async () => {
+    await listen();
+    const answer = await ask('GET', '/broken');
+    expect([answer.status, answer.body]).toEqual([500, 'the gateway failed; its log says why\n']);
+    expect(errors).toEqual(['a request to the metrics or the status page failed']);
+  });
+});
+
+describe('without a token', () => {
+  test.each(['127.0.0.1', 'localhost:9150', 'LOCALHOST', '[::1]:9150', '192.0.2.7:80'])(
+    '%s is let in',
+    async (host) => {
+      await listen();
+      expect((await ask('GET', '/', { host })).status).toBe(200);
+    },
+  );
+
+  test.each([
+    'attacker.example',
+    'attacker.example:9150',
+    '127.0.0.1.attacker.example',
+    'localhost.attacker.example',
+    '',
+  ])('a page that calls it %j by its own name is not', async (host) => {
+    await listen();
+    for (const path of ['/', '/healthz']) expect((await ask('GET', path, { host })).status).toBe(421);
+  });
+
+  test('nor who names nothing, as HTTP/1.0 may', async () => {
+    const { address } = await listen();
+    expect(await exchange(address.port, 'GET / HTTP/1.0\r\n\r\n')).toMatch(/^HTTP\/1\.1 421 /);
+  });
+});
+
+describe('with a token', () => {
+  test.each([
+    ['Bearer', `Bearer ${TOKEN}`],
+    ['bearer, as some write it', `bearer  ${TOKEN}`],
+    ['Basic, whoever it is', basic(`admin:${TOKEN}`)],
+    ['Basic of nobody', basic(`:${TOKEN}`)],
+  ])('%s opens it under any name', async (_what, authorization) => {
+    await listen(TOKEN);
+    expect((await ask('GET', '/', { authorization, host: 'gateway.example.com' })).status).toBe(200);
+  });
+
+  test.each([
+    ['nothing', undefined],
+    ['an empty one', 'Bearer '],
+    ['another one', `Bearer ${TOKEN.slice(0, -1)}x`],
+    ['the beginning of it', `Bearer ${TOKEN.slice(0, -1)}`],
+    ['more than it', `Bearer ${TOKEN}x`],
+    ['it as the user', basic(`${TOKEN}:`)],
+    ['it without a colon', basic(TOKEN)],
+    ['another scheme', `Digest ${TOKEN}`],
+    ['two', `Bearer x, Bearer ${TOKEN}`],
+  ])('%s does not', async (_what, authorization) => {
+    await listen(TOKEN);
+    for (const path of ['/', '/clients/a', '/nowhere']) {
+      const answer = await ask('GET', path, authorization === undefined ? {} : { authorization });
+      expect(answer.status).toBe(401);
+      expect(answer.headers['www-authenticate']).toBe('Basic realm="restic-gateway", charset="UTF-8"');
+      expect(answer.body).not.toContain(TOKEN);
+    }
+  });
+
+  test('what is open stays open', async () => {
+    await listen(TOKEN);
+    expect((await ask('GET', '/healthz', { host: 'gateway.example.com' })).status).toBe(200);
+  });
+
+  test('another one counts from the next request on', async () => {
+    const opened = await listen(TOKEN);
+    opened.setToken('another-token-of-now');
+    const status = async (token: string) => (await ask('GET', '/', { authorization: `Bearer ${token}` })).status;
+    expect([await status(TOKEN), await status('another-token-of-now')]).toEqual([401, 200]);
+  });
+});
+
+describe('hostile input', () => {
+  const alive = async (): Promise<void> => {
+    expect((await ask('GET', '/healthz')).status).toBe(200);
+    expect(errors).toEqual([]);
+  };
+
+  test.each([
+    ['what is not HTTP', 'SSH-2.0-OpenSSH_10.0\r\n\r\n', /^HTTP\/1\.1 400 /],
+    ['a TLS greeting', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03', /^HTTP\/1\.1 400 /],
+    ['HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', /^HTTP\/1\.1 (400|505) /],
+    ['a long header', `GET / HTTP/1.1\r\nHost: localhost\r\nX: ${'x'.repeat(17_000)}\r\n\r\n`, /^HTTP\/1\.1 431 /],
+    ['a long path', `GET /${'x'.repeat(17_000)} HTTP/1.1\r\nHost: localhost\r\n\r\n`, /^HTTP\/1\.1 431 /],
+    ['a header with a bare line feed', 'GET / HTTP/1.1\r\nHost: localhost\nX: y\r\n\r\n', /^HTTP\/1\.1 400 /],
+    [
+      'two lengths',
+      'POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n',
+      /^HTTP\/1\.1 400 /,
+    ],
+    [
+      'a length and chunks',
+      'POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+      /^HTTP\/1\.1 400 /,
+    ],
+    ['no host', 'GET / HTTP/1.1\r\n\r\n', /^HTTP\/1\.1 400 /],
+  ])('%s', async (_what, bytes, expected) => {
+    const { address } = await listen();
+    expect(await exchange(address.port, bytes)).toMatch(expected);
+    await alive();
+  });
+
+  test('a body is not taken for another request', async () => {
+    const { address } = await listen();
+    const inner = 'GET /clients/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n';
+    const answer = await exchange(
+      address.port,
+      `GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${inner.length}\r\n\r\n${inner}`,
+    );
+    expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200']);
+    await alive();
+  });
+
+  test('more connections than it takes', async () => {
+    const { address } = await listen();
+    const sockets = Array.from({ length: 150 }, () => connect(address.port, '127.0.0.1'));
+    for (const socket of sockets) socket.on('error', () => undefined);
+    // Those beyond the limit are closed at once, by the other end.
+    let closed = 0;
+    await new Promise<void>((resolve) => {
+      for (const socket of sockets)
+        socket.once('close', () => {
+          if (++closed === 50) resolve();
+        });
+      for (const socket of sockets) socket.resume();
+    });
+    for (const socket of sockets) socket.destroy();
+    for (;;) if ((await ask('GET', '/healthz')).status === 200) break;
+    expect(errors).toEqual([]);
+  });
+});
+
+test('a port that is taken is told as such', async () => {
+  const { address } = await listen();
+  await expect(openWebListener({ listen: address, token: undefined, routes: ROUTES, log })).rejects.toThrow(
+    `metrics.listen: 127.0.0.1:${address.port}: the port is in use by another program; stop that one or choose another port`,
+  );
+});
