@@ -51,19 +51,24 @@ export async function selectSessions(
   selection: Selection,
   limit: number,
 ): Promise<readonly SessionSummary[]> {
-  const newest: SessionSummary[] = [];
-  const open = new Map<string, SessionSummary>();
+  const newest: Numbered[] = [];
+  const open = new Map<string, Numbered>();
+  let number = 0;
   await eachEvent(files, (event) => {
     const kind = text(event['event']);
     const session = text(event['session']);
     if (kind === 'session-start') {
       if (!fits(event, selection)) return;
-      open.set(session, { ...begun(event), outcome: 'open' });
+      open.set(session, { number: number++, summary: { ...begun(event), outcome: 'open' } });
       // Of those that were killed there may be any number.
       if (open.size > limit) open.delete(open.keys().next().value ?? '');
     } else if (kind === 'session-refused') {
       if (fits(event, selection))
-        keepNewest(newest, { ...begun(event), outcome: `refused: ${text(event['reason'])}` }, limit);
+        keepNewest(
+          newest,
+          { number: number++, summary: { ...begun(event), outcome: `refused: ${text(event['reason'])}` } },
+          limit,
+        );
     } else if (kind === 'session-end') {
       const started = open.get(session);
       if (started === undefined) return;
@@ -72,19 +77,30 @@ export async function selectSessions(
       keepNewest(
         newest,
         {
-          ...started,
-          durationMs: count('durationMs'),
-          bytesIn: count('bytesIn'),
-          bytesOut: count('bytesOut'),
-          objectsCreated: count('objectsCreated'),
-          denied: count('denied'),
-          outcome: text(event['reason']),
+          number: started.number,
+          summary: {
+            ...started.summary,
+            durationMs: count('durationMs'),
+            bytesIn: count('bytesIn'),
+            bytesOut: count('bytesOut'),
+            objectsCreated: count('objectsCreated'),
+            denied: count('denied'),
+            outcome: text(event['reason']),
+          },
         },
         limit,
       );
     }
   });
-  return [...newest, ...open.values()].sort((a, b) => (a.start < b.start ? -1 : 1)).slice(-limit);
+  // By the order in which they began in the audit, whatever the clock was set to meanwhile.
+  const all = [...newest, ...open.values()].sort((a, b) => a.number - b.number);
+  return all.slice(-limit).map(({ summary }) => summary);
+}
+
+/** A session and its place among all. */
+interface Numbered {
+  readonly number: number;
+  readonly summary: SessionSummary;
 }
 
 async function eachEvent(files: readonly string[], take: (event: AuditEntry) => void): Promise<void> {

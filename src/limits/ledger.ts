@@ -17,6 +17,8 @@ const SEAL_BYTES = 1024 * 1024;
 const READ_BYTES = 64 * 1024;
 /** After a first count: uploads that began before anyone kept a ledger may have been missed by it. In ms. */
 const FIRST_DUE_MS = 60 * 60 * 1000;
+/** No count is put off for so long, in ms: one that is due later was noted by a clock that has been set back since. */
+const LONGEST_DUE_MS = 48 * 60 * 60 * 1000;
 
 /** The ledger of one repository, as one process sees it. */
 export interface Ledger {
@@ -215,7 +217,7 @@ export function openLedger(directory: string, measure: () => Promise<number>): L
       }),
     claimCount: (claimMs) =>
       exclusive(async () => {
-        if (!(await ready(false)) || Date.now() < state.due) return false;
+        if (!(await ready(false)) || !isDue(state.due)) return false;
         return append(['claim', Date.now() + claimMs, newToken()]);
       }),
     watch: () =>
@@ -280,4 +282,9 @@ async function numbersIn(directory: string): Promise<readonly number[]> {
     .filter((name) => /^[1-9]\d{0,14}$/.test(name))
     .map(Number)
     .sort((a, b) => a - b);
+}
+
+function isDue(due: number): boolean {
+  const now = Date.now();
+  return now >= due || due - now > LONGEST_DUE_MS;
 }

@@ -22,6 +22,7 @@ interface Content {
   /** The audit that it is of. */
   readonly audit: string;
   readonly place: Place;
+  readonly latest: number;
   readonly clients: readonly (readonly [string, ClientRecord])[];
   readonly repositories: readonly (readonly [string, RepositoryRecord])[];
 }
@@ -33,8 +34,8 @@ export async function readCheckpoint(state: string, audit: string): Promise<Chec
     if (hash !== hashOf(text)) return undefined;
     const content = JSON.parse(text) as Content;
     if (content.v !== MODEL_VERSION || content.audit !== audit) return undefined;
-    const model = { clients: new Map(content.clients), repositories: new Map(content.repositories) };
-    return { model, place: content.place };
+    const { latest, clients, repositories, place } = content;
+    return { model: { latest, clients: new Map(clients), repositories: new Map(repositories) }, place };
   } catch {
     return undefined;
   }
@@ -43,7 +44,7 @@ export async function readCheckpoint(state: string, audit: string): Promise<Chec
 /** @throws Error of the file system, `ENOENT` when there is no state directory */
 export async function writeCheckpoint(state: string, audit: string, { model, place }: Checkpoint): Promise<void> {
   const content: Content = {
-    ...{ v: MODEL_VERSION, audit, place },
+    ...{ v: MODEL_VERSION, audit, place, latest: model.latest },
     ...{ clients: [...model.clients], repositories: [...model.repositories] },
   };
   const text = JSON.stringify(content);

@@ -5,7 +5,7 @@
 import type { AnomalyRule } from '../ports/audit-sink.ts';
 
 /** Goes up whenever the same lines would add up to something else, so that checkpoints from before are not used. */
-export const MODEL_VERSION = 2;
+export const MODEL_VERSION = 3;
 
 export const DAY_MS = 86_400_000;
 /** How far the rules look back: six weeks, so that what happens once a month is known. */
@@ -29,6 +29,8 @@ export const MOST = {
 
 /** Everything. */
 export interface Model {
+  /** The latest time of all lines since the clock was last set back. */
+  latest: number;
   readonly clients: Map<string, ClientRecord>;
   /** By `repositoryKey`. */
   readonly repositories: Map<string, RepositoryRecord>;
@@ -169,7 +171,7 @@ export interface RepositoryRecord {
 }
 
 export function emptyModel(): Model {
-  return { clients: new Map(), repositories: new Map() };
+  return { latest: 0, clients: new Map(), repositories: new Map() };
 }
 
 export function emptyClient(): ClientRecord {

@@ -68,7 +68,7 @@ export function openMonitor(options: {
   let { config } = options;
   let following: Promise<Following> | undefined;
   let catching: Promise<unknown> = Promise.resolve();
-  let keptAt = Date.now();
+  let keptAt = performance.now();
   /** Up to where the checkpoint reaches that was read or written last. */
   let kept: string | undefined;
   let closed = false;
@@ -110,7 +110,7 @@ export function openMonitor(options: {
 
   const keep = async ({ follower, model }: Following): Promise<void> => {
     const place = follower.place();
-    keptAt = Date.now();
+    keptAt = performance.now();
     if (place === undefined || JSON.stringify(place) === kept) return;
     try {
       kept = JSON.stringify(place);
@@ -189,7 +189,7 @@ export function openMonitor(options: {
       if (!closed && !isGatewayError(error, 'shutting-down'))
         warnOnce(error, 'the audit cannot be watched for what is out of the ordinary');
     }
-    if (Date.now() - keptAt >= KEEP_MS && following !== undefined) await keep(await following);
+    if (performance.now() - keptAt >= KEEP_MS && following !== undefined) await keep(await following);
   };
 
   let looking: Promise<void> = Promise.resolve();

@@ -30,6 +30,8 @@ import {
 import { networkOf } from './network.ts';
 
 const HOUR_MS = 3_600_000;
+/** Lines of several processes are out of order by less; what is earlier by more tells that the clock was set back. */
+const SET_BACK_MS = 60_000;
 /** Gaps between snapshots are usual once there were snapshots on so many days, over so long. */
 const USUAL_DAYS = 4;
 const USUAL_SPAN_MS = 7 * DAY_MS;
@@ -58,6 +60,10 @@ export function addLine(model: Model, line: Line): void {
   if (name === undefined || kind === undefined || Number.isNaN(at)) return;
   const add = ADDERS.get(kind);
   if (add === undefined) return;
+  if (at < model.latest - SET_BACK_MS) {
+    for (const record of model.clients.values()) bringBack(record, at);
+    model.latest = at;
+  } else model.latest = Math.max(model.latest, at);
   const place = repositoryKey({ store: text(line['store']) ?? '', prefix: text(line['prefix']) ?? '' });
   add({
     ...{ line, at, session: text(line['session']), admin: line['door'] === 'admin', object: text(line['object']) },
@@ -360,17 +366,45 @@ function openOf({ client, session }: Event): OpenRecord | undefined {
   return client.open.findLast((one) => one.session === session);
 }
 
-/** The figures of the day; those of days that are too long ago are dropped. */
+/** The figures of the day; of too many days the oldest are dropped. */
 function today(client: ClientRecord, at: number): DayRecord {
   const day = dayOf(at);
   const last = client.days.at(-1);
   // Lines of several processes may be out of order by a moment.
   if (last !== undefined && last.day >= day) return client.days.findLast((one) => one.day === day) ?? last;
   const made: DayRecord = { day, added: 0, read: 0, snapshots: 0, denied: {}, gaps: [0, 0], busiestHour: 0 };
-  const oldest = dayOf(at - KEPT_DAYS * DAY_MS);
-  client.days = client.days.filter((one) => one.day >= oldest);
   client.days.push(made);
+  // By their number: a clock that is ahead for a while must not drop them all.
+  if (client.days.length > KEPT_DAYS) client.days.shift();
   return made;
+}
+
+/**
+ * The clock was ahead, and is at `at` now: what it said was later than this has happened by now. Else a client would not be late before the
+ * clock comes there again.
+ */
+function bringBack(client: ClientRecord, at: number): void {
+  const now = (time: number): number => Math.min(time, at);
+  const ahead = client.days.filter(({ day }) => day > dayOf(at));
+  client.days = client.days.filter(({ day }) => day <= dayOf(at));
+  for (const { added, read, snapshots, denied, size } of ahead) {
+    const day = today(client, at);
+    day.added += added;
+    day.read += read;
+    day.snapshots += snapshots;
+    for (const [reason, times] of Object.entries(denied)) day.denied[reason] = (day.denied[reason] ?? 0) + times;
+    if (size !== undefined) day.size = size;
+  }
+  client.first = now(client.first);
+  if (client.firstSnapshot !== undefined) client.firstSnapshot = now(client.firstSnapshot);
+  client.arrivals = client.arrivals.map((one) => ({ ...one, at: now(one.at) }));
+  client.open = client.open.map((one) => ({ ...one, start: now(one.start) }));
+  client.latest = client.latest.map((one) => ({ ...one, start: now(one.start), end: now(one.end) }));
+  const seen = (one: SeenRecord): SeenRecord => ({ ...one, first: now(one.first), last: now(one.last) });
+  client.addresses = client.addresses.map(seen);
+  client.keys = client.keys.map(seen);
+  client.refusals = client.refusals.map((one) => ({ ...one, at: now(one.at), last: now(one.last) }));
+  client.anomalies = client.anomalies.map((one) => ({ ...one, at: now(one.at), last: now(one.last) }));
 }
 
 function entry<T>(map: Map<string, T>, key: string, make: () => T): T {

@@ -107,6 +107,6 @@ async function dropOldClaims(directory: string): Promise<void> {
   for (const name of await readdir(directory)) {
     const file = join(directory, name);
     const stats = await stat(file).catch(() => undefined);
-    if (stats !== undefined && Date.now() - stats.mtimeMs > CLAIM_MS) await rm(file, { force: true });
+    if (stats !== undefined && Math.abs(Date.now() - stats.mtimeMs) > CLAIM_MS) await rm(file, { force: true });
   }
 }

@@ -158,7 +158,7 @@ class DirectoryRepository implements RepositoryStore {
       return {
         size: Number(file.size),
         modified: new Date(modifiedMs),
-        ageMs: Math.max(0, Date.now() - modifiedMs),
+        ageMs: noted?.ageMs ?? Math.max(0, Date.now() - modifiedMs),
         ...(noted === undefined ? {} : { origin: noted.origin }),
       };
     });

@@ -51,3 +51,18 @@ test('sessions, those without an end too', async () => {
   expect(sessions[0]).toMatchObject({ from: '192.0.2.1', bytesIn: 5, bytesOut: 6, denied: 1, durationMs: 9 });
   expect((await selectSessions([file], ANY, 1)).map(({ session }) => session)).toEqual(['c']);
 });
+
+test('sessions in the order in which they began, though the clock was set back between them', async () => {
+  const file = path.join(tempDir(), 'audit.jsonl');
+  const line = (time: string, event: string, session: string, more = {}): string =>
+    `${JSON.stringify({ time, event, session, client: 'one', door: 'ssh', ...more })}\n`;
+  await writeFile(
+    file,
+    line('2031-01-01T00:00:00.000Z', 'session-start', 'ahead') +
+      line('2026-11-25T06:00:00.000Z', 'session-start', 'first') +
+      line('2026-11-25T06:01:00.000Z', 'session-start', 'second') +
+      line('2026-11-25T06:02:00.000Z', 'session-end', 'first', { reason: 'client-ended' }),
+  );
+  expect((await selectSessions([file], ANY, 10)).map(({ session }) => session)).toEqual(['ahead', 'first', 'second']);
+  expect((await selectSessions([file], ANY, 1)).map(({ session }) => session)).toEqual(['second']);
+});

@@ -183,3 +183,11 @@ test('of two counts at once one holds, and what came meanwhile is in it', async 
   expect(await roomUnder(1000)).toBe(1000 - 108);
   expect(readFileSync(newest(), 'utf8').match(/"fix"/g)).toHaveLength(2);
 });
+
+test('a count that is due years from now was noted by a clock that was wrong, and is due', async () => {
+  const one = ledger();
+  await one.settle((await one.reserve(10, 100, 'data/a')) ?? '', 'stored');
+  expect(await one.claimCount(1000)).toBe(false);
+  appendFileSync(newest(), `\n${formatLine(['claim', Date.now() + 365 * 86_400_000, 'x'.repeat(8)])}\n`);
+  expect(await one.claimCount(1000)).toBe(true);
+});

@@ -219,3 +219,30 @@ describe('figures', () => {
     expect(standing(NIGHTS, LAST, {}, beginning).running).toMatchObject([{ session: 'x', outcome: 'running' }]);
   });
 });
+
+describe('a clock that was years ahead for a while', () => {
+  /** One backup in that while; then the first line after it was set back. */
+  const ahead = sessionLines(LAST + 4 * 365 * DAY, { packs: 5, snapshots: 1 });
+  const back = (at: number): HistoryLine[] => sessionLines(at, {});
+  const standingAfter = (at: number, now: number): ClientStanding => {
+    const model = emptyModel();
+    for (const line of [...inOrder(NIGHTS), ...ahead, ...back(at)]) addLine(model, line);
+    const record = model.clients.get('appsrv') ?? emptyClient();
+    const more = { live: [], used: undefined, scrub: undefined, unfinishedScrub: undefined };
+    return assess(CLIENT, { record, repository: undefined, ...more }, new Date(now));
+  };
+
+  test('does not keep a client from being late, counted from then on', () => {
+    const at = LAST + 2 * HOUR;
+    expect(standingAfter(at, at + DAY).state).toBe('well');
+    expect(standingAfter(at, at + DAY).lastSnapshot?.at).toEqual(new Date(at));
+    expect(standingAfter(at, at + 5 * DAY).state).toBe('late');
+  });
+
+  test('drops no day from before, and what came meanwhile counts to the day it was set back', () => {
+    const at = LAST + 2 * HOUR;
+    const { days } = standingAfter(at, at + HOUR);
+    expect(days.filter(({ snapshots }) => snapshots > 0)).toHaveLength(14);
+    expect(days.at(-1)?.snapshots).toBe(2);
+  });
+});

@@ -43,7 +43,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
     new Promise((resolve, reject) => {
       const worker = cluster.fork();
       const { pid = 0 } = worker.process;
-      const started = Date.now();
+      const started = performance.now();
       /** One entry for each place that this worker has taken. */
       const held: string[] = [];
       let failure: GatewayError | undefined;
@@ -88,7 +88,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
         reject(failure ?? new GatewayError('internal', { detail: `a worker ended before it served (${how})` }));
         if (state === 'stopping' && workers.size === 0) ended();
         if (state !== 'running') return;
-        shortLives = Date.now() - started < SHORT_LIFE_MS ? shortLives + 1 : 0;
+        shortLives = performance.now() - started < SHORT_LIFE_MS ? shortLives + 1 : 0;
         const delay = shortLives === 0 ? 0 : Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (shortLives - 1));
         log.error(
           { worker: pid, sessions: held.length, ...(failure && { err: failure }) },

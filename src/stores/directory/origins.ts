@@ -10,10 +10,13 @@ import { readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import type { Origin } from '../../core/principal.ts';
 import type { Steps } from './bounded.ts';
 import { errnoOf } from './failures.ts';
+import { machineMoment } from './machine-clock.ts';
 
 /** Writes the side file under a temporary name. `modifiedNs` is the object's time of last write in ns since 1970. */
 export async function writeOrigin(steps: Steps, temporary: string, origin: Origin, modifiedNs: bigint): Promise<void> {
-  const text = `${JSON.stringify({ ...origin, time: new Date().toISOString(), modifiedNs: String(modifiedNs) })}\n`;
+  const { boot, ms } = machineMoment();
+  const when = { time: new Date().toISOString(), boot, bootMs: ms, modifiedNs: String(modifiedNs) };
+  const text = `${JSON.stringify({ ...origin, ...when })}\n`;
   await steps.io(() => writeFile(temporary, text, { flag: 'wx', mode: 0o600 }));
 }
 
@@ -26,6 +29,11 @@ export async function placeOrigin(steps: Steps, temporary: string, path: string)
 export interface NotedOrigin {
   readonly origin: Origin;
   readonly arrived: Date | undefined;
+  /**
+   * For how long it has been there by a clock that nobody sets, in ms; undefined when the machine was started anew since. A clock that is
+   * set ahead must not make a fresh lock a stale one.
+   */
+  readonly ageMs: number | undefined;
 }
 
 /** The origin of the object whose last write was at `modifiedNs`, or undefined when none is known. */
@@ -58,9 +66,15 @@ function parse(text: string, wantedNs: string): NotedOrigin | undefined {
     return undefined;
   }
   if (typeof value !== 'object' || value === null) return undefined;
-  const { client, door, session, time, modifiedNs } = value as Readonly<Record<string, unknown>>;
+  const { client, door, session, time, boot, bootMs, modifiedNs } = value as Readonly<Record<string, unknown>>;
   if (modifiedNs !== wantedNs || typeof client !== 'string' || typeof session !== 'string') return undefined;
   if (door !== 'ssh' && door !== 'stdio' && door !== 'admin') return undefined;
   const arrived = new Date(typeof time === 'string' ? time : Number.NaN);
-  return { origin: { client, door, session }, arrived: Number.isNaN(arrived.getTime()) ? undefined : arrived };
+  const now = machineMoment();
+  const comparable = now.boot !== undefined && boot === now.boot && typeof bootMs === 'number';
+  return {
+    origin: { client, door, session },
+    arrived: Number.isNaN(arrived.getTime()) ? undefined : arrived,
+    ageMs: comparable ? Math.max(0, now.ms - bootMs) : undefined,
+  };
 }
