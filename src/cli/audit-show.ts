@@ -2,8 +2,8 @@
 import { EVENT_KINDS } from '../audit/fields.ts';
 import { withAuditFiles } from '../audit/read.ts';
 import { selectEvents, selectSessions, type Selection } from '../audit/select.ts';
-import { findConfigFile, loadConfig } from '../config/load.ts';
 import { GatewayError } from '../core/errors.ts';
+import { loadOwnConfig } from './own-user.ts';
 import { formatBytes, formatDuration, jsonLine, table } from './terminal.ts';
 import { parseTime } from './time.ts';
 
@@ -87,7 +87,7 @@ function prepare(given: ShowArguments): { readonly file: string; readonly select
     since: since === undefined ? undefined : parseTime(since, '--since'),
     until: until === undefined ? undefined : parseTime(until, '--until'),
   };
-  return { file: loadConfig(findConfigFile(given.config)).audit.file, selection };
+  return { file: loadOwnConfig(given.config).audit.file, selection };
 }
 
 function printJson(all: readonly unknown[]): number {

@@ -4,10 +4,10 @@ import { createCopying } from '../audit/copying.ts';
 import { headsFile, readHeads } from '../audit/heads.ts';
 import { inOrder, withAuditFiles } from '../audit/read.ts';
 import { verifyAudit, type AuditReport } from '../audit/verify.ts';
-import { findConfigFile, loadConfig } from '../config/load.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { openAuditCopy } from '../maintenance.ts';
+import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { formatBytes, formatDuration } from './terminal.ts';
 
@@ -44,7 +44,7 @@ export async function runAuditVerify(options: {
  */
 export async function runAuditCopy({ config: file }: { readonly config: string | undefined }): Promise<number> {
   refuseInForcedCommand();
-  const config = loadConfig(findConfigFile(file));
+  const config = loadOwnConfig(file);
   const { store, name } = await openCopy(config);
   // What goes wrong is thrown, and told there.
   const say = (): void => undefined;
@@ -69,7 +69,7 @@ async function verifyOwn(options: {
   readonly config: string | undefined;
   readonly copy: boolean;
 }): Promise<WholeReport> {
-  const config = loadConfig(findConfigFile(options.config));
+  const config = loadOwnConfig(options.config);
   const { audit, state } = config;
   const chain = await verifyChain(audit.file, state);
   if (!options.copy) return chain;

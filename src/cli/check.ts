@@ -6,6 +6,7 @@ import { readSecret, readToken } from '../config/secrets.ts';
 import { GatewayError } from '../core/errors.ts';
 import { readHostKey } from '../doors/host-key.ts';
 import type { StorageCheck } from '../ports/repository-store.ts';
+import { goOnAsOwner } from './own-user.ts';
 import { pointAt } from './point-at.ts';
 import { formatBytes, styled, table } from './terminal.ts';
 
@@ -41,6 +42,7 @@ export async function runCheck({
   if (config.metrics?.token !== undefined) readToken(config.metrics.token);
   const clients = Object.keys(config.clients).length;
   const stores = Object.keys(config.stores).length;
+  if (live) goOnAsOwner(config);
   const checks = live ? await tryStores(config) : [];
   const failed = checks.filter(({ outcome }) => outcome === 'fails').length;
   if (json) {

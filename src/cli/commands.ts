@@ -55,11 +55,12 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
           .option('secret-access-key-file', text('file that holds the secret of the key id, chmod 600'))
           .option('dir', text('a directory of this machine to store backups in'))
           .option('listen', text('HOST:PORT to serve on; 0.0.0.0:2222 unless given'))
+          .option('user', text('the user that the gateway runs as; restic-gateway where that is there'))
           .option('quiet', { alias: 'q', type: 'boolean', default: false, describe: 'print nothing but errors' });
       },
-      ({ config, s3, dir, endpoint, region, accessKeyId, secretAccessKeyFile, listen, quiet }) => {
+      ({ config, s3, dir, endpoint, region, accessKeyId, secretAccessKeyFile, listen, user, quiet }) => {
         const store = { s3, dir, endpoint, region, accessKeyId, secretAccessKeyFile };
-        return run(async () => (await import('./init.ts')).runInit({ config, ...store, listen, quiet }))();
+        return run(async () => (await import('./init.ts')).runInit({ config, ...store, listen, user, quiet }))();
       },
     )
     .command('client', 'add, show and change clients in the config', (command) => clientCommands(command, run))

@@ -11,6 +11,7 @@ import { generateOpenSshKey } from '../doors/openssh-key.ts';
 import { createGateway } from '../gateway.ts';
 import { collectAnswers, type Answers, type InitOptions } from './init/answers.ts';
 import { openTerminal } from './init/ask.ts';
+import { chooseOwner, type Owner } from './init/owner.ts';
 import { firstConfig, type FirstStore } from './init/template.ts';
 import { undoable, type Undoable } from './init/undoable.ts';
 import { refuseInForcedCommand } from './program.ts';
@@ -19,7 +20,11 @@ const SYSTEM_DIRECTORY = '/etc/restic-gateway';
 
 /** @returns the exit status. @throws GatewayError when something is missing or the store does not work; nothing is left then */
 export async function runInit(
-  options: InitOptions & { readonly config: string | undefined; readonly quiet: boolean },
+  options: InitOptions & {
+    readonly config: string | undefined;
+    readonly user: string | undefined;
+    readonly quiet: boolean;
+  },
 ): Promise<number> {
   refuseInForcedCommand();
   const fromEnvironment = process.env['RESTIC_GATEWAY_CONFIG'];
@@ -29,6 +34,7 @@ export async function runInit(
     throw new GatewayError('usage', {
       detail: `${file} exists already and is kept; check it with: restic-gateway check, or name another with -c FILE`,
     });
+  const owner = chooseOwner(options.user, dirname(file) === SYSTEM_DIRECTORY);
   const terminal = openTerminal();
   const answers = await collectAnswers(options, terminal).finally(() => terminal?.close());
 
@@ -42,7 +48,7 @@ export async function runInit(
   const notes: string[] = [];
   let config;
   try {
-    config = await make(file, answers, made, notes);
+    config = await make(file, answers, made, notes, owner);
   } catch (error) {
     made.undo();
     throw error;
@@ -52,6 +58,7 @@ export async function runInit(
   if (!options.quiet) {
     const [hostKey] = await Promise.all(config.hostKeys.map(readHostKey));
     for (const note of notes) process.stdout.write(`${note}\n`);
+    if (owner !== undefined) process.stdout.write(`all of it is for the user ${owner.name} to use\n`);
     process.stdout.write(`the store works; the host key is ${hostKey?.fingerprint ?? ''}\n\nNext:\n`);
     const option = named === undefined ? '' : ` -c ${shellQuote(file)}`;
     const address = `--host ${hostname()}`;
@@ -62,7 +69,14 @@ export async function runInit(
   return 0;
 }
 
-async function make(file: string, answers: Answers, made: Undoable, notes: string[]): Promise<GatewayConfig> {
+/** @param owner - the gateway's user, where that is not this one. The config stays this one's, for that user to read alone */
+async function make(
+  file: string,
+  answers: Answers,
+  made: Undoable,
+  notes: string[],
+  owner: Owner | undefined,
+): Promise<GatewayConfig> {
   const base = dirname(file);
   const system = base === SYSTEM_DIRECTORY;
   const hostKey = join(base, 'ssh_host_ed25519_key');
@@ -72,20 +86,20 @@ async function make(file: string, answers: Answers, made: Undoable, notes: strin
   };
 
   made.directory(base, 0o755);
-  const store = storeOf(answers, base, made, note);
+  const store = storeOf(answers, { base, owner }, made, note);
   const text = firstConfig({ listen: answers.listen, hostKey, store, auditFile });
   const config = parseConfig(text, file);
   const { privateKey, publicLine } = generateOpenSshKey(`restic-gateway@${hostname()}`);
-  const newKey = made.file(hostKey, privateKey, 0o600);
+  const newKey = made.file(hostKey, privateKey, 0o600, owner);
   note(newKey, 'the host key', hostKey);
   if (newKey) made.file(`${hostKey}.pub`, `${publicLine}\n`, 0o644);
   await readHostKey(hostKey);
-  note(made.directory(dirname(auditFile), 0o750), 'the directory of the audit', dirname(auditFile));
-  made.directory(config.state, 0o750);
-  if (store.type === 'directory') note(made.directory(store.path, 0o700), 'the store', store.path);
+  note(made.directory(dirname(auditFile), 0o750, owner), 'the directory of the audit', dirname(auditFile));
+  made.directory(config.state, 0o750, owner);
+  if (store.type === 'directory') note(made.directory(store.path, 0o700, owner), 'the store', store.path);
   await tryStore(config);
   // The last, so that whoever finds a config finds all that it names.
-  if (!made.file(file, text, 0o640))
+  if (!made.file(file, text, 0o640, owner && { uid: process.getuid?.() ?? owner.uid, gid: owner.gid }))
     throw new GatewayError('usage', { detail: `${file} was made by someone else meanwhile, and is kept` });
   note(true, 'the config', file);
   return config;
@@ -93,7 +107,7 @@ async function make(file: string, answers: Answers, made: Undoable, notes: strin
 
 function storeOf(
   { store }: Answers,
-  base: string,
+  { base, owner }: { readonly base: string; readonly owner: Owner | undefined },
   made: Undoable,
   note: (isNew: boolean, what: string, path: string) => void,
 ): FirstStore {
@@ -103,7 +117,7 @@ function storeOf(
   const { accessKeyId, secret } = credentials;
   if ('file' in secret) return { ...bucket, credentials: { accessKeyId, secretAccessKeyFile: resolve(secret.file) } };
   const secretAccessKeyFile = join(base, 'main.secret');
-  if (!made.file(secretAccessKeyFile, `${secret.typed}\n`, 0o600))
+  if (!made.file(secretAccessKeyFile, `${secret.typed}\n`, 0o600, owner))
     throw new GatewayError('usage', {
       detail: `${secretAccessKeyFile} exists already and is kept; if it holds this secret, name it with --secret-access-key-file`,
     });

@@ -1,10 +1,10 @@
 /** `restic-gateway scrub CLIENT|--all`: reads every object of a repository and checks it against its name. */
-import { findConfigFile, loadConfig } from '../config/load.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { openClientUpkeep } from '../maintenance.ts';
 import { scrub, type ScrubStanding } from '../upkeep/scrub.ts';
 import type { ScrubResult } from '../upkeep/scrub-state.ts';
+import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { formatBytes, formatDuration, printable, styled, table } from './terminal.ts';
 
@@ -27,7 +27,7 @@ interface ScrubArguments {
 export async function runScrub(given: ScrubArguments): Promise<number> {
   refuseInForcedCommand();
   const bytesPerSecond = given.bandwidth === undefined ? undefined : parseBandwidth(given.bandwidth);
-  const config = loadConfig(findConfigFile(given.config));
+  const config = loadOwnConfig(given.config);
   const stop = new AbortController();
   const onSignal = (): void => {
     stop.abort();

@@ -1,7 +1,6 @@
 /** `restic-gateway serve`: the SSH door as a daemon, until SIGTERM or SIGINT. */
 import cluster from 'node:cluster';
 import { availableParallelism } from 'node:os';
-import { findConfigFile, loadConfig } from '../config/load.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { createGateway } from '../gateway.ts';
@@ -9,6 +8,7 @@ import type { Log } from '../ports/log.ts';
 import { proveStores } from '../safeguard/prove-stores.ts';
 import { collectGarbageForThroughput } from './garbage-collection.ts';
 import { createLog } from './logger.ts';
+import { loadOwnConfig } from './own-user.ts';
 import { startWorkers } from './serve/primary.ts';
 import { reloadOnChange } from './serve/reload.ts';
 import { startService, type Service } from './serve/service.ts';
@@ -20,7 +20,7 @@ export async function runServe({ config: file }: { readonly config: string | und
   collectGarbageForThroughput();
   const log = await createLog();
   if (cluster.isWorker) return runWorker(log);
-  const config = loadConfig(findConfigFile(file));
+  const config = loadOwnConfig(file);
   const workers = config.workers === 'auto' ? availableParallelism() : config.workers;
   // One process needs none above it.
   await tryStores(config, log);

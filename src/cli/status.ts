@@ -1,9 +1,9 @@
 /** `restic-gateway status [CLIENT]`: whether every client's backup is well, and what is known of one. */
 import { readCopyState } from '../audit/copy-state.ts';
-import { findConfigFile, loadConfig } from '../config/load.ts';
 import { GatewayError } from '../core/errors.ts';
 import { openMonitor } from '../monitor/monitor.ts';
 import type { ClientStanding, ClientState, SessionFigures } from '../monitor/standing.ts';
+import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { formatBytes, formatDuration, jsonLine, printable, styled, table, type Column } from './terminal.ts';
 
@@ -24,7 +24,7 @@ interface StatusArguments {
  */
 export async function runStatus(given: StatusArguments): Promise<number> {
   refuseInForcedCommand();
-  const config = loadConfig(findConfigFile(given.config));
+  const config = loadOwnConfig(given.config);
   const { client } = given;
   if (client !== undefined && config.clients[client] === undefined)
     throw new GatewayError('usage', {

@@ -1,5 +1,4 @@
 /** `restic-gateway undo CLIENT`: takes back what sessions of a client added to its repository, into quarantine. */
-import { findConfigFile, loadConfig } from '../config/load.ts';
 import { GatewayError } from '../core/errors.ts';
 import { openClientUpkeep, type OpenedUpkeep } from '../maintenance.ts';
 import {
@@ -11,6 +10,7 @@ import {
   type QuarantineWork,
 } from '../upkeep/quarantine.ts';
 import { planUndo, type ArrivedObject, type UndoPlan, type UndoSelection } from '../upkeep/undo-plan.ts';
+import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { formatBytes, styled, table } from './terminal.ts';
 import { parseTime } from './time.ts';
@@ -37,7 +37,7 @@ export async function runUndo(given: UndoArguments): Promise<number> {
   refuseInForcedCommand();
   const { client } = given;
   const selection = readSelection(given);
-  const config = loadConfig(findConfigFile(given.config));
+  const config = loadOwnConfig(given.config);
   const opened = await openClientUpkeep(config, client);
   const stop = new AbortController();
   const onSignal = (): void => {

@@ -2,9 +2,9 @@
 import { createRequire } from 'node:module';
 import type * as Yaml from 'yaml';
 
-const load = createRequire(import.meta.url);
+const require = createRequire(import.meta.url);
 
 /** The library `yaml`; the same at every call. */
 export function yamlLibrary(): typeof Yaml {
-  return load('yaml') as typeof Yaml;
+  return require('yaml') as typeof Yaml;
 }

@@ -64,9 +64,9 @@ describe('what is wrong for a while: the backup ends well, and all of it is ther
   });
 
   test.each<[string, Fault, number]>([
-    ['downloads that are cut off', { kind: 'cut-download', after: 100_000 }, 4],
-    ['downloads that are reset', { kind: 'reset-download', after: 100_000 }, 4],
-    ['a download that stalls for longer than 30 s', { kind: 'stall-download', after: 100_000 }, 1],
+    ['downloads that are cut off', { kind: 'cut-download', after: 100 }, 4],
+    ['downloads that are reset', { kind: 'reset-download', after: 100 }, 4],
+    ['a download that stalls for longer than 30 s', { kind: 'stall-download', after: 100 }, 1],
   ])('%s: the restore ends well', async (_what, fault, times) => {
     const target = tempDir();
     const seen = proxy.requests.length;
@@ -104,7 +104,7 @@ describe('what stays wrong: an error for everything, in words, and never a 404 o
       [
         '-s',
         'INT',
-        '12',
+        '6',
         lab().resticNewest,
         '-r',
         'rclone:x',

@@ -146,6 +146,8 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
         return;
       }
       let left = fault.after;
+      // One that is shorter passes.
+      incoming.on('end', () => response.end());
       incoming.on('data', (chunk: Buffer) => {
         const part = chunk.subarray(0, left);
         left -= part.length;
@@ -153,7 +155,7 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
           response.write(part);
           return;
         }
-        incoming.removeAllListeners('data').pause();
+        incoming.removeAllListeners('data').removeAllListeners('end').pause();
         // Once it is on its way: a reset would overtake it.
         response.write(part, () => {
           setImmediate(() => {

@@ -1,14 +1,15 @@
 /** Makes files and directories, overwrites none, and can take back all that it made. */
-import { linkSync, mkdirSync, rmdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { chownSync, linkSync, mkdirSync, rmdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { GatewayError, messageOf } from '../../core/errors.ts';
+import type { Owner } from './owner.ts';
 
 /** Files and directories that are being made. */
 export interface Undoable {
-  /** Makes a directory and those above it. @returns false when it is there already */
-  directory(path: string, mode: number): boolean;
+  /** Makes a directory, and those above it for whoever this is. @returns false when it is there already */
+  directory(path: string, mode: number, owner?: Owner): boolean;
   /** Writes a new file, whole at once. @returns false when there is something of this name already, which is kept */
-  file(path: string, content: string, mode: number): boolean;
+  file(path: string, content: string, mode: number, owner?: Owner): boolean;
   /** Takes back everything, the last first. A directory that someone has put something into stays. */
   undo(): void;
 }
@@ -29,22 +30,24 @@ export function undoable(): Undoable {
       throw new GatewayError('invalid-config', { detail: `${detail}${hint}`, cause: error });
     }
   };
-  const directory = (path: string, mode: number): boolean => {
+  const directory = (path: string, mode: number, owner?: Owner): boolean => {
     if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) return false;
     if (dirname(path) !== path) directory(dirname(path), 0o755);
     mkdirSync(path, { mode });
     steps.push(() => {
       rmdirSync(path);
     });
+    if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
     return true;
   };
   return {
-    directory: (path, mode) => attempt(path, () => directory(path, mode)),
-    file: (path, content, mode) =>
+    directory: (path, mode, owner) => attempt(path, () => directory(path, mode, owner)),
+    file: (path, content, mode, owner) =>
       attempt(path, () => {
         const part = `${path}.part`;
         writeFileSync(part, content, { mode, flag: 'wx' });
         try {
+          if (owner !== undefined) chownSync(part, owner.uid, owner.gid);
           // Unlike a rename, a link never takes the place of what is there.
           linkSync(part, path);
         } catch (error) {
