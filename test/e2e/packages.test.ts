@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { validate } from 'dockerfile-utils';
 import { freePort, lab, makeTree, restic, run, sameTree, startProcess, tempDir, type Outcome } from '../support/lab.ts';
 
 jest.setTimeout(240_000);
@@ -190,4 +191,13 @@ test('a directory that is not there is made for the user that init names, and no
   const { uid } = statSync(path.join(place, 'store'));
   expect(uid).toBe(Number(await good('id', ['-u', 'nobody'])));
   expect(statSync(path.join(place, 'etc', 'ssh_host_ed25519_key'))).toMatchObject({ uid, mode: 0o100600 });
+});
+
+test('the Dockerfile has nothing that its linter objects to, ends as no root, and copies only what there is', () => {
+  const text = readFileSync(path.join(ROOT, 'scripts/packaging/Dockerfile'), 'utf8');
+  expect(validate(text)).toEqual([]);
+  expect(/^USER (.*)$/m.exec(text)?.[1]).toBe('node');
+  const kept = readFileSync(path.join(ROOT, 'scripts/packaging/Dockerfile.dockerignore'), 'utf8');
+  for (const [, name = ''] of kept.matchAll(/^!(.+)$/gm))
+    expect({ name, there: existsSync(path.join(ROOT, name)) }).toEqual({ name, there: true });
 });

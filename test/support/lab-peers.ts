@@ -24,6 +24,8 @@ const PEERS = {
   /** OpenSSH 10 or newer. */
   sshNewest: 'SSH_NEWEST',
   sshdNewest: 'SSHD_NEWEST',
+  /** The Node of the current long-term line. */
+  nodeLts: 'NODE_LTS',
 } as const;
 
 /** Absolute paths of the peers. */
