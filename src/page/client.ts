@@ -1,0 +1,335 @@
+/** The page of one client: what is open, how it stands, and its sessions with what each added. */
+import type { ClientConfig } from '../config/types.ts';
+import { formatBytes, formatDuration } from '../core/quantities.ts';
+import type { ClientStanding, Refusal, SessionFigures } from '../monitor/standing.ts';
+import { html, type Html } from './html.ts';
+import { document } from './layout.ts';
+import { additionsOf, growthOf, largePlot } from './plot.ts';
+import { table } from './table.ts';
+import { badge, counted, distance, foundWords, mark, moment, quotaBar, sizeWords } from './words.ts';
+
+/** The text of the page. @param config - what the config says of the client's keys and addresses */
+export function renderClient(one: ClientStanding, config: ClientConfig, now: Date, refresh: boolean): string {
+  const { client, state } = one;
+  // They have a section of their own.
+  const told = new Set(one.anomalies.map(({ what }) => what));
+  return document({
+    ...{ title: client, state, now, root: '../', refresh },
+    main: html`<div class="hero ${state}">
+        <div class="title">
+          ${mark(state)}
+          <div>
+            <h1>${client}</h1>
+            ${one.reasons.filter((why) => !told.has(why)).map((why) => html`<p>${why}</p>`)}
+          </div>
+        </div>
+        ${badge(state)}
+      </div>
+      ${openSection(one)}${factsSection(one, config, now)}${growthSection(one)}${refusalsSection(one)}${scrubSection(one, now)}${keysSection(one, config)}${sessionsSection(one, now)}`,
+  });
+}
+
+function openSection({ anomalies, client }: ClientStanding): Html | undefined {
+  if (anomalies.length === 0) return undefined;
+  const settled = anomalies.some(({ rule }) => rule !== 'late');
+  return html`<section aria-labelledby="open">
+    <h2 id="open">Open anomalies</h2>
+    <ul class="open">
+      ${anomalies.map(
+        ({ rule, at, session, what, advice }) =>
+          html`<li>
+            <strong>${what}</strong>
+            ${advice}
+            <span class="minor"
+              >${rule},
+              ${moment(at)}${session === undefined ? undefined : html`, session <span class="id">${session}</span>`}</span
+            >
+          </li>`,
+      )}
+    </ul>
+    ${settled ? html`<p>Seen and settled? <code>restic-gateway status ${client} --acknowledge</code></p>` : undefined}
+  </section>`;
+}
+
+function factsSection(one: ClientStanding, config: ClientConfig, now: Date): Html {
+  const { lastSnapshot, repository, expectEveryMs, usualGapMs, lateAt, size } = one;
+  const how = size?.by === 'counted' ? 'counted for the quota' : 'estimated from what arrived';
+  const recent = one.days.slice(-7).reduce((sum, { snapshots }) => sum + snapshots, 0);
+  const facts: (readonly [string, Html | string])[] = [
+    [
+      'Last snapshot',
+      lastSnapshot === undefined
+        ? 'none since the audit began'
+        : html`${distance(lastSnapshot.at, now)}, ${moment(lastSnapshot.at)}, session
+            <span class="id">${lastSnapshot.session}</span>`,
+    ],
+    [
+      'Expected',
+      expectEveryMs !== undefined
+        ? `every ${formatDuration(expectEveryMs)}, by the config`
+        : usualGapMs !== undefined
+          ? `usually within ${formatDuration(usualGapMs)}`
+          : 'nothing is usual yet',
+    ],
+    ...(lateAt === undefined ? [] : [[lateAt < now ? 'Late since' : 'Late after', moment(lateAt)] as const]),
+    ['Snapshots', `${one.snapshots} arrived, ${recent} of them in 7 days`],
+    [
+      'Size',
+      size === undefined ? 'not known: the audit does not reach back to its beginning' : `${sizeWords(one)}, ${how}`,
+    ],
+    ['Arrived', `${formatBytes(one.arrived)} since the audit began, ${formatBytes(one.arrivedLately)} of it in 7 days`],
+    ['Quota', quotaBar(one) ?? 'none'],
+    ['Repository', html`store <bdi>${repository.store}</bdi>, prefix <bdi>${repository.prefix || '(root)'}</bdi>`],
+    ['Access', one.access],
+    ['May come from', config.from.length === 0 ? 'any address' : config.from.join(', ')],
+    ...(config.expires === undefined ? [] : [['Expires', moment(config.expires)] as const]),
+    ['Sessions now', `${one.running.length} of ${config.maxSessions} at once`],
+  ];
+  return html`<section aria-labelledby="facts">
+    <h2 id="facts">How it stands</h2>
+    <dl class="facts">
+      ${facts.map(
+        ([title, value]) =>
+          html`<dt>${title}</dt>
+            <dd>${value}</dd>`,
+      )}
+    </dl>
+  </section>`;
+}
+
+function growthSection(one: ClientStanding): Html {
+  const days = one.days.filter(({ added, snapshots, denied }) => added > 0 || snapshots > 0 || denied > 0);
+  return html`<section aria-labelledby="growth">
+    <h2 id="growth">Growth</h2>
+    <div class="plots">${largePlot(growthOf(one, one.days.length), 'line')}${largePlot(additionsOf(one), 'bars')}</div>
+    ${
+      days.length === 0
+        ? undefined
+        : html`<details>
+            <summary>The same as a table</summary>
+            ${table({
+              caption: 'Days on which something came, newest first',
+              columns: ['Day', 'Added', 'Size', 'Snapshots', 'Read', 'Refused'].map((title, index) => ({
+                title,
+                right: index > 0,
+              })),
+              head: 0,
+              rows: [...days].reverse().map((day) => ({
+                cells: [
+                  html`<time datetime="${day.day}">${day.day}</time>`,
+                  formatBytes(day.added),
+                  day.size === undefined ? undefined : formatBytes(day.size),
+                  day.snapshots || undefined,
+                  day.read === 0 ? undefined : formatBytes(day.read),
+                  day.denied || undefined,
+                ],
+              })),
+            })}
+          </details>`
+    }
+  </section>`;
+}
+
+const SESSION_COLUMNS = [
+  { title: 'Began, session' },
+  { title: 'Lasted' },
+  { title: 'Door, from' },
+  { title: 'Added', right: true },
+  { title: 'Objects', right: true },
+  { title: 'Snapshots', right: true },
+  { title: 'Read', right: true },
+  { title: 'Removed', right: true },
+  { title: 'Refused', right: true },
+  { title: 'Failed', right: true },
+  { title: 'Outcome' },
+] as const;
+
+function sessionsSection({ running, latest, client }: ClientStanding, now: Date): Html {
+  const sessions = [...running].reverse().concat(latest);
+  if (sessions.length === 0)
+    return html`<section aria-labelledby="sessions">
+      <h2 id="sessions">Sessions</h2>
+      <p>None since the audit began.</p>
+    </section>`;
+  return html`<section class="tables" aria-labelledby="sessions">
+    <h2 id="sessions">Sessions</h2>
+    ${table({
+      caption: `${running.length === 0 ? 'None runs now' : `${counted(running.length, 'session')} now`}; the latest that have ended, newest first`,
+      ...{ columns: SESSION_COLUMNS, head: 0 },
+      rows: sessions.map((one) => ({
+        kind: one.outcome === 'running' ? 'running' : '',
+        cells: sessionCells(one, now),
+      })),
+    })}
+    <p>All of them: <code>restic-gateway sessions --client ${client}</code></p>
+  </section>`;
+}
+
+function sessionCells(one: SessionFigures, now: Date): Parameters<typeof table>[0]['rows'][number]['cells'] {
+  const { session, start, end, outcome, door, from } = one;
+  const lasted = end ?? (outcome === 'running' ? now : undefined);
+  return [
+    html`${moment(start)}<span class="minor id">${session}</span>`,
+    lasted && html`<span class="unbroken">${formatDuration(Math.max(0, lasted.getTime() - start.getTime()))}</span>`,
+    html`${door}${from === undefined ? undefined : html`, <bdi>${from}</bdi>`}`,
+    formatBytes(one.added),
+    one.objects || undefined,
+    one.snapshots || undefined,
+    end === undefined ? undefined : formatBytes(one.bytesOut),
+    one.removed || undefined,
+    one.denied === 0 ? undefined : html`<span class="bad">${one.denied}</span>`,
+    one.failed || undefined,
+    outcome === 'running' ? html`<strong>running</strong>` : outcome,
+  ];
+}
+
+/** What the reasons of the audit mean; for those that are not here their own word must do. */
+const REASONS: Readonly<Record<string, string>> = {
+  'append-only': 'its key can add and not remove',
+  'read-only': 'its key can only read',
+  overwrite: 'other content under a name that is taken',
+  'key-added': 'a repository password, which only init may add',
+  'lock-of-another': 'a lock of someone else that is not stale',
+  'cleanup-after-failed-save': "restic's own clean-up, nothing that anyone tried",
+  disabled: 'the client is disabled',
+  expired: 'its keys have expired',
+  address: '`from` does not allow this address',
+  'max-sessions': 'as many sessions as it may have were open',
+};
+
+function refusalsSection({ denials, refusals }: ClientStanding): Html {
+  const reasons = Object.entries(denials.byReason);
+  if (reasons.length === 0 && refusals.length === 0)
+    return html`<section aria-labelledby="refused">
+      <h2 id="refused">Refused</h2>
+      <p>Nothing was refused in the last 7 days.</p>
+    </section>`;
+  return html`<section class="tables" aria-labelledby="refused">
+    <h2 id="refused">Refused</h2>
+    ${
+      reasons.length === 0
+        ? html`<p>Nothing was refused in the last 7 days.</p>`
+        : table({
+            caption: 'In the last 7 days, by reason',
+            columns: [{ title: 'Reason' }, { title: 'Meaning' }, { title: 'Times', right: true }],
+            head: 0,
+            rows: reasons.map(([reason, count]) => ({ cells: [reason, REASONS[reason], count] })),
+          })
+    }
+    ${
+      refusals.length === 0
+        ? undefined
+        : table({
+            caption: 'The latest, newest first',
+            columns: [
+              { title: 'When' },
+              { title: 'Reason' },
+              { title: 'Tried' },
+              { title: 'Times', right: true },
+              { title: 'Session' },
+            ],
+            head: 0,
+            rows: refusals.map(refusalRow),
+          })
+    }
+  </section>`;
+}
+
+function refusalRow({ at, reason, operation, object, count, session }: Refusal) {
+  const tried = operation === 'session' ? 'to come in' : operation;
+  return {
+    cells: [
+      moment(at),
+      reason,
+      tried && html`${tried}${object === undefined ? undefined : html` <span class="id">${object}</span>`}`,
+      count,
+      session && html`<span class="id">${session}</span>`,
+    ],
+  };
+}
+
+function keysSection({ keys, addresses }: ClientStanding, config: ClientConfig): Html {
+  const seen = new Map(keys.map((key) => [key.value, key]));
+  const known = new Set(config.keys.map(({ fingerprint }) => fingerprint));
+  const rows = [
+    ...config.keys.map(({ fingerprint, comment }) => ({ fingerprint, words: comment })),
+    ...keys.flatMap(({ value }) => (known.has(value) ? [] : [{ fingerprint: value, words: undefined }])),
+  ];
+  return html`<section class="tables" aria-labelledby="keys">
+    <h2 id="keys">Keys and addresses</h2>
+    ${table({
+      caption: 'Keys',
+      columns: [{ title: 'Fingerprint' }, { title: 'Comment' }, { title: 'First used' }, { title: 'Last used' }],
+      head: 0,
+      rows: rows.map(({ fingerprint, words }) => ({
+        cells: [
+          html`<span class="id">${fingerprint}</span>`,
+          words === undefined
+            ? html`<span class="none">not in the config any more</span>`
+            : words === ''
+              ? undefined
+              : html`<bdi>${words}</bdi>`,
+          ...usedCells(seen.get(fingerprint)),
+        ],
+      })),
+    })}
+    ${
+      addresses.length === 0
+        ? undefined
+        : table({
+            caption: 'Addresses that it came from, the latest first',
+            columns: [{ title: 'Address' }, { title: 'First seen' }, { title: 'Last seen' }],
+            head: 0,
+            rows: [...addresses].reverse().map((address) => ({
+              cells: [html`<bdi class="id">${address.value}</bdi>`, ...usedCells(address)],
+            })),
+          })
+    }
+  </section>`;
+}
+
+function usedCells(seen: { readonly first: Date; readonly last: Date } | undefined): (Html | undefined)[] {
+  return [seen && moment(seen.first), seen && moment(seen.last)];
+}
+
+function scrubSection(one: ClientStanding, now: Date): Html {
+  const { scrub, unfinishedScrub, client } = one;
+  return html`<section class="${scrub !== undefined && scrub.findings > 0 ? 'tables' : ''}" aria-labelledby="scrub">
+    <h2 id="scrub">Scrub</h2>
+    ${
+      scrub === undefined
+        ? html`<p>
+            Its objects have not been held against their names yet: <code>restic-gateway scrub ${client}</code>
+          </p>`
+        : html`<p>
+            ${foundWords(scrub)}, ${distance(scrub.finished, now)}: ${counted(scrub.objects, 'object')},
+            ${formatBytes(scrub.bytes)}${scrub.quick ? ', by sizes and stored checksums, without reading contents' : ', every content read'}.
+          </p>`
+    }
+    ${
+      unfinishedScrub === undefined
+        ? undefined
+        : html`<p>
+            One that began ${moment(unfinishedScrub.started)} is unfinished:
+            ${counted(unfinishedScrub.objects, 'object')} and ${formatBytes(unfinishedScrub.bytes)} so far,
+            ${unfinishedScrub.findings === 0 ? 'nothing found' : `${unfinishedScrub.findings} bad`}. The same command
+            goes on with it.
+          </p>`
+    }
+    ${
+      scrub === undefined || scrub.findings === 0
+        ? undefined
+        : table({
+            caption:
+              scrub.findings > scrub.found.length
+                ? `The first ${scrub.found.length} of ${scrub.findings} findings`
+                : 'What it found',
+            columns: [{ title: 'File' }, { title: 'Problem' }, { title: 'Detail' }],
+            head: 0,
+            rows: scrub.found.map(({ key, problem, detail }) => ({
+              cells: [html`<bdi class="id">${key}</bdi>`, html`<span class="bad">${problem}</span>`, detail],
+            })),
+          })
+    }
+  </section>`;
+}

@@ -1,0 +1,172 @@
+/** The first page: whether every client's backup is well, worst first. */
+import { formatBytes, formatDuration } from '../core/quantities.ts';
+import type { ClientStanding, ClientState } from '../monitor/standing.ts';
+import { html, type Html } from './html.ts';
+import { document } from './layout.ts';
+import { growthOf, smallPlot } from './plot.ts';
+import { table } from './table.ts';
+import {
+  badge,
+  distance,
+  isUnwell,
+  mark,
+  moment,
+  quotaBar,
+  scrubWords,
+  sizeWords,
+  STATES,
+  withShortNames,
+} from './words.ts';
+
+/** How many days the small plots reach back. */
+const PLOT_DAYS = 30;
+const REASONS_SHOWN = 2;
+
+/** The text of the page. @param standings - in the order of the config */
+export function renderOverview(standings: readonly ClientStanding[], now: Date, refresh: boolean): string {
+  const sorted = [...standings].sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state));
+  const verdict = verdictOf(standings);
+  const state = sorted[0]?.state ?? 'never';
+  return document({
+    ...{ title: verdict, state, now, root: './', refresh },
+    main: html`<div class="hero ${state}">
+        <div class="title">
+          ${mark(state)}
+          <div>
+            <h1>${verdict}</h1>
+            ${standings.length === 0 ? html`<p>A client is added with <code>restic-gateway client add NAME</code>.</p>` : undefined}
+          </div>
+        </div>
+        ${standings.length > 1 ? countsOf(standings) : undefined}
+      </div>
+      ${standings.length === 0 ? undefined : html`${sums(standings)}${clientTable(sorted, now)}`}`,
+  });
+}
+
+function verdictOf(standings: readonly ClientStanding[]): string {
+  const expected = standings.filter(({ state }) => state !== 'disabled').length;
+  const unwell = standings.filter(isUnwell).length;
+  if (standings.length === 0) return 'No clients yet';
+  if (expected === 0) return standings.length === 1 ? 'The client is disabled' : 'All clients are disabled';
+  if (unwell === 0) return expected === 1 ? 'The backup is well' : `All ${expected} backups are well`;
+  return expected === 1
+    ? 'The backup needs a look'
+    : `${unwell} of ${expected} ${unwell === 1 ? 'needs' : 'need'} a look`;
+}
+
+function countsOf(standings: readonly ClientStanding[]): Html {
+  const counts = STATES.map((state) => [state, standings.filter((one) => one.state === state).length] as const);
+  return html`<ul aria-label="Clients by state">
+    ${counts.map(([state, count]) => (count === 0 ? undefined : html`<li>${badge(state, `${count} ${COUNTED[state]}`)}</li>`))}
+  </ul>`;
+}
+
+const COUNTED: Readonly<Record<ClientState, string>> = {
+  attention: 'with something open',
+  late: 'late',
+  never: 'never backed up',
+  well: 'well',
+  disabled: 'disabled',
+};
+
+function sums(standings: readonly ClientStanding[]): Html {
+  // Several clients may share a repository.
+  const sizes = new Map(standings.map(({ repository, size }) => [`${repository.store}/${repository.prefix}`, size]));
+  const known = [...sizes.values()].filter((size) => size !== undefined);
+  const total = (of: (one: ClientStanding) => number): number => standings.reduce((sum, one) => sum + of(one), 0);
+  const unknown = sizes.size - known.length;
+  return html`<dl class="figures">
+    <div>
+      <dt>Stored</dt>
+      <dd>
+        ${formatBytes(known.reduce((sum, { bytes }) => sum + bytes, 0))}${unknown === 0 ? undefined : html`<span class="minor">${unknown} of ${sizes.size} not known</span>`}
+      </dd>
+    </div>
+    <div>
+      <dt>Added in 7 days</dt>
+      <dd>${formatBytes(total(({ arrivedLately }) => arrivedLately))}</dd>
+    </div>
+    <div>
+      <dt>Sessions now</dt>
+      <dd>${total(({ running }) => running.length)}</dd>
+    </div>
+    <div>
+      <dt>Refused in 7 days</dt>
+      <dd>${total(({ denials }) => denials.total)}</dd>
+    </div>
+    <div>
+      <dt>Open anomalies</dt>
+      <dd>${total(({ anomalies }) => anomalies.length)}</dd>
+    </div>
+  </dl>`;
+}
+
+const COLUMNS = [
+  { title: 'State' },
+  { title: 'Client' },
+  { title: 'Last snapshot' },
+  { title: 'Next expected' },
+  { title: 'Size and growth', right: true },
+  { title: 'Now', right: true },
+  { title: 'Refused', right: true },
+  { title: 'Anomalies', right: true },
+  { title: 'Quota' },
+  { title: 'Scrub' },
+] as const;
+
+function clientTable(sorted: readonly ClientStanding[], now: Date): Html {
+  return html`<section class="tables wide" aria-label="Clients">
+    ${table({
+      ...{
+        caption: 'Clients, worst first. Now: sessions that run. Refused: in 7 days. Growth: of 30 days',
+        columns: COLUMNS,
+        head: 1,
+      },
+      rows: sorted.map((one) => ({ kind: one.state, cells: cellsOf(one, now) })),
+    })}
+  </section>`;
+}
+
+function cellsOf(one: ClientStanding, now: Date): Parameters<typeof table>[0]['rows'][number]['cells'] {
+  const { client, state, reasons, lastSnapshot, running, denials, anomalies, arrivedLately } = one;
+  return [
+    badge(state),
+    html`<a href="clients/${encodeURIComponent(client)}">${client}</a>${
+        reasons.length === 0
+          ? undefined
+          : html`<ul class="why">
+              ${whyOf(reasons).map((why) => html`<li>${why}</li>`)}
+            </ul>`
+      }`,
+    lastSnapshot && html`${distance(lastSnapshot.at, now)}<span class="minor">${moment(lastSnapshot.at)}</span>`,
+    expectedCell(one, now),
+    html`<span class="size"
+      ><span>${sizeWords(one)}<span class="minor">+${formatBytes(arrivedLately)} in 7 d</span></span
+      >${smallPlot(growthOf(one, PLOT_DAYS))}</span
+    >`,
+    running.length || undefined,
+    denials.total || undefined,
+    anomalies.length === 0 ? undefined : html`<span class="bad">${anomalies.length}</span>`,
+    quotaBar(one),
+    scrubWords(one, now),
+  ];
+}
+
+/** The first reasons; the client's page has all. */
+function whyOf(reasons: readonly string[]): readonly string[] {
+  const shown = reasons.slice(0, REASONS_SHOWN).map(withShortNames);
+  const more = reasons.length - shown.length;
+  return more === 0 ? shown : [...shown, `And ${more} more.`];
+}
+
+/** By when the next snapshot is expected, and by what. */
+function expectedCell({ lateAt, expectEveryMs, state }: ClientStanding, now: Date): Html | undefined {
+  if (lateAt === undefined || state === 'disabled')
+    return expectEveryMs === undefined || state === 'disabled'
+      ? undefined
+      : html`every ${formatDuration(expectEveryMs)}`;
+  const by = expectEveryMs === undefined ? 'by what is usual' : `every ${formatDuration(expectEveryMs)}`;
+  const late = lateAt < now;
+  return html`<span class="${late ? 'bad' : ''}">${late ? 'overdue, ' : ''}${distance(lateAt, now)}</span
+    ><span class="minor">${by}</span>`;
+}

@@ -1,0 +1,137 @@
+/** The pages for people: `/` and `/clients/NAME`, from what the monitor knows. They only read. */
+import type { GatewayConfig } from '../config/types.ts';
+import { asGatewayError } from '../core/errors.ts';
+import type { ClientStanding, ClientState } from '../monitor/standing.ts';
+import type { WebAnswer, WebRoute } from '../ports/web.ts';
+import { renderClient } from './client.ts';
+import { html } from './html.ts';
+import { document, REFRESH_SECONDS } from './layout.ts';
+import { renderOverview } from './overview.ts';
+import { CONTENT_SECURITY_POLICY } from './style.ts';
+
+/** For so long an overview is given again, in ms: many readers cost no more than one. */
+const KEPT_MS = 1000;
+/** How long a reader waits for the audit to be read, which after a long absence may take minutes, in ms. */
+const PATIENCE_MS = 5000;
+const RETRY_SECONDS = 10;
+
+/**
+ * What serves the pages.
+ * @param options.monitor - the pages' only source beside the config
+ * @param options.config - the config as it is now
+ */
+export function pageRoutes(options: {
+  readonly monitor: {
+    standings(): Promise<readonly ClientStanding[]>;
+    standing(client: string): Promise<ClientStanding | undefined>;
+  };
+  readonly config: () => GatewayConfig;
+}): readonly WebRoute[] {
+  const { monitor, config } = options;
+  const standings = keptShortly(() => monitor.standings());
+
+  const answer = async (root: './' | '../', render: () => Promise<WebAnswer>): Promise<WebAnswer> => {
+    try {
+      return (await within(PATIENCE_MS, render())) ?? busy(root);
+    } catch (error) {
+      const { message } = asGatewayError(error);
+      return note(503, root, 'attention', 'It cannot be told how the backups are', message);
+    }
+  };
+
+  return [
+    {
+      path: /^\/$/,
+      open: false,
+      answer: ({ query }) =>
+        answer('./', async () => page(200, renderOverview(await standings(), new Date(), isRefreshing(query)))),
+    },
+    {
+      path: /^\/clients\/([^/]+)$/,
+      open: false,
+      answer: ({ parts: [name = ''], query }) =>
+        answer('../', async () => {
+          const known = config().clients[name];
+          const standing = known && (await monitor.standing(name));
+          if (known === undefined || standing === undefined)
+            return note(404, '../', 'disabled', 'There is no such client', `The config has no client ${name}.`);
+          return page(200, renderClient(standing, known, new Date(), isRefreshing(query)));
+        }),
+    },
+  ];
+}
+
+function isRefreshing(query: URLSearchParams): boolean {
+  return query.get('refresh') === `${REFRESH_SECONDS}`;
+}
+
+function page(status: 200 | 404 | 503, body: string, headers: Readonly<Record<string, string>> = {}): WebAnswer {
+  return {
+    status,
+    headers: {
+      'content-type': 'text/html; charset=utf-8',
+      'content-security-policy': CONTENT_SECURITY_POLICY,
+      ...headers,
+    },
+    body,
+  };
+}
+
+function note(
+  status: 404 | 503,
+  root: './' | '../',
+  state: ClientState,
+  title: string,
+  text: string,
+  retry?: number,
+): WebAnswer {
+  const main = html`<section>
+    <h1>${title}</h1>
+    <p>${text}</p>
+  </section>`;
+  return page(
+    status,
+    document({
+      ...{ title, state, now: new Date(), root, refresh: undefined, main },
+      ...(retry !== undefined && { retry }),
+    }),
+    retry === undefined ? {} : { 'retry-after': `${retry}` },
+  );
+}
+
+function busy(root: './' | '../'): WebAnswer {
+  const text = `A long one takes its time once, and leaves the sessions theirs. This page looks again every ${RETRY_SECONDS} seconds.`;
+  return note(503, root, 'never', 'The audit is being read', text, RETRY_SECONDS);
+}
+
+/** Undefined when it takes longer. */
+async function within<T>(ms: number, work: Promise<T>): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => {
+      resolve(undefined);
+    }, ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The same promise for all who ask while it is under way and shortly after. */
+function keptShortly<T>(make: () => Promise<T>): () => Promise<T> {
+  let kept: Promise<T> | undefined;
+  return () => {
+    if (kept !== undefined) return kept;
+    const made = make();
+    kept = made;
+    const forget = (): void => {
+      kept = undefined;
+    };
+    made.then(() => {
+      setTimeout(forget, KEPT_MS).unref();
+    }, forget);
+    return made;
+  };
+}

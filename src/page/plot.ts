@@ -1,0 +1,112 @@
+/** Plots as SVG, drawn from zero. What they show is said in words too: in their title, and in what stands around them. */
+import { formatBytes } from '../core/quantities.ts';
+import type { ClientStanding } from '../monitor/standing.ts';
+import { html, type Html } from './html.ts';
+
+/** A value for each day, oldest first; undefined where it is not known. */
+interface Series {
+  readonly days: readonly string[];
+  readonly values: readonly (number | undefined)[];
+  /** What it shows, in words. */
+  readonly title: string;
+}
+
+const SMALL = { width: 120, height: 28 };
+const LARGE = { width: 720, height: 150 };
+
+/**
+ * What the repository held by day, as far as the audit knows it; else what has arrived by then, of the days that are shown.
+ * @param count - how many days, up to today
+ */
+export function growthOf({ days }: ClientStanding, count: number): Series {
+  const shown = days.slice(-count);
+  const names = shown.map(({ day }) => day);
+  const known = shown.findIndex(({ size }) => size !== undefined);
+  if (known < 0) {
+    let sum = 0;
+    const values = shown.map(({ added }) => (sum += added));
+    return { days: names, values, title: `Arrived since ${names[0] ?? ''}: ${formatBytes(sum)}` };
+  }
+  const values = shown.map(({ size }) => size);
+  const [first = 0, last = 0] = [values[known], values.at(-1)];
+  const most = Math.max(...values.map((value) => value ?? 0));
+  const peak = most > Math.max(first, last) ? `, at most ${formatBytes(most)}` : '';
+  const title = `Size from ${names[known] ?? ''} to ${names.at(-1) ?? ''}: ${formatBytes(first)} to ${formatBytes(last)}${peak}`;
+  return { days: names, values, title };
+}
+
+/** What arrived on each day. */
+export function additionsOf({ days }: ClientStanding): Series {
+  const values = days.map(({ added }) => added);
+  const most = formatBytes(Math.max(0, ...values));
+  const title = `Added on each day from ${days[0]?.day ?? ''} to ${days.at(-1)?.day ?? ''}: at most ${most}`;
+  return { days: days.map(({ day }) => day), values, title };
+}
+
+/** A line with its area, as small as a word. */
+export function smallPlot(series: Series): Html {
+  return html`<svg class="spark" viewBox="0 0 ${SMALL.width} ${SMALL.height}" role="img">
+    <title>${series.title}</title>
+    ${area(series, SMALL)}
+  </svg>`;
+}
+
+/** The same with its scale. @param kind - `line` with its area, or a `bar` for each day */
+export function largePlot(series: Series, kind: 'line' | 'bars'): Html {
+  const { days } = series;
+  return html`<figure class="plot">
+    <figcaption>${series.title}</figcaption>
+    <div class="scale" aria-hidden="true"><span>${formatBytes(mostOf(series))}</span><span>0</span></div>
+    <svg viewBox="0 0 ${LARGE.width} ${LARGE.height}" preserveAspectRatio="none" role="img">
+      <title>${series.title}</title>
+      <path
+        class="grid"
+        d="M0 1H${LARGE.width}M0 ${LARGE.height / 2}H${LARGE.width}M0 ${LARGE.height - 1}H${LARGE.width}"
+      />
+      ${kind === 'line' ? area(series, LARGE) : bars(series, LARGE)}
+    </svg>
+    <div class="axis" aria-hidden="true"><span>${days[0]}</span><span>${days.at(-1)}</span></div>
+  </figure>`;
+}
+
+interface Box {
+  readonly width: number;
+  readonly height: number;
+}
+
+function mostOf({ values }: Series): number {
+  return Math.max(1, ...values.map((value) => value ?? 0));
+}
+
+function area(series: Series, { width, height }: Box): Html | undefined {
+  const { values } = series;
+  const most = mostOf(series);
+  const points = values.flatMap((value, index) => {
+    if (value === undefined) return [];
+    const x = (index * width) / Math.max(1, values.length - 1);
+    return [[short(x), short(height - 2 - ((height - 4) * value) / most)] as const];
+  });
+  const [first, last] = [points[0], points.at(-1)];
+  if (first === undefined || last === undefined) return undefined;
+  const line = points.map(([x, y]) => `${x} ${y}`).join('L');
+  return html`<path class="area" d="M${first[0]} ${height}L${line}L${last[0]} ${height}Z" /><path
+      class="line"
+      d="M${line}"
+    />`;
+}
+
+function bars(series: Series, { width, height }: Box): Html {
+  const { values } = series;
+  const [most, step] = [mostOf(series), width / values.length];
+  const drawn = values.flatMap((value, index) => {
+    if (value === undefined || value <= 0) return [];
+    // Something is never drawn as nothing.
+    const tall = Math.max(2, ((height - 4) * value) / most);
+    return [`M${short((index + 0.15) * step)} ${height}v-${short(tall)}h${short(step * 0.7)}v${short(tall)}z`];
+  });
+  return html`<path class="bars" d="${drawn.join('') || 'M0 0'}" />`;
+}
+
+function short(value: number): number {
+  return Math.round(value * 10) / 10;
+}
