@@ -24,6 +24,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   state: ['core/'],
   probe: ['core/'],
   web: ['core/', 'ports/'],
+  page: ['core/', 'ports/', 'config/types.ts', 'monitor/standing.ts'],
   monitor: ['core/', 'ports/', 'config/types.ts', 'audit/', 'limits/', 'state/', 'upkeep/scrub-state.ts'],
   'gateway.ts': ['core/', 'ports/', 'config/', 'stores/', 'limits/', 'safeguard/', 'audit/', 'restic/', 'state/'],
   'maintenance.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'upkeep/'],
@@ -41,6 +42,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'state/',
     'monitor/',
     'web/',
+    'page/',
   ],
 };
 

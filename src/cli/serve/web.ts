@@ -37,7 +37,8 @@ export async function openWeb(config: GatewayConfig, log: Log, sources: WebSourc
   if (metrics === undefined) return { prepare: () => () => undefined, close: () => Promise.resolve() };
   let token = tokenOf(config);
   const { openWebListener } = await import('../../web/listener.ts');
-  const routes = routesOf(sources);
+  const { pageRoutes } = await import('../../page/page.ts');
+  const routes = [...routesOf(sources), ...pageRoutes(sources)];
   const listener = await openWebListener({ listen: metrics.listen, token, routes, log });
   const { host, port } = listener.address;
   log.info(
@@ -66,7 +67,7 @@ function formatHost(host: string): string {
   return host.includes(':') ? `[${host}]` : host;
 }
 
-/** All that is served. */
+/** What is served to machines. */
 function routesOf(sources: WebSources): readonly WebRoute[] {
   return [
     { path: /^\/healthz$/, open: true, answer: () => text(200, 'ok') },
