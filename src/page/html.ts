@@ -31,9 +31,9 @@ export function html(strings: TemplateStringsArray, ...values: readonly Part[]):
 
 function markup(part: Part): string {
   if (part instanceof Html) return part.toString();
-  if (typeof part === 'string') return escaped(part);
-  if (typeof part === 'number') return String(part);
-  return part === undefined ? '' : part.map(markup).join('');
+  if (part === undefined) return '';
+  // Whatever else the compiler was told wrong about is text.
+  return Array.isArray(part) ? part.map(markup).join('') : escaped(String(part));
 }
 
 const ESCAPES: Readonly<Record<string, string>> = {

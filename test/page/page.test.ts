@@ -1,0 +1,217 @@
+/** The pages as they are answered: what they say of how clients stand, and when that cannot be told. */
+import { createHash } from 'node:crypto';
+import { afterEach, describe, expect, jest, test } from '@jest/globals';
+import type { ClientConfig, GatewayConfig } from '../../src/config/types.ts';
+import { GatewayError } from '../../src/core/errors.ts';
+import { assess, type Knowledge } from '../../src/monitor/assess.ts';
+import { emptyClient, emptyModel, repositoryKey } from '../../src/monitor/model.ts';
+import { addLine } from '../../src/monitor/reduce.ts';
+import type { ClientStanding } from '../../src/monitor/standing.ts';
+import { pageRoutes } from '../../src/page/page.ts';
+import type { WebAnswer } from '../../src/ports/web.ts';
+import { DAY, HOUR, nightly, sessionLines, type HistoryLine } from '../support/audit-history.ts';
+
+/** Yesterday, two hours after the last night's backup. */
+const NOW = Math.floor(Date.now() / DAY) * DAY - 20 * HOUR;
+const EVIL = '<img src=x onerror=alert(1)>"\u202e';
+
+const CLIENT: ClientConfig = {
+  ...{ name: 'appsrv', keys: [], repository: { store: 'store', prefix: 'appsrv' }, access: 'append-only' },
+  ...{ addKeys: false, maxSessions: 10, maxLocks: 200, from: [], disabled: false },
+};
+
+/** A client of that name that did this; nothing when it is left out. */
+function standing(
+  name: string,
+  lines: readonly HistoryLine[] = [],
+  config: Partial<ClientConfig> = {},
+  more: Partial<Knowledge> = {},
+): [ClientConfig, ClientStanding] {
+  const client = { ...CLIENT, name, repository: { store: 'store', prefix: name }, ...config };
+  const model = emptyModel();
+  for (const line of lines) addLine(model, line);
+  const knowledge: Knowledge = {
+    record: model.clients.get(name) ?? emptyClient(),
+    repository: model.repositories.get(repositoryKey(client.repository)),
+    ...{ live: [], used: undefined, scrub: undefined, unfinishedScrub: undefined },
+    ...more,
+  };
+  return [client, assess(client, knowledge, new Date(NOW))];
+}
+
+const nights = (client: string): HistoryLine[] => nightly(NOW - 13 * DAY - 4 * HOUR, 14, { client });
+const well = (name: string): [ClientConfig, ClientStanding] => standing(name, nights(name));
+
+/** Answers as the listener would be answered. */
+function answers(clients: readonly [ClientConfig, ClientStanding][], standings?: () => Promise<ClientStanding[]>) {
+  const byName = new Map(clients.map(([{ name }, one]) => [name, one]));
+  const config = Object.assign(Object.create(null) as Record<string, ClientConfig>, {
+    ...Object.fromEntries(clients.map(([client]) => [client.name, client])),
+  });
+  const routes = pageRoutes({
+    monitor: {
+      standings: standings ?? (() => Promise.resolve([...byName.values()])),
+      standing: (name) => Promise.resolve(byName.get(name)),
+    },
+    config: () => ({ clients: config }) as unknown as GatewayConfig,
+  });
+  return async (path: string, query = ''): Promise<WebAnswer & { readonly body: string }> => {
+    for (const route of routes) {
+      const parts = route.path.exec(path)?.slice(1);
+      if (parts === undefined) continue;
+      const answer = await route.answer({ parts, query: new URLSearchParams(query) });
+      return { ...answer, body: String(answer.body) };
+    }
+    throw new Error(`there is no route for ${path}`);
+  };
+}
+
+const textOf = (body: string): string =>
+  body
+    .replace(/<style>[^]*?<\/style>|<svg[^]*?<\/svg>|<[^>]*>/g, ' ')
+    .replace(/\s+/g, ' ')
+    .trim();
+const headline = async (clients: readonly [ClientConfig, ClientStanding][]): Promise<string> =>
+  textOf(/<h1>([^]*?)<\/h1>/.exec((await answers(clients)('/')).body)?.[1] ?? '');
+
+afterEach(() => {
+  jest.useRealTimers();
+});
+
+describe('the overview', () => {
+  test.each<[string, readonly [ClientConfig, ClientStanding][]]>([
+    ['No clients yet', []],
+    ['The backup is well', [well('a')]],
+    ['All 2 backups are well', [well('a'), well('b'), standing('off', [], { disabled: true })]],
+    ['1 of 2 needs a look', [well('a'), standing('new')]],
+    [
+      '2 of 3 need a look',
+      [well('a'), standing('new'), standing('late', nights('late').slice(0, 40), { expectEvery: HOUR })],
+    ],
+    ['The backup needs a look', [standing('new')]],
+    ['All clients are disabled', [standing('a', [], { disabled: true }), standing('b', [], { disabled: true })]],
+  ])('says: %s', async (words, clients) => {
+    expect(await headline(clients)).toBe(words);
+  });
+
+  test('has the worst first, in words', async () => {
+    const attacked = [
+      ...nights('attacked'),
+      ...sessionLines(NOW - HOUR, {
+        client: 'attacked',
+        also: [{ event: 'denied', operation: 'remove', reason: 'append-only', object: `data/${'ab'.repeat(32)}` }],
+      }),
+    ];
+    const clients = [
+      standing('off', [], { disabled: true }),
+      well('good'),
+      standing('new'),
+      standing('late', nights('late'), { expectEvery: HOUR }),
+      standing('attacked', attacked),
+    ];
+    const { body } = await answers(clients)('/');
+    const rows = [...body.matchAll(/<tr role="row" class="\w+">([^]*?)<\/tr>/g)].map(([, row = '']) => textOf(row));
+    expect(rows).toEqual([
+      expect.stringMatching(/^Needs a look attacked Once it tried to remove backups, and was refused\. /),
+      expect.stringMatching(/^Late late No snapshot for .* overdue, /),
+      expect.stringMatching(/^Never yet new No snapshot has arrived since the audit began\. /),
+      expect.stringMatching(/^Well good \d+ .* ago .* in \d+ .* by what is usual ~70\.0 MiB \+/),
+      expect.stringMatching(/^Disabled off It is disabled in the config\. /),
+    ]);
+    expect(body).toContain('href="clients/attacked"');
+  });
+
+  test('asks the monitor once for many readers', async () => {
+    let asked = 0;
+    const get = answers([], () => {
+      asked += 1;
+      return Promise.resolve([]);
+    });
+    await Promise.all([get('/'), get('/'), get('/')]);
+    await get('/');
+    expect(asked).toBe(1);
+  });
+
+  test('loads itself anew when it is asked to alone', async () => {
+    const get = answers([well('a')]);
+    expect((await get('/')).body).not.toContain('http-equiv');
+    const { body } = await get('/', 'refresh=60');
+    expect(body).toContain('<meta http-equiv="refresh" content="60" />');
+    expect(body).toContain('<a href="?">stop</a>');
+    expect((await get('/', 'refresh=1')).body).not.toContain('http-equiv');
+  });
+});
+
+describe('the page of a client', () => {
+  test('shows text of whatever making as text', async () => {
+    const key = { type: 'ssh-ed25519' as const, blob: '', fingerprint: 'SHA256:one', comment: EVIL };
+    const evil = sessionLines(NOW - HOUR, {
+      ...{ client: 'a', from: EVIL, key: EVIL, door: EVIL as 'ssh' },
+      also: [{ event: 'denied', operation: EVIL, reason: EVIL, object: EVIL }],
+    });
+    const found = [{ key: EVIL, problem: EVIL, detail: EVIL }];
+    const scrub = { finished: new Date(NOW), quick: false, objects: 1, bytes: 1, findings: 1, found };
+    const clients = [standing('a', [...nights('a'), ...evil], { keys: [key] }, { scrub })];
+    const get = answers(clients);
+    for (const { body } of [await get('/clients/a'), await get('/')]) {
+      expect(body).not.toMatch(/<img|\u202e/);
+      expect(body).not.toMatch(/ onerror=[^&]*>[^&]/);
+    }
+    // The comment, the address twice, the key, the session's door, what was refused and why, the finding.
+    expect(
+      (await get('/clients/a')).body.split('&lt;img src=x onerror=alert(1)&gt;&quot;\ufffd').length,
+    ).toBeGreaterThan(9);
+  });
+
+  test('shows what each session added, what was refused, and what to do', async () => {
+    const session = sessionLines(NOW - HOUR, {
+      ...{ client: 'a', packs: 2, snapshots: 1 },
+      also: [{ event: 'denied', operation: 'save', reason: 'overwrite', object: 'data/aa' }],
+    });
+    const text = textOf((await answers([standing('a', [...nights('a'), ...session])])('/clients/a')).body);
+    const id = String(session[0]?.['session']);
+    expect(text).toMatch(new RegExp(`${id} 5 min 0 s ssh, 192\\.0\\.2\\.7 2\\.0 MiB 4 1 2\\.0 KiB – 0? ?`));
+    expect(text).toMatch(/overwrite other content under a name that is taken 1/);
+    expect(text).toMatch(new RegExp(`overwrite save data/aa 1 ${id}`));
+    expect(text).toContain('run scrub, and if it finds nothing, treat the machine as broken into');
+    expect(text).toContain('restic-gateway status a --acknowledge');
+  });
+
+  test('is not found for a name that the config does not have', async () => {
+    const get = answers([well('a')]);
+    expect(await get('/clients/b')).toMatchObject({ status: 404, body: expect.stringContaining('has no client b.') });
+    expect((await get('/clients/__proto__')).status).toBe(404);
+  });
+});
+
+test('its policy lets its own style in and nothing else', async () => {
+  const { body, headers } = await answers([well('a')])('/');
+  const style = /<style>([^]*)<\/style>/.exec(body)?.[1] ?? '';
+  const hash = createHash('sha256').update(style).digest('base64');
+  expect(headers).toEqual({
+    'content-type': 'text/html; charset=utf-8',
+    'content-security-policy': `default-src 'none'; style-src 'sha256-${hash}'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+  });
+  expect(body).not.toMatch(/<script|\son[a-z]+=|\sstyle=/);
+});
+
+describe('when it cannot be told', () => {
+  test('the audit cannot be read', async () => {
+    const broken = new GatewayError('audit-unavailable', { detail: 'the audit /x/audit.jsonl cannot be read: EACCES' });
+    const { status, body } = await answers([], () => Promise.reject(broken))('/');
+    expect([status, textOf(body)]).toEqual([
+      503,
+      expect.stringContaining('It cannot be told how the backups are the audit /x/audit.jsonl cannot be read: EACCES'),
+    ]);
+  });
+
+  test('the audit takes long to be read', async () => {
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate'] });
+    const answer = answers([], () => new Promise(() => undefined))('/');
+    await jest.advanceTimersByTimeAsync(5000);
+    const { status, headers, body } = await answer;
+    expect([status, headers['retry-after']]).toEqual([503, '10']);
+    expect(body).toContain('<meta http-equiv="refresh" content="10" />');
+    expect(textOf(body)).toContain('The audit is being read');
+  });
+});
