@@ -434,7 +434,7 @@ describe('with a key', () => {
     expect(most).toBeLessThan(128 * MIB);
   });
 
-  test('a shell, a subsystem and a second command in one channel get one line or nothing', async () => {
+  test('a shell and a subsystem get one line', async () => {
     await open();
     const client = await connected();
     const shell = await channelOf((done) => client.shell(false, done));
@@ -442,6 +442,27 @@ describe('with a key', () => {
     const sftp: ClientChannel = await channelOf((done) => client.subsys('sftp', done));
     expect((await outcomeOf(sftp)).stderr).toMatch(/no sftp/);
   });
+
+  test.each([
+    ['command', message('exec', true, 'y')],
+    ['shell', message('shell', true)],
+    ['subsystem', message('subsystem', true, 'sftp')],
+  ])(
+    'a second %s in a channel that has its command: the session and all others go on as if it had not been asked for',
+    async (_what, request) => {
+      await open();
+      const bystander = await connected();
+      const other = resticClient(await channelOf((done) => bystander.exec('x', done)));
+      const client = await connected();
+      const channel = await channelOf((done) => client.exec('x', done));
+      const restic = resticClient(channel);
+      const { outgoing } = channel as unknown as { readonly outgoing: { readonly id: number } };
+      for (let times = 0; times < 3; times += 1)
+        sendMessage(client, Buffer.concat([message(CHANNEL_REQUEST, [outgoing.id]), request]));
+      for (const each of [restic, other]) expect((await each.request('GET', '/locks/')).status).toBe(200);
+      expect(stack.audit().filter(({ event }) => event === 'session-start')).toHaveLength(2);
+    },
+  );
 });
 
 /** What a client of ssh2 proposes, as far as the door cares. */
