@@ -45,6 +45,8 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
   const monitor = openMonitor({ config, log, watch: true });
   const { copyAudit } = await import('./serve/copy-audit.ts');
   const copying = copyAudit(config, log);
+  const { forwardAudit } = await import('./serve/forward-audit.ts');
+  const forwarding = forwardAudit(config, log);
   const { openWeb } = await import('./serve/web.ts');
   let current = config;
   const stopped = { yet: false };
@@ -65,6 +67,7 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
     current = next;
     monitor.reconfigure(next);
     copying.reconfigure(next);
+    forwarding.reconfigure(next);
     // Not waited for: a store that hangs must not keep the next change from being taken up.
     void proveStores(next, log, { anew: false });
   });
@@ -93,8 +96,8 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
   await service.close();
   await web.close();
   await monitor.close();
-  // Last, so that all of the audit is in the copy.
-  await copying.close();
+  // Last, so that all of the audit is in the copies.
+  await Promise.all([copying.close(), forwarding.close()]);
 }
 
 /** @throws GatewayError `invalid-config` when no store can be used; a store that cannot be reached now is told in the log */

@@ -9,7 +9,7 @@ import { GatewayError } from '../core/errors.ts';
 import { ACCESS_LEVELS } from '../core/principal.ts';
 import { didYouMean, hasControls, type Path } from './problems.ts';
 import { parsePublicKey } from './public-key.ts';
-import type { ClientConfig, GatewayConfig, PublicKey, S3StoreConfig, StoreConfig } from './types.ts';
+import type { ClientConfig, GatewayConfig, PublicKey, S3StoreConfig, StoreConfig, SyslogConfig } from './types.ts';
 import {
   isLoopback,
   parseAccessKeyId,
@@ -28,6 +28,7 @@ import {
   parseRegion,
   parseSecretReference,
   parseSize,
+  parseSyslogAddress,
   parseTimes,
   parseWhole,
   parseWorkers,
@@ -291,6 +292,9 @@ function rootSchema(base: string) {
             every: v.exactOptional(parsed(parseDuration)),
           }),
         ),
+        syslog: v.exactOptional(
+          section({ address: parsed(parseSyslogAddress), facility: v.exactOptional(oneOf(FACILITIES)) }),
+        ),
       }),
     ),
     metrics: v.exactOptional(
@@ -344,22 +348,39 @@ export function checkRoot(raw: unknown, base: string): Checked<Root> {
   }));
 }
 
+/** RFC 5424, table 1: `local0` has 16. */
+const FACILITIES = [
+  ...(['auth', 'authpriv', 'daemon', 'user'] as const),
+  ...(['local0', 'local1', 'local2', 'local3', 'local4', 'local5', 'local6', 'local7'] as const),
+] as const;
+const NUMBERS: Readonly<Record<string, number>> = { user: 1, daemon: 3, auth: 4, authpriv: 10 };
+
+function facilityOf(name: (typeof FACILITIES)[number]): number {
+  return NUMBERS[name] ?? 16 + Number(name.slice('local'.length));
+}
+
 function auditOf({
   file = DEFAULT_AUDIT_FILE,
   maxSize = DEFAULT_AUDIT_SIZE,
   keep = 'all',
   copy,
+  syslog,
 }: {
   readonly file?: string;
   readonly maxSize?: number | 'none';
   readonly keep?: number | 'all';
   readonly copy?: { readonly store: string; readonly prefix: string; readonly every?: number };
+  readonly syslog?: {
+    readonly address: Omit<SyslogConfig, 'facility'>;
+    readonly facility?: (typeof FACILITIES)[number];
+  };
 }): GatewayConfig['audit'] {
   return {
     file,
     ...(maxSize !== 'none' && { maxSize }),
     ...(keep !== 'all' && { keep }),
     ...(copy && { copy: { store: copy.store, prefix: copy.prefix, everyMs: copy.every ?? DEFAULT_COPY_MS } }),
+    ...(syslog && { syslog: { ...syslog.address, facility: facilityOf(syslog.facility ?? 'authpriv') } }),
   };
 }
 

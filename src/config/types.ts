@@ -95,6 +95,18 @@ export interface AuditCopyConfig {
   readonly everyMs: number;
 }
 
+/** A receiver of syslog messages. */
+export interface SyslogConfig {
+  /** As it stands in the file. */
+  readonly address: string;
+  readonly to:
+    | { readonly transport: 'udp' | 'tcp' | 'tls'; readonly host: string; readonly port: number }
+    /** Absolute path of the socket of this machine's syslog or journal. */
+    | { readonly transport: 'unix'; readonly path: string };
+  /** RFC 5424, table 1: 0 to 23. */
+  readonly facility: number;
+}
+
 /** The whole configuration. */
 export interface GatewayConfig {
   /** Absolute path of the file it came from. */
@@ -135,6 +147,8 @@ export interface GatewayConfig {
     readonly keep?: number;
     /** Where `serve` copies it to. */
     readonly copy?: AuditCopyConfig;
+    /** Where `serve` sends each line. */
+    readonly syslog?: SyslogConfig;
   };
   /** Where metrics and the status page are served; undefined: nowhere. */
   readonly metrics?: {

@@ -5,7 +5,7 @@
 import { isIPv4, isIPv6 } from 'node:net';
 import { isAbsolute, join, normalize } from 'node:path';
 import { invalid } from './problems.ts';
-import type { GatewayConfig } from './types.ts';
+import type { GatewayConfig, SyslogConfig } from './types.ts';
 
 /** Every IPv4 address of the machine: what is listened on when only a port is given. */
 const ANY_HOST = '0.0.0.0';
@@ -59,6 +59,18 @@ export function parseAuditSize(text: string): number | 'none' {
   const size = /B$/.test(text) ? parseSize(text) : NaN;
   if (!(size >= LEAST_AUDIT_SIZE)) throw invalid('must be a size of 64KiB or more, such as 100MiB, or none');
   return size;
+}
+
+const SYSLOG = /^(udp|tcp|tls):\/\/(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?):([1-9]\d{0,4})$/;
+
+/** Where syslog messages go: `udp://HOST:PORT`, `tcp://…`, `tls://…`, or `unix:///dev/log`. */
+export function parseSyslogAddress(text: string): Omit<SyslogConfig, 'facility'> {
+  const [, path] = /^unix:\/\/(\/[^\0]+)$/.exec(text) ?? [];
+  if (path !== undefined) return { address: text, to: { transport: 'unix', path } };
+  const [, transport, host = '', port] = SYSLOG.exec(text) ?? [];
+  if ((transport !== 'udp' && transport !== 'tcp' && transport !== 'tls') || Number(port) > 65_535)
+    throw invalid('must be udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT or unix:///dev/log');
+  return { address: text, to: { transport, host: host.replace(/^\[|\]$/g, ''), port: Number(port) } };
 }
 
 const DURATION = /^([1-9]\d{0,4}) ?(min|h|d|w)$/;

@@ -63,15 +63,17 @@ const MOVED = Symbol('moved');
 /**
  * @param options.from - where to go on; undefined: from the beginning
  * @param options.take - is given every line that can be read as an object, in order
+ * @param options.between - is awaited after each 256 KiB, so that what was taken need not pile up; what it throws ends the reading for now
  * @param options.pauseMs - rest after each 256 KiB, for a process that has other things to do
  */
 export function openFollower(options: {
   readonly file: string;
   readonly from: Place | undefined;
-  readonly take: (line: Readonly<Record<string, unknown>>) => void;
+  readonly take: (line: Readonly<Record<string, unknown>>, bytes: Buffer) => void;
   readonly pauseMs: number;
+  readonly between?: () => Promise<void>;
 }): Follower {
-  const { file, take, pauseMs } = options;
+  const { file, take, pauseMs, between } = options;
   let place = options.from;
   /** What was at the path when it was last looked at: it stays open over a rotation, for what comes into it until then. */
   let reading: Reading | undefined;
@@ -81,6 +83,7 @@ export function openFollower(options: {
 
   const pause = async (): Promise<void> => {
     await (pauseMs > 0 ? sleep(pauseMs) : setImmediate());
+    await between?.();
     if (closed) throw new GatewayError('shutting-down');
   };
 
@@ -89,7 +92,7 @@ export function openFollower(options: {
     let last = place?.first === first ? place.last : undefined;
     for (const [index, bytes] of lines.entries()) {
       const line = parseLine(bytes);
-      if (line !== undefined) take(line);
+      if (line !== undefined) take(line, bytes);
       if (index < lines.length - 1) continue;
       const time = typeof line?.['time'] === 'string' ? line['time'] : (place?.last.time ?? '');
       last = { length: bytes.length, hash: hashOf(bytes), time };
@@ -173,7 +176,7 @@ export function openFollower(options: {
       const { buffer, bytesRead } = await handle.read(Buffer.alloc(Math.max(0, size - offset)), 0, null, offset);
       for (const bytes of splitLines(buffer.subarray(0, bytesRead))) {
         const line = parseLine(bytes);
-        if (line !== undefined) take(line);
+        if (line !== undefined) take(line, bytes);
       }
     } finally {
       await handle.close();

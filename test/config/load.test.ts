@@ -498,7 +498,11 @@ describe('keys and values that the schema does not have', () => {
       'ssh: { extraCiphers: [chacha20-poly1305] }',
       ['1:23: ssh.extraCiphers[0]: must be "chacha20-poly1305@openssh.com"'],
     ],
-    ['the audit as a file', 'audit: audit.jsonl', ['1:8: audit: must be a section with file, maxSize, keep, copy']],
+    [
+      'the audit as a file',
+      'audit: audit.jsonl',
+      ['1:8: audit: must be a section with file, maxSize, keep, copy, syslog'],
+    ],
     [
       'an audit that is rotated all the time',
       'audit: { maxSize: 1KiB }',
@@ -529,6 +533,13 @@ describe('keys and values that the schema does not have', () => {
       `stores: { s: { type: s3, bucket: bucket, region: r } }\nclients: { c: { keys: [], repository: { store: s, prefix: a/b } } }\naudit: { copy: { store: s, prefix: ${prefix} } }`,
       ['3:36: audit.copy.prefix: is in the way of the repository of client "c"; give the copy a place of its own'],
     ]),
+    ...['/dev/log', 'udp://host', 'tcp://host:0', 'tls://host:65536', 'http://host:1', 'tcp://ho st:1'].map(
+      (address): [string, string, string[]] => [
+        `syslog to ${address}`,
+        `audit: { syslog: { address: "${address}" } }`,
+        ['1:29: audit.syslog.address: must be udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT or unix:///dev/log'],
+      ],
+    ),
     ['the audit as nothing', 'audit:', ['1:1: audit: is empty; give it a value or remove the line']],
     ['stores as a list', 'stores: [a]', ['1:9: stores: must be a section with a name for each store']],
     ['clients as a list', 'clients: [a]', ['1:10: clients: must be a section with a name for each client']],
@@ -828,6 +839,13 @@ describe('clients', () => {
     expect(audit('maxSize: none, keep: all')).toEqual({ file: '/a' });
     expect(audit('maxSize: 1GiB, keep: 12, copy: { store: s, prefix: gw1 }')).toEqual({
       ...{ file: '/a', maxSize: 2 ** 30, keep: 12, copy: { store: 's', prefix: 'gw1', everyMs: 60_000 } },
+    });
+    expect(audit('maxSize: none, syslog: { address: "tls://[::1]:6514", facility: local3 }')).toEqual({
+      file: '/a',
+      syslog: { address: 'tls://[::1]:6514', to: { transport: 'tls', host: '::1', port: 6514 }, facility: 19 },
+    });
+    expect(audit('syslog: { address: "unix:///dev/log" }').syslog).toEqual({
+      ...{ address: 'unix:///dev/log', to: { transport: 'unix', path: '/dev/log' }, facility: 10 },
     });
     expect(audit('copy: { store: s, prefix: gw1, every: 1h }').copy?.everyMs).toBe(3_600_000);
   });

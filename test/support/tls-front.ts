@@ -16,25 +16,23 @@ export interface TlsFront {
   close(): void;
 }
 
-/** Listens on a free port, with a certificate made for it. */
-export async function startTlsFront(target: string): Promise<TlsFront> {
+/** Makes a certificate for 127.0.0.1, and its key. @returns their files */
+export async function makeCertificate(): Promise<{ readonly key: string; readonly certificate: string }> {
   const directory = tempDir();
   const [key, certificate] = [path.join(directory, 'key.pem'), path.join(directory, 'cert.pem')];
   const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1'];
   const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
   const made = await run('openssl', [
-    'req',
-    '-x509',
-    ...newKey,
-    '-days',
-    '2',
-    ...subject,
-    '-keyout',
-    key,
-    '-out',
-    certificate,
+    ...['req', '-x509', ...newKey, '-days', '2', ...subject],
+    ...['-keyout', key, '-out', certificate],
   ]);
   if (made.code !== 0) throw new Error(made.stderr);
+  return { key, certificate };
+}
+
+/** Listens on a free port, with a certificate made for it. */
+export async function startTlsFront(target: string): Promise<TlsFront> {
+  const { key, certificate } = await makeCertificate();
   const { hostname, port } = new URL(target);
   const server = createServer({ key: readFileSync(key), cert: readFileSync(certificate) }, (socket) => {
     const inner = connect(Number(port), hostname);

@@ -1,0 +1,257 @@
+/**
+ * Sends lines of the audit as syslog messages (RFC 5424): by UDP (RFC 5426), TCP (RFC 6587, octet counting) or TLS (RFC 5425) to a
+ * receiver, or into the socket of this machine's syslog or journal by logger(1), since Node has no datagram sockets of that kind.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { stat } from 'node:fs/promises';
+import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
+import { connect, isIP, isIPv6 } from 'node:net';
+import { hostname } from 'node:os';
+import type { Duplex, Writable } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
+import type { SyslogConfig } from '../config/types.ts';
+
+/** A line that is to be sent. */
+export interface SyslogLine {
+  /** The event's kind, and its time as it stands in the line. */
+  readonly kind: string;
+  readonly time: string;
+  /** Without its line break. */
+  readonly bytes: Uint8Array;
+}
+
+/** Sends lines. */
+export interface SyslogSender {
+  /** Resolves when the system has taken them, in order. @throws Error of the network; the next call connects anew */
+  send(lines: readonly SyslogLine[]): Promise<void>;
+  close(): void;
+}
+
+const APP = 'restic-gateway';
+/** How long a connection may take to be made or to take what is sent, in ms. */
+const LIMIT_MS = 10_000;
+/** RFC 5424, table 2: error, warning and informational. */
+const SEVERITIES: Readonly<Record<string, number>> = {
+  ...{ failed: 3, 'copy-late': 3, 'create-failed': 5, 'remove-failed': 5 },
+  ...{ denied: 4, 'more-denied': 4, 'session-refused': 4, anomaly: 4, throttled: 5 },
+};
+
+export function openSyslog(config: SyslogConfig): SyslogSender {
+  const { to, facility } = config;
+  const format = (line: SyslogLine): Buffer => formatMessage(facility, line);
+  switch (to.transport) {
+    case 'udp':
+      return overDatagrams(to, format);
+    case 'tcp':
+      return overStream(
+        () => {
+          const socket = connect({ host: to.host, port: to.port });
+          return { stream: socket, opened: 'connect' };
+        },
+        (line) => frame(format(line)),
+      );
+    case 'tls':
+      return overStream(
+        () => {
+          const socket = connectTls({
+            host: to.host,
+            port: to.port,
+            ...(isIP(to.host) === 0 && { servername: to.host }),
+          });
+          return { stream: socket, opened: 'secureConnect' };
+        },
+        (line) => frame(format(line)),
+      );
+    case 'unix':
+      return overLogger(to.path, facility);
+  }
+}
+
+/** `<PRI>1 TIME HOST restic-gateway PID KIND - LINE` */
+export function formatMessage(facility: number, { kind, time, bytes }: SyslogLine): Buffer {
+  const priority = 8 * facility + severityOf(kind);
+  const id = /^[\x21-\x7e]{1,32}$/.test(kind) ? kind : '-';
+  const head = `<${priority}>1 ${time || '-'} ${hostname() || '-'} ${APP} ${process.pid} ${id} - `;
+  return Buffer.concat([Buffer.from(head), bytes]);
+}
+
+function severityOf(kind: string): number {
+  return SEVERITIES[kind] ?? 6;
+}
+
+function frame(message: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(`${message.length} `), message]);
+}
+
+function overDatagrams(
+  { host, port }: { readonly host: string; readonly port: number },
+  format: (line: SyslogLine) => Buffer,
+): SyslogSender {
+  let open: Promise<DatagramSocket> | undefined;
+  let failure: Error | undefined;
+
+  const connectTo = (): Promise<DatagramSocket> =>
+    new Promise((resolve, reject) => {
+      const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4');
+      socket.unref();
+      socket.on('error', (error) => {
+        // Nobody listens there: what was sent before is lost, and told by the next call.
+        failure = error;
+        reject(error);
+      });
+      socket.connect(port, host, () => {
+        resolve(socket);
+      });
+    });
+  const drop = (): void => {
+    const old = open;
+    open = undefined;
+    void old?.then(
+      (socket) => socket.close(),
+      () => undefined,
+    );
+  };
+
+  return {
+    send: async (lines) => {
+      try {
+        open ??= connectTo();
+        const socket = await open;
+        for (const line of lines) {
+          if (failure !== undefined) throw failure;
+          await new Promise<void>((resolve, reject) => {
+            socket.send(format(line), (error) => {
+              if (error === null) resolve();
+              else reject(error);
+            });
+          });
+        }
+      } catch (error) {
+        failure = undefined;
+        drop();
+        throw error;
+      }
+    },
+    close: drop,
+  };
+}
+
+function overStream(
+  begin: () => { readonly stream: Duplex; readonly opened: string },
+  format: (line: SyslogLine) => Buffer,
+): SyslogSender {
+  let open: Promise<Duplex> | undefined;
+
+  const drop = (): void => {
+    const old = open;
+    open = undefined;
+    void old?.then(
+      (stream) => stream.destroy(),
+      () => undefined,
+    );
+  };
+  const connectTo = (): Promise<Duplex> =>
+    new Promise((resolve, reject) => {
+      const { stream, opened } = begin();
+      const timer = setTimeout(() => stream.destroy(new Error('it did not answer')), LIMIT_MS);
+      stream.once(opened, () => {
+        clearTimeout(timer);
+        resolve(stream);
+      });
+      stream.on('error', reject);
+      stream.on('close', () => {
+        clearTimeout(timer);
+        reject(new Error('it closed the connection'));
+        open = undefined;
+      });
+      // A receiver says nothing; that it ends the connection is noticed only by who reads.
+      stream.resume();
+    });
+
+  return {
+    send: async (lines) => {
+      try {
+        open ??= connectTo();
+        await write(await open, Buffer.concat(lines.map(format)));
+      } catch (error) {
+        drop();
+        throw error;
+      }
+    },
+    close: () => {
+      const old = open;
+      open = undefined;
+      void old?.then(
+        (stream) => stream.end(),
+        () => undefined,
+      );
+    },
+  };
+}
+
+function overLogger(path: string, facility: number): SyslogSender {
+  let child: ChildProcess | undefined;
+  let failure: Error | undefined;
+
+  const start = (): ChildProcess => {
+    const started = spawn(
+      'logger',
+      [
+        ...['--socket', path, '--socket-errors=on', '--size', '64KiB'],
+        // What stands before each line tells logger its priority.
+        ...['--prio-prefix', '--tag', APP, `--id=${process.pid}`],
+      ],
+      { stdio: ['pipe', 'ignore', 'ignore'] },
+    );
+    const gone = (error: Error): void => {
+      if (child !== started) return;
+      child = undefined;
+      failure = error;
+    };
+    started.once('error', gone).once('exit', (status) => {
+      gone(new Error(`logger ended with ${status ?? 'a signal'}`));
+    });
+    started.stdin.on('error', gone);
+    return started;
+  };
+
+  return {
+    send: async (lines) => {
+      const found = failure;
+      failure = undefined;
+      if (found !== undefined) throw found;
+      if (!(await stat(path)).isSocket()) throw new Error(`${path} is not a socket`);
+      child ??= start();
+      const texts = lines.flatMap(({ kind, bytes }) => [
+        Buffer.from(`<${8 * facility + severityOf(kind)}>`),
+        bytes,
+        Buffer.from('\n'),
+      ]);
+      if (child.stdin !== null) await write(child.stdin, Buffer.concat(texts));
+    },
+    close: () => {
+      const old = child;
+      child = undefined;
+      old?.stdin?.end();
+    },
+  };
+}
+
+function write(stream: Writable, bytes: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      reject(new Error('it takes nothing'));
+    }, LIMIT_MS);
+    const done = (error?: Error | null): void => {
+      clearTimeout(timer);
+      stream.off('close', closed);
+      if (error === undefined || error === null) resolve();
+      else reject(error);
+    };
+    const closed = (): void => {
+      done(new Error('it closed the connection'));
+    };
+    stream.once('close', closed);
+    stream.write(bytes, done);
+  });
+}

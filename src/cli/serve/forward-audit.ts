@@ -1,0 +1,184 @@
+/**
+ * Sends each line of the audit to syslog as long as `serve` runs: those that other processes write, too, and those that came while it did
+ * not run. How far it has come is kept in `audit-syslog.json` in the state directory; a line may be sent twice, after a crash, but none is
+ * left out unless the network loses it.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { openAudit } from '../../audit/open-audit.ts';
+import { openSyslog, type SyslogLine } from '../../audit/syslog.ts';
+import type { GatewayConfig } from '../../config/types.ts';
+import { messageOf } from '../../core/errors.ts';
+import { openFollower, type Follower, type Place } from '../../monitor/follow.ts';
+import type { AuditEvent } from '../../ports/audit-sink.ts';
+import type { Log } from '../../ports/log.ts';
+
+/** Sends in the background. */
+interface AuditForwarding {
+  /** Takes up another config. */
+  reconfigure(config: GatewayConfig): void;
+  /** Sends what is left, if it can be, and ends. Never rejects. */
+  close(): Promise<void>;
+}
+
+const LOOK_MS = 1000;
+const LONGEST_DELAY_MS = 30_000;
+/** Failing for so long, it is late. */
+const LATE_MS = 5 * 60_000;
+
+/** Begins to send, if the config says so. */
+export function forwardAudit(first: GatewayConfig, log: Log): AuditForwarding {
+  let config = first;
+  let running = start(first, log);
+  return {
+    reconfigure: (next) => {
+      const before = config;
+      config = next;
+      if (isDeepStrictEqual(before.audit, next.audit) && before.state === next.state) return;
+      const begun = running.close().then(() => start(next, log));
+      running = { close: async () => (await begun).close() };
+    },
+    close: () => running.close(),
+  };
+}
+
+function start(config: GatewayConfig, log: Log): Pick<AuditForwarding, 'close'> {
+  const { audit, state } = config;
+  const { syslog, file } = audit;
+  if (syslog === undefined) return { close: () => Promise.resolve() };
+  const { address } = syslog;
+  const sender = openSyslog(syslog);
+  let closed = false;
+  let wake: () => void = () => undefined;
+  /** Taken from the audit and not sent yet. */
+  let waiting: SyslogLine[] = [];
+  let failing: { readonly since: number; readonly why: string; late: boolean } | undefined;
+
+  const sendWaiting = async (): Promise<void> => {
+    if (waiting.length === 0) return;
+    await sender.send(waiting);
+    waiting = [];
+  };
+  const begin = async (): Promise<Follower> => {
+    const from = await readPlace(state, address, file);
+    let taking = from !== undefined;
+    const follower = openFollower({
+      ...{ file, from, pauseMs: 10, between: sendWaiting },
+      take: ({ event, time }, bytes) => {
+        if (taking) waiting.push({ kind: wordOf(event), time: wordOf(time), bytes: Buffer.from(bytes) });
+      },
+    });
+    // What was there before it was first sent anywhere is passed over.
+    if (!taking) await follower.catchUp();
+    taking = true;
+    return follower;
+  };
+
+  let follower: Promise<Follower> | undefined;
+  let kept: string | undefined;
+  const forward = async (): Promise<void> => {
+    await sendWaiting();
+    follower ??= begin();
+    let follow: Follower;
+    try {
+      follow = await follower;
+    } catch (error) {
+      follower = undefined;
+      throw error;
+    }
+    if (!(await follow.catchUp())) {
+      // `audit verify` says how.
+      log.error(
+        { file },
+        `the audit ${file} was changed where it had been sent to ${address} already, and is sent anew`,
+      );
+      await follow.catchUp();
+    }
+    await sendWaiting();
+    const place = follow.place();
+    if (place === undefined || JSON.stringify(place) === kept) return;
+    kept = JSON.stringify(place);
+    await keepPlace(state, address, file, place);
+  };
+
+  const tell = async (event: AuditEvent): Promise<void> => {
+    const sink = await openAudit(config, log);
+    try {
+      await sink.append('gateway', event);
+    } finally {
+      await sink.close();
+    }
+  };
+  const failed = async (error: unknown): Promise<void> => {
+    const why = messageOf(error);
+    if (failing?.why !== why) log.warn({ err: error }, `the audit cannot be sent to ${address}: ${why}`);
+    failing = { since: failing?.since ?? performance.now(), why, late: failing?.late ?? false };
+    if (failing.late || performance.now() - failing.since < LATE_MS) return;
+    failing.late = true;
+    log.error({ address }, `the audit has not been sent to ${address} for ${LATE_MS / 60_000} minutes: ${why}`);
+    await tell({ kind: 'copy-late', copy: address, detail: `not sent for ${LATE_MS / 60_000} minutes: ${why}` });
+  };
+  const worked = async (): Promise<void> => {
+    if (failing === undefined) return;
+    const { since, late } = failing;
+    failing = undefined;
+    log.info({ address }, `the audit is sent to ${address} again`);
+    if (late) await tell({ kind: 'copy-caught-up', copy: address, lateMs: Math.round(performance.now() - since) });
+  };
+
+  const work = async (): Promise<void> => {
+    for (let delay = LOOK_MS; !closed;) {
+      try {
+        await forward();
+        delay = LOOK_MS;
+        await worked();
+      } catch (error) {
+        delay = Math.min(LONGEST_DELAY_MS, 2 * delay);
+        await failed(error).catch(() => undefined);
+      }
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+        if (closed) resolve();
+        else setTimeout(resolve, delay).unref();
+      });
+    }
+    await forward().catch(() => undefined);
+    await follower?.then((one) => one.close()).catch(() => undefined);
+    sender.close();
+  };
+  const done = work();
+  return {
+    close: async () => {
+      closed = true;
+      wake();
+      await done;
+    },
+  };
+}
+
+function wordOf(value: unknown): string {
+  return typeof value === 'string' ? value : '';
+}
+
+/** Up to where it was sent; undefined when it never was to this address. */
+async function readPlace(state: string, address: string, file: string): Promise<Place | undefined> {
+  try {
+    const kept = JSON.parse(await readFile(placeFile(state), 'utf8')) as Readonly<Record<string, unknown>>;
+    return kept['address'] === address && kept['audit'] === file ? (kept['place'] as Place) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function keepPlace(state: string, address: string, file: string, place: Place): Promise<void> {
+  await mkdir(state, { recursive: true, mode: 0o700 });
+  const made = `${placeFile(state)}.${randomBytes(6).toString('hex')}`;
+  await writeFile(made, `${JSON.stringify({ address, audit: file, place })}\n`, { mode: 0o600 });
+  await rename(made, placeFile(state));
+}
+
+function placeFile(state: string): string {
+  return join(state, 'audit-syslog.json');
+}
