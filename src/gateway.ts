@@ -13,8 +13,10 @@ import type { Principal } from './core/principal.ts';
 import { countedRepository } from './limits/counted-repository.ts';
 import { createLimitedStores } from './limits/limited-store.ts';
 import { createThrottles } from './limits/throttles.ts';
+import { measuredStore } from './metrics/measured-store.ts';
 import type { AuditSink, EndReason, SessionIdentity } from './ports/audit-sink.ts';
 import type { Log } from './ports/log.ts';
+import type { Meter } from './ports/meter.ts';
 import type { OpenSession, Session } from './ports/sessions.ts';
 import { serveRestic } from './restic/session.ts';
 import { openSafeStorage, type SafeStorage } from './safeguard/safe-storage.ts';
@@ -68,14 +70,16 @@ const EXPIRY_LOOK_MS = 500;
 /**
  * Makes a gateway. Storage is opened when a session first needs it.
  * @param options.places - counts the sessions of each client; by default those of this gateway alone
+ * @param options.meter - counts what the sessions do; by default nobody does
  * @throws GatewayError `audit-unavailable` when the audit file cannot be opened
  */
 export async function createGateway(options: {
   readonly config: GatewayConfig;
   readonly log: Log;
   readonly places?: Places;
+  readonly meter?: Meter | undefined;
 }): Promise<Gateway> {
-  const { log, places = countPlaces() } = options;
+  const { log, places = countPlaces(), meter } = options;
   let { config } = options;
   let audit: AuditSink = await openAudit(config, log);
   const storages = new Map<string, Promise<SafeStorage>>();
@@ -177,7 +181,8 @@ export async function createGateway(options: {
       served.storage = storage(repository.store);
       const opened = await served.storage;
       // Whoever has full access may change what is there anyway.
-      const whole = access === 'full' ? opened.repository(repository.prefix) : opened.safeRepository(repository.prefix);
+      const open = access === 'full' ? opened.repository(repository.prefix) : opened.safeRepository(repository.prefix);
+      const whole = meter === undefined ? open : measuredStore(open, meter.store(repository.store));
       const admin = served.principal.door === 'admin';
       const store = limited.limit(whole, {
         client: client.name,
@@ -188,10 +193,12 @@ export async function createGateway(options: {
         maxLocks: () => (admin ? undefined : served.client.maxLocks),
       });
       const throttle = admin ? undefined : throttles.of(client.name, () => config.clients[client.name]);
-      return { identity, grant: { access, addKeys: client.addKeys }, store, throttle, audit, log, tell };
+      const grant = { access, addKeys: client.addKeys };
+      return { identity, grant, store, throttle, audit, log, meter: meter?.session(client.name), tell };
     } catch (error) {
       const failure = asGatewayError(error);
       log.error({ err: error, store: repository.store }, failure.message);
+      meter?.refused(client.name, failure.code);
       await audit.append(identity, { kind: 'session-refused', reason: failure.code, detail: failure.message });
       throw new GatewayError('session-refused', { detail: `${failure.tell}.`, cause: error });
     }
@@ -209,6 +216,7 @@ export async function createGateway(options: {
     refusal ??= await enter(served, identity);
     if (refusal === undefined) return;
     const { reason, line } = refusal;
+    meter?.refused(client.name, reason);
     await served.audit.append(identity, { kind: 'session-refused', reason, detail: line });
     throw new GatewayError('session-refused', { detail: line });
   };
@@ -227,6 +235,7 @@ export async function createGateway(options: {
       log.error({ err: error, client: client.name }, detail);
       // The admin is let in, who may be about to help.
       if (principal.door === 'admin') return undefined;
+      meter?.refused(client.name, 'state-unavailable');
       await served.audit.append(identity, { kind: 'session-refused', reason: 'state-unavailable', detail });
       throw new GatewayError('session-refused', {
         detail: 'the gateway cannot count its sessions; its admin finds why in the audit.',

@@ -54,6 +54,7 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
     config: () => current,
     isListening: () => !stopped.yet && service.isListening(),
     monitor,
+    served: () => service.served(),
   }).catch(async (error: unknown) => {
     await service.close();
     await monitor.close();

@@ -9,6 +9,7 @@ import { decide, factsNeeded, type DenialReason, type Facts } from '../core/poli
 import type { Grant, Origin } from '../core/principal.ts';
 import type { AuditEvent, AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
 import type { Log } from '../ports/log.ts';
+import type { OperationResult, SessionMeter } from '../ports/meter.ts';
 import type { RepositoryStore } from '../ports/repository-store.ts';
 import type { Rate, Throttle } from '../ports/throttle.ts';
 import { createDenials } from './denials.ts';
@@ -33,6 +34,8 @@ export interface HandlerContext {
   readonly throttle: Throttle | undefined;
   readonly audit: AuditSink;
   readonly log: Log;
+  /** Undefined where nobody wants to know. */
+  readonly meter?: SessionMeter | undefined;
   /** Says one plain line to the person at the client. */
   readonly tell: (line: string) => void;
 }
@@ -80,7 +83,7 @@ const SLOWED: Readonly<Record<Rate, string>> = {
 
 /** Makes the handler of one session. */
 export function createHandler(context: HandlerContext): Handler {
-  const { identity, grant, store, throttle, audit, log } = context;
+  const { identity, grant, store, throttle, audit, log, meter } = context;
   const { principal } = identity;
   const origin: Origin = { client: principal.client, door: principal.door, session: identity.session };
   const counts: Counts = { bytesIn: 0, bytesOut: 0, objectsCreated: 0, objectsRemoved: 0, denied: 0 };
@@ -126,9 +129,14 @@ export function createHandler(context: HandlerContext): Handler {
     }
   };
 
+  const countDenial = (reason: string): void => {
+    counts.denied++;
+    meter?.denied(reason);
+  };
+
   const deny = async (denial: Extract<AuditEvent, { kind: 'denied' }>, line: string): Promise<Denied> => {
     await trouble.record(denial);
-    counts.denied++;
+    countDenial(denial.reason);
     return new Denied(line);
   };
 
@@ -316,7 +324,7 @@ export function createHandler(context: HandlerContext): Handler {
     if (!(error instanceof Denied) && !stream.destroyed) {
       const ref = operation !== undefined && 'ref' in operation ? { ref: operation.ref } : {};
       if (operation === undefined) {
-        counts.denied++;
+        countDenial(error.code);
         await trouble.record({ kind: 'denied', operation: 'request', reason: error.code });
       } else if (error.status >= 500 && error.code !== 'quota-exceeded') {
         const written = await trouble.record({
@@ -333,7 +341,7 @@ export function createHandler(context: HandlerContext): Handler {
             error.message,
           );
       } else if (error.status !== 404 && operation.kind === 'save') {
-        counts.denied++;
+        countDenial(error.code);
         await trouble.record({ kind: 'denied', operation: 'save', ...ref, reason: error.code });
         tellOnce(error.code, `${error.tell}.`);
       } else if (error.code === 'retained') {
@@ -364,7 +372,9 @@ export function createHandler(context: HandlerContext): Handler {
         contentEncoding: headers['content-encoding'],
       });
       await perform(stream, operation, request.signal);
+      meter?.operation(operation.kind, 'ok');
     } catch (error) {
+      meter?.operation(operation?.kind ?? 'request', stream.destroyed ? 'gone' : resultOf(asGatewayError(error)));
       try {
         await fail(stream, operation, error);
       } catch (second) {
@@ -398,6 +408,13 @@ export function createHandler(context: HandlerContext): Handler {
       }
     },
   };
+}
+
+/** What an error makes of a request. */
+function resultOf({ code, status }: GatewayError): OperationResult {
+  if (code === 'client-gone') return 'gone';
+  if (code === 'not-found') return 'absent';
+  return status >= 500 && code !== 'quota-exceeded' ? 'failed' : 'denied';
 }
 
 /** How much of a body that is not read to its end may have come, in bytes. @param length - as declared */

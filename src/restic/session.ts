@@ -16,10 +16,11 @@ export async function serveRestic(
   context: HandlerContext,
   ending: (reason: EndReason) => void,
 ): Promise<Session> {
-  const { identity, audit, log } = context;
+  const { identity, audit, log, meter } = context;
   await audit.append(identity, { kind: 'session-start' });
   const started = performance.now();
   const handler = createHandler(context);
+  meter?.begin(handler.counts);
   const http2 = serveHttp2(
     stream,
     (request, headers) => {
@@ -37,6 +38,7 @@ export async function serveRestic(
     } catch (error) {
       log.error({ err: error, session: identity.session }, 'the end of a session could not be written to the audit');
     }
+    meter?.end(reason);
     return reason;
   };
   return {

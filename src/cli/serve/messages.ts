@@ -1,6 +1,7 @@
 /** What the primary process and its workers say to each other, over Node's channel with structured clones. */
 import type { GatewayConfig } from '../../config/types.ts';
 import type { ErrorCode } from '../../core/errors.ts';
+import type { Figures } from '../../metrics/figures.ts';
 import type { Service } from './service.ts';
 
 /** To a worker. The first is `config`, and each later one is to be taken up. */
@@ -8,6 +9,8 @@ export type ToWorker =
   | { readonly kind: 'config'; readonly config: GatewayConfig }
   /** The answer to `take`: how many places were taken before. */
   | { readonly kind: 'taken'; readonly ask: number; readonly before: number }
+  /** Asks for `figures`. */
+  | { readonly kind: 'count' }
   /** Let nobody in any more, and end when the last session has ended. */
   | { readonly kind: 'drain' }
   /** End now. */
@@ -21,6 +24,8 @@ export type FromWorker =
   | ({ readonly kind: 'ready' } & Pick<Service, 'address' | 'hostKeys'>)
   /** It could not start, and ends. */
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly detail: string }
+  /** What it has counted: when it is asked, and when it ends. */
+  | { readonly kind: 'figures'; readonly figures: Figures }
   | { readonly kind: 'take'; readonly ask: number; readonly client: string; readonly most: number }
   | { readonly kind: 'leave'; readonly client: string };
 

@@ -12,6 +12,7 @@ import { createGateway } from '../../gateway.ts';
 import type { Log } from '../../ports/log.ts';
 import type { FromWorker, ToWorker } from './messages.ts';
 import type { Service } from './service.ts';
+import { keepWorkerFigures, type WorkerFigures } from './worker-figures.ts';
 
 /** A worker that lived shorter than this, in ms, is replaced later and later. */
 const SHORT_LIFE_MS = 10_000;
@@ -29,6 +30,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
   const places = countPlaces();
   const workers = new Set<Worker>();
   const serving = new Set<Worker>();
+  const kept = keepWorkerFigures();
   let state: 'starting' | 'running' | 'stopping' = 'starting';
   let shortLives = 0;
   let ended: () => void = () => undefined;
@@ -48,6 +50,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
       const held: string[] = [];
       let failure: GatewayError | undefined;
       workers.add(worker);
+      let figures: WorkerFigures | undefined;
       passOn(worker);
       worker.on('message', (message: FromWorker) => {
         switch (message.kind) {
@@ -57,10 +60,16 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
           case 'ready':
             if (state === 'running') log.info({ worker: pid }, `worker ${pid} serves`);
             serving.add(worker);
+            figures = kept.begin(() => {
+              tell(worker, { kind: 'count' });
+            });
             resolve(message);
             return;
           case 'failed':
             failure = new GatewayError(message.code, { detail: message.detail });
+            return;
+          case 'figures':
+            figures?.told(message.figures);
             return;
           case 'take': {
             const { ask, client, most } = message;
@@ -83,6 +92,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
       worker.once('exit', (status: number | null, signal: string | null) => {
         workers.delete(worker);
         serving.delete(worker);
+        figures?.ended();
         for (const client of held) places.leave(client);
         const how = signal ?? `exit status ${status ?? 0}`;
         reject(failure ?? new GatewayError('internal', { detail: `a worker ended before it served (${how})` }));
@@ -133,6 +143,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
   return {
     ...ready.value,
     sessionCount: () => places.total(),
+    served: () => kept.served(),
     isListening: () => state === 'running' && serving.size > 0,
     reconfigure: async (next) => {
       // Tried here, so that a config that cannot be used reaches no worker.

@@ -3,7 +3,18 @@ import type { GatewayConfig } from '../../config/types.ts';
 import type { Places } from '../../core/places.ts';
 import { openSshDoor, type SshDoor } from '../../doors/ssh-server.ts';
 import { createGateway } from '../../gateway.ts';
+import type { Figures } from '../../metrics/figures.ts';
+import type { ProcessMeter } from '../../metrics/process-meter.ts';
 import type { Log } from '../../ports/log.ts';
+
+/** What processes have counted. */
+export interface Served {
+  readonly processes: ReadonlyMap<string, Figures>;
+  readonly ended: Figures['counted'];
+}
+
+/** The name of the process that serves alone, or that is above those that serve. */
+const MAIN = 'main';
 
 /** Clients are served while it runs. */
 export interface Service {
@@ -13,6 +24,8 @@ export interface Service {
   sessionCount(): number;
   /** Whether whoever connects now is let in. */
   isListening(): boolean;
+  /** What the processes that serve have counted, by the name of each, and those that are gone together; empty where nobody counts. */
+  served(): Promise<Served>;
   /** As `Gateway.reconfigure`, for the door as well. @throws GatewayError `audit-unavailable`; nothing has changed then */
   reconfigure(config: GatewayConfig): Promise<void>;
   /** Lets nobody in any more. Resolves when the sessions that are open have ended. */
@@ -22,7 +35,7 @@ export interface Service {
 }
 
 /**
- * Starts to serve.
+ * Starts to serve, and to count where the config has metrics.
  * @param options.places - as for `createGateway`
  * @throws GatewayError `invalid-config`, `audit-unavailable`
  */
@@ -31,7 +44,9 @@ export async function startService(options: {
   readonly log: Log;
   readonly places?: Places;
 }): Promise<Service> {
-  const gateway = await createGateway(options);
+  // Loaded before the first session comes, and only for who wants it.
+  const meter = await openMeter(options.config);
+  const gateway = await createGateway({ ...options, meter });
   let door: SshDoor;
   try {
     const { config, log } = options;
@@ -46,6 +61,10 @@ export async function startService(options: {
     hostKeys: door.hostKeys.map(({ fingerprint }) => fingerprint),
     sessionCount: () => gateway.sessionCount(),
     isListening: () => listening,
+    served: async () => ({
+      processes: new Map(meter === undefined ? [] : [[MAIN, await meter.figures()]]),
+      ended: [],
+    }),
     reconfigure: async (config) => {
       await gateway.reconfigure(config);
       door.reconfigure(config);
@@ -62,4 +81,9 @@ export async function startService(options: {
       await door.close();
     },
   };
+}
+
+async function openMeter({ metrics }: GatewayConfig): Promise<ProcessMeter | undefined> {
+  if (metrics === undefined) return undefined;
+  return (await import('../../metrics/process-meter.ts')).createProcessMeter();
 }

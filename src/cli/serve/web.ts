@@ -6,6 +6,8 @@ import type { GatewayConfig } from '../../config/types.ts';
 import { isGatewayError } from '../../core/errors.ts';
 import type { Monitor } from '../../monitor/monitor.ts';
 import type { Log } from '../../ports/log.ts';
+import { VERSION } from '../version.ts';
+import type { Served } from './service.ts';
 import type { WebAnswer, WebRoute } from '../../ports/web.ts';
 
 /** What the routes tell of. */
@@ -15,6 +17,7 @@ export interface WebSources {
   /** Whether whoever connects by SSH now is let in. */
   readonly isListening: () => boolean;
   readonly monitor: Monitor;
+  readonly served: () => Promise<Served>;
 }
 
 /** A listener, or none where the config has none. */
@@ -38,7 +41,7 @@ export async function openWeb(config: GatewayConfig, log: Log, sources: WebSourc
   let token = tokenOf(config);
   const { openWebListener } = await import('../../web/listener.ts');
   const { pageRoutes } = await import('../../page/page.ts');
-  const routes = [...routesOf(sources), ...pageRoutes(sources)];
+  const routes = [...(await routesOf(sources)), ...pageRoutes(sources)];
   const listener = await openWebListener({ listen: metrics.listen, token, routes, log });
   const { host, port } = listener.address;
   log.info(
@@ -68,10 +71,26 @@ function formatHost(host: string): string {
 }
 
 /** What is served to machines. */
-function routesOf(sources: WebSources): readonly WebRoute[] {
+async function routesOf(sources: WebSources): Promise<readonly WebRoute[]> {
+  const { createExporter } = await import('../../metrics/exporter.ts');
+  const { config, monitor, served } = sources;
+  const metrics = createExporter({
+    ...{ version: VERSION, served },
+    standings: () => monitor.standings(),
+    isReady: async () => (await whyNotReady(sources)) === undefined,
+    knownClient: (name) => config().clients[name] !== undefined,
+  });
   return [
     { path: /^\/healthz$/, open: true, answer: () => text(200, 'ok') },
-    { path: /^\/readyz$/, open: true, answer: () => readiness(sources) },
+    {
+      path: /^\/readyz$/,
+      open: true,
+      answer: async () => {
+        const why = await whyNotReady(sources);
+        return why === undefined ? text(200, 'ready') : text(503, `not ready: ${why}`);
+      },
+    },
+    { path: /^\/metrics$/, open: false, answer: () => metrics() },
   ];
 }
 
@@ -80,13 +99,13 @@ function text(status: number, line: string): WebAnswer {
   return { status, headers: {}, body: `${line}\n` };
 }
 
-async function readiness({ config, isListening }: WebSources): Promise<WebAnswer> {
-  if (!isListening()) return text(503, 'not ready: no sessions are let in');
+async function whyNotReady({ config, isListening }: WebSources): Promise<string | undefined> {
+  if (!isListening()) return 'no sessions are let in';
   try {
     await checkAuditWritable(config().audit.file);
+    return undefined;
   } catch (error) {
     if (!isGatewayError(error, 'audit-unavailable')) throw error;
-    return text(503, 'not ready: the audit cannot be written');
+    return 'the audit cannot be written';
   }
-  return text(200, 'ready');
 }

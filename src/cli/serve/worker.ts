@@ -19,11 +19,16 @@ export function runWorker(log: Log): Promise<number> {
   // Else Node ends this process as soon as the channel is closed, and the audit would not hear how the sessions ended.
   if (cluster.worker !== undefined) cluster.worker.exitedAfterDisconnect = true;
 
+  const sendFigures = async (): Promise<void> => {
+    for (const figures of (await service?.served())?.processes.values() ?? []) send({ kind: 'figures', figures });
+  };
+
   return new Promise((resolve) => {
     let ending: Promise<void> | undefined;
     const end = (status: number): Promise<void> => (ending ??= conclude(status));
     const conclude = async (status: number): Promise<void> => {
       await service?.close();
+      await sendFigures();
       resolve(status);
       // An open channel would keep the process alive.
       if (process.connected) process.disconnect();
@@ -44,6 +49,9 @@ export function runWorker(log: Log): Promise<number> {
         case 'taken':
           places.answer(message.ask, message.before);
           return;
+        case 'count':
+          await sendFigures();
+          return;
         case 'drain':
           // Not awaited here: `stop` may come meanwhile.
           void service?.drain().then(() => end(0));
@@ -52,11 +60,11 @@ export function runWorker(log: Log): Promise<number> {
           await end(0);
       }
     };
-    // In their order, but for answers: what is under way may be waiting for one.
+    // In their order, but for answers, since what is under way may be waiting for one, and for what changes nothing.
     let handled = Promise.resolve();
     process.on('message', (message: ToWorker) => {
-      if (message.kind === 'taken') {
-        void handle(message);
+      if (message.kind === 'taken' || message.kind === 'count') {
+        handle(message).catch(() => undefined);
         return;
       }
       handled = handled.then(async () => {

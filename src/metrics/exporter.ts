@@ -1,0 +1,91 @@
+/** `/metrics`: the figures of this process, of its workers, and of the clients as the audit tells of them. */
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { ClientStanding } from '../monitor/standing.ts';
+import type { WebAnswer } from '../ports/web.ts';
+import { formatFigures, type Figures } from './figures.ts';
+import { standingMetrics } from './standing-metrics.ts';
+
+/** What is told of. */
+export interface MetricSources {
+  /** `0.1.0 (1a2b3c4d5e6f)`. */
+  readonly version: string;
+  /** Figures of the processes that serve by their names; `main` is this one where it serves itself. `ended`: of those that are gone. */
+  readonly served: () => Promise<{
+    readonly processes: ReadonlyMap<string, Figures>;
+    readonly ended: Figures['counted'];
+  }>;
+  readonly standings: () => Promise<readonly ClientStanding[]>;
+  readonly isReady: () => Promise<boolean>;
+  readonly knownClient: (name: string) => boolean;
+}
+
+/** How long a scrape waits for the audit to be read, in ms, which after a long absence may take minutes; Prometheus waits for 10 s. */
+const PATIENCE_MS = 4000;
+
+/** @returns a function that answers a scrape */
+export function createExporter(sources: MetricSources): () => Promise<WebAnswer> {
+  /** Of a process that only stands above those that serve. */
+  let own: Registry | undefined;
+  const self = new Registry();
+  const [, version = sources.version, commit = ''] = /^(\S+) \((.+)\)$/.exec(sources.version) ?? [];
+  new Gauge({
+    name: 'restic_gateway_build_info',
+    help: 'Which version this is',
+    labelNames: ['version', 'commit'],
+    registers: [self],
+  }).set({ version, commit }, 1);
+  const ready = new Gauge({
+    name: 'restic_gateway_ready',
+    help: 'Whether sessions are let in and the audit can be written, as in /readyz',
+    registers: [self],
+  });
+  const serving = new Gauge({
+    name: 'restic_gateway_serving_processes',
+    help: 'Processes that serve sessions',
+    registers: [self],
+  });
+
+  return async () => {
+    const [served, standings, isReady] = await Promise.all([
+      sources.served(),
+      within(PATIENCE_MS, sources.standings()).catch(() => undefined),
+      sources.isReady(),
+    ]);
+    ready.set(isReady ? 1 : 0);
+    serving.set(served.processes.size);
+    const ofProcesses = new Map([...served.processes].map(([name, figures]) => [name, figures.own]));
+    if (!ofProcesses.has('main')) {
+      if (own === undefined) {
+        own = new Registry();
+        collectDefaultMetrics({ register: own });
+      }
+      ofProcesses.set('main', (await own.getMetricsAsJSON()) as unknown as Figures['own']);
+    }
+    const body = await formatFigures(
+      [
+        (await self.getMetricsAsJSON()) as unknown as Figures['counted'],
+        await standingMetrics(standings),
+        served.ended,
+        ...[...served.processes.values()].map(({ counted }) => counted),
+      ],
+      ofProcesses,
+      sources.knownClient,
+    );
+    return { status: 200, headers: { 'content-type': Registry.PROMETHEUS_CONTENT_TYPE }, body };
+  };
+}
+
+/** @returns undefined when it takes longer */
+async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => {
+      resolve(undefined);
+    }, ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
