@@ -6,7 +6,7 @@ import { html, type Html } from './html.ts';
 import { document } from './layout.ts';
 import { additionsOf, growthOf, largePlot } from './plot.ts';
 import { table } from './table.ts';
-import { badge, counted, distance, foundWords, mark, moment, quotaBar, sizeWords } from './words.ts';
+import { badge, counted, distance, foundWords, mark, moment, quotaBar, sizeWords, withShortNames } from './words.ts';
 
 /** The text of the page. @param config - what the config says of the client's keys and addresses */
 export function renderClient(one: ClientStanding, config: ClientConfig, now: Date, refresh: boolean): string {
@@ -38,7 +38,7 @@ function openSection({ anomalies, client }: ClientStanding): Html | undefined {
       ${anomalies.map(
         ({ rule, at, session, what, advice }) =>
           html`<li>
-            <strong>${what}</strong>
+            <strong>${withShortNames(what)}</strong>
             ${advice}
             <span class="minor"
               >${rule},

@@ -623,6 +623,9 @@ export const STYLE = html`<style>
     .figures {
       grid-template-columns: repeat(2, minmax(0, 1fr));
     }
+    .figures div:last-child {
+      grid-column: 1 / -1;
+    }
     .facts {
       grid-template-columns: minmax(0, 1fr);
       gap: 0;

@@ -4,6 +4,8 @@ import { html, type Html, type Part } from './html.ts';
 /** A column of a table. */
 interface Column {
   readonly title: string;
+  /** What stands beside a cell on a narrow screen, if that should say more. */
+  readonly card?: string;
   /** Numbers, which end in one line. */
   readonly right?: boolean;
 }
@@ -24,12 +26,12 @@ export function table(options: {
   const { caption, columns, head, rows } = options;
   // The roles say what the elements are by themselves; a browser that lays them out as cards would forget it.
   const cellOf = (cell: Cell, index: number): Part => {
-    const { title = '', right } = columns[index] ?? {};
+    const { title = '', card = title, right } = columns[index] ?? {};
     const kind = `${right === true ? 'right' : ''}${cell === undefined ? ' empty' : ''}`;
     const content = cell ?? html`<span class="none" aria-hidden="true">–</span>`;
     return index === head
       ? html`<th scope="row" role="rowheader">${content}</th>`
-      : html`<td role="cell" class="${kind}" data-title="${title}"><div>${content}</div></td>`;
+      : html`<td role="cell" class="${kind}" data-title="${card}"><div>${content}</div></td>`;
   };
   return html`<table role="table">
     <caption>
