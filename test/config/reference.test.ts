@@ -1,0 +1,97 @@
+/** The reference in the docs: every key, error and variable of the environment that there is, and none that there is not. */
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { stringify } from 'yaml';
+import { parseConfig } from '../../src/config/load.ts';
+import { ConfigError } from '../../src/config/problems.ts';
+import { ERROR_TABLE } from '../../src/core/errors.ts';
+
+const ROOT = path.resolve(import.meta.dirname, '../..');
+const REFERENCE = readFileSync(path.join(ROOT, 'docs/reference.md'), 'utf8');
+
+/** The rows of the first table below a heading, by cells. */
+function rowsBelow(heading: string): string[][] {
+  const [, below = ''] = REFERENCE.split(`\n## ${heading}\n`);
+  const [text = ''] = below.split('\n## ');
+  return text
+    .split('\n')
+    .filter((line) => /^\| [`A-Z]/.test(line))
+    .map((line) =>
+      line
+        .split('|')
+        .slice(1, -1)
+        .map((cell) => cell.trim()),
+    );
+}
+const code = (text = ''): string => text.replaceAll('`', '');
+
+describe('the keys of the config', () => {
+  const keys = rowsBelow('The config').map(([key]) => code(key));
+
+  test('each key of the schema is there', () => {
+    const schema = readFileSync(path.join(ROOT, 'src/config/schema.ts'), 'utf8')
+      .split('// The schema.')[1]
+      ?.split('// From what')[0];
+    const known = [
+      ...(schema ?? '').matchAll(
+        /\b(\w+): (?:v\.|section\(|parsed\(|oneOf\(|lineText|publicKeys|repository\b|boolean|path\b)/g,
+      ),
+    ];
+    const names = new Set(known.map(([, name]) => name));
+    names.delete('NAME');
+    expect(names.size).toBeGreaterThan(40);
+    const documented = new Set(keys.map((key) => key.split('.').at(-1)));
+    // Those of the schema's sections that are written as shorthand.
+    for (const shorthand of ['repository', 'path']) names.add(shorthand);
+    expect([...names].filter((name) => !documented.has(name))).toEqual([]);
+    expect([...documented].filter((name) => !names.has(name))).toEqual([]);
+  });
+
+  test.each(keys)('%s is known where it stands', (key) => {
+    const parts = key.replace('NAME', 'a').split('.');
+    const where = key.replace('NAME', 'a');
+    const value = parts.reduceRight<unknown>((inner, part) => ({ [part]: inner }), 'x') as Record<
+      string,
+      Record<string, Record<string, unknown>>
+    >;
+    if (parts[0] === 'stores' && parts[2] !== undefined && parts[2] !== 'type')
+      Object.assign(value['stores']?.['a'] ?? {}, { type: parts[2] === 'path' ? 'directory' : 's3' });
+    let problems: readonly { readonly path: string; readonly message: string }[] = [];
+    try {
+      parseConfig(stringify(value), '/gateway.yaml');
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      ({ problems } = error);
+    }
+    expect(problems.filter(({ path: at, message }) => at === where && message.startsWith('unknown key'))).toEqual([]);
+  });
+
+  test('a key that is not known would show', () => {
+    expect(() => parseConfig('lissen: x', '/gateway.yaml')).toThrow(/unknown key/);
+  });
+});
+
+test('the errors: code, status and line of each', () => {
+  const documented = rowsBelow('Errors').filter(([, status]) => status !== 'status');
+  expect(documented.map(([name, status, tell]) => [code(name), Number(status), tell])).toEqual(
+    Object.entries(ERROR_TABLE).map(([name, { status, tell }]) => [name, status, tell]),
+  );
+  for (const [name, , , advice] of documented) expect([name, (advice ?? '').length > 5]).toEqual([name, true]);
+});
+
+test('the variables of the environment that the gateway reads', () => {
+  const read = new Set(
+    readdirSync(path.join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.endsWith('.ts'))
+      .flatMap((file) => [
+        ...readFileSync(path.join(ROOT, 'src', file), 'utf8').matchAll(/\benv(?:ironment)?\??\.?\['([A-Z_]+)'\]/g),
+      ])
+      .map(([, name]) => name),
+  );
+  const documented = new Set(rowsBelow('The environment').flatMap(([names]) => code(names).split(', ')));
+  // What yargs reads for us.
+  documented.delete('SHELL');
+  documented.delete('variable');
+  expect([...documented].sort()).toEqual([...read].sort());
+});
