@@ -83,6 +83,7 @@ try {
   put('usr/share/man/man1/restic-gateway.1.gz', compressed(run(process.execPath, ['scripts/packaging/man.mjs'])));
   const documents = 'usr/share/doc/restic-gateway';
   cpSync('docs', join(root, documents, 'docs'), { recursive: true });
+  cpSync('scripts/packaging/examples', join(root, documents, 'examples'), { recursive: true });
   put(`${documents}/README.md`, readFileSync('README.md'));
   const licences = [...packages].map(
     ([path, { license: one }]) => `Files: usr/lib/restic-gateway/${path}/*\nLicense: ${one}\n`,

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { openDoor } from '../support/doors.ts';
-import { lab, makeTree, restic, s3, sameTree, tempDir, type Outcome } from '../support/lab.ts';
+import { freePort, lab, makeTree, restic, s3, sameTree, startProcess, tempDir, type Outcome } from '../support/lab.ts';
 import { freshStore } from '../support/stores.ts';
 import { startTlsFront } from '../support/tls-front.ts';
 
@@ -105,3 +105,28 @@ test('an existing rclone forced command is replaced in three lines, and can be p
   await thereAndBack(rclone, gateway);
   await door.close();
 });
+
+test.each(['there', 'back'])(
+  'a directory of rest-server goes on through the gateway as it lies there: %s',
+  async (direction) => {
+    const store = await freshStore('directory');
+    const door = await openDoor('ssh server', {
+      stores: { main: store },
+      clients: { appsrv: { repository: { store: 'main' } } },
+    });
+    const port = await freePort();
+    const server = await startProcess(lab().restServer, [
+      ...['--no-auth', '--append-only', '--path', store['path'] ?? '', '--listen', `127.0.0.1:${port}`],
+    ]);
+    await server.waitForLine(/start server on/);
+    const rest: Way = (...args) =>
+      good(restic(lab().resticNewest, { repo: `rest:http://127.0.0.1:${port}/appsrv/` }, args));
+    const gateway: Way = (...args) =>
+      good(
+        restic(lab().resticNewest, { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') } }, args),
+      );
+    await (direction === 'there' ? thereAndBack(gateway, rest) : thereAndBack(rest, gateway));
+    await server.stop();
+    await door.close();
+  },
+);
