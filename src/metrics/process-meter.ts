@@ -1,6 +1,7 @@
 /** What one process counts, by prom-client. */
 import { collectDefaultMetrics, Counter, Histogram, Registry } from 'prom-client';
-import type { Meter } from '../ports/meter.ts';
+import type { ErrorCode } from '../core/errors.ts';
+import type { Meter, StoreOperation } from '../ports/meter.ts';
 import type { Figures } from './figures.ts';
 
 /** A meter that can be read. */
@@ -11,8 +12,24 @@ export interface ProcessMeter extends Meter {
 /** From a directory on a fast disk to an S3 that is out of breath. */
 const STORE_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
-/** Begins to count, and to watch what this process takes. */
-export function createProcessMeter(): ProcessMeter {
+const STORE_OPERATIONS: readonly StoreOperation[] = ['create', 'load', 'stat', 'remove', 'list'];
+const STORE_FAILURES: readonly ErrorCode[] = [
+  'store-failed',
+  'store-unavailable',
+  'store-misconfigured',
+  'store-timeout',
+  'store-full',
+  'store-unsafe',
+];
+
+/**
+ * Begins to count, and to watch what this process takes.
+ * @param config - the names of its clients and stores: theirs begin at 0, so that a first increase is seen as one
+ */
+export function createProcessMeter(config: {
+  readonly clients: readonly string[];
+  readonly stores: readonly string[];
+}): ProcessMeter {
   const counted = new Registry();
   const own = new Registry();
   collectDefaultMetrics({ register: own });
@@ -33,6 +50,11 @@ export function createProcessMeter(): ProcessMeter {
     buckets: STORE_SECONDS,
     registers: [counted],
   });
+
+  for (const client of config.clients) for (const moved of [received, sent]) moved.inc({ client }, 0);
+  for (const store of config.stores)
+    for (const operation of STORE_OPERATIONS)
+      for (const code of STORE_FAILURES) storeErrors.inc({ store, operation, code }, 0);
 
   /** Sessions under way, with what has been added of each already. */
   const moving = new Set<() => void>();

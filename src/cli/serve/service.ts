@@ -83,7 +83,10 @@ export async function startService(options: {
   };
 }
 
-async function openMeter({ metrics }: GatewayConfig): Promise<ProcessMeter | undefined> {
+async function openMeter({ metrics, clients, stores }: GatewayConfig): Promise<ProcessMeter | undefined> {
   if (metrics === undefined) return undefined;
-  return (await import('../../metrics/process-meter.ts')).createProcessMeter();
+  return (await import('../../metrics/process-meter.ts')).createProcessMeter({
+    clients: Object.keys(clients),
+    stores: Object.keys(stores),
+  });
 }
