@@ -26,6 +26,8 @@ export interface FileFacts {
   readonly origin?: Origin;
   /** When it came, by the gateway's clock; as `modified` where only the store noted it. */
   readonly arrived: Date;
+  /** The SHA-256 of what came, for a config that came through a gateway: its name does not say it. */
+  readonly arrivedSha256?: string;
   /** The SHA-256 that the store keeps of the content, 64 lower-case hex digits, where it does. */
   readonly sha256?: string;
 }

@@ -103,7 +103,8 @@ class DirectoryRepository implements RepositoryStore {
         await this.#sweep(steps);
         left.push(temporary, originTemporary);
         const modifiedNs = await writeTemporary(steps, temporary, content);
-        await writeOrigin(steps, originTemporary, origin, modifiedNs);
+        const sha256 = ref.type === 'config' ? content.sha256 : undefined;
+        await writeOrigin(steps, originTemporary, origin, { modifiedNs, sha256 });
         // A name that was taken and is free again by the time one looks is tried again.
         while (!(await linkIfFree(steps, temporary, path))) if (await syncExisting(steps, path)) return 'exists';
         steps.committed();

@@ -83,6 +83,7 @@ export class DirectoryUpkeep implements RepositoryUpkeep {
         modified,
         arrived: noted?.arrived ?? modified,
         ...(noted === undefined ? {} : { origin: noted.origin }),
+        ...(noted?.sha256 === undefined ? {} : { arrivedSha256: noted.sha256 }),
       };
     });
   }

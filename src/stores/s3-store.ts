@@ -118,7 +118,7 @@ class S3Repository implements RepositoryStore {
           headers: {
             'content-type': 'application/octet-stream',
             'if-none-match': '*',
-            ...originHeaders(origin, now),
+            ...originHeaders(origin, now, ref.type === 'config' ? content.sha256 : undefined),
             // A bucket with a default retention wants the checksum for locks too.
             ...(lock !== undefined && checksumHeaders(content.sha256)),
             // restic must be able to remove its locks.

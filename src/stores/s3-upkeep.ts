@@ -11,7 +11,7 @@ import { credentialChain, LIMITS, type S3Secret } from './s3-store.ts';
 import { Download } from './s3/download.ts';
 import { S3Refusal } from './s3/errors.ts';
 import { listPage } from './s3/list.ts';
-import { readArrival, readStat } from './s3/metadata.ts';
+import { readArrival, readArrivedHash, readStat } from './s3/metadata.ts';
 import { checksumHeaders, retentionHeaders } from './s3/object-lock.ts';
 import { S3Client } from './s3/s3-client.ts';
 import { BadAnswer, type HttpAnswer } from './s3/transport.ts';
@@ -80,10 +80,12 @@ export class S3Upkeep implements RepositoryUpkeep, CopyStore {
       const answer = await this.#client.ask((bucket) => bucket.head(this.#prefix + key, signal, true), signal);
       const { size, modified, origin } = readStat(answer);
       const sha256 = storedHash(answer.headers['x-amz-checksum-sha256']);
+      const arrivedSha256 = readArrivedHash(answer);
       return {
         ...{ size, modified, arrived: readArrival(answer) ?? modified },
         ...(origin === undefined ? {} : { origin }),
         ...(sha256 === undefined ? {} : { sha256 }),
+        ...(arrivedSha256 === undefined ? {} : { arrivedSha256 }),
       };
     } catch (error) {
       // Only asked for what a list has shown, so that a bucket that is gone has been told before.

@@ -156,8 +156,11 @@ async function checkObject(run: Run, key: string): Promise<Checked> {
   try {
     const { size, sha256 } = run.quick ? await storedFacts(run, key) : await readWhole(run, key);
     if (size === 0) return { size, finding: { key, problem: 'empty', detail: 'it has no content' } };
-    const name = key.slice(key.lastIndexOf('/') + 1);
-    if (size === undefined || sha256 === undefined || key === 'config' || sha256 === name) return { size };
+    const wanted =
+      key === 'config'
+        ? (await run.upkeep.facts(key, { signal: run.signal }))?.arrivedSha256
+        : key.slice(key.lastIndexOf('/') + 1);
+    if (size === undefined || sha256 === undefined || wanted === undefined || sha256 === wanted) return { size };
     const detail = `its ${size} bytes hash to ${sha256}`;
     return { size, finding: { key, problem: 'damaged', detail } };
   } catch (error) {

@@ -11,6 +11,7 @@ import { freshStore, STORES } from '../support/stores.ts';
 describe.each(STORES)('scrub of a repository on %s', (kind) => {
   let door: OpenDoor;
   let files: RepositoryFiles;
+  let others: RepositoryFiles;
   const scrub = (...args: readonly string[]): Promise<Outcome> =>
     run(process.execPath, [GATEWAY, 'scrub', ...args, '-c', door.configFile], { timeoutMs: 120_000 });
   const findings = (outcome: Outcome): unknown =>
@@ -21,6 +22,7 @@ describe.each(STORES)('scrub of a repository on %s', (kind) => {
   beforeAll(async () => {
     const store = await freshStore(kind);
     files = repositoryFiles(store, 'appsrv');
+    others = repositoryFiles(store, 'empty');
     door = await openDoor('ssh server', {
       stores: { main: store },
       clients: { appsrv: { repository: { store: 'main' } }, empty: { repository: { store: 'main' } } },
@@ -78,6 +80,18 @@ describe.each(STORES)('scrub of a repository on %s', (kind) => {
     expect((await scrub('appsrv')).stdout).toMatch(/: 9 problems\n/);
     for (const back of undo) await back();
     expect((await scrub('appsrv')).code).toBe(0);
+  });
+
+  test('a bit flipped in the config is found too, whose name says nothing of it', async () => {
+    // Made through a gateway, and not written over since.
+    expect((await door.admin('empty', ['init'], 'secret')).code).toBe(0);
+    const config = await others.read('config');
+    const flipped = Buffer.from(config);
+    flipped.writeUInt8(flipped.readUInt8(20) ^ 1, 20);
+    await others.rot('config', flipped);
+    expect(findings(await scrub('empty', '--json'))).toEqual(['damaged config']);
+    await others.rot('config', config);
+    expect((await scrub('empty')).code).toBe(0);
   });
 
   test('stopped in mid-way it goes on from there, unless told to restart', async () => {

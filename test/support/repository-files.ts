@@ -1,14 +1,16 @@
 /** The files of a repository in a store of the lab, as someone with the storage's credentials sees them. */
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import {
   DeleteObjectCommand,
   GetObjectCommand,
+  HeadObjectCommand,
   paginateListObjectsV2,
   PutObjectCommand,
   S3Client,
 } from '@aws-sdk/client-s3';
-import { s3 } from './lab.ts';
+import { s3, tempDir } from './lab.ts';
 import type { StoreEntry } from './stores.ts';
 
 /** Keys are below the prefix. */
@@ -16,6 +18,8 @@ export interface RepositoryFiles {
   keys(): Promise<readonly string[]>;
   read(key: string): Promise<Buffer>;
   write(key: string, bytes: Uint8Array): Promise<void>;
+  /** Changes content as a medium that fails does: nothing beside it notices. */
+  rot(key: string, bytes: Uint8Array): Promise<void>;
   remove(key: string): Promise<void>;
 }
 
@@ -36,6 +40,15 @@ function inDirectory(home: string): RepositoryFiles {
     write: (key, bytes) => {
       mkdirSync(path.dirname(path.join(home, key)), { recursive: true });
       writeFileSync(path.join(home, key), bytes);
+      return Promise.resolve();
+    },
+    rot: (key, bytes) => {
+      const file = path.join(home, key);
+      // To the nanosecond, which Node's own utimes are not.
+      const times = path.join(tempDir(), 'times');
+      execFileSync('touch', ['-r', file, times]);
+      writeFileSync(file, bytes);
+      execFileSync('touch', ['-r', times, file]);
       return Promise.resolve();
     },
     remove: (key) => {
@@ -66,6 +79,10 @@ function inBucket(entry: StoreEntry, prefix: string): RepositoryFiles {
     },
     write: async (key, bytes) => {
       await sdk.send(new PutObjectCommand({ ...at(key), Body: bytes }));
+    },
+    rot: async (key, bytes) => {
+      const { Metadata } = await sdk.send(new HeadObjectCommand(at(key)));
+      await sdk.send(new PutObjectCommand({ ...at(key), Body: bytes, Metadata }));
     },
     remove: async (key) => {
       await sdk.send(new DeleteObjectCommand(at(key)));

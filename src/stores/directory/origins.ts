@@ -12,10 +12,19 @@ import type { Steps } from './bounded.ts';
 import { errnoOf } from './failures.ts';
 import { machineMoment } from './machine-clock.ts';
 
-/** Writes the side file under a temporary name. `modifiedNs` is the object's time of last write in ns since 1970. */
-export async function writeOrigin(steps: Steps, temporary: string, origin: Origin, modifiedNs: bigint): Promise<void> {
+/**
+ * Writes the side file under a temporary name.
+ * @param object.modifiedNs - its time of last write in ns since 1970
+ * @param object.sha256 - of its content, where its name does not say it
+ */
+export async function writeOrigin(
+  steps: Steps,
+  temporary: string,
+  origin: Origin,
+  { modifiedNs, sha256 }: { readonly modifiedNs: bigint; readonly sha256: string | undefined },
+): Promise<void> {
   const { boot, ms } = machineMoment();
-  const when = { time: new Date().toISOString(), boot, bootMs: ms, modifiedNs: String(modifiedNs) };
+  const when = { time: new Date().toISOString(), boot, bootMs: ms, sha256, modifiedNs: String(modifiedNs) };
   const text = `${JSON.stringify({ ...origin, ...when })}\n`;
   await steps.io(() => writeFile(temporary, text, { flag: 'wx', mode: 0o600 }));
 }
@@ -34,6 +43,8 @@ export interface NotedOrigin {
    * set ahead must not make a fresh lock a stale one.
    */
   readonly ageMs: number | undefined;
+  /** Of the content that came, where it was noted. */
+  readonly sha256: string | undefined;
 }
 
 /** The origin of the object whose last write was at `modifiedNs`, or undefined when none is known. */
@@ -66,7 +77,7 @@ function parse(text: string, wantedNs: string): NotedOrigin | undefined {
     return undefined;
   }
   if (typeof value !== 'object' || value === null) return undefined;
-  const { client, door, session, time, boot, bootMs, modifiedNs } = value as Readonly<Record<string, unknown>>;
+  const { client, door, session, time, boot, bootMs, sha256, modifiedNs } = value as Readonly<Record<string, unknown>>;
   if (modifiedNs !== wantedNs || typeof client !== 'string' || typeof session !== 'string') return undefined;
   if (door !== 'ssh' && door !== 'stdio' && door !== 'admin') return undefined;
   const arrived = new Date(typeof time === 'string' ? time : Number.NaN);
@@ -75,6 +86,7 @@ function parse(text: string, wantedNs: string): NotedOrigin | undefined {
   return {
     origin: { client, door, session },
     arrived: Number.isNaN(arrived.getTime()) ? undefined : arrived,
+    sha256: typeof sha256 === 'string' && /^[0-9a-f]{64}$/.test(sha256) ? sha256 : undefined,
     ageMs: comparable ? Math.max(0, now.ms - bootMs) : undefined,
   };
 }

@@ -8,14 +8,22 @@ import { BadAnswer, type HttpAnswer } from './transport.ts';
 
 const META = 'x-amz-meta-restic-gateway-';
 
-/** Who brought an object, as headers of its PUT, with the time on the gateway's clock for an admin who reads them. */
-export function originHeaders({ client, door, session }: Origin, now: Date): Record<string, string> {
+/**
+ * Who brought an object, as headers of its PUT, with the time on the gateway's clock for an admin who reads them.
+ * @param sha256 - of the content, where the object's name does not say it
+ */
+export function originHeaders(
+  { client, door, session }: Origin,
+  now: Date,
+  sha256: string | undefined,
+): Record<string, string> {
   // Headers are ASCII, and the signature wants no doubled spaces: whatever a name may come to hold, it is encoded.
   return {
     [`${META}client`]: encodeURIComponent(client),
     [`${META}door`]: door,
     [`${META}session`]: encodeURIComponent(session),
     [`${META}time`]: now.toISOString(),
+    ...(sha256 !== undefined && { [`${META}sha256`]: sha256 }),
   };
 }
 
@@ -54,4 +62,10 @@ export function readArrival({ headers }: HttpAnswer): Date | undefined {
   const time = headers[`${META}time`];
   const arrived = new Date(typeof time === 'string' ? time : Number.NaN);
   return Number.isNaN(arrived.getTime()) ? undefined : arrived;
+}
+
+/** The hash of the content that came, where it is noted: 64 lower-case hex digits. */
+export function readArrivedHash({ headers }: HttpAnswer): string | undefined {
+  const hash = headers[`${META}sha256`];
+  return typeof hash === 'string' && /^[0-9a-f]{64}$/.test(hash) ? hash : undefined;
 }
