@@ -14,11 +14,12 @@ import { cost } from './measures/cost.ts';
 import { lists } from './measures/list.ts';
 import { loads } from './measures/load.ts';
 import { memory } from './measures/memory.ts';
+import { scrub } from './measures/scrub.ts';
 import { session } from './measures/session.ts';
 import { plot } from './plot.ts';
 import { meets, table, type Section } from './report.ts';
 
-const MEASURES: readonly Measure[] = [session, ...backups, ...lists, ...loads, memory, cost];
+const MEASURES: readonly Measure[] = [session, ...backups, ...lists, ...loads, scrub, memory, cost];
 const RESULTS = path.join(ROOT, '.lab/bench');
 
 const USAGE = `usage: npm run bench -- [OPTIONS]

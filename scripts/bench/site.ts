@@ -196,7 +196,7 @@ function writeConfig(
 }
 
 /** Writes the config file that a user of rclone has, and gives the environment that names it. */
-function configureRclone(backend: Backend, place: string): Record<string, string> {
+export function configureRclone(backend: Backend, place: string): Record<string, string> {
   const file = path.join(place, 'rclone.conf');
   const settings =
     backend.type === 'directory'
