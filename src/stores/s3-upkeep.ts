@@ -77,7 +77,12 @@ export class S3Upkeep implements RepositoryUpkeep, CopyStore {
 
   async facts(key: string, { signal }: CallOptions): Promise<FileFacts | undefined> {
     try {
-      const answer = await this.#client.ask((bucket) => bucket.head(this.#prefix + key, signal, true), signal);
+      // By itself the storage does not tell the checksum that it keeps.
+      const headers = { 'x-amz-checksum-mode': 'ENABLED' };
+      const answer = await this.#client.send(
+        { method: 'HEAD', key: this.#prefix + key, headers, accept: [200] },
+        signal,
+      );
       const { size, modified, origin } = readStat(answer);
       const sha256 = storedHash(answer.headers['x-amz-checksum-sha256']);
       const arrivedSha256 = readArrivedHash(answer);

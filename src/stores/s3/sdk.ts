@@ -7,7 +7,6 @@ import {
   CopyObjectCommand,
   DeleteObjectCommand,
   GetObjectLockConfigurationCommand,
-  HeadObjectCommand,
   S3Client,
   type ServiceInputTypes,
   type ServiceOutputTypes,
@@ -82,15 +81,6 @@ export class SdkBucket {
         httpHandlerConfigs: () => ({}),
       } as never,
     });
-  }
-
-  /** Asks for an object's headers, and for its stored checksum if it has one. @returns the answer, whose headers tell more than the SDK reads of them */
-  async head(key: string, signal: AbortSignal, checksum = false): Promise<HttpAnswer> {
-    const call: Call = { abortSignal: signal };
-    const mode = checksum ? ({ ChecksumMode: 'ENABLED' } as const) : {};
-    await this.#send(new HeadObjectCommand({ Bucket: this.#bucket, Key: key, ...mode }), call);
-    if (call.answer === undefined) throw new BadAnswer('it was not asked');
-    return call.answer;
   }
 
   /** Copies an object within the bucket with its metadata, whole or not at all. */
