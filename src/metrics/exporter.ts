@@ -16,6 +16,8 @@ export interface MetricSources {
   }>;
   readonly standings: () => Promise<readonly ClientStanding[]>;
   readonly isReady: () => Promise<boolean>;
+  /** Whether the audit's copy in a bucket has not been complete for so long that the audit says so. */
+  readonly isCopyLate: () => Promise<boolean>;
   readonly knownClient: (name: string) => boolean;
 }
 
@@ -39,6 +41,11 @@ export function createExporter(sources: MetricSources): () => Promise<WebAnswer>
     help: 'Whether sessions are let in and the audit can be written, as in /readyz',
     registers: [self],
   });
+  const copyLate = new Gauge({
+    name: 'restic_gateway_audit_copy_late',
+    help: 'Whether the copy of the audit in a bucket is late',
+    registers: [self],
+  });
   const serving = new Gauge({
     name: 'restic_gateway_serving_processes',
     help: 'Processes that serve sessions',
@@ -46,11 +53,13 @@ export function createExporter(sources: MetricSources): () => Promise<WebAnswer>
   });
 
   return async () => {
-    const [served, standings, isReady] = await Promise.all([
+    const [served, standings, isReady, isCopyLate] = await Promise.all([
       sources.served(),
       within(PATIENCE_MS, sources.standings()).catch(() => undefined),
       sources.isReady(),
+      sources.isCopyLate(),
     ]);
+    copyLate.set(isCopyLate ? 1 : 0);
     ready.set(isReady ? 1 : 0);
     serving.set(served.processes.size);
     const ofProcesses = new Map([...served.processes].map(([name, figures]) => [name, figures.own]));

@@ -44,6 +44,7 @@ async function scrape(
     }),
     standings,
     isReady: () => Promise.resolve(true),
+    isCopyLate: () => Promise.resolve(false),
     knownClient: (name) => name === 'appsrv',
   });
   return String((await answer()).body);

@@ -1,5 +1,6 @@
 /** The web listener of `serve`: what it serves, and from which parts of the daemon that comes. Loaded where the config asks for it alone. */
 import { isDeepStrictEqual } from 'node:util';
+import { readCopyState } from '../../audit/copy-state.ts';
 import { checkAuditWritable } from '../../audit/writable.ts';
 import { readToken } from '../../config/secrets.ts';
 import type { GatewayConfig } from '../../config/types.ts';
@@ -78,6 +79,10 @@ async function routesOf(sources: WebSources): Promise<readonly WebRoute[]> {
     ...{ version: VERSION, served },
     standings: () => monitor.standings(),
     isReady: async () => (await whyNotReady(sources)) === undefined,
+    isCopyLate: async () => {
+      const { audit, state } = config();
+      return audit.copy !== undefined && (await readCopyState(state))?.failing?.late === true;
+    },
     knownClient: (name) => config().clients[name] !== undefined,
   });
   return [
