@@ -84,7 +84,7 @@ export async function openWebListener(options: {
       answer = plain(500, 'the gateway failed; its log says why');
     }
     const body = Buffer.from(answer.body);
-    // What a client sends along is not read, and must not be taken for its next request.
+    // What a client sends along is not waited for: it may have no end.
     if (hasBody(request)) response.setHeader('connection', 'close');
     response.writeHead(answer.status, { ...STRICT, ...answer.headers, 'content-length': body.length });
     response.end(request.method === 'HEAD' ? undefined : body);

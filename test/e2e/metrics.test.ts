@@ -228,13 +228,19 @@ test('ready is who lets sessions in and can write the audit; healthy, who answer
   renameSync(`${site.auditFile}.away`, site.auditFile);
   expect((await site.get('/readyz')).status).toBe(200);
 
-  const session = site.session();
-  expect((await session.request('GET', '/locks/')).status).toBe(200);
+  // One in each worker.
+  const sessions = [site.session(), site.session()];
+  for (const session of sessions) expect((await session.request('GET', '/locks/')).status).toBe(200);
   site.process.signal('SIGTERM');
   await site.process.waitForLine(/stopping on SIGTERM/);
   expect(await site.get('/readyz')).toEqual({ status: 503, body: 'not ready: no sessions are let in\n' });
   expect(sum(await site.scrape(), 'ready')).toBe(0);
-  session.close();
+  sessions[0]?.close();
+  // Its worker ends with it, and has told all that it counted.
+  let samples: readonly Sample[] = [];
+  await until(async () => sum((samples = await site.scrape()), 'serving_processes') === 1);
+  expect(sum(samples, 'sessions_total', { reason: 'client-ended' })).toBe(1);
+  sessions[1]?.close();
   expect(await site.process.exited).toBe(0);
 }, 120_000);
 

@@ -207,6 +207,9 @@ describe('figures', () => {
       seen.push(valueOf(await scrape({ main: one }), 'restic_gateway_received_bytes_total{client="appsrv"}'));
     }
     expect(seen).toEqual([10, 20, 30]);
+    // Of one that has ended nothing is looked at any more.
+    counts.bytesIn += 10;
+    expect(valueOf(await scrape({ main: one }), 'restic_gateway_received_bytes_total{client="appsrv"}')).toBe(30);
   });
 
   test('of clients are left out, and that is told, when the audit cannot be read', async () => {
