@@ -46,6 +46,8 @@ const KEEP_MS = 30 * 60 * 1000;
 /** Rest after each 256 KiB: a first reading of a long audit leaves most of the time to the sessions. */
 const PAUSE_MS = 10;
 
+/** How many clients are assessed at once. */
+const AT_ONCE = 16;
 /** How many findings of a scrub are told one by one. */
 const FOUND_SHOWN = 20;
 
@@ -133,29 +135,32 @@ export function openMonitor(options: {
     const now = config;
     const live = await readLiveSessions(now.state).catch(() => undefined);
     const byClient = live === undefined ? undefined : groupByClient(live);
-    return Promise.all(
-      clients.map(async (client) => {
-        const scrubs = scrubState(now.state, client.repository);
-        const [used, result, progress] = await Promise.all([
-          usedBytes(now, client.repository),
-          scrubs.readResult(),
-          scrubs.readProgress(),
-        ]);
-        const knowledge = {
-          record: model.clients.get(client.name) ?? emptyClient(),
-          repository: model.repositories.get(repositoryKey(client.repository)),
-          live: byClient === undefined ? undefined : (byClient.get(client.name) ?? []),
-          used,
-          scrub: result && {
-            ...{ finished: new Date(result.finished), quick: result.quick, objects: result.objects },
-            ...{ bytes: result.bytes, findings: result.findings.length },
-            found: result.findings.slice(0, FOUND_SHOWN),
-          },
-          unfinishedScrub: progress && unfinished(progress),
-        };
-        return assess(client, knowledge, new Date());
-      }),
-    );
+    const standingOf = async (client: ClientConfig): Promise<ClientStanding> => {
+      const scrubs = scrubState(now.state, client.repository);
+      const [used, result, progress] = await Promise.all([
+        usedBytes(now, client.repository),
+        scrubs.readResult(),
+        scrubs.readProgress(),
+      ]);
+      const knowledge = {
+        record: model.clients.get(client.name) ?? emptyClient(),
+        repository: model.repositories.get(repositoryKey(client.repository)),
+        live: byClient === undefined ? undefined : (byClient.get(client.name) ?? []),
+        used,
+        scrub: result && {
+          ...{ finished: new Date(result.finished), quick: result.quick, objects: result.objects },
+          ...{ bytes: result.bytes, findings: result.findings.length },
+          found: result.findings.slice(0, FOUND_SHOWN),
+        },
+        unfinishedScrub: progress && unfinished(progress),
+      };
+      return assess(client, knowledge, new Date());
+    };
+    const standings: ClientStanding[] = [];
+    // A few at once: of hundreds, all at once would keep the sessions of this process waiting.
+    for (let from = 0; from < clients.length; from += AT_ONCE)
+      standings.push(...(await Promise.all(clients.slice(from, from + AT_ONCE).map(standingOf))));
+    return standings;
   };
 
   const allUntold = async (): Promise<readonly Found[]> => {

@@ -385,8 +385,9 @@ function today(client: ClientRecord, at: number): DayRecord {
  */
 function bringBack(client: ClientRecord, at: number): void {
   const now = (time: number): number => Math.min(time, at);
-  const ahead = client.days.filter(({ day }) => day > dayOf(at));
-  client.days = client.days.filter(({ day }) => day <= dayOf(at));
+  const newest = dayOf(at);
+  const ahead = client.days.filter(({ day }) => day > newest);
+  if (ahead.length > 0) client.days = client.days.filter(({ day }) => day <= newest);
   for (const { added, read, snapshots, denied, size } of ahead) {
     const day = today(client, at);
     day.added += added;

@@ -5,7 +5,7 @@ import type { ClientStanding, Refusal, SessionFigures } from '../monitor/standin
 import { html, type Html } from './html.ts';
 import { document } from './layout.ts';
 import { additionsOf, growthOf, largePlot } from './plot.ts';
-import { table } from './table.ts';
+import { table, type Row } from './table.ts';
 import { badge, counted, distance, foundWords, mark, moment, quotaBar, sizeWords, withShortNames } from './words.ts';
 
 /** The text of the page. @param config - what the config says of the client's keys and addresses */
@@ -165,7 +165,7 @@ function sessionsSection({ running, latest, client }: ClientStanding, now: Date)
   </section>`;
 }
 
-function sessionCells(one: SessionFigures, now: Date): Parameters<typeof table>[0]['rows'][number]['cells'] {
+function sessionCells(one: SessionFigures, now: Date): Row['cells'] {
   const { session, start, end, outcome, door, from } = one;
   const lasted = end ?? (outcome === 'running' ? now : undefined);
   return [

@@ -1,10 +1,11 @@
 /** The first page: whether every client's backup is well, worst first. */
+import { setImmediate } from 'node:timers/promises';
 import { formatBytes, formatDuration } from '../core/quantities.ts';
 import type { ClientStanding, ClientState } from '../monitor/standing.ts';
 import { html, type Html } from './html.ts';
 import { document } from './layout.ts';
 import { growthOf, smallPlot } from './plot.ts';
-import { table } from './table.ts';
+import { table, type Row } from './table.ts';
 import {
   badge,
   distance,
@@ -22,11 +23,23 @@ import {
 const PLOT_DAYS = 30;
 const REASONS_SHOWN = 2;
 
+/** After how many clients the sessions of this process have their turn. */
+const ROWS_AT_ONCE = 25;
+
 /** The text of the page. @param standings - in the order of the config */
-export function renderOverview(standings: readonly ClientStanding[], now: Date, refresh: boolean): string {
+export async function renderOverview(
+  standings: readonly ClientStanding[],
+  now: Date,
+  refresh: boolean,
+): Promise<string> {
   const sorted = [...standings].sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state));
   const verdict = verdictOf(standings);
   const state = sorted[0]?.state ?? 'never';
+  const rows: Row[] = [];
+  for (const one of sorted) {
+    rows.push({ kind: one.state, cells: cellsOf(one, now) });
+    if (rows.length % ROWS_AT_ONCE === 0) await setImmediate();
+  }
   return document({
     ...{ title: verdict, state, now, root: './', refresh },
     main: html`<div class="hero ${state}">
@@ -39,7 +52,7 @@ export function renderOverview(standings: readonly ClientStanding[], now: Date, 
         </div>
         ${standings.length > 1 ? countsOf(standings) : undefined}
       </div>
-      ${standings.length === 0 ? undefined : html`${sums(standings)}${clientTable(sorted, now)}`}`,
+      ${standings.length === 0 ? undefined : html`${sums(standings)}${clientTable(rows)}`}`,
   });
 }
 
@@ -114,7 +127,7 @@ const COLUMNS = [
   { title: 'Scrub' },
 ] as const;
 
-function clientTable(sorted: readonly ClientStanding[], now: Date): Html {
+function clientTable(rows: readonly Row[]): Html {
   return html`<section class="tables wide" aria-label="Clients">
     ${table({
       ...{
@@ -122,12 +135,12 @@ function clientTable(sorted: readonly ClientStanding[], now: Date): Html {
         columns: COLUMNS,
         head: 1,
       },
-      rows: sorted.map((one) => ({ kind: one.state, cells: cellsOf(one, now) })),
+      rows,
     })}
   </section>`;
 }
 
-function cellsOf(one: ClientStanding, now: Date): Parameters<typeof table>[0]['rows'][number]['cells'] {
+function cellsOf(one: ClientStanding, now: Date): Row['cells'] {
   const { client, state, reasons, lastSnapshot, running, denials, anomalies, arrivedLately } = one;
   return [
     badge(state),

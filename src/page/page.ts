@@ -44,7 +44,7 @@ export function pageRoutes(options: {
       path: /^\/$/,
       open: false,
       answer: ({ query }) =>
-        answer('./', async () => page(200, renderOverview(await standings(), new Date(), isRefreshing(query)))),
+        answer('./', async () => page(200, await renderOverview(await standings(), new Date(), isRefreshing(query)))),
     },
     {
       path: /^\/clients\/([^/]+)$/,

@@ -13,6 +13,13 @@ interface Column {
 /** A cell: undefined for one in which nothing stands. */
 type Cell = Html | string | number | undefined;
 
+/** A row. */
+export interface Row {
+  /** Its class. */
+  readonly kind?: string;
+  readonly cells: readonly Cell[];
+}
+
 /**
  * A table with a caption.
  * @param options.head - which column names the row
@@ -21,7 +28,7 @@ export function table(options: {
   readonly caption: string;
   readonly columns: readonly Column[];
   readonly head: number;
-  readonly rows: readonly { readonly kind?: string; readonly cells: readonly Cell[] }[];
+  readonly rows: readonly Row[];
 }): Html {
   const { caption, columns, head, rows } = options;
   // The roles say what the elements are by themselves; a browser that lays them out as cards would forget it.
