@@ -52,7 +52,7 @@ export function createExporter(sources: MetricSources): () => Promise<WebAnswer>
     registers: [self],
   });
 
-  return async () => {
+  const tell = async (): Promise<WebAnswer> => {
     const [served, standings, isReady, isCopyLate] = await Promise.all([
       sources.served(),
       within(PATIENCE_MS, sources.standings()).catch(() => undefined),
@@ -82,6 +82,14 @@ export function createExporter(sources: MetricSources): () => Promise<WebAnswer>
     );
     return { status: 200, headers: { 'content-type': Registry.PROMETHEUS_CONTENT_TYPE }, body };
   };
+
+  /** The answer that is being made. */
+  let telling: Promise<WebAnswer> | undefined;
+  // Whoever asks meanwhile gets the same one, so that many who ask cost the sessions no more than one.
+  return () =>
+    (telling ??= tell().finally(() => {
+      telling = undefined;
+    }));
 }
 
 /** @returns undefined when it takes longer */

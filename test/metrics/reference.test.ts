@@ -212,6 +212,25 @@ describe('figures', () => {
     expect(valueOf(await scrape({ main: one }), 'restic_gateway_received_bytes_total{client="appsrv"}')).toBe(30);
   });
 
+  test('are told once to all who ask at the same time, and anew to who asks later', async () => {
+    let asked = 0;
+    const answer = createExporter({
+      version: '1.2.3',
+      served: () => Promise.resolve({ processes: new Map(), ended: [] }),
+      standings: () => {
+        asked++;
+        return Promise.resolve([]);
+      },
+      isReady: () => Promise.resolve(true),
+      isCopyLate: () => Promise.resolve(false),
+      knownClient: () => true,
+    });
+    await Promise.all([answer(), answer(), answer()]);
+    expect(asked).toBe(1);
+    await answer();
+    expect(asked).toBe(2);
+  });
+
   test('of clients are left out, and that is told, when the audit cannot be read', async () => {
     const body = await scrape({ main: meter() }, () => Promise.reject(new GatewayError('audit-unavailable')));
     expect(valueOf(body, 'restic_gateway_audit_read')).toBe(0);
