@@ -4,24 +4,27 @@
  */
 import { Duplex } from 'node:stream';
 import type { ServerChannel } from 'ssh2';
+import { PacketSender } from './packet-sender.ts';
 import type { Link } from './peer-guard.ts';
 
-/** How much is gathered into one write: eight SSH packets of 32 KiB. */
-const BATCH = 256 * 1024;
+/** Data that waits here while the reader is slow or the peer does, in bytes, before more is held back. */
+const HELD = 256 * 1024;
 
 /** One end of an SSH channel. Destroying it closes the channel. */
 export class ChannelStream extends Duplex {
   readonly #channel: ServerChannel;
-  readonly #link: Link;
+  readonly #sender: PacketSender;
 
-  /** @param link - the connection that carries the channel */
+  /** @param link - the connection that carries the channel, on which nothing was received yet */
   constructor(channel: ServerChannel, link: Link) {
-    super({ readableHighWaterMark: BATCH, writableHighWaterMark: BATCH });
+    super({ readableHighWaterMark: HELD, writableHighWaterMark: HELD });
     this.#channel = channel;
-    this.#link = link;
-    channel.on('data', (chunk: Buffer) => {
-      if (!this.push(chunk)) channel.pause();
-    });
+    this.#sender = new PacketSender(channel, link);
+    // ssh2 pushes into its own stream what it has received, and widens the peer's window when that takes more. Pushed right into this one,
+    // it passes one stream less; how much may wait is still the window's to bound.
+    const push = channel.push.bind(channel);
+    channel.push = (chunk: Buffer | null): boolean => (chunk === null ? push(chunk) : this.push(chunk));
+    channel.resume();
     channel.on('end', () => {
       this.push(null);
     });
@@ -37,15 +40,16 @@ export class ChannelStream extends Duplex {
   }
 
   override _read(): void {
-    this.#channel.resume();
+    // Widens the window, if that has waited for this.
+    this.#channel._read(0);
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#send([chunk], done);
+    this.#sender.send([chunk], done);
   }
 
   override _writev(chunks: { chunk: Buffer; encoding: BufferEncoding }[], done: (error?: Error | null) => void): void {
-    this.#send(
+    this.#sender.send(
       chunks.map(({ chunk }) => chunk),
       done,
     );
@@ -60,36 +64,5 @@ export class ChannelStream extends Duplex {
     this.#channel.end();
     this.#channel.close();
     done(error);
-  }
-
-  /** Writes in batches; each waits until the client's window and the socket have taken it, so that a slow client costs no memory. */
-  #send(chunks: readonly Buffer[], done: (error?: Error | null) => void): void {
-    let next = 0;
-    const step = (): void => {
-      if (this.destroyed) return;
-      if (next === chunks.length) {
-        done();
-        return;
-      }
-      const batch: Buffer[] = [];
-      for (let size = 0; next < chunks.length && size < BATCH; next++) {
-        const chunk = chunks[next];
-        if (chunk === undefined) continue;
-        batch.push(chunk);
-        size += chunk.length;
-      }
-      const [first] = batch;
-      const { socket } = this.#link;
-      // ssh2 writes each packet to the socket by itself; corked, they leave in one system call.
-      socket.cork();
-      this.#channel.write(batch.length === 1 && first !== undefined ? first : Buffer.concat(batch), () => {
-        this.#link.whenOpen(() => {
-          if (!socket.writableNeedDrain) step();
-          else socket.once('drain', step);
-        });
-      });
-      socket.uncork();
-    };
-    step();
   }
 }

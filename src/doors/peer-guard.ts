@@ -29,9 +29,25 @@ interface Channel {
   readonly incoming: { readonly window: number; readonly state: string };
 }
 
+/** What is used of ssh2's cipher for what goes out; `_instance` is its native part. */
+export interface Cipher {
+  outSeqno: number;
+  readonly _dead: boolean;
+  readonly _instance?: { encrypt(packet: Buffer): void };
+}
+
+/** What is used of ssh2's state of a connection. */
+interface Protocol {
+  readonly _cipher: Cipher;
+  channelData(id: number, data: Buffer): void;
+}
+
 /** What is used of ssh2's connection. */
 interface Internals {
-  readonly _protocol: { readonly _handlers: Record<string, Handler | undefined>; readonly _kexinit: unknown };
+  readonly _protocol: Protocol & {
+    readonly _handlers: Record<string, Handler | undefined>;
+    readonly _kexinit: unknown;
+  };
   readonly _chanMgr: { get(id: number): { readonly _channel?: Channel } | undefined };
   readonly _sock: Socket;
 }
@@ -44,6 +60,8 @@ export function socketOf(connection: Connection): Socket {
 /** What a sender on a guarded connection has to wait for. */
 export interface Link {
   readonly socket: Socket;
+  /** Ssh2's state of the connection. */
+  readonly protocol: Protocol;
   /** Calls `next` when no key exchange is under way, in which ssh2 would gather without bound what it is given to send. */
   whenOpen(next: () => void): void;
 }
@@ -127,6 +145,7 @@ export function guardPeer(connection: Connection): Link {
 
   return {
     socket,
+    protocol,
     whenOpen: (next) => {
       if (protocol._kexinit === undefined) next();
       else connection.once('rekey', next);
