@@ -2,7 +2,7 @@
 import { messageOf } from '../core/errors.ts';
 import type { CopyStore } from '../ports/copy-store.ts';
 import { hashLine, readLinks } from './chain.ts';
-import { bytesOf, chunkKey, parseChunkKey, segmentOf, type Segment } from './segments.ts';
+import { chunkKey, openSegment, parseChunkKey, type Segment } from './segments.ts';
 
 /** What came of it. */
 export interface CopyReport {
@@ -46,28 +46,34 @@ export async function compareCopy(
   const problems: string[] = [];
   let bytes = 0;
   const here = new Set<string>();
+  /** The oldest file here, and what its first lines refer to. */
+  let first: { readonly id: string; readonly prior: ReadonlySet<string> } | undefined;
   for (const file of files) {
-    const segment = await segmentOf(file);
+    const segment = await openSegment(file);
     if (segment === undefined) continue;
-    here.add(segment.id);
-    const found = await compareSegment(segment, copies.get(segment.id) ?? [], store, signal);
-    bytes += found.bytes;
-    problems.push(...found.problems);
-    notes.push(...found.notes);
+    try {
+      here.add(segment.id);
+      first ??= { id: segment.id, prior: await priorOf(segment) };
+      const found = await compareSegment(segment, copies.get(segment.id) ?? [], store, signal);
+      bytes += found.bytes;
+      problems.push(...found.problems);
+      notes.push(...found.notes);
+    } finally {
+      await segment.close();
+    }
   }
 
   const gone = [...copies.keys()].filter((id) => !here.has(id)).sort();
-  const [oldest] = files;
-  const first = oldest === undefined ? undefined : await segmentOf(oldest);
-  const older = gone.filter((id) => first !== undefined && id < first.id);
+  const oldest = first;
+  const older = gone.filter((id) => oldest !== undefined && id < oldest.id);
   const newest = older.at(-1);
   // Rotation removes the oldest, and no more than it is to; the oldest that is left continues the newest of those; a made-up beginning does not.
   const rotated =
     keep !== undefined &&
     files.length > keep &&
-    first !== undefined &&
+    oldest !== undefined &&
     newest !== undefined &&
-    (await continues(first.file, newest, copies, store, signal));
+    (await continues(oldest.prior, newest, copies, store, signal));
   for (const id of gone) {
     const size = (copies.get(id) ?? []).reduce((sum, piece) => sum + piece.size, 0);
     if (rotated && older.includes(id))
@@ -81,14 +87,15 @@ export async function compareCopy(
 }
 
 async function compareSegment(
-  { file, id }: Segment,
+  segment: Segment,
   pieces: readonly Piece[],
   store: CopyStore,
   signal: AbortSignal,
 ): Promise<CopyReport> {
+  const { file, id } = segment;
   const problems: string[] = [];
   const notes: string[] = [];
-  const local = bytesOf(file, 0);
+  const local = segment.bytes(0);
   let waiting: Buffer = Buffer.alloc(0);
   let [offset, line, same] = [0, 1, 0];
   /** The next bytes of the file, fewer at its end. */
@@ -168,19 +175,20 @@ function isFileError(error: unknown): boolean {
   );
 }
 
-/** Whether a file refers to a line at the end of a segment that only the copy has. */
+async function priorOf(segment: Segment): Promise<ReadonlySet<string>> {
+  for await (const bytes of segment.bytes(0))
+    return new Set(linesOf(bytes).flatMap((line) => readLinks(line)?.prior ?? []));
+  return new Set();
+}
+
+/** Whether one of these lines is at the end of a segment that only the copy has. */
 async function continues(
-  file: string,
+  prior: ReadonlySet<string>,
   segment: string,
   copies: ReadonlyMap<string, readonly Piece[]>,
   store: CopyStore,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const prior = new Set<string>();
-  for await (const bytes of bytesOf(file, 0)) {
-    for (const line of linesOf(bytes)) for (const one of readLinks(line)?.prior ?? []) prior.add(one);
-    break;
-  }
   for (const { offset } of (copies.get(segment) ?? []).slice(-4)) {
     const chunks: Uint8Array[] = [];
     for await (const chunk of store.read(chunkKey({ segment, offset }), { signal })) chunks.push(chunk);

@@ -5,7 +5,7 @@
 import { GatewayError, messageOf } from '../core/errors.ts';
 import type { CopyStore } from '../ports/copy-store.ts';
 import { auditFiles } from './read.ts';
-import { bytesOf, chunkKey, parseChunkKey, segmentOf, type Segment } from './segments.ts';
+import { chunkKey, openSegment, parseChunkKey, type Segment } from './segments.ts';
 
 /** Copies one audit to one place. */
 export interface Copier {
@@ -56,14 +56,15 @@ export function createCopier({ file, store }: { readonly file: string; readonly 
     return [...parts, { from: end, to: undefined }];
   };
 
-  const copyPart = async ({ file: name, id }: Segment, part: Part, signal: AbortSignal): Promise<number> => {
+  const copyPart = async (segment: Segment, part: Part, signal: AbortSignal): Promise<number> => {
+    const { file: name, id } = segment;
     const create = async (offset: number, bytes: Buffer): Promise<void> => {
       if ((await store.create(chunkKey({ segment: id, offset }), bytes, { signal })) === 'exists') throw new Raced();
       if (part.to === undefined) copied.set(id, offset + bytes.length);
     };
     let from = part.from;
     let waiting = Buffer.alloc(0);
-    for await (const read of bytesOf(name, from)) {
+    for await (const read of segment.bytes(from)) {
       waiting = Buffer.concat([
         waiting,
         part.to === undefined ? read : read.subarray(0, part.to - from - waiting.length),
@@ -89,7 +90,7 @@ export function createCopier({ file, store }: { readonly file: string; readonly 
       try {
         const parts = await missing(segment.id, signal);
         const [last] = parts.slice(-1);
-        if (last !== undefined && (await isShorter(segment.file, last.from)))
+        if (last !== undefined && (await isShorter(segment, last.from)))
           throw new GatewayError('audit-unavailable', {
             detail: `${segment.file} is shorter than its copy: it was cut off; audit verify --copy says where`,
           });
@@ -110,8 +111,13 @@ export function createCopier({ file, store }: { readonly file: string; readonly 
       let failure: GatewayError | undefined;
       for (const name of await auditFiles(file))
         try {
-          const segment = await segmentOf(name);
-          if (segment !== undefined) bytes += await copySegment(segment, signal);
+          const segment = await openSegment(name);
+          if (segment === undefined) continue;
+          try {
+            bytes += await copySegment(segment, signal);
+          } finally {
+            await segment.close();
+          }
         } catch (error) {
           if (signal.aborted) throw error;
           // Renamed while it was looked at: it is found under its new name next time.
@@ -130,9 +136,8 @@ export function createCopier({ file, store }: { readonly file: string; readonly 
 /** Another copier has made the object. */
 class Raced extends Error {}
 
-async function isShorter(file: string, length: number): Promise<boolean> {
+async function isShorter(segment: Segment, length: number): Promise<boolean> {
   if (length === 0) return false;
-  // A packed file is what it was when it was packed.
-  for await (const bytes of bytesOf(file, length - 1)) return bytes.length === 0;
+  for await (const bytes of segment.bytes(length - 1)) return bytes.length === 0;
   return true;
 }

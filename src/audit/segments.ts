@@ -3,16 +3,20 @@
  * chunks that lie end to end, `SEGMENT/OFFSET.jsonl`; joined in the order of their names they are the file.
  */
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { pipeline, type Readable } from 'node:stream';
+import { open, type FileHandle } from 'node:fs/promises';
+import { pipeline, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { parseLine } from './read.ts';
 
-/** A file of the audit that has at least one line. */
+/** A file of the audit that has at least one line, open: what it is and what it holds stay the same file's, whatever its path leads to. */
 export interface Segment {
+  /** Its path when it was opened. */
   readonly file: string;
   /** `20261125T161500123Z-` (the time of its first line) and the first 16 hex digits of that line's SHA-256. */
   readonly id: string;
+  /** Its bytes from an offset on; one whose name ends in `.gz` is unpacked. @throws Error of the file system, or of zlib */
+  bytes(from: number): AsyncGenerator<Buffer>;
+  close(): Promise<void>;
 }
 
 /** A part of a segment's copy. */
@@ -23,43 +27,60 @@ export interface Chunk {
 }
 
 const LINE_BREAK = 0x0a;
+const READ_BYTES = 256 * 1024;
 /** What no line of the audit comes near. */
 const MOST_LINE_BYTES = 4 * 1024 * 1024;
 
 /** Undefined while it has no whole line. @throws Error of the file system */
-export async function segmentOf(file: string): Promise<Segment | undefined> {
+export async function openSegment(file: string): Promise<Segment | undefined> {
+  const handle = await open(file, 'r');
+  const bytes = (from: number): AsyncGenerator<Buffer> => bytesOf(handle, file.endsWith('.gz'), from);
+  let id: string | undefined;
+  try {
+    id = await idOf(bytes(0));
+  } finally {
+    if (id === undefined) await handle.close();
+  }
+  return id === undefined ? undefined : { file, id, bytes, close: () => handle.close() };
+}
+
+async function idOf(bytes: AsyncIterable<Buffer>): Promise<string | undefined> {
   let head = Buffer.alloc(0);
-  for await (const bytes of bytesOf(file, 0)) {
-    head = Buffer.concat([head, bytes]);
+  for await (const more of bytes) {
+    head = Buffer.concat([head, more]);
     let start = 0;
     while (head[start] === LINE_BREAK) start += 1;
     const end = head.indexOf(LINE_BREAK, start);
-    if (end < 0) {
-      if (head.length > MOST_LINE_BYTES) return undefined;
-      continue;
-    }
+    if (end < 0 && head.length > MOST_LINE_BYTES) return undefined;
+    if (end < 0) continue;
     const line = head.subarray(start, end);
     const time = parseLine(line)?.['time'];
     const stamp = typeof time === 'string' ? time.replace(/[^0-9TZ]/g, '').slice(0, 24) : '0';
-    return { file, id: `${stamp}-${createHash('sha256').update(line).digest('hex').slice(0, 16)}` };
+    return `${stamp}-${createHash('sha256').update(line).digest('hex').slice(0, 16)}`;
   }
   return undefined;
 }
 
-/** The bytes of a file from an offset on; one whose name ends in `.gz` is unpacked. @throws Error of the file system, or of zlib */
-export async function* bytesOf(file: string, from: number): AsyncGenerator<Buffer> {
-  const packed = file.endsWith('.gz');
-  const raw = createReadStream(file, { highWaterMark: 256 * 1024, start: packed ? 0 : from });
+async function* bytesOf(handle: FileHandle, packed: boolean, from: number): AsyncGenerator<Buffer> {
+  if (!packed) {
+    yield* readOn(handle, from);
+    return;
+  }
   // What goes wrong is thrown by who reads.
-  const stream: Readable = packed ? pipeline(raw, createGunzip(), () => undefined) : raw;
-  let skip = packed ? from : 0;
-  try {
-    for await (const bytes of stream as AsyncIterable<Buffer>) {
-      if (skip < bytes.length) yield bytes.subarray(skip);
-      skip = Math.max(0, skip - bytes.length);
-    }
-  } finally {
-    raw.destroy();
+  const unpacked = pipeline(Readable.from(readOn(handle, 0)), createGunzip(), () => undefined);
+  let skip = from;
+  for await (const bytes of unpacked as AsyncIterable<Buffer>) {
+    if (skip < bytes.length) yield bytes.subarray(skip);
+    skip = Math.max(0, skip - bytes.length);
+  }
+}
+
+async function* readOn(handle: FileHandle, from: number): AsyncGenerator<Buffer> {
+  for (let position = from; ;) {
+    const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(READ_BYTES), 0, READ_BYTES, position);
+    if (bytesRead === 0) return;
+    yield buffer.subarray(0, bytesRead);
+    position += bytesRead;
   }
 }
 

@@ -1,7 +1,9 @@
 /** The audit's copy on a real S3 server: complete and nothing twice whatever happens, and proof against who rewrites the audit here. */
 import { createHash } from 'node:crypto';
 import { appendFileSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { DeleteObjectCommand, HeadObjectCommand, ListObjectVersionsCommand } from '@aws-sdk/client-s3';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { compareCopy } from '../../src/audit/compare-copy.ts';
@@ -102,6 +104,20 @@ describe('a copy', () => {
     await audit.close();
     await createCopier({ file, store }).run(SIGNAL);
     expect([...(await copied()).values()].sort()).toEqual((await local()).sort());
+    expect(await compare()).toMatchObject({ problems: [], notes: [] });
+  });
+
+  test('is the same when a file is packed afterwards', async () => {
+    await write(150, 's');
+    await createCopier({ file, store }).run(SIGNAL);
+    await write(10, 'more');
+    const [first = ''] = await auditFiles(file);
+    writeFileSync(`${first}.gz`, gzipSync(readFileSync(first)));
+    rmSync(first);
+    await createCopier({ file, store }).run(SIGNAL);
+    const texts = await Promise.all((await auditFiles(file)).map((one) => readFile(one)));
+    const wanted = texts.map((bytes, index) => (index === 0 ? gunzipSync(bytes) : bytes).toString('latin1'));
+    expect([...(await copied()).values()].sort()).toEqual(wanted.sort());
     expect(await compare()).toMatchObject({ problems: [], notes: [] });
   });
 
