@@ -3,7 +3,7 @@ import { stat, type FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatLinks, hashLine, MOST_LINKS, readLinks, type Links } from './chain.ts';
 import type { HeadNotes } from './heads.ts';
-import { openOrMake, removeOldest, rotate, type Rotation } from './rotation.ts';
+import { lastMovedLine, openOrMake, removeOldest, rotate, type Rotation } from './rotation.ts';
 
 /** A line but for its links, which are known only when it is written. */
 export interface Line {
@@ -117,7 +117,12 @@ export async function openAppender({ file, notes, rotation, warn }: AppenderOpti
         }),
       ]);
       // What was in the file before may have been written by others alone; they have noted it.
-      if (position === 0 && mine.size === 0) for (const one of (await notes?.newest()) ?? []) prior.add(one);
+      if (position === 0 && mine.size === 0) {
+        for (const one of (await notes?.newest()) ?? []) prior.add(one);
+        // Nobody may have noted one yet.
+        const last = prior.size > 0 ? undefined : await lastMovedLine(file).catch(() => undefined);
+        if (last !== undefined) prior.add(hashLine(last));
+      }
       const torn = await readNew(handle, mine.size);
       if (there?.ino === mine.ino && there.dev === mine.dev) return { torn, size: mine.size };
       const next = await openFile(file);

@@ -77,14 +77,35 @@ export async function openOrMake(file: string): Promise<FileHandle> {
   return open(file, 'a+', 0o600);
 }
 
+/** Far more than a line. */
+const END_BYTES = 64 * 1024;
+
+/** The last whole line of the newest file that was moved away and is not packed, without its line break; undefined when there is none. */
+export async function lastMovedLine(file: string): Promise<Buffer | undefined> {
+  const newest = await newestMoved(file);
+  if (newest === undefined || newest.path.endsWith('.gz')) return undefined;
+  const handle = await open(newest.path, constants.O_RDONLY);
+  try {
+    const { size } = await handle.stat();
+    const length = Math.min(size, END_BYTES);
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(length), 0, length, size - length);
+    const end = buffer.lastIndexOf(0x0a, bytesRead - 1);
+    const line = end < 1 ? undefined : buffer.subarray(buffer.lastIndexOf(0x0a, end - 1) + 1, end);
+    return line?.[0] === 0x7b && line.at(-1) === 0x7d ? line : undefined;
+  } finally {
+    await handle.close();
+  }
+}
+
 /** The newest of the files that were moved away, by whomever. */
-async function newestMoved(file: string): Promise<Stats | undefined> {
+async function newestMoved(file: string): Promise<(Stats & { readonly path: string }) | undefined> {
   const own = basename(file);
-  let newest: Stats | undefined;
+  let newest: (Stats & { readonly path: string }) | undefined;
   for (const name of await readdir(dirname(file))) {
     if (!name.startsWith(own) || !/^[.-]\d/.test(name.slice(own.length))) continue;
-    const stats = await stat(join(dirname(file), name)).catch(() => undefined);
-    if (stats?.isFile() === true && stats.mtimeMs > (newest?.mtimeMs ?? 0)) newest = stats;
+    const path = join(dirname(file), name);
+    const stats = await stat(path).catch(() => undefined);
+    if (stats?.isFile() === true && stats.mtimeMs > (newest?.mtimeMs ?? 0)) newest = Object.assign(stats, { path });
   }
   return newest;
 }
