@@ -1,5 +1,6 @@
 /** The commands and their options, as `--help` shows them. */
 import yargs, { type Argv } from 'yargs';
+import { didYouMean } from '../config/problems.ts';
 import { GatewayError } from '../core/errors.ts';
 import { clientCommands } from './client.ts';
 import { VERSION } from './version.ts';
@@ -215,8 +216,10 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
     .strict()
     .exitProcess(false)
     .wrap(Math.min(100, process.stdout.columns || Number(process.env['COLUMNS']) || 100))
-    .fail((message, error) => {
-      throw (error as Error | undefined) ?? new GatewayError('usage', { detail: message });
+    .fail((message, error: Error | undefined, usage) => {
+      // What the parser itself throws has that name; the rest is a command's.
+      if (error !== undefined && error.name !== 'YError') throw error;
+      throw new GatewayError('usage', { detail: inOurWords(error?.message ?? message, () => String(usage.help())) });
     })
     .parseAsync();
   return status;
@@ -232,4 +235,18 @@ function selecting<T>(command: Argv<T>) {
     .option('until', { ...word, describe: 'up to then' })
     .option('limit', { type: 'number', default: 100, requiresArg: true, describe: 'how many at most' })
     .option('json', { type: 'boolean', default: false, describe: 'one JSON object a line' });
+}
+
+/** What the parser has to say about a command line, with what was most likely meant. @param help - of the command that was called */
+function inOurWords(message: string, help: () => string): string {
+  const [, unknown] = /^Unknown arguments?: (.+)$/.exec(message) ?? [];
+  if (unknown !== undefined) {
+    const options = [...help().matchAll(/--([a-z][a-z-]*)/g)].map(([, name = '']) => name);
+    const [first = ''] = unknown.split(', ');
+    return `${first} is not an option or word of this command${didYouMean(first, options)}; --help shows them`;
+  }
+  if (message.startsWith('Not enough non-option arguments')) return 'a word is missing; --help shows which';
+  if (message.startsWith('Not enough arguments following'))
+    return `${message.replace('Not enough arguments following:', 'a value is missing after')}; --help shows which`;
+  return message;
 }

@@ -1,0 +1,133 @@
+/** Manners of every command: words for what was mistyped, colours for people alone, JSON for scripts, and an end in good order on ctrl-C. */
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { beforeAll, describe, expect, test } from '@jest/globals';
+import { stringify } from 'yaml';
+import { GATEWAY } from '../support/gateway-process.ts';
+import {
+  freePort,
+  generateKey,
+  lab,
+  makeTree,
+  restic,
+  run,
+  startProcess,
+  tempDir,
+  type Outcome,
+} from '../support/lab.ts';
+import { freshStore } from '../support/stores.ts';
+
+let file: string;
+beforeAll(async () => {
+  const directory = tempDir();
+  file = path.join(directory, 'gateway.yaml');
+  writeFileSync(
+    file,
+    stringify({
+      ...{
+        listen: `127.0.0.1:${await freePort()}`,
+        hostKeys: [(await generateKey()).privateFile],
+        audit: { file: 'audit.jsonl' },
+      },
+      stores: { main: await freshStore('directory') },
+      clients: { a: { keys: [(await generateKey()).publicLine], repository: { store: 'main' } } },
+    }),
+  );
+  const source = path.join(directory, 'source');
+  await makeTree(source, { files: 4, bytes: 2_000_000, seed: 'manners' });
+  const options = { 'rclone.program': `${process.execPath} ${GATEWAY}`, 'rclone.args': `stdio -c ${file}` };
+  for (const args of [['init'], ['backup', source]])
+    expect((await restic(lab().resticNewest, { repo: 'rclone:a', options }, args)).code).toBe(0);
+});
+
+const gateway = (args: readonly string[], env = {}): Promise<Outcome> =>
+  run(process.execPath, [GATEWAY, ...args], { env });
+const onTerminal = (args: readonly string[], env = {}): Promise<Outcome> =>
+  run('script', ['-qec', [process.execPath, GATEWAY, ...args].join(' '), '/dev/null'], {
+    env: { TERM: 'xterm', ...env },
+  });
+/* eslint-disable no-control-regex -- what begins every colour */
+const COLOUR = /\x1b\[/;
+const MOVES = /\x1b|\r/;
+const PAINT = /\x1b\[\d+(;\d+)*m/;
+/* eslint-enable no-control-regex */
+
+test.each<[string, RegExp]>([
+  ['statu', /did you mean status\?/i],
+  ['audit shw', /did you mean show\?/i],
+  ['client ad', /did you mean add\?/i],
+  ['scrub --jsn', /jsn is not an option or word of this command; did you mean "json"\?/],
+  ['check --liv', /did you mean "live"\?/],
+  ['serve --confg x', /did you mean "config"\?/],
+  ['undo', /a word is missing; --help shows which/],
+  ['undo a --since', /a value is missing after/],
+  ['', /say which command; --help lists them/],
+])('%s: status 2, one line, and what was most likely meant', async (line, words) => {
+  const { code, stdout, stderr } = await gateway(line.split(' ').filter((word) => word !== ''));
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+  expect(stderr).toMatch(/^restic-gateway: [^\n]+\n$/);
+  expect(stderr).toMatch(words);
+});
+
+const READING = [
+  'status',
+  'check',
+  'check --live',
+  'scrub a',
+  'sessions',
+  'audit show',
+  'audit verify',
+  'client list',
+  'client show a',
+  'undo a --list',
+];
+
+describe.each(READING)('%s', (line) => {
+  const args = (): string[] => [...line.split(' '), '-c', file];
+
+  test('--json prints JSON and nothing else', async () => {
+    const { stdout, stderr } = await gateway([...args(), '--json'], { FORCE_COLOR: '1' });
+    expect(stderr).toBe('');
+    const whole = (text: string): unknown => JSON.parse(text);
+    const documents =
+      stdout.startsWith('[') || stdout.startsWith('{\n') ? [whole(stdout)] : stdout.trim().split('\n').map(whole);
+    expect(documents.length).toBeGreaterThan(0);
+  });
+
+  test('no colour and no line that moves, where no person looks or NO_COLOR asks for none', async () => {
+    const piped = await gateway(args(), { TERM: 'xterm' });
+    expect(piped.stdout + piped.stderr).not.toMatch(MOVES);
+    expect((await onTerminal(args(), { NO_COLOR: '1' })).stdout).not.toMatch(PAINT);
+  });
+});
+
+test('on a terminal there are colours', async () => {
+  expect((await onTerminal(['scrub', 'a', '-c', file])).stdout).toMatch(COLOUR);
+});
+
+test('the log is JSON lines, and words for a person at a terminal', async () => {
+  const serve = await startProcess(process.execPath, [GATEWAY, 'serve', '-c', file]);
+  await serve.waitForLine(/listening on/, 30_000);
+  serve.signal('SIGINT');
+  expect(await serve.exited).toBe(0);
+  for (const line of serve.lines) expect(JSON.parse(line)).toMatchObject({ msg: expect.any(String) });
+
+  const watched = await startProcess(
+    'script',
+    ['-qec', `${process.execPath} ${GATEWAY} serve -c ${file}`, '/dev/null'],
+    { env: { TERM: 'xterm' } },
+  );
+  const line = await watched.waitForLine(/listening on/, 30_000);
+  expect(line).toMatch(/^\[\d\d:\d\d:\d\d\]/);
+  await watched.stop();
+});
+
+test('ctrl-C stops a scrub in good order, and it goes on from there', async () => {
+  // Slow enough to be met under way.
+  const scrub = await startProcess(process.execPath, [GATEWAY, 'scrub', 'a', '--bandwidth', '64KiB/s', '-c', file]);
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  scrub.signal('SIGINT');
+  expect(await scrub.exited).toBe(1);
+  expect(scrub.lines).toEqual(['a: stopped; the same command goes on from here']);
+  expect((await gateway(['scrub', 'a', '-c', file])).code).toBe(0);
+});
