@@ -14,8 +14,15 @@ import type { RepositoryStore } from '../ports/repository-store.ts';
 import type { Rate, Throttle } from '../ports/throttle.ts';
 import { createDenials } from './denials.ts';
 import { hold, MAX_UNDER_WAY, refuse, STREAM_WINDOW } from './http2-session.ts';
-import { RequestBody } from './request-body.ts';
-import { respondEmpty, respondError, respondList, respondObject, respondStat, type Pace } from './responses.ts';
+import {
+  inPieces,
+  respondEmpty,
+  respondError,
+  respondList,
+  respondObject,
+  respondStat,
+  type Pace,
+} from './responses.ts';
 import { bufferedUpload, digestOf, namedUpload, type Upload } from './upload.ts';
 
 /** What a handler serves and reports to. */
@@ -196,7 +203,7 @@ export function createHandler(context: HandlerContext): Handler {
       progress.announced = true;
       await record({ kind: 'create', ref, size, sha256: progress.sha256 });
     };
-    const source = new RequestBody(stream, {
+    const source = incoming(stream, {
       piece: () => throttle?.piece('upload') ?? Infinity,
       before: (bytes) => {
         counts.bytesIn += bytes;
@@ -414,4 +421,22 @@ function resultOf({ code, status }: GatewayError): OperationResult {
 function sentAhead(length: string | undefined): number {
   const declared = Number(length);
   return Number.isNaN(declared) ? STREAM_WINDOW : Math.min(declared, STREAM_WINDOW);
+}
+
+/**
+ * The body of a request; left early, the stream stays open for an answer.
+ * @param pace - heeded before each piece is handed on, and with it before more is read
+ */
+async function* incoming(stream: ServerHttp2Stream, pace: Pace): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>) {
+      for (const piece of inPieces(chunk, pace.piece())) {
+        const wait = pace.before(piece.length);
+        if (wait !== undefined) await wait;
+        yield piece;
+      }
+    }
+  } catch (error) {
+    throw new GatewayError('client-gone', { cause: error });
+  }
 }

@@ -89,7 +89,7 @@ export async function respondList(
 }
 
 /** A chunk in pieces of at most so many bytes; most often it is one. */
-function inPieces(chunk: Uint8Array, most: number): readonly Uint8Array[] {
+export function inPieces(chunk: Uint8Array, most: number): readonly Uint8Array[] {
   if (chunk.length <= most) return [chunk];
   const pieces: Uint8Array[] = [];
   for (let at = 0; at < chunk.length; at += most) pieces.push(chunk.subarray(at, at + most));

@@ -32,8 +32,6 @@ export function namedUpload(
   const hash = createHash('sha256');
   let received = 0;
   let verdict: boolean | undefined;
-  let held: Uint8Array | undefined;
-  let over = false;
 
   const next = async (): Promise<Uint8Array | undefined> => {
     if (verdict !== undefined) return undefined;
@@ -47,42 +45,23 @@ export function namedUpload(
     return undefined;
   };
 
-  /** What comes before the last chunk, or that, once all has proved right. */
-  const release = async (): Promise<Uint8Array | undefined> => {
-    for (let chunk = await next(); chunk !== undefined; chunk = await next()) {
-      const before = held;
+  async function* body(): AsyncGenerator<Uint8Array> {
+    let held = await next();
+    while (held !== undefined) {
+      const chunk = await next();
+      if (chunk === undefined) break;
+      yield held;
       held = chunk;
-      if (before !== undefined) return before;
     }
-    over = true;
     if (received !== size)
       throw new GatewayError('incomplete-upload', { detail: `${received} bytes came of ${size} declared` });
     if (verdict !== true) throw new GatewayError('content-mismatch');
     await commit();
-    return held;
-  };
-
-  // By hand: a generator takes several turns more for each chunk, of which there are 60,000 in a GiB.
-  const body: AsyncIterableIterator<Uint8Array> = {
-    [Symbol.asyncIterator]: () => body,
-    next: async () => {
-      if (over) return { done: true, value: undefined };
-      try {
-        const value = await release();
-        return value === undefined ? { done: true, value } : { done: false, value };
-      } catch (error) {
-        over = true;
-        throw error;
-      }
-    },
-    return: () => {
-      over = true;
-      return Promise.resolve({ done: true, value: undefined });
-    },
-  };
+    if (held !== undefined) yield held;
+  }
 
   return {
-    content: { size, sha256: name, body },
+    content: { size, sha256: name, body: body() },
     verify: async () => {
       while ((await next()) !== undefined);
       return verdict === true;
