@@ -78,6 +78,16 @@ export function parseLine(bytes: Buffer): Readonly<Record<string, unknown>> | un
  * @throws GatewayError `audit-unavailable` when one cannot be read
  */
 export async function auditFiles(file: string): Promise<readonly string[]> {
+  for (let tries = 1; ; tries++)
+    try {
+      return await inOrder(await namesOf(file));
+    } catch (error) {
+      // Rotated between its listing and its reading: it has another name now.
+      if (tries === MOST_TRIES || !isGone(error)) throw error;
+    }
+}
+
+async function namesOf(file: string): Promise<readonly string[]> {
   const own = basename(file);
   const names = await readdir(dirname(file)).catch((error: unknown) => {
     throw new GatewayError('audit-unavailable', { detail: `the audit cannot be read: ${messageOf(error)}` });
@@ -85,7 +95,12 @@ export async function auditFiles(file: string): Promise<readonly string[]> {
   const found = names.filter(
     (name) => name === own || (/^[.-]\d[\w.-]*$/.test(name.slice(own.length)) && name.startsWith(own)),
   );
-  return inOrder(found.map((name) => join(dirname(file), name)));
+  return found.map((name) => join(dirname(file), name));
+}
+
+function isGone(error: unknown): boolean {
+  const { code, cause } = error as { readonly code?: unknown; readonly cause?: { readonly code?: unknown } };
+  return (code === 'audit-unavailable' ? cause?.code : code) === 'ENOENT';
 }
 
 /**

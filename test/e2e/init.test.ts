@@ -1,5 +1,4 @@
 /** `init`: from nothing to a gateway that serves, and back to nothing when something is wrong. */
-import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';
@@ -7,31 +6,9 @@ import { parse } from 'yaml';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { freePort, lab, newBucket, run, s3, startProcess, tempDir } from '../support/lab.ts';
 import { secretFile } from '../support/stores.ts';
+import { onTerminal } from '../support/terminal.ts';
 
 const init = (file: string, ...args: string[]) => run(process.execPath, [GATEWAY, 'init', '-c', file, ...args]);
-
-/** Runs a program on a terminal of its own, and gives each answer once its question is there, as a person would. */
-async function onTerminal(
-  command: readonly string[],
-  answers: readonly (readonly [RegExp, string])[],
-): Promise<{ readonly code: number | null; readonly shown: string }> {
-  const child = spawn('script', ['-qec', command.join(' '), '/dev/null'], { stdio: 'pipe', timeout: 60_000 });
-  const left = [...answers];
-  let shown = '';
-  let asked = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-    shown += chunk;
-    asked += chunk;
-    const [next] = left;
-    // eslint-disable-next-line no-control-regex -- what moves the cursor is none of the question
-    if (next === undefined || !next[0].test(asked) || !/: $/.test(asked.replace(/\x1b\[[0-9;?]*[A-Za-z]/g, ''))) return;
-    left.shift();
-    asked = '';
-    child.stdin.write(`${next[1]}\r`);
-  });
-  const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
-  return { code, shown };
-}
 
 describe('init', () => {
   test('a directory: config, host key and directories, which serve as they are', async () => {
@@ -103,8 +80,10 @@ describe('init', () => {
     const base = tempDir();
     const file = path.join(base, 'gateway.yaml');
     const answers = ['s3', await newBucket(), endpoint, accessKeyId, secretAccessKey, '127.0.0.1:0'];
-    const questions = [/or a directory/, /Bucket/, /Endpoint/, /Access key id/, /Secret/, /Listen/];
-    const pairs = questions.map((question, index) => [question, answers[index] ?? ''] as const);
+    const questions = ['or a directory', 'Bucket', 'Endpoint', 'Access key id', 'Secret', 'Listen'];
+    const pairs = questions.map(
+      (question, index) => [new RegExp(`${question}[^]*: $`), `${answers[index] ?? ''}\r`] as const,
+    );
     const done = await onTerminal([process.execPath, GATEWAY, 'init', '-c', file], pairs);
     expect({ code: done.code, said: done.shown }).toMatchObject({ code: 0 });
     expect(done.shown).not.toContain(secretAccessKey);

@@ -1,5 +1,5 @@
 /** `probe` against the real thing: both doors, both stores, every access, and sshd with rclone, which does not hold. */
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { stringify } from 'yaml';
@@ -17,6 +17,7 @@ import {
   type Outcome,
 } from '../support/lab.ts';
 import { freshStore } from '../support/stores.ts';
+import { onTerminal } from '../support/terminal.ts';
 
 interface Report {
   readonly held: boolean;
@@ -123,6 +124,31 @@ describe.each(['directory', 's3'] as const)('a gateway on %s', (kind) => {
   });
 });
 
+test('a key with a passphrase is asked for it at a terminal, and --host-key stands for known_hosts', async () => {
+  const key = await generateKey();
+  const gateway = await startGateway(tempDir(), {
+    stores: { main: await freshStore('directory') },
+    clients: { one: { keys: [key.publicLine], repository: { store: 'main' } } },
+  });
+  await good(lab().resticNewest, gateway, key, 'init');
+  await run(lab().sshKeygen, ['-p', '-q', '-P', '', '-N', 'secret', '-f', key.privateFile]);
+  const [, fingerprint = ''] = (await run(lab().sshKeygen, ['-lf', gateway.knownHosts])).stdout.split(' ');
+  const ask = (hostKey: string, passphrase: string) => {
+    const target = ['probe', `127.0.0.1:${gateway.port}`, '-i', key.privateFile, '--host-key', hostKey];
+    return onTerminal([process.execPath, GATEWAY, ...target], [[/Passphrase of [^]*: $/, `${passphrase}\r`]]);
+  };
+  const right = await ask(fingerprint, 'secret');
+  expect(right).toMatchObject({ code: 0, shown: expect.stringMatching(/held/) });
+  expect(right.shown).not.toContain('secret');
+  expect(await ask(fingerprint, 'wrong')).toMatchObject({
+    code: 2,
+    shown: expect.stringContaining('that is not its passphrase'),
+  });
+  const other = fingerprint.replace(/.$/, (last) => (last === 'A' ? 'B' : 'A'));
+  expect(await ask(other, 'secret')).toMatchObject({ code: 1, shown: expect.stringContaining('SHA256:') });
+  await gateway.stop();
+});
+
 test('sshd with the forced command of this gateway holds, too', async () => {
   const key = await generateKey();
   const directory = tempDir();
@@ -203,7 +229,10 @@ describe('what is told when it cannot be tried', () => {
     await run(lab().sshKeygen, ['-H', '-f', changed]);
     expect(await said({ ...gateway, knownHosts: changed }, key)).toMatch(/^1 .*is not the one in/);
     expect(await said({ ...gateway, knownHosts: path.join(tempDir(), 'none') }, key)).toMatch(/^2 .*cannot be read/);
-    expect(await said({ ...gateway, port: await freePort() }, key, '--timeout', '5')).toMatch(/^1 .*not known|reached/);
+    const port = await freePort();
+    const elsewhere = path.join(tempDir(), 'known_hosts');
+    writeFileSync(elsewhere, readFileSync(gateway.knownHosts, 'utf8').replace(/:\d+/, `:${port}`));
+    expect(await said({ knownHosts: elsewhere, port }, key, '--timeout', '5')).toMatch(/^1 .*cannot be reached: /);
     expect(await said(gateway, key, '--host-key', 'SHA256:x')).toMatch(/^2 .*either/);
     expect(await said(gateway, key, '--timeout', '0')).toMatch(/^2 .*--timeout/);
     expect(await said(gateway, { ...key, privateFile: key.publicFile })).toMatch(/^2 .*not a private key/);

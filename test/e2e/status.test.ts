@@ -18,6 +18,7 @@ import {
 } from '../support/lab.ts';
 import type { AuditLine } from '../support/stack.ts';
 import { startStdio } from '../support/stdio-client.ts';
+import { until } from '../support/store-calls.ts';
 import { freshStore } from '../support/stores.ts';
 
 let directory: string;
@@ -80,6 +81,8 @@ test('shows what sessions through both doors have done', async () => {
     await as(client, 'backup', tree);
   }
   await as('appsrv', 'backup', tree);
+  // restic ends before the gateway has written the ends of its sessions.
+  await until(() => audit().filter(({ event }) => event === 'session-end').length === 5);
 
   const [code, [appsrv, dbsrv]] = await standings();
   expect(code).toBe(0);
