@@ -36,7 +36,7 @@ test('what serve has copied shows what is changed here afterwards', async () => 
   expect(await command('audit', 'copy')).toMatchObject({ code: 2 });
   // Taken up while it runs, as any change is.
   change((config) => (config.audit['copy'] = { store: 'evidence', prefix: 'gw1' }));
-  await gateway.process.waitForLine(/the config was read again/, 15_000);
+  await gateway.process.waitForLine(/the config was read again/);
   await session();
   // What is left when it ends is copied as well.
   await gateway.stop();

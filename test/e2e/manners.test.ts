@@ -108,7 +108,7 @@ test('on a terminal there are colours', async () => {
 
 test('the log is JSON lines, and words for a person at a terminal', async () => {
   const serve = await startProcess(process.execPath, [GATEWAY, 'serve', '-c', file]);
-  await serve.waitForLine(/listening on/, 30_000);
+  await serve.waitForLine(/listening on/);
   serve.signal('SIGINT');
   expect(await serve.exited).toBe(0);
   for (const line of serve.lines) expect(JSON.parse(line)).toMatchObject({ msg: expect.any(String) });
@@ -118,7 +118,7 @@ test('the log is JSON lines, and words for a person at a terminal', async () => 
     ['-qec', `${process.execPath} ${GATEWAY} serve -c ${file}`, '/dev/null'],
     { env: { TERM: 'xterm' } },
   );
-  const line = await watched.waitForLine(/listening on/, 30_000);
+  const line = await watched.waitForLine(/listening on/);
   // Colours are the terminal's own matter.
   expect(line.replace(PAINT, '')).toMatch(/^\[\d\d:\d\d:\d\d\]/);
   await watched.stop();

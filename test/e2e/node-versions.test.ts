@@ -51,7 +51,7 @@ test.each([
   const checked = await run(node, [GATEWAY, 'check', '--live', '-c', file], { env: STRICT });
   expect({ code: checked.code, stderr: checked.stderr }).toEqual({ code: 0, stderr: '' });
   const serve = await startProcess(node, [GATEWAY, 'serve', '-c', file], { env: STRICT });
-  await serve.waitForLine(/listening on/, 30_000);
+  await serve.waitForLine(/listening on/);
 
   const source = path.join(directory, 'source');
   await makeTree(source, { files: 6, bytes: 3_000_000, seed: 'node' });

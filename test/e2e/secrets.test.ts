@@ -67,7 +67,7 @@ test('a backup, a restart, wrong credentials, a bucket that is not there and a c
   };
 
   const serve = await startProcess(process.execPath, [GATEWAY, 'serve', '-c', file], { env });
-  await serve.waitForLine(/listening on/, 30_000);
+  await serve.waitForLine(/listening on/);
   const knownHosts = path.join(directory, 'known_hosts');
   writeFileSync(knownHosts, `[127.0.0.1]:${port} ${hostKey.publicLine}\n`);
   const source = path.join(tempDir(), 'source');

@@ -52,7 +52,7 @@ test('nothing is taken: serve says why at its start, and restic in one line with
 
 test('conditionalWrites: versioned serves it, and serve says so at each start', async () => {
   const { running, client } = await start({ conditionalWrites: 'versioned' }, true);
-  await running.process.waitForLine(/as conditionalWrites: versioned accepts/, 30_000);
+  await running.process.waitForLine(/as conditionalWrites: versioned accepts/);
   const file = path.join(tempDir(), 'file');
   writeFileSync(file, 'content');
   for (const args of [['init'], ['backup', file], ['check', '--read-data']]) {

@@ -161,7 +161,7 @@ describe('workers', () => {
     // The lab kills what a program leaves behind when it ends; so the program is a shell that stays.
     const command = `'${process.execPath}' '${GATEWAY}' serve -c '${site.configFile}'; sleep 600`;
     const shell = await startProcess('/bin/sh', ['-c', command]);
-    await shell.waitForLine(/listening on/, 15_000);
+    await shell.waitForLine(/listening on/);
     const [primary = 0] = childrenOf(shell.pid);
     const workers = childrenOf(primary);
     expect(workers).toHaveLength(2);

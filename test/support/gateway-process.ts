@@ -42,6 +42,6 @@ export async function startGateway(
     }),
   );
   const gateway = await startProcess(process.execPath, [GATEWAY, 'serve', '-c', configFile], { env });
-  await gateway.waitForLine(/listening on/, 15_000);
+  await gateway.waitForLine(/listening on/);
   return { process: gateway, port, configFile, auditFile, knownHosts, stop: () => gateway.stop() };
 }

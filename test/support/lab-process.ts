@@ -41,7 +41,7 @@ export interface LabProcess {
   readonly exited: Promise<number>;
   /**
    * The first line that matches, one already written included.
-   * @throws Error with its last words when it ends before, or the time is over (10,000 ms by default)
+   * @throws Error with its last words when it ends before, or the time is over (60,000 ms by default)
    */
   waitForLine(pattern: RegExp, timeoutMs?: number): Promise<string>;
   /** Sends a signal to the program itself, not to what it started. */
@@ -122,7 +122,7 @@ export async function startProcess(
     pid: family.leader,
     lines,
     exited,
-    waitForLine: (pattern, timeoutMs = 10_000) =>
+    waitForLine: (pattern, timeoutMs = 60_000) =>
       new Promise((resolve, reject) => {
         const end = (): void => {
           clearTimeout(timer);
