@@ -18,6 +18,7 @@ const lab = {
 export default {
   // Many tests wait more than they work: for restic's retries, for time limits, for storage.
   maxWorkers: 3,
+  testSequencer: '<rootDir>/test/support/sequencer.mjs',
   projects: [
     {
       ...common,
