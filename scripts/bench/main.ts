@@ -29,7 +29,7 @@ Measures the gateway against OpenSSH with rclone, in turns, and prints ratios; .
   --quick              small sizes and the essential measures: under three minutes
   --only NAME          only the measures whose names begin so; may be given again
   --both-doors         with --quick: the stdio door too
-  --rounds N           turns of each system: 5, quick 3
+  --rounds N           turns of each system: 5, quick 2
   --config-extra YAML  added to the gateway's config, as '{ workers: 2 }'
   --list               names the measures`;
 
@@ -56,7 +56,7 @@ async function main(): Promise<number> {
     console.log('* part of --quick');
     return 0;
   }
-  const rounds = Number(values.rounds ?? (quick ? 3 : 5));
+  const rounds = Number(values.rounds ?? (quick ? 2 : 5));
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds needs a number from 1');
   const configExtra: unknown = parse(values['config-extra']);
   if (typeof configExtra !== 'object' || configExtra === null || Array.isArray(configExtra))

@@ -15,7 +15,7 @@ const BYSTANDERS = 10_000;
 export const cost: Measure = {
   name: 'cost',
   about: 'cores that the gateway takes for throughput, requests and logins, memory for configured clients',
-  quick: true,
+  quick: false,
   run: measure,
 };
 

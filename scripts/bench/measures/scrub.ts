@@ -19,7 +19,7 @@ const PREFIX = 'client';
 export const scrub: Measure = {
   name: 'scrub-s3',
   about: 'scrub of 1 GiB, S3 behind, against rclone hashsum sha256 --download (quick: 256 MiB)',
-  quick: true,
+  quick: false,
   run: measure,
 };
 
