@@ -24,6 +24,7 @@ export async function runAuditVerify(options: {
   readonly files: readonly string[];
   readonly copy: boolean;
   readonly json: boolean;
+  readonly quiet: boolean;
 }): Promise<number> {
   if (options.copy && options.files.length > 0)
     throw new GatewayError('usage', {
@@ -33,8 +34,9 @@ export async function runAuditVerify(options: {
     options.files.length > 0 ? await verifyAudit(await inOrder(options.files)) : await verifyOwn(options);
   if (report.files.length === 0)
     throw new GatewayError('audit-unavailable', { detail: 'there is no audit to verify yet' });
-  process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : describe(report));
-  return report.problemCount + (report.copy?.problems.length ?? 0) > 0 ? 1 : 0;
+  const good = report.problemCount + (report.copy?.problems.length ?? 0) === 0;
+  if (!options.quiet || !good) process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : describe(report));
+  return good ? 0 : 1;
 }
 
 /**
@@ -42,7 +44,13 @@ export async function runAuditVerify(options: {
  * @returns the exit status
  * @throws GatewayError `usage` when the config names no copy, `audit-unavailable`, and what the store throws
  */
-export async function runAuditCopy({ config: file }: { readonly config: string | undefined }): Promise<number> {
+export async function runAuditCopy({
+  config: file,
+  quiet,
+}: {
+  readonly config: string | undefined;
+  readonly quiet: boolean;
+}): Promise<number> {
   refuseInForcedCommand();
   const config = loadOwnConfig(file);
   const { store, name } = await openCopy(config);
@@ -51,7 +59,8 @@ export async function runAuditCopy({ config: file }: { readonly config: string |
   try {
     const copying = createCopying({ config, store, name, log: { info: say, warn: say, error: say } });
     const bytes = await copying.run(new AbortController().signal);
-    process.stdout.write(bytes === 0 ? `${name}: nothing new\n` : `${name}: copied ${formatBytes(bytes)}\n`);
+    if (!quiet)
+      process.stdout.write(bytes === 0 ? `${name}: nothing new\n` : `${name}: copied ${formatBytes(bytes)}\n`);
     return 0;
   } finally {
     await store.close();

@@ -21,10 +21,12 @@ export async function runCheck({
   config: file,
   live,
   json,
+  quiet,
 }: {
   readonly config: string | undefined;
   readonly live: boolean;
   readonly json: boolean;
+  readonly quiet: boolean;
 }): Promise<number> {
   const found = findConfigFile(file);
   let config;
@@ -50,6 +52,7 @@ export async function runCheck({
     process.stdout.write(`${JSON.stringify({ config: config.file, clients, stores, ...tried })}\n`);
     return failed === 0 ? 0 : 1;
   }
+  if (quiet && failed === 0) return 0;
   const count = (number: number, word: string): string => `${number} ${word}${number === 1 ? '' : 's'}`;
   process.stdout.write(`${config.file}: good, ${count(clients, 'client')}, ${count(stores, 'store')}\n`);
   if (!live) return 0;

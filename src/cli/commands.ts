@@ -5,6 +5,9 @@ import { GatewayError } from '../core/errors.ts';
 import { clientCommands } from './client.ts';
 import { VERSION } from './version.ts';
 
+/** For timers, whose mail should have something to say. */
+const QUIET = { alias: 'q', type: 'boolean', default: false, describe: 'print nothing when all is well' } as const;
+
 /**
  * Runs one command line.
  * @returns the exit status
@@ -40,8 +43,9 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       (command) =>
         command
           .option('live', { type: 'boolean', default: false, describe: 'try every store too, with small objects' })
-          .option('json', { type: 'boolean', default: false, describe: 'for scripts' }),
-      ({ config, live, json }) => run(async () => (await import('./check.ts')).runCheck({ config, live, json }))(),
+          .option('json', { type: 'boolean', default: false, describe: 'for scripts' })
+          .option('quiet', QUIET),
+      (given) => run(async () => (await import('./check.ts')).runCheck(given))(),
     )
     .command(
       'init',
@@ -112,7 +116,8 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
           })
           .option('restart', { type: 'boolean', default: false, describe: 'from the start, not where one was stopped' })
           .option('bandwidth', { type: 'string', requiresArg: true, describe: 'the most to read, such as 50MiB/s' })
-          .option('json', { type: 'boolean', default: false, describe: 'one JSON object for each repository' }),
+          .option('json', { type: 'boolean', default: false, describe: 'one JSON object for each repository' })
+          .option('quiet', QUIET),
       (given) => run(async () => (await import('./scrub.ts')).runScrub(given))(),
     )
     .command(
@@ -183,15 +188,15 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
                 default: false,
                 describe: 'against its copy too: shows what root on this host has changed',
               })
-              .option('json', { type: 'boolean', default: false, describe: 'one JSON document' }),
-          ({ config, files, copy, json }) =>
-            run(async () => (await import('./audit.ts')).runAuditVerify({ config, files, copy, json }))(),
+              .option('json', { type: 'boolean', default: false, describe: 'one JSON document' })
+              .option('quiet', QUIET),
+          (given) => run(async () => (await import('./audit.ts')).runAuditVerify(given))(),
         )
         .command(
           'copy',
           'copy what is new to where audit.copy says; serve does so by itself',
-          (sub) => sub,
-          ({ config }) => run(async () => (await import('./audit.ts')).runAuditCopy({ config }))(),
+          (sub) => sub.option('quiet', QUIET),
+          (given) => run(async () => (await import('./audit.ts')).runAuditCopy(given))(),
         )
         .command(
           'show',

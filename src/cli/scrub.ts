@@ -15,6 +15,7 @@ interface ScrubArguments {
   readonly quick: boolean;
   readonly restart: boolean;
   readonly json: boolean;
+  readonly quiet: boolean;
   readonly bandwidth: string | undefined;
   readonly config: string | undefined;
 }
@@ -41,7 +42,8 @@ export async function runScrub(given: ScrubArguments): Promise<number> {
       process.stderr.write(`${client}: stopped; the same command goes on from here\n`);
       return 1;
     }
-    process.stdout.write(given.json ? `${JSON.stringify({ client, ...result })}\n` : report(client, result));
+    if (!given.quiet || result.findings.length > 0)
+      process.stdout.write(given.json ? `${JSON.stringify({ client, ...result })}\n` : report(client, result));
     if (result.findings.length > 0) status = 1;
   }
   return status;
@@ -65,17 +67,20 @@ async function scrubOne(
   options: {
     readonly quick: boolean;
     readonly restart: boolean;
+    readonly quiet: boolean;
     readonly bytesPerSecond: number | undefined;
     readonly signal: AbortSignal;
   },
 ): Promise<ScrubResult | undefined> {
   const { repository, upkeep, scrubs } = await openClientUpkeep(config, client);
-  const bar = progressLine(client);
+  const bar = progressLine(client, options.quiet);
   try {
     return await scrub({
       ...options,
       ...{ repository, upkeep, state: scrubs, progress: bar.show },
-      resuming: (started) => process.stderr.write(`${client}: goes on with the scrub that began at ${started}\n`),
+      resuming: (started) => {
+        if (!options.quiet) process.stderr.write(`${client}: goes on with the scrub that began at ${started}\n`);
+      },
     });
   } finally {
     bar.clear();
@@ -96,13 +101,16 @@ function report(client: string, { objects, bytes, findings, started, finished, q
 const SHOW_MS = 250;
 
 /** A line on stderr that is written over again and again, where that is a terminal. */
-function progressLine(client: string): {
+function progressLine(
+  client: string,
+  quiet: boolean,
+): {
   readonly show: (standing: ScrubStanding) => void;
   readonly clear: () => void;
 } {
   const began = performance.now();
   let shown = 0;
-  if (!process.stderr.isTTY) return { show: () => undefined, clear: () => undefined };
+  if (quiet || !process.stderr.isTTY) return { show: () => undefined, clear: () => undefined };
   return {
     show: ({ bytes, totalBytes, bytesNow }) => {
       const now = performance.now();

@@ -102,6 +102,15 @@ describe.each(READING)('%s', (line) => {
   });
 });
 
+test.each(['check', 'check --live', 'scrub a', 'audit verify', 'status'])(
+  '%s --quiet: not a word when all is well, at a terminal neither',
+  async (line) => {
+    const args = [...line.split(' '), '--quiet', '-c', file];
+    expect(await gateway(args)).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(await shownTo(args)).toMatchObject({ code: 0, stdout: '' });
+  },
+);
+
 test('on a terminal there are colours', async () => {
   expect((await shownTo(['scrub', 'a', '-c', file])).stdout).toMatch(COLOUR);
 });
