@@ -97,6 +97,10 @@ export async function startSshd({
   const program = newest ? lab().sshdNewest : lab().sshd;
   // sshd drops PATH; and it takes a command only from a directory that is root's all the way up, as env's is
   const setPath = `PATH=${process.env['PATH'] ?? ''}`;
+  // The user's shell is started at each login, and what the person's own profile does in it is no part of the test
+  const home = path.join(directory, 'home');
+  mkdirSync(home);
+  chmodSync(home, 0o777);
   const config = [
     `ListenAddress 127.0.0.1:${port}`,
     `HostKey ${privateFile}`,
@@ -108,7 +112,7 @@ export async function startSshd({
     'PermitRootLogin prohibit-password',
     'ExposeAuthInfo yes',
     `AllowUsers ${user}`,
-    `SetEnv "${setPath}"`,
+    `SetEnv "${setPath}" "HOME=${home}"`,
     ...(authorizedKeysCommand === undefined
       ? [`AuthorizedKeysFile ${keys}`]
       : [
