@@ -164,6 +164,12 @@ export async function verifyAudit(files: readonly string[], heads?: readonly Hea
         last.line,
         `the line that a process wrote at ${noted} is not there: the end was cut off or changed`,
       );
+  const newest = [...missing.values()]
+    .map((head) => head.time)
+    .sort()
+    .at(-1);
+  if (lines === 0 && newest !== undefined)
+    wrong(files[0] ?? 'audit', 1, `no line is there, and a process wrote one at ${newest}: all of it was removed`);
   const rank = new Map(files.map((file, index) => [file, index]));
   problems.sort((a, b) => (rank.get(a.file) ?? 0) - (rank.get(b.file) ?? 0) || a.line - b.line);
   return {

@@ -32,7 +32,7 @@ export async function runAuditVerify(options: {
     });
   const report: WholeReport =
     options.files.length > 0 ? await verifyAudit(await inOrder(options.files)) : await verifyOwn(options);
-  if (report.files.length === 0)
+  if (report.files.length === 0 && report.problemCount === 0)
     throw new GatewayError('audit-unavailable', { detail: 'there is no audit to verify yet' });
   const good = report.problemCount + (report.copy?.problems.length ?? 0) === 0;
   if (!options.quiet || !good) process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : describe(report));

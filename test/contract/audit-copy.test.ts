@@ -59,11 +59,11 @@ async function copied(): Promise<Map<string, string>> {
     const [segment = '', name = ''] = key.split('/');
     const before = segments.get(segment) ?? '';
     const offset = Number.parseInt(name, 10);
-    // With versioning on, two copiers at once may both have been let make one, of different lengths; never is there a hole.
+    // With versioning on, two copiers at once may both have been let make one, and one may lie within another; never is there a hole.
     if (offset > before.length) throw new Error(`${key} does not begin at ${before.length}`);
     let text = before.slice(0, offset);
     for await (const chunk of store.read(key, { signal: SIGNAL })) text += Buffer.from(chunk).toString('latin1');
-    segments.set(segment, text);
+    segments.set(segment, text + before.slice(text.length));
   }
   return segments;
 }
