@@ -9,7 +9,9 @@ export async function onTerminal(
   command: readonly string[],
   steps: readonly Step[],
 ): Promise<{ readonly code: number | null; readonly shown: string }> {
-  const child = spawn('script', ['-qec', command.join(' '), '/dev/null'], { stdio: 'pipe', timeout: 60_000 });
+  // In place of script's shell: dash for one would end with 130 after a ctrl-C, whatever the program made of it.
+  const line = `exec ${command.join(' ')}`;
+  const child = spawn('script', ['-qec', line, '/dev/null'], { stdio: 'pipe', timeout: 60_000 });
   const left = [...steps];
   let shown = '';
   let unseen = '';
