@@ -13,7 +13,8 @@ export function wantsColour(stream: Output): boolean {
 
 /** Text in a colour or bold where the stream wants it, else as it is. */
 export function styled(stream: Output, style: Parameters<typeof styleText>[0], text: string): string {
-  return wantsColour(stream) ? styleText(style, text) : text;
+  // Node would look at stdout by itself, and take CI in the environment for a terminal without colours.
+  return wantsColour(stream) ? styleText(style, text, { validateStream: false }) : text;
 }
 
 /** A column of a table. */

@@ -60,8 +60,12 @@ afterAll(async () => {
   await Promise.all([...running].map((one) => one.stop()));
 });
 
+/** For what a program leaves running to end by itself, in ms. */
+const GRACE_MS = 5000;
+
 /**
- * Runs a program to its end; what it leaves running is killed.
+ * Runs a program to its end, and waits a little for what it leaves running: restic for one does not wait at the end of `init` for the program
+ * it has started. Then that is killed.
  * @throws Error when it cannot be started, or does not end in time
  */
 export async function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
@@ -77,6 +81,9 @@ export async function run(command: string, args: readonly string[], options: Run
     sleep(timeoutMs, undefined, { signal: timer.signal }).catch(() => undefined),
   ]);
   timer.abort();
+  if (code !== undefined)
+    for (const end = performance.now() + GRACE_MS; performance.now() < end && membersOf(family).length > 0;)
+      await sleep(20);
   await killAll(family);
   const [stdout, stderr] = await output;
   if (code === undefined)
