@@ -24,7 +24,8 @@ export interface Appender {
 }
 
 const LINE_BREAK = Buffer.from('\n');
-/** How far back a writer looks in a file that it has not read so far. */
+/** How far back a writer looks, at first and at most, in a file that it has not read so far. */
+const FIRST_LOOK_BYTES = 4 * 1024;
 const LOOK_BACK_BYTES = 256 * 1024;
 
 /** After a rotation that failed, the next try waits until the file has grown by this. */
@@ -84,10 +85,10 @@ export async function openAppender({ file, notes, rotation, warn }: AppenderOpti
     own = undefined;
     // Cut off or emptied: what was known stays named, so that it shows.
     if (size < position) position = 0;
-    if (size - position > LOOK_BACK_BYTES) {
+    if (position === 0 || size - position > LOOK_BACK_BYTES) {
       // Whoever wrote so much since has named what this writer knew.
       if (position > 0) heads.clear();
-      position = await startOfLine(from, size - LOOK_BACK_BYTES);
+      position = await unnamedFrom(from, size);
     }
     for (let before = -1; ;) {
       const bytes = await readRange(from, position, size);
@@ -225,10 +226,45 @@ async function readRange(handle: FileHandle, from: number, to: number): Promise<
   return buffer.subarray(0, filled);
 }
 
-/** Where the first line begins that begins after `offset`, or `offset` where none does. */
-async function startOfLine(handle: FileHandle, offset: number): Promise<number> {
-  const end = (await readRange(handle, offset, offset + LOOK_BACK_BYTES)).indexOf(LINE_BREAK);
-  return end < 0 ? offset : offset + end + 1;
+/**
+ * Where to begin reading a file of which nothing is known, so as to find all lines that nothing refers to: at the last line that names the
+ * one before it. Its writer had seen that one, hence all that came before, and named what nobody else did.
+ */
+async function unnamedFrom(handle: FileHandle, size: number): Promise<number> {
+  for (let look = FIRST_LOOK_BYTES; look < LOOK_BACK_BYTES; look *= 8) {
+    const from = Math.max(0, size - look);
+    const bytes = await readRange(handle, from, size);
+    const start = lastNaming(bytes, from === 0);
+    if (start !== undefined) return from + start;
+    if (from === 0) return 0;
+  }
+  // With many writers at once it may be that none does.
+  const from = Math.max(0, size - LOOK_BACK_BYTES);
+  const end = from === 0 ? -1 : (await readRange(handle, from, size)).indexOf(LINE_BREAK);
+  return from + end + 1;
+}
+
+/** Where the last line begins that names the line before it. @param whole - whether the first line begins with the bytes */
+function lastNaming(bytes: Buffer, whole: boolean): number | undefined {
+  let after: { readonly start: number; readonly named: readonly string[] } | undefined;
+  let end = bytes.lastIndexOf(LINE_BREAK);
+  while (end > 0) {
+    const lineBreak = bytes.lastIndexOf(LINE_BREAK, end - 1);
+    if (lineBreak < 0 && !whole) return undefined;
+    const start = lineBreak + 1;
+    const line = bytes.subarray(start, end);
+    if (line.length > 0) {
+      if (after?.named.includes(hashLine(line)) === true) return after.start;
+      const links = readLinks(line);
+      // One that was written together with another was not preceded by a look, and one that names as many as it may has perhaps left some out.
+      after = {
+        start,
+        named: links === undefined || links.joined || links.prev.length >= MOST_LINKS ? [] : links.prev,
+      };
+    }
+    end = lineBreak;
+  }
+  return undefined;
 }
 
 /** @throws Error when it cannot be opened or is not a regular file */

@@ -9,6 +9,7 @@ import { readHeads } from '../../src/audit/heads.ts';
 import { openJsonlSink } from '../../src/audit/jsonl-sink.ts';
 import { auditFiles } from '../../src/audit/read.ts';
 import { verifyAudit } from '../../src/audit/verify.ts';
+import { CONFIG_REF } from '../../src/core/object.ts';
 import type { SessionIdentity } from '../../src/ports/audit-sink.ts';
 import { run, tempDir } from '../support/lab.ts';
 import { bundleProgram } from '../support/module-process.ts';
@@ -123,6 +124,22 @@ describe('10,000 lines of 8 processes', () => {
       { file, line: 6, message: 'a line that it refers to is not there: it was changed, removed or moved' },
     ]);
   });
+});
+
+test('short sessions side by side: each writer finds what nothing refers to yet, however little of the file it reads', async () => {
+  const file = path.join(tempDir(), 'audit.jsonl');
+  await write(file, 3000);
+  const session = async (name: string): Promise<void> => {
+    const sink = await openJsonlSink({ file });
+    await sink.append(identity(name), { kind: 'session-start' });
+    await Promise.all([1, 2].map(() => sink.append(identity(name), { kind: 'remove', ref: CONFIG_REF })));
+    await sink.append(identity(name), { kind: 'remove', ref: CONFIG_REF });
+    await sink.close();
+  };
+  for (let round = 0; round < 50; round += 1)
+    await Promise.all(Array.from({ length: 1 + (round % 12) }, (_, one) => session(`${round}-${one}`)));
+  await write(file, 1);
+  expect(await verifyAudit([file])).toMatchObject({ problems: [], loose: 0 });
 });
 
 test('a writer that is killed at any moment leaves an audit that is whole but for a torn line', async () => {
