@@ -29,17 +29,20 @@ export interface Profile {
 
 /** Where time is spent; the first that matches the module's path takes it. */
 const PARTS: readonly (readonly [part: string, module: RegExp])[] = [
+  ['SSH cipher', /^node_modules\/ssh2\/lib\/protocol\/crypto\.js/],
   ['ssh2', /^node_modules\/ssh2\//],
   ['HTTP/2', /^node:internal\/(http2|js_stream_socket)|^node:http2|^node_modules\/http2-wrapper\//],
   ['streams and sockets', /^node:(internal\/)?(streams?|net|stream_base_commons)\b/],
-  ['crypto (hash, signature)', /^node:(internal\/)?crypto/],
+  ['hash of the content, signature', /^node:(internal\/)?crypto/],
   ['HTTP/1.1 to the storage', /^node:(internal\/)?_?https?/],
   ['files', /^node:(internal\/)?fs/],
-  ['AWS SDK', /^node_modules\/@(aws-sdk|aws-crypto|smithy)\//],
-  ['gateway', /^src\//],
+  ['gateway and what is bundled with it', /^(src|dist)\//],
   ['other packages', /^node_modules\//],
   ['rest of Node', /^node:/],
 ];
+
+/** Native functions that are calls of the system, for the greater part. */
+const SOCKET_WRITES = /^(writev|writeBuffer|write(Latin1|Utf8|Ascii)String)$/;
 
 /** V8's own names for what is no function, in words. */
 const NO_FUNCTIONS: ReadonlyMap<string, string> = new Map([
@@ -74,7 +77,7 @@ export function digest(profiles: readonly Profile[], top: number, cpuSeconds: nu
     const causeOf = (id: number): string | undefined => {
       for (let above = parents.get(id); above !== undefined; above = parents.get(above)) {
         const name = frames.get(above)?.name;
-        if (name !== undefined && / {2}(src|node_modules)\//.test(name)) return name;
+        if (name !== undefined && / {2}(src|dist|node_modules)\//.test(name)) return name;
       }
       return undefined;
     };
@@ -126,7 +129,8 @@ function entry<Value>(of: Map<string, Map<string, Value>>, key: string): Map<str
 function describe({ functionName, url, lineNumber }: CallFrame): { readonly part: string; readonly name: string } {
   const special = NO_FUNCTIONS.get(functionName);
   if (special !== undefined) return { part: special, name: special };
-  if (url === '') return { part: 'native calls', name: `${functionName}  native` };
+  const native = SOCKET_WRITES.test(functionName) ? 'socket writes, by the system' : 'native calls';
+  if (url === '') return { part: native, name: `${functionName}  native` };
   const module = moduleOf(url, lineNumber);
   const part = PARTS.find(([, pattern]) => pattern.test(module))?.[0] ?? 'elsewhere';
   return { part, name: `${functionName === '' ? '(anonymous)' : functionName}  ${module}` };

@@ -1,11 +1,12 @@
 /** How long it takes until a session is open: to the first answer at all, and to the first that needs the storage. */
+import { spawnSync } from 'node:child_process';
 import { randomInt } from 'node:crypto';
-import { alternate, type Sample } from '../alternate.ts';
+import { alternate, valuesOf, type Sample } from '../alternate.ts';
 import type { Bench, Findings, Measure } from '../measure.ts';
 import { rowsAgainstRclone } from '../rows.ts';
 import { createSessions, type Sessions } from '../session.ts';
 import { openSite, type SystemName } from '../site.ts';
-import { median } from '../statistics.ts';
+import { median, ratios } from '../statistics.ts';
 import { freshStorage } from '../storage.ts';
 
 const SYSTEMS = ['rclone', 'ssh', 'stdio'] as const;
@@ -31,7 +32,8 @@ async function measure(bench: Bench): Promise<Findings> {
     const overSsh = await openings(sessions, times, system.session(0));
     if (name === 'ssh') return named(overSsh, undefined);
     const { argv, env } = system.program(0);
-    return named(overSsh, await openings(sessions, times, argv, env));
+    const alone = named(overSsh, await openings(sessions, times, argv, env));
+    return name === 'stdio' ? { ...alone, bareNode: bareNode(times) } : alone;
   };
 
   try {
@@ -69,6 +71,12 @@ async function measure(bench: Bench): Promise<Findings> {
             { name: 'aloneStorage', what: 'forced command alone: … from the storage', aims: { stdio: { atMost: 1 } } },
           ],
         ),
+        {
+          what: 'Node with HTTP/2 loaded and nothing of ours: its whole run, to rclone’s first answer',
+          of: 'Node',
+          unit: 'ratio',
+          values: ratios(valuesOf(samples.stdio, 'bareNode'), valuesOf(samples.rclone, 'aloneFirst')),
+        },
       ],
       raw: samples,
     };
@@ -102,6 +110,16 @@ async function openings(
     await opened.close();
   }
   return { first: median(all.map((each) => each.first)), storage: median(all.map((each) => each.storage)) };
+}
+
+/** What no forced command in Node can be faster than, in seconds: the median of `times`. */
+function bareNode(times: number): number {
+  const all = Array.from({ length: times }, () => {
+    const started = performance.now();
+    spawnSync(process.execPath, ['-e', "require('node:http2')"]);
+    return (performance.now() - started) / 1000;
+  });
+  return median(all);
 }
 
 function named(overSsh: Opening, alone: Opening | undefined): Sample {

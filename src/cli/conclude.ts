@@ -1,0 +1,23 @@
+/**
+ * How every command ends: whatever went wrong becomes one plain line and an exit status.
+ *
+ * Exit status: 0 good, 1 it failed, 2 wrong use or config.
+ */
+import { asGatewayError, type GatewayError } from '../core/errors.ts';
+
+/** Runs a command and ends the process's work with its exit status. */
+export async function conclude(command: () => number | Promise<number>): Promise<void> {
+  try {
+    process.exitCode = await command();
+  } catch (error) {
+    const failure = asGatewayError(error);
+    process.stderr.write(`restic-gateway: ${failure.message}\n`);
+    if (failure.code === 'internal' && process.env['RESTIC_GATEWAY_DEBUG'] !== undefined)
+      process.stderr.write(`${(error as Error).stack ?? ''}\n`);
+    process.exitCode = exitStatus(failure);
+  }
+}
+
+function exitStatus(failure: GatewayError): number {
+  return failure.code === 'invalid-config' || failure.code === 'usage' ? 2 : 1;
+}
