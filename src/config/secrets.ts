@@ -10,6 +10,9 @@ import type { SecretSource } from './types.ts';
 /** No access key or token is longer. */
 const MOST_BYTES = 4096;
 
+/** What ends as an access key of AWS and those who make theirs likewise: a path may, a key written in a path's place does. */
+const LIKE_A_KEY = /(?:^|\/)(?=[^]*[0-9])(?=[^]*[A-Z])[A-Za-z0-9+/=]{40}$/;
+
 /** A token that is shorter could be guessed. */
 const LEAST_TOKEN = 16;
 
@@ -54,6 +57,10 @@ function readPrivateFile(file: string): string {
     // A named pipe must not hold everything up before it is seen to be one.
     descriptor = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT' && LIKE_A_KEY.test(file))
+      throw invalid(
+        'there is no file of the name that is given for the secret, and it looks like a key itself: write the key into a file of mode 0600, and name that file',
+      );
     throw unreadable(file, error);
   }
   try {

@@ -75,6 +75,17 @@ describe('a file', () => {
     expect(readSecret({ file: link })).toBe(SECRET);
   });
 
+  test('whose name is the key itself is not named', () => {
+    for (const file of [join(root, SECRET), SECRET]) {
+      const said = refusal(() => readSecret({ file }));
+      expect(said).toMatch(/looks like a key itself: write the key into a file/);
+      expect(said).not.toContain(SECRET.slice(0, 8));
+    }
+    expect(refusal(() => readSecret({ file: join(root, 'secret') }))).toContain(
+      `${root}/secret: there is no such file`,
+    );
+  });
+
   const several = 'holds several lines; it must hold the secret access key alone';
   const bytes = 'holds spaces or bytes that no secret access key has; it must hold the key alone';
   const empty = 'is empty; it must hold the secret access key';

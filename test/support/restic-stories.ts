@@ -21,9 +21,9 @@ export function describeRestic(doorKind: DoorKind): void {
         clients: {
           appsrv: { repository: { store: 'main', prefix: 'appsrv' }, shared: true },
           owner: { repository: { store: 'main', prefix: 'appsrv' }, shared: true, access: 'full' },
-          reader: { repository: { store: 'main', prefix: 'appsrv' }, shared: true, access: 'read-only' },
           dbsrv: { repository: { store: 'main', prefix: 'dbsrv' } },
-          old: { repository: { store: 'main', prefix: 'old/appsrv' } },
+          old: { repository: { store: 'main', prefix: 'old/appsrv' }, shared: true },
+          reader: { repository: { store: 'main', prefix: 'old/appsrv' }, shared: true, access: 'read-only' },
         },
       });
     });
@@ -102,7 +102,7 @@ export function describeRestic(doorKind: DoorKind): void {
       const binary = lab().resticNewest;
       const before = await good('appsrv', binary, 'snapshots', '--json');
       await good('reader', binary, 'snapshots', '--no-lock');
-      // restic tries a removal five times before it gives up, and a lock likewise: both wait at the same time.
+      // restic tries a removal five times before it gives up, and a lock likewise: both wait at the same time, on two repositories.
       const [forgetting, writing] = await Promise.all([
         as('appsrv', binary, ['forget', 'latest'], 120_000),
         as('reader', binary, ['backup', '/etc/hostname'], 120_000),
