@@ -4,7 +4,6 @@ import { GatewayError } from '../core/errors.ts';
 import { openClientUpkeep } from '../maintenance.ts';
 import { scrub, type ScrubStanding } from '../upkeep/scrub.ts';
 import type { ScrubResult } from '../upkeep/scrub-state.ts';
-import { collectGarbageForThroughput } from './garbage-collection.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { formatBytes, formatDuration, printable, styled, table } from './terminal.ts';
@@ -28,7 +27,6 @@ interface ScrubArguments {
  */
 export async function runScrub(given: ScrubArguments): Promise<number> {
   refuseInForcedCommand();
-  collectGarbageForThroughput();
   const bytesPerSecond = given.bandwidth === undefined ? undefined : parseBandwidth(given.bandwidth);
   const config = loadOwnConfig(given.config);
   const stop = new AbortController();
