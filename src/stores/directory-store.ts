@@ -22,7 +22,7 @@ import { PRIVATE_DIRECTORY } from '../ports/repository-upkeep.ts';
 import type { Steps } from './directory/bounded.ts';
 import { IO_LIMIT_MS, makeCall, type Call } from './directory/call.ts';
 import { errnoOf } from './directory/failures.ts';
-import { assertRegular, assertRoot, linkIfFree, makeDirectory, openRegular } from './directory/files.ts';
+import { assertRegular, assertRoot, fileSizes, linkIfFree, makeDirectory, openRegular } from './directory/files.ts';
 import { syncDirectory, syncExisting, writeContent } from './directory/files.ts';
 import { placeOrigin, readOrigin, removeOrigin, writeOrigin } from './directory/origins.ts';
 
@@ -30,8 +30,8 @@ import { placeOrigin, readOrigin, removeOrigin, writeOrigin } from './directory/
 const STALE_TEMPORARY_MS = 24 * 60 * 60 * 1000;
 const READ_BYTES = 512 * 1024;
 /** Names in a page of a list, and how many of them are looked up at once: more would keep other calls from libuv's few threads. */
-const PAGE_NAMES = 500;
-const LOOK_UPS = 32;
+const PAGE_NAMES = 512;
+const LOOK_UPS = 64;
 
 /**
  * Opens the storage without touching it.
@@ -290,19 +290,14 @@ class DirectoryRepository implements RepositoryStore {
   /** The sizes of the names that are regular files; what has vanished since it was read is left out. */
   async #measure(steps: Steps, directory: string, names: readonly ObjectName[]): Promise<readonly ListedObject[]> {
     const found: ListedObject[] = [];
-    const left = [...names];
-    const worker = async (): Promise<void> => {
-      for (let name = left.pop(); name !== undefined; name = left.pop()) {
-        const path = join(directory, name);
-        try {
-          const file = await steps.io(() => lstat(path));
-          if (file.isFile()) found.push({ name, size: file.size });
-        } catch (error) {
-          if (errnoOf(error) !== 'ENOENT') throw error;
-        }
+    for (let first = 0; first < names.length; first += LOOK_UPS) {
+      const some = names.slice(first, first + LOOK_UPS);
+      const sizes = await steps.io(() => fileSizes(some.map((name) => join(directory, name))));
+      for (const [index, name] of some.entries()) {
+        const size = sizes[index];
+        if (size !== undefined) found.push({ name, size });
       }
-    };
-    await Promise.all(Array.from({ length: LOOK_UPS }, worker));
+    }
     return found;
   }
 }
@@ -325,14 +320,16 @@ async function readNames(
   directory: Dir,
   shard: string,
 ): Promise<{ readonly names: readonly ObjectName[]; readonly ended: boolean }> {
-  const names: ObjectName[] = [];
-  while (names.length < PAGE_NAMES) {
-    const entry = await steps.io(() => directory.read());
-    if (entry === null) return { names, ended: true };
-    const name = parseObjectName(entry.name);
-    if (name?.startsWith(shard) === true) names.push(name);
-  }
-  return { names, ended: false };
+  return steps.io(async () => {
+    const names: ObjectName[] = [];
+    while (names.length < PAGE_NAMES) {
+      const entry = await directory.read();
+      if (entry === null) return { names, ended: true };
+      const name = parseObjectName(entry.name);
+      if (name?.startsWith(shard) === true) names.push(name);
+    }
+    return { names, ended: false };
+  });
 }
 
 /** Reads a part of an open file and closes it at the end, when the reader leaves, or on the signal, whether it is being read or not. */

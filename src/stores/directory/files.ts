@@ -1,7 +1,7 @@
 /**
  * Operations on files that Node does not have in one call: durable, never through a symbolic link, whole.
  */
-import { constants } from 'node:fs';
+import { constants, lstat } from 'node:fs';
 import { link, mkdir, open, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { GatewayError } from '../../core/errors.ts';
@@ -53,6 +53,29 @@ export async function openRegular(
     await steps.cleanUp(() => handle.close());
     throw error;
   }
+}
+
+/**
+ * The sizes of regular files, in the order of their paths; undefined for what is no regular file, or not there. All are looked up at once,
+ * with callbacks: a promise for each costs more than the look-up itself.
+ * @throws an error of the file system, once none is being looked up any more
+ */
+export function fileSizes(paths: readonly string[]): Promise<readonly (number | undefined)[]> {
+  return new Promise((resolve, reject) => {
+    const sizes: (number | undefined)[] = paths.map(() => undefined);
+    let left = paths.length;
+    let failure: NodeJS.ErrnoException | undefined;
+    if (left === 0) resolve(sizes);
+    for (const [index, path] of paths.entries())
+      lstat(path, (error, file) => {
+        if (error === null) sizes[index] = file.isFile() ? file.size : undefined;
+        else if (error.code !== 'ENOENT') failure ??= error;
+        left -= 1;
+        if (left > 0) return;
+        if (failure === undefined) resolve(sizes);
+        else reject(failure);
+      });
+  });
 }
 
 /** Makes a directory; false when it was there already. */
