@@ -1,6 +1,6 @@
-/** One session over real ssh on a gateway's own SSH door, with an HTTP/2 client on the pipes: what restic makes for each run. */
+/** One session over real ssh on a gateway's own SSH door, with an HTTP/2 client on its stdin and stdout: what restic makes for each run. */
 import { spawn } from 'node:child_process';
-import { Duplex } from 'node:stream';
+import type { Socket } from 'node:net';
 import { lab, sshClientArgs, type KeyFiles } from './lab.ts';
 import { resticClient, type ResticClient } from './restic-client.ts';
 
@@ -16,15 +16,19 @@ export function startSshSession(target: {
   readonly key: KeyFiles;
   readonly knownHosts: string;
 }): SshSession {
-  const child = spawn(lab().ssh, [...sshClientArgs(target), 'restic'], { stdio: 'pipe' });
+  // One socket both ways, which Node's HTTP/2 uses natively: on two pipes made one by Duplex.from it now and then fails to an assertion of
+  // its own (in JSStreamSocket) when ssh goes away in the middle of a write.
+  const command = ['exec "$@" <&3 >&3 3>&-', 'sh', lab().ssh, ...sshClientArgs(target), 'restic'];
+  const child = spawn('sh', ['-c', ...command], { stdio: ['ignore', 'ignore', 'pipe', 'pipe'] });
+  const socket = child.stdio[3] as Socket;
   let stderr = '';
-  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-  child.stdin.on('error', () => undefined);
-  const client = resticClient(Duplex.from({ readable: child.stdout, writable: child.stdin }));
+  child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  socket.on('error', () => undefined);
+  const client = resticClient(socket);
   return {
     ...client,
     close: () => {
-      child.stdin.end();
+      socket.end();
     },
     ended: new Promise((resolve) => {
       child.on('close', (status) => {
