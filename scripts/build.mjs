@@ -6,7 +6,7 @@ import { buildVersion } from './packaging/version.mjs';
 
 /**
  * The bundles, by their directories. What sshd starts at every login has one of its own: in a bundle that many commands share, what each
- * of them loads lies in many small files, and to find, read and link those took a tenth of a start.
+ * of them loads lies in many small files, and finding, reading and linking those takes time at each start.
  */
 const BUNDLES = {
   dist: 'src/cli/main.ts',

@@ -14,8 +14,10 @@ import { GatewayError } from '../core/errors.ts';
 const LEAST_PACKET = 4096;
 /** Channels and requests a peer may ask for at once, and each second after that. */
 const REQUESTS = { burst: 200, perSecond: 10 };
-/** Key exchanges likewise: OpenSSH asks for one a GiB. */
+/** Key exchanges likewise: OpenSSH asks for one a GiB, and by `RekeyLimit` as often as its user likes. */
 const REKEYS = { burst: 100, perSecond: 1 };
+/** After so many bytes both ways, one more is no flood, however fast they came: they take far more than it does. */
+const REKEY_BYTES = 8 * 1024 * 1024;
 /** Answers that a peer may leave unread, in bytes. What a channel sends waits by itself far below that. */
 const MOST_UNREAD = 16 * 1024 * 1024;
 /** How long a key re-exchange may take, in ms. */
@@ -109,8 +111,11 @@ export function guardPeer(connection: Connection): Link {
     return (data as Buffer).length > incoming.window ? 'the peer sent more than its window' : undefined;
   });
 
+  let rekeyedAt = 0;
   connection.on('rekey', () => {
-    if (!rekeys.take()) cut('the peer floods with key exchanges');
+    const moved = socket.bytesRead + socket.bytesWritten;
+    if (moved - rekeyedAt < REKEY_BYTES && !rekeys.take()) cut('the peer floods with key exchanges');
+    rekeyedAt = moved;
   });
   let exchange: NodeJS.Timeout | undefined;
   // After ssh2, which listens for data since before this.

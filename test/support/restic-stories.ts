@@ -101,7 +101,7 @@ export function describeRestic(doorKind: DoorKind): void {
     test('what a key may not do is refused in words that a person understands, and nothing is gone', async () => {
       const binary = lab().resticNewest;
       const before = await good('appsrv', binary, 'snapshots', '--json');
-      await good('reader', binary, 'snapshots', '--no-lock');
+      await good('reader', binary, 'restore', 'latest', '--no-lock', '--target', tempDir());
       // restic tries a removal five times before it gives up, and a lock likewise: both wait at the same time, on two repositories.
       const [forgetting, writing] = await Promise.all([
         as('appsrv', binary, ['forget', 'latest'], 120_000),
