@@ -85,6 +85,7 @@ try {
   cpSync('docs', join(root, documents, 'docs'), { recursive: true });
   cpSync('scripts/packaging/examples', join(root, documents, 'examples'), { recursive: true });
   put(`${documents}/README.md`, readFileSync('README.md'));
+  put(`${documents}/CHANGELOG.md`, readFileSync('CHANGELOG.md'));
   const licences = [...packages].map(
     ([path, { license: one }]) => `Files: usr/lib/restic-gateway/${path}/*\nLicense: ${one}\n`,
   );
@@ -95,7 +96,7 @@ try {
   put(
     `${documents}/changelog.Debian.gz`,
     compressed(
-      `restic-gateway (${version}-1) unstable; urgency=medium\n\n  * The changes are in README.md, under Changelog.\n\n -- The authors of restic-gateway <restic-gateway@localhost>  Wed, 25 Nov 2026 00:00:00 +0000\n`,
+      `restic-gateway (${version}-1) unstable; urgency=medium\n\n  * The changes are in CHANGELOG.md.\n\n -- The authors of restic-gateway <restic-gateway@localhost>  Wed, 25 Nov 2026 00:00:00 +0000\n`,
     ),
   );
 
