@@ -1,0 +1,2 @@
+export declare const LAYERS: Readonly<Record<string, readonly string[]>>;
+export declare function mayImport(path: string, target: string): boolean;

@@ -1,0 +1,38 @@
+/**
+ * What each room of src may import besides itself: `room/` for all of another room, or one file. Data flows one way: no listener sees a
+ * store, the handler never sees SSH, and only the composition roots know everything. The lint rule and the architecture test both read it.
+ */
+export const LAYERS = {
+  core: [],
+  ports: ['core/'],
+  config: ['core/'],
+  state: ['core/'],
+  probe: ['core/'],
+  web: ['core/', 'ports/'],
+  restic: ['core/', 'ports/'],
+  upkeep: ['core/', 'ports/'],
+  limits: ['core/', 'ports/', 'config/types.ts'],
+  audit: ['core/', 'ports/', 'config/types.ts'],
+  doors: ['core/', 'ports/', 'config/types.ts'],
+  stores: ['core/', 'ports/', 'config/types.ts', 'config/secrets.ts'],
+  safeguard: ['core/', 'ports/', 'config/types.ts', 'stores/open-storage.ts'],
+  metrics: ['core/', 'ports/', 'monitor/standing.ts'],
+  page: ['core/', 'ports/', 'config/types.ts', 'monitor/standing.ts'],
+  monitor: ['core/', 'ports/', 'config/types.ts', 'audit/', 'limits/', 'state/', 'upkeep/scrub-state.ts'],
+  'maintenance.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'upkeep/'],
+  'gateway.ts': [
+    ...['core/', 'ports/', 'config/', 'stores/', 'limits/', 'safeguard/', 'audit/', 'restic/', 'state/'],
+    'metrics/measured-store.ts',
+  ],
+  cli: [
+    ...['core/', 'ports/', 'config/', 'safeguard/', 'audit/', 'upkeep/', 'state/', 'monitor/', 'web/', 'page/'],
+    ...['metrics/', 'doors/', 'probe/', 'gateway.ts', 'maintenance.ts'],
+  ],
+};
+
+/** Whether a file may import another, both as paths below src. */
+export function mayImport(path, target) {
+  const [room = ''] = path.split('/');
+  const allowed = [room.endsWith('.ts') ? room : `${room}/`, ...(LAYERS[room] ?? [])];
+  return allowed.some((one) => (one.endsWith('/') ? target.startsWith(one) : target === one));
+}
