@@ -1,7 +1,10 @@
 /** One jest project a kind of test, so that each can be run alone: `scripts/test unit`. */
 const common = {
-  transform: { '^.+\\.ts$': ['@swc/jest', { jsc: { parser: { syntax: 'typescript' }, target: 'es2023' } }] },
-  extensionsToTreatAsEsm: ['.ts'],
+  transform: {
+    '^.+\\.ts$': ['@swc/jest', { jsc: { parser: { syntax: 'typescript' }, target: 'es2023' } }],
+    '^.+\\.css$': '<rootDir>/test/support/text-transform.mjs',
+  },
+  extensionsToTreatAsEsm: ['.ts', '.css'],
   testEnvironment: 'node',
   setupFilesAfterEnv: ['<rootDir>/test/support/patience.mjs'],
   globals: { TEST_TIMEOUT_MS: 30_000 },

@@ -25,6 +25,7 @@ for (const [outdir, entry] of Object.entries(BUNDLES))
     format: 'esm',
     target: 'node20.19',
     mainFields: ['module', 'main'],
+    loader: { '.css': 'text' },
     define: { BUILD_VERSION: JSON.stringify(buildVersion()) },
     external: EXTERNALS,
     // Bundled CommonJS still calls require for Node's own modules.

@@ -37,6 +37,7 @@ await build({
   format: 'esm',
   target: 'node20.19',
   mainFields: ['module', 'main'],
+  loader: { '.css': 'text' },
   define: { BUILD_VERSION: JSON.stringify(buildVersion()) },
   // ssh2 asks for these in a try, and does without them.
   external: ['*.node', 'cpu-features'],

@@ -12,6 +12,11 @@ export class Html {
     return this.#text;
   }
 
+  /** Markup that is a file of this project. */
+  static ofOwn(text: string): Html {
+    return new Html(text);
+  }
+
   /** @internal What `html` calls; with a text that is markup already. */
   static ofTemplate(strings: TemplateStringsArray, values: readonly Part[]): Html {
     return new Html(String.raw({ raw: strings }, ...values.map(markup)));

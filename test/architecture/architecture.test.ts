@@ -127,9 +127,10 @@ function cycles(sources: ReadonlyMap<string, string>): string[] {
 
 describe('src', () => {
   const files = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter((path) =>
-    path.endsWith('.ts'),
+    /\.(?:ts|css)$/.test(path),
   );
-  const sources = new Map(files.map((path) => [path, readFileSync(join(ROOT, 'src', path), 'utf8')]));
+  const textOf = (path: string): string => (path.endsWith('.ts') ? readFileSync(join(ROOT, 'src', path), 'utf8') : '');
+  const sources = new Map(files.map((path) => [path, textOf(path)]));
   const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
     dependencies: Record<string, string>;
   };
