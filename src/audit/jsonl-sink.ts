@@ -29,8 +29,12 @@ interface JsonlSinkOptions {
 const LIMIT_MS = 30_000;
 /** The most that goes into one write beyond a single line; far below what a writer looks back at when it opens the file. */
 const WRITE_BYTES = 64 * 1024;
-/** The most that is kept of what a peer chose to send, in UTF-16 units. */
-const TEXT_LENGTH = 1024;
+/** The most that a text of a peer's choosing takes as it is written, escapes and all, in bytes. */
+const PEER_TEXT_BYTES = 256;
+/** As above, of a sentence of our own that may hold words of a peer or of the storage. */
+const DETAIL_BYTES = 512;
+/** Of these, what says that the text was cut. */
+const CUT_BYTES = 48;
 
 /** An event that waits. */
 interface Entry {
@@ -149,15 +153,18 @@ function formatEvent(time: Date, identity: SessionIdentity | 'gateway', event: A
   const { kind, ref, ...rest } = { ref: undefined, ...event };
   const line = {
     event: kind,
-    ...(identity === 'gateway' ? { door: identity } : fieldsOf(identity)),
+    ...(identity === 'gateway' ? { door: identity } : fieldsOf(identity, OPENING.has(kind))),
     object: ref === undefined ? undefined : nameObject(ref),
     ...rest,
-    ...('detail' in rest ? { detail: cut(rest.detail) } : {}),
+    ...('detail' in rest ? { detail: cut(rest.detail, DETAIL_BYTES) } : {}),
   };
   return { time: time.toISOString(), rest: JSON.stringify(line).slice(1).replace(UNSAFE, escape) };
 }
 
-function fieldsOf({ session, principal, access, repository }: SessionIdentity) {
+/** The first, and mostly the only, line of a session: it alone has what the peer chose, so that no peer makes all lines long. */
+const OPENING: ReadonlySet<AuditEvent['kind']> = new Set(['session-start', 'session-refused']);
+
+function fieldsOf({ session, principal, access, repository }: SessionIdentity, opening: boolean) {
   const { client, door, key, from, fromPort, user, command } = principal;
   return {
     session,
@@ -166,8 +173,8 @@ function fieldsOf({ session, principal, access, repository }: SessionIdentity) {
     key,
     from,
     fromPort,
-    user: user === undefined ? undefined : cut(user),
-    command: command === undefined ? undefined : cut(command),
+    user: opening && user !== undefined ? cut(user, PEER_TEXT_BYTES) : undefined,
+    command: opening && command !== undefined ? cut(command, PEER_TEXT_BYTES) : undefined,
     access,
     store: repository.store,
     prefix: repository.prefix,
@@ -187,6 +194,24 @@ function nameObject(ref: ObjectRef): string {
   return ref.type === 'config' ? 'config' : `${ref.type}/${ref.name}`;
 }
 
-function cut(text: string): string {
-  return text.length <= TEXT_LENGTH ? text : `${text.slice(0, TEXT_LENGTH)}… (cut from ${text.length} characters)`;
+/** As much of a text as takes so many bytes when it is written. */
+function cut(text: string, most: number): string {
+  // A unit of UTF-16 takes six bytes at most: those of an escape.
+  if (text.length * 6 <= most) return text;
+  let bytes = 0;
+  let kept = 0;
+  let length = 0;
+  for (const character of text) {
+    bytes += bytesOf(character);
+    if (bytes > most) return `${text.slice(0, kept)}… (cut from ${text.length} characters)`;
+    length += character.length;
+    if (bytes <= most - CUT_BYTES) kept = length;
+  }
+  return text;
+}
+
+/** What a character takes in a line, in bytes. */
+function bytesOf(character: string): number {
+  if (character >= ' ' && character <= '~' && character !== '"' && character !== '\\') return 1;
+  return Buffer.byteLength(JSON.stringify(character).replace(UNSAFE, escape)) - 2;
 }

@@ -181,17 +181,43 @@ describe('what a line says', () => {
     }),
   );
 
-  test('what the peer sent is cut at 1,024 characters, and says so', () =>
+  test.each([
+    ['plain', 'c'],
+    ['that JSON escapes', '"'],
+    ['that take six bytes each', '\u0000'],
+    ['of three bytes', '東'],
+    ['that take twelve bytes each', '\u{e0041}'],
+    ['broken', '\ud800'],
+  ])('what the peer sent is cut by what it takes as it is written, and says so: characters %s', (_, character) =>
     withSink(async (sink, file) => {
-      const long = 'x'.repeat(1025);
-      const principal = { ...IDENTITY.principal, user: 'u'.repeat(100_000), command: 'c'.repeat(1024) };
+      const long = character.repeat(2000);
+      const principal = { ...IDENTITY.principal, user: long, command: `x${long}` };
       await sink.append({ ...IDENTITY, principal }, { kind: 'session-refused', reason: 'expired', detail: long });
       const [line] = await linesOf(file);
-      expect(line).toMatchObject({
-        user: `${'u'.repeat(1024)}… (cut from 100000 characters)`,
-        command: 'c'.repeat(1024),
-        detail: `${'x'.repeat(1024)}… (cut from 1025 characters)`,
-      });
+      const raw = await readFile(file, 'utf8');
+      const said = `… (cut from ${long.length} characters)`;
+      const kept = (name: string): string => String(line?.[name]).split('…')[0] ?? '';
+      expect(line?.['user']).toBe(`${kept('user')}${said}`);
+      expect(long.startsWith(kept('user'))).toBe(true);
+      for (const [name, most] of Object.entries({ user: 256, command: 256, detail: 512 })) {
+        const written = new RegExp(`"${name}":"((?:[^"\\\\]|\\\\.)*)"`, 'u').exec(raw)?.[1] ?? '';
+        expect(Buffer.byteLength(written)).toBeLessThanOrEqual(most);
+        expect(Buffer.byteLength(written)).toBeGreaterThan(most / 2);
+      }
+    }),
+  );
+
+  test('who logged in and what was asked for stands in the first line of a session alone', () =>
+    withSink(async (sink, file) => {
+      const principal = { ...IDENTITY.principal, user: 'u'.repeat(256), command: 'c'.repeat(256) };
+      await sink.append({ ...IDENTITY, principal }, START);
+      await sink.append(
+        { ...IDENTITY, principal },
+        { kind: 'denied', operation: 'request', reason: 'invalid-request' },
+      );
+      const [first, second] = await linesOf(file);
+      expect([first?.['user'], first?.['command']]).toEqual([principal.user, principal.command]);
+      expect([second?.['user'], second?.['command']]).toEqual([undefined, undefined]);
     }));
 });
 
