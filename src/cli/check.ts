@@ -47,14 +47,19 @@ export async function runCheck({
   if (live) goOnAsOwner(config);
   const checks = live ? await tryStores(config) : [];
   const failed = checks.filter(({ outcome }) => outcome === 'fails').length;
+  const { describeRuntime, NOT_NATIVE } = await import('./runtime.ts');
+  const runtime = describeRuntime();
   if (json) {
     const tried = live ? { checks, good: failed === 0 } : {};
-    process.stdout.write(`${JSON.stringify({ config: config.file, clients, stores, ...tried })}\n`);
+    process.stdout.write(`${JSON.stringify({ config: config.file, clients, stores, runtime, ...tried })}\n`);
     return failed === 0 ? 0 : 1;
   }
   if (quiet && failed === 0) return 0;
   const count = (number: number, word: string): string => `${number} ${word}${number === 1 ? '' : 's'}`;
   process.stdout.write(`${config.file}: good, ${count(clients, 'client')}, ${count(stores, 'store')}\n`);
+  if (runtime.trouble !== undefined)
+    process.stdout.write(`${styled(process.stdout, 'yellow', 'warning:')} ${runtime.trouble}\n`);
+  if (runtime.encryption === 'node') process.stdout.write(`note: ${NOT_NATIVE}\n`);
   if (!live) return 0;
   const columns = ['STORE', 'WHAT', 'RESULT', 'DETAIL'].map((title) => ({ title }));
   const rows = checks.map(({ store, what, outcome, detail, freeBytes }) => [

@@ -39,6 +39,10 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
       { node: process.version },
       'the AWS SDK will need Node.js 22 or newer in its coming versions; plan to upgrade',
     );
+  const { describeRuntime, NOT_NATIVE } = await import('./runtime.ts');
+  const { node, trouble, encryption } = describeRuntime();
+  if (trouble !== undefined) log.warn({ node }, trouble);
+  if (encryption === 'node') log.info({ node }, NOT_NATIVE);
   const clients = Object.keys(config.clients).length;
   const signals = catchStopSignals();
   const { openMonitor } = await import('../monitor/monitor.ts');

@@ -1,7 +1,7 @@
-/** The gateway on the Node of these tests and on that of the current long-term line: the same, and without a warning from either. */
+/** The gateway on each Node that it is said to run on: the same everywhere, no warning from Node, and what is said of the Node is true. */
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { expect, test } from '@jest/globals';
+import { beforeAll, expect, test } from '@jest/globals';
 import { stringify } from 'yaml';
 import { GATEWAY } from '../support/gateway-process.ts';
 import {
@@ -20,19 +20,28 @@ import { freshStore } from '../support/stores.ts';
 
 /** Whatever Node has to say ends the process, or has a trace with it. */
 const STRICT = { NODE_OPTIONS: '--throw-deprecation --pending-deprecation --trace-warnings' };
+const NO_FIXES = /^Node\.js 20\.\d+\.\d+ gets no fixes any more, since 2026-04-30; install Node\.js 26/;
+
+const source = path.join(tempDir(), 'source');
+const keys = await Promise.all([generateKey(), generateKey(), generateKey()]);
+beforeAll(() => makeTree(source, { files: 6, bytes: 3_000_000, seed: 'node' }));
 
 test.each([
   ['of these tests', () => process.execPath],
+  ['22', () => lab().node22],
+  ['24', () => lab().node24],
   ['of the current long-term line', () => lab().nodeLts],
-])('the Node %s: both doors, both stores, the newest ssh', async (_which, nodeOf) => {
+  ['of Debian 13', () => lab().nodeDebian],
+])('the Node %s: both ways in, both stores, the newest ssh', async (_which, nodeOf) => {
   const node = nodeOf();
+  const version = (await run(node, ['--version'])).stdout.trim();
   const directory = tempDir();
-  const [hostKey, key] = await Promise.all([generateKey(), generateKey()]);
+  const [hostKey, key, other] = keys;
   const port = await freePort();
   const file = path.join(directory, 'gateway.yaml');
   const clients = {
     a: { keys: [key.publicLine], repository: { store: 's3' } },
-    b: { keys: [(await generateKey()).publicLine], repository: { store: 'directory' } },
+    b: { keys: [other.publicLine], repository: { store: 'directory' } },
   };
   writeFileSync(
     file,
@@ -48,13 +57,15 @@ test.each([
   const knownHosts = path.join(directory, 'known_hosts');
   writeFileSync(knownHosts, `[127.0.0.1]:${port} ${hostKey.publicLine}\n`);
 
-  const checked = await run(node, [GATEWAY, 'check', '--live', '-c', file], { env: STRICT });
+  const checked = await run(node, [GATEWAY, 'check', '--live', '--json', '-c', file], { env: STRICT });
   expect({ code: checked.code, stderr: checked.stderr }).toEqual({ code: 0, stderr: '' });
+  const { runtime } = JSON.parse(checked.stdout) as { runtime: { node: string; trouble?: string; encryption: string } };
+  const ended = version.startsWith('v20.') && node !== lab().nodeDebian;
+  expect(runtime).toMatchObject({ node: version, encryption: expect.stringMatching(/^(native|node)$/) });
+  expect(runtime.trouble).toEqual(ended ? expect.stringMatching(NO_FIXES) : undefined);
   const serve = await startProcess(node, [GATEWAY, 'serve', '-c', file], { env: STRICT });
   await serve.waitForLine(/listening on/);
 
-  const source = path.join(directory, 'source');
-  await makeTree(source, { files: 6, bytes: 3_000_000, seed: 'node' });
   const backUp = async (client: string, options: Readonly<Record<string, string>>): Promise<void> => {
     for (const args of [
       ['init'],
@@ -74,8 +85,13 @@ test.each([
   await backUp('a', { 'rclone.program': ssh });
   await backUp('b', { 'rclone.program': `${node} ${GATEWAY}`, 'rclone.args': `stdio -c ${file}` });
   expect(await serve.stop()).toBe(0);
-  // A line of JSON each, and no warning but the SDK's on Node 20, and that of a client whose ssh restic ended by force.
+  // A line of JSON each, and no warning but of this Node itself, and of a client whose ssh restic ended by force.
   const expected = /the AWS SDK will need|connection failed.*(ECONNRESET|EPIPE)|(ECONNRESET|EPIPE).*connection failed/;
-  const warnings = serve.lines.filter((line) => (JSON.parse(line) as { level: number }).level > 30);
-  expect(warnings.filter((line) => !expected.test(line))).toEqual([]);
+  const said = serve.lines.map((line) => JSON.parse(line) as { level: number; msg: string });
+  expect(said.filter(({ msg }) => NO_FIXES.test(msg))).toHaveLength(ended ? 1 : 0);
+  expect(said.filter(({ msg }) => msg.includes("Node's own crypto module"))).toHaveLength(
+    runtime.encryption === 'node' ? 1 : 0,
+  );
+  const warnings = said.filter(({ level, msg }) => level > 30 && !NO_FIXES.test(msg));
+  expect(warnings.filter((line) => !expected.test(JSON.stringify(line)))).toEqual([]);
 });

@@ -24,8 +24,12 @@ const PEERS = {
   /** OpenSSH 10 or newer. */
   sshNewest: 'SSH_NEWEST',
   sshdNewest: 'SSHD_NEWEST',
-  /** The Node of the current long-term line. */
+  node22: 'NODE_22',
+  node24: 'NODE_24',
+  /** The Node that docs/node.md recommends; the newest line that there is, too. */
   nodeLts: 'NODE_LTS',
+  /** Debian 13's own, which must run as root. */
+  nodeDebian: 'NODE_DEBIAN',
 } as const;
 
 /** Absolute paths of the peers. */
