@@ -3,6 +3,7 @@ import { stat, type FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatLinks, hashLine, MOST_LINKS, readLinks, type Links } from './chain.ts';
 import type { HeadNotes } from './heads.ts';
+import { splitLines } from './lines.ts';
 import { lastMovedLine, openOrMake, removeOldest, rotate, type Rotation } from './rotation.ts';
 
 /** A line but for its links, which are known only when it is written. */
@@ -92,13 +93,10 @@ export async function openAppender({ file, notes, rotation, warn }: AppenderOpti
     }
     for (let before = -1; ;) {
       const bytes = await readRange(from, position, size);
-      let start = 0;
-      for (let end = bytes.indexOf(LINE_BREAK); end >= 0; end = bytes.indexOf(LINE_BREAK, start)) {
-        take(bytes.subarray(start, end));
-        start = end + 1;
-      }
-      position += start;
-      if (start === bytes.length) return false;
+      const { lines, end } = splitLines(bytes);
+      for (const line of lines) take(line);
+      position += end;
+      if (end === bytes.length) return false;
       if (size === before) return true;
       // Of another process's long line one may see a part for a moment.
       before = size;

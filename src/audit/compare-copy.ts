@@ -2,6 +2,7 @@
 import { messageOf } from '../core/errors.ts';
 import type { CopyStore } from '../ports/copy-store.ts';
 import { hashLine, readLinks } from './chain.ts';
+import { LINE_BREAK, splitLines } from './lines.ts';
 import { chunkKey, openSegment, parseChunkKey, type Segment } from './segments.ts';
 
 /** What came of it. */
@@ -18,8 +19,6 @@ interface Piece {
   readonly offset: number;
   readonly size: number;
 }
-
-const LINE_BREAK = 0x0a;
 
 /**
  * @param files - the audit's files, in order
@@ -174,7 +173,7 @@ function isFileError(error: unknown): boolean {
 
 async function priorOf(segment: Segment): Promise<ReadonlySet<string>> {
   for await (const bytes of segment.bytes(0))
-    return new Set(linesOf(bytes).flatMap((line) => readLinks(line)?.prior ?? []));
+    return new Set(splitLines(bytes).lines.flatMap((line) => readLinks(line)?.prior ?? []));
   return new Set();
 }
 
@@ -189,17 +188,7 @@ async function continues(
   for (const { offset } of (copies.get(segment) ?? []).slice(-4)) {
     const chunks: Uint8Array[] = [];
     for await (const chunk of store.read(chunkKey({ segment, offset }), { signal })) chunks.push(chunk);
-    if (linesOf(Buffer.concat(chunks)).some((line) => prior.has(hashLine(line)))) return true;
+    if (splitLines(Buffer.concat(chunks)).lines.some((line) => prior.has(hashLine(line)))) return true;
   }
   return false;
-}
-
-function linesOf(bytes: Buffer): readonly Buffer[] {
-  const lines: Buffer[] = [];
-  let start = 0;
-  for (let end = bytes.indexOf(LINE_BREAK); end >= 0; end = bytes.indexOf(LINE_BREAK, start)) {
-    lines.push(bytes.subarray(start, end));
-    start = end + 1;
-  }
-  return lines;
 }

@@ -4,6 +4,7 @@
  */
 import { GatewayError, messageOf } from '../core/errors.ts';
 import type { CopyStore } from '../ports/copy-store.ts';
+import { LINE_BREAK } from './lines.ts';
 import { auditFiles } from './read.ts';
 import { chunkKey, openSegment, parseChunkKey, type Segment } from './segments.ts';
 
@@ -22,7 +23,6 @@ export interface Copier {
 const MOST_BYTES = 4 * 1024 * 1024;
 /** How often another copier may be quicker, one after the other. */
 const MOST_RACES = 5;
-const LINE_BREAK = 0x0a;
 
 /** A part of a file that is to be copied. */
 interface Part {

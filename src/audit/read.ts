@@ -6,18 +6,7 @@ import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import { hashLine, readLinks } from './chain.ts';
-
-/** A line of a file. */
-export interface RawLine {
-  /** Counts from 1. */
-  readonly number: number;
-  /** Without its end. */
-  readonly bytes: Buffer;
-}
-
-/** What no line of the audit comes near; something so long without an end is cut there. */
-const MOST_LINE_BYTES = 4 * 1024 * 1024;
-const LINE_BREAK = 0x0a;
+import { LineSplitter, parseLine, type RawLine } from './lines.ts';
 
 /**
  * The lines of a file that are not empty, in groups as they are read. A name that ends in `.gz` is unpacked.
@@ -32,25 +21,9 @@ export async function* readLines(file: string, start = 0): AsyncGenerator<readon
     raw.on('error', (error) => unpacked.destroy(error));
     stream = raw.pipe(unpacked);
   }
-  let rest: Buffer = Buffer.alloc(0);
-  let number = 0;
+  const splitter = new LineSplitter();
   try {
-    for await (const chunk of stream as AsyncIterable<Buffer>) {
-      const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-      const lines: RawLine[] = [];
-      let begin = 0;
-      for (let end = bytes.indexOf(LINE_BREAK); end >= 0; end = bytes.indexOf(LINE_BREAK, begin)) {
-        number += 1;
-        if (end > begin) lines.push({ number, bytes: bytes.subarray(begin, end) });
-        begin = end + 1;
-      }
-      rest = bytes.subarray(begin);
-      if (rest.length > MOST_LINE_BYTES) {
-        lines.push({ number: number + 1, bytes: rest });
-        rest = Buffer.alloc(0);
-      }
-      yield lines;
-    }
+    for await (const chunk of stream as AsyncIterable<Buffer>) yield splitter.push(chunk);
   } catch (error) {
     throw new GatewayError('audit-unavailable', {
       detail: `${file} cannot be read: ${messageOf(error)}`,
@@ -59,17 +32,8 @@ export async function* readLines(file: string, start = 0): AsyncGenerator<readon
   } finally {
     raw.destroy();
   }
-  if (rest.length > 0) yield [{ number: number + 1, bytes: rest }];
-}
-
-/** A line's object, undefined when it is torn. */
-export function parseLine(bytes: Buffer): Readonly<Record<string, unknown>> | undefined {
-  try {
-    const value: unknown = JSON.parse(bytes.toString('utf8'));
-    return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : undefined;
-  } catch {
-    return undefined;
-  }
+  const last = splitter.end();
+  if (last !== undefined) yield [last];
 }
 
 /**

@@ -2,11 +2,11 @@
  * The audit's files as their copies know them: by their first lines, which no rotation changes as it does names. A copy of one is made of
  * chunks that lie end to end, `SEGMENT/OFFSET.jsonl`; joined in the order of their names they are the file.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { open, type FileHandle } from 'node:fs/promises';
 import { pipeline, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
-import { parseLine } from './read.ts';
+import { LineSplitter, MOST_LINE_BYTES, parseLine } from './lines.ts';
 
 /** A file of the audit that has at least one line, open: what it is and what it holds stay the same file's, whatever its path leads to. */
 export interface Segment {
@@ -26,10 +26,7 @@ export interface Chunk {
   readonly offset: number;
 }
 
-const LINE_BREAK = 0x0a;
 const READ_BYTES = 256 * 1024;
-/** What no line of the audit comes near. */
-const MOST_LINE_BYTES = 4 * 1024 * 1024;
 
 /** Undefined while it has no whole line. @throws Error of the file system */
 export async function openSegment(file: string): Promise<Segment | undefined> {
@@ -45,20 +42,24 @@ export async function openSegment(file: string): Promise<Segment | undefined> {
 }
 
 async function idOf(bytes: AsyncIterable<Buffer>): Promise<string | undefined> {
-  let head = Buffer.alloc(0);
+  const splitter = new LineSplitter();
   for await (const more of bytes) {
-    head = Buffer.concat([head, more]);
-    let start = 0;
-    while (head[start] === LINE_BREAK) start += 1;
-    const end = head.indexOf(LINE_BREAK, start);
-    if (end < 0 && head.length > MOST_LINE_BYTES) return undefined;
-    if (end < 0) continue;
-    const line = head.subarray(start, end);
-    const time = parseLine(line)?.['time'];
-    const stamp = typeof time === 'string' ? time.replace(/[^0-9TZ]/g, '').slice(0, 24) : '0';
-    return `${stamp}-${createHash('sha256').update(line).digest('hex').slice(0, 16)}`;
+    const [line] = splitter.push(more);
+    if (line !== undefined) return line.bytes.length > MOST_LINE_BYTES ? undefined : segmentId(line.bytes);
   }
   return undefined;
+}
+
+/** The id of a plain file that is open; undefined while it has no whole line. @throws Error of the file system */
+export function segmentOf(handle: FileHandle): Promise<string | undefined> {
+  return idOf(readOn(handle, 0));
+}
+
+/** What a file is known by, whatever its name. @param first - its first line that is not empty */
+export function segmentId(first: Buffer): string {
+  const time = parseLine(first)?.['time'];
+  const stamp = typeof time === 'string' ? time.replace(/[^0-9TZ]/g, '').slice(0, 24) : '0';
+  return `${stamp}-${hash('sha256', first, 'hex').slice(0, 16)}`;
 }
 
 async function* bytesOf(handle: FileHandle, packed: boolean, from: number): AsyncGenerator<Buffer> {

@@ -1,5 +1,6 @@
 /** Choosing from the audit: its events by what they say, and the sessions that they add up to; the newest, in bounded memory. */
-import { parseLine, readLines } from './read.ts';
+import { parseLine } from './lines.ts';
+import { readLines } from './read.ts';
 
 /** An event as it stands in the audit. */
 export type AuditEntry = Readonly<Record<string, unknown>>;

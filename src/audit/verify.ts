@@ -1,7 +1,8 @@
 /** Whether the audit is as it was written: follows the links of its lines (chain.ts) over all its files. */
 import { hashLine, readLinks } from './chain.ts';
 import type { Head } from './heads.ts';
-import { parseLine, readLines } from './read.ts';
+import { parseLine } from './lines.ts';
+import { readLines } from './read.ts';
 
 /** A place in the audit. */
 export interface Place {

@@ -49,7 +49,7 @@ async function serve(config: GatewayConfig, log: Log, service: Service): Promise
   const monitor = openMonitor({ config, log, watch: true });
   const { copyAudit } = await import('./serve/copy-audit.ts');
   const copying = copyAudit(config, log);
-  const { forwardAudit } = await import('./serve/forward-audit.ts');
+  const { forwardAudit } = await import('../audit/forwarding.ts');
   const forwarding = forwardAudit(config, log);
   const { openWeb } = await import('./serve/web.ts');
   let current = config;

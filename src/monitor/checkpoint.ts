@@ -7,7 +7,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeMonitorDirectory } from './directory.ts';
-import type { Place } from './follow.ts';
+import type { Place } from '../audit/follow.ts';
 import { MODEL_VERSION, type ClientRecord, type Model, type RepositoryRecord } from './model.ts';
 
 /** A model and the place up to which the audit is in it. */

@@ -9,7 +9,7 @@ import { readLiveSessions, type LiveSession } from '../state/live-sessions.ts';
 import { scrubState, type ScrubProgress } from '../upkeep/scrub-state.ts';
 import { assess, openAnomalies, untold } from './assess.ts';
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
-import { openFollower, type Follower } from './follow.ts';
+import { openFollower, type Follower } from '../audit/follow.ts';
 import { emptyClient, emptyModel, repositoryKey, type Model } from './model.ts';
 import { addLine } from './reduce.ts';
 import type { ClientStanding } from './standing.ts';

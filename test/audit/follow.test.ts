@@ -3,7 +3,7 @@ import { appendFileSync, copyFileSync, readFileSync, renameSync, rmSync, truncat
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { beforeEach, describe, expect, test } from '@jest/globals';
-import { openFollower, type Follower, type Place } from '../../src/monitor/follow.ts';
+import { openFollower, type Follower, type Place } from '../../src/audit/follow.ts';
 import { tempDir } from '../support/lab.ts';
 
 let file: string;

@@ -7,13 +7,13 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { openAudit } from '../../audit/open-audit.ts';
-import { openSyslog, type SyslogLine } from '../../audit/syslog.ts';
-import type { GatewayConfig } from '../../config/types.ts';
-import { messageOf } from '../../core/errors.ts';
-import { openFollower, type Follower, type Place } from '../../monitor/follow.ts';
-import type { AuditEvent } from '../../ports/audit-sink.ts';
-import type { Log } from '../../ports/log.ts';
+import type { GatewayConfig } from '../config/types.ts';
+import { messageOf } from '../core/errors.ts';
+import type { AuditEvent } from '../ports/audit-sink.ts';
+import type { Log } from '../ports/log.ts';
+import { openFollower, type Follower, type Place } from './follow.ts';
+import { openAudit } from './open-audit.ts';
+import { openSyslog, type SyslogLine } from './syslog.ts';
 
 /** Sends in the background. */
 interface AuditForwarding {

@@ -1,23 +1,25 @@
 /**
  * Reads the audit once, from its beginning over the rotated files to its end, and then what comes to it, whatever rotation does.
  *
- * A place in the audit is told by the hash of its file's first line, which rotation does not change as it does names and inodes, and is
- * held to the hash of the last line before it.
+ * A place in the audit is told by its file's first line, which rotation does not change as it does names and inodes, and is held to the
+ * hash of the last line before it.
  */
-import { createHash } from 'node:crypto';
 import { open, stat, type FileHandle } from 'node:fs/promises';
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
-import { auditFiles, parseLine, readLines } from '../audit/read.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
+import { hashLine } from './chain.ts';
+import { LINE_BREAK, LineSplitter, parseLine, splitLines } from './lines.ts';
+import { auditFiles, readLines } from './read.ts';
+import { segmentId, segmentOf } from './segments.ts';
 
 /** Up to where the audit has been read. */
 export interface Place {
-  /** SHA-256 of the first line of the file, hex. */
+  /** The file, as `segmentId` knows it. */
   readonly first: string;
   /** Of its bytes and of its lines (empty ones too), those that have been read. */
   readonly offset: number;
   readonly lines: number;
-  /** The last of these lines, without its line break: its length in bytes, its SHA-256 and its time. */
+  /** The last of these lines, without its line break: its length in bytes, its hash and its time. */
   readonly last: { readonly length: number; readonly hash: string; readonly time: string };
 }
 
@@ -36,9 +38,6 @@ export interface Follower {
 }
 
 const READ_BYTES = 256 * 1024;
-const LINE_BREAK = 0x0a;
-/** What no line of the audit comes near. */
-const MOST_LINE_BYTES = 4 * 1024 * 1024;
 /** Empty lines that may stand between a line and the place behind it. */
 const MOST_EMPTY = 64;
 /** How often it may happen in a row that rotation moves the files while they are looked at. */
@@ -95,38 +94,20 @@ export function openFollower(options: {
       if (line !== undefined) take(line, bytes);
       if (index < lines.length - 1) continue;
       const time = typeof line?.['time'] === 'string' ? line['time'] : (place?.last.time ?? '');
-      last = { length: bytes.length, hash: hashOf(bytes), time };
+      last = { length: bytes.length, hash: hashLine(bytes), time };
     }
     if (last !== undefined) place = { first, offset, lines: count, last };
   };
 
   /** Reads a plain file on, up to its last line break. */
   const readOn = async (handle: FileHandle, first: string): Promise<void> => {
-    let { offset, lines: count } = place?.first === first ? place : { offset: 0, lines: 0 };
-    let rest: Buffer = Buffer.alloc(0);
-    for (;;) {
-      const { bytesRead, buffer } = await handle.read(
-        Buffer.allocUnsafe(READ_BYTES),
-        ...([0, READ_BYTES, offset + rest.length] as const),
-      );
+    const splitter = new LineSplitter(place?.first === first ? place : undefined);
+    for (let position = splitter.offset; ;) {
+      const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(READ_BYTES), 0, READ_BYTES, position);
       if (bytesRead === 0) return;
-      const read = buffer.subarray(0, bytesRead);
-      const bytes = rest.length === 0 ? read : Buffer.concat([rest, read]);
-      const lines: Buffer[] = [];
-      let start = 0;
-      for (let end = bytes.indexOf(LINE_BREAK); end >= 0; end = bytes.indexOf(LINE_BREAK, start)) {
-        count += 1;
-        if (end > start) lines.push(bytes.subarray(start, end));
-        start = end + 1;
-      }
-      rest = bytes.subarray(start);
-      if (rest.length > MOST_LINE_BYTES) {
-        // Nothing that the gateway wrote: passed over.
-        start += rest.length;
-        rest = Buffer.alloc(0);
-      }
-      offset += start;
-      takeLines(first, lines, offset, count);
+      position += bytesRead;
+      const lines = splitter.push(buffer.subarray(0, bytesRead)).map(({ bytes }) => bytes);
+      takeLines(first, lines, splitter.offset, splitter.count);
       if (bytesRead === READ_BYTES) await pause();
     }
   };
@@ -137,7 +118,7 @@ export function openFollower(options: {
     let begun = false;
     for await (const lines of readLines(name)) {
       const [head] = lines;
-      if (!begun && head !== undefined && hashOf(head.bytes) !== first) return MOVED;
+      if (!begun && head !== undefined && segmentId(head.bytes) !== first) return MOVED;
       begun ||= head !== undefined;
       const fresh = lines.filter(({ number }) => number > known);
       const last = fresh.at(-1);
@@ -151,7 +132,7 @@ export function openFollower(options: {
   const readPlain = async ({ name, first }: Found): Promise<typeof MOVED | undefined> => {
     const handle = await open(name, 'r');
     try {
-      if ((await firstLineOf(handle)) !== first) return MOVED;
+      if ((await segmentOf(handle)) !== first) return MOVED;
       await readOn(handle, first);
       if (name === file) reading = { handle, inode: inodeOf(await handle.stat()) };
       else {
@@ -174,7 +155,7 @@ export function openFollower(options: {
       if (place?.first === first) return;
       const { size } = await handle.stat();
       const { buffer, bytesRead } = await handle.read(Buffer.alloc(Math.max(0, size - offset)), 0, null, offset);
-      for (const bytes of splitLines(buffer.subarray(0, bytesRead))) {
+      for (const bytes of splitLines(buffer.subarray(0, bytesRead)).lines) {
         const line = parseLine(bytes);
         if (line !== undefined) take(line, bytes);
       }
@@ -279,24 +260,11 @@ async function findFiles(file: string): Promise<readonly Found[]> {
       const [line] = lines;
       if (line === undefined) continue;
       const time = lines.map(({ bytes }) => parseLine(bytes)?.['time']).find((one) => typeof one === 'string');
-      found.push({ name, first: hashOf(line.bytes), time: time ?? '' });
+      found.push({ name, first: segmentId(line.bytes), time: time ?? '' });
       break;
     }
   }
   return found;
-}
-
-async function firstLineOf(handle: FileHandle): Promise<string> {
-  let bytes = Buffer.alloc(0);
-  for (;;) {
-    const { bytesRead, buffer } = await handle.read(Buffer.alloc(4096), 0, 4096, bytes.length);
-    bytes = Buffer.concat([bytes, buffer.subarray(0, bytesRead)]);
-    let start = 0;
-    while (bytes[start] === LINE_BREAK) start += 1;
-    const end = bytes.indexOf(LINE_BREAK, start);
-    if (end > start) return hashOf(bytes.subarray(start, end));
-    if (bytesRead === 0 || bytes.length > MOST_LINE_BYTES) return hashOf(bytes.subarray(start));
-  }
 }
 
 /** Whether a file has before a place what was read there. */
@@ -305,7 +273,7 @@ async function fits(name: string, { offset, lines, last }: Place): Promise<boole
     let newest: Buffer | undefined;
     for await (const group of readLines(name))
       newest = group.findLast(({ number }) => number <= lines)?.bytes ?? newest;
-    return newest !== undefined && hashOf(newest) === last.hash;
+    return newest !== undefined && hashLine(newest) === last.hash;
   }
   const handle = await open(name, 'r');
   try {
@@ -314,21 +282,10 @@ async function fits(name: string, { offset, lines, last }: Place): Promise<boole
     if (bytesRead < offset - from) return false;
     let end = buffer.length;
     while (end > 0 && buffer[end - 1] === LINE_BREAK) end -= 1;
-    return end >= last.length && hashOf(buffer.subarray(end - last.length, end)) === last.hash;
+    return end >= last.length && hashLine(buffer.subarray(end - last.length, end)) === last.hash;
   } finally {
     await handle.close();
   }
-}
-
-/** The lines that have an end. */
-function splitLines(bytes: Buffer): readonly Buffer[] {
-  const lines: Buffer[] = [];
-  let start = 0;
-  for (let end = bytes.indexOf(LINE_BREAK); end >= 0; end = bytes.indexOf(LINE_BREAK, start)) {
-    if (end > start) lines.push(bytes.subarray(start, end));
-    start = end + 1;
-  }
-  return lines;
 }
 
 function inodeOf({ dev, ino }: { readonly dev: number; readonly ino: number }): string {
@@ -347,8 +304,4 @@ async function statOrNone(file: string) {
 function isGone(error: unknown): boolean {
   const { code, cause } = error as { readonly code?: unknown; readonly cause?: unknown };
   return code === 'ENOENT' || (error instanceof GatewayError && cause !== undefined && isGone(cause));
-}
-
-function hashOf(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }
