@@ -3,7 +3,7 @@
  * some at once: the generic cell rate algorithm (ITU-T I.371), whose whole memory is one moment.
  */
 
-/** A moment in ms since the epoch that those who share it read and move on. */
+/** A moment, in ms of the clock of those who share it, that they read and move on. */
 export interface Moment {
   /** 0 when nobody has moved it yet. */
   read(): number;
@@ -26,7 +26,7 @@ interface Step {
  */
 export function takeTurn(moment: Moment, now: number, { costMs, burstMs, longestMs }: Step): number | undefined {
   const kept = moment.read();
-  // No honest schedule reaches so far ahead: the clock was set back, or the rate was lower.
+  // No honest schedule reaches so far ahead: the rate was lower.
   const taken = kept > now + burstMs + longestMs + costMs ? now + burstMs : Math.max(kept, now);
   const waitMs = taken + costMs - burstMs - now;
   if (waitMs > longestMs) return undefined;

@@ -2,7 +2,7 @@
 
 /** A clock and its timers. */
 export interface Clock {
-  /** Now, in ms since the epoch, the same in all processes of a machine. */
+  /** Now, in ms since some moment, the same in all processes of a machine. It only goes forward, whatever the time of day is set to. */
   now(): number;
   /** Calls `then` once, in so many ms. @returns a function that calls it off */
   after(ms: number, then: () => void): () => void;
@@ -10,7 +10,11 @@ export interface Clock {
 
 /** The machine's. */
 export const CLOCK: Clock = {
-  now: () => Date.now(),
+  // The system's monotonic clock, not that of performance.now(), which begins with the process.
+  now: () => {
+    const [seconds, nanoseconds] = process.hrtime();
+    return seconds * 1000 + nanoseconds / 1e6;
+  },
   after: (ms, then) => {
     const timer = setTimeout(then, ms);
     return () => {

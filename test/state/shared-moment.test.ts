@@ -1,5 +1,5 @@
 /** A moment in a file: kept to the microsecond, shared, and no trouble where it cannot be kept. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
@@ -31,4 +31,16 @@ test('where no file can be, each has its own', () => {
   one.move(1000);
   expect(one.read()).toBe(1000);
   expect(other.read()).toBe(0);
+});
+
+test('what was moved before the machine was started again counts as never moved', () => {
+  const file = path.join(directory, 'rates', 'upload');
+  const moment = openSharedMoment(file);
+  moment.move(5000);
+  expect(openSharedMoment(file).read()).toBe(5000);
+  // As another run of the machine, or a gateway that kept the time of day, has left it.
+  utimesSync(file, statSync(file).atimeMs / 1000 + 1, 5);
+  expect(moment.read()).toBe(0);
+  moment.move(7000);
+  expect(openSharedMoment(file).read()).toBe(7000);
 });
