@@ -16,11 +16,13 @@ import type {
   RepositoryStore,
   Storage,
 } from '../ports/repository-store.ts';
+import { contentRange } from './s3/answers.ts';
 import { Download } from './s3/download.ts';
 import { checksumHeaders, retentionHeaders } from './s3/object-lock.ts';
 import { NoCredentials, S3Refusal } from './s3/errors.ts';
 import { originHeaders, readStat } from './s3/metadata.ts';
 import { listPage, type ListPage } from './s3/list.ts';
+import { lookUp } from './s3/look-up.ts';
 import { inParallel } from './s3/parallel.ts';
 import { S3Client, type CredentialSource } from './s3/s3-client.ts';
 import { BadAnswer, type HttpAnswer, type S3Limits } from './s3/transport.ts';
@@ -254,21 +256,10 @@ class S3Repository implements RepositoryStore {
   }
 
   async #statOrAbsent(ref: ObjectRef, { signal }: CallOptions): Promise<ObjectStat | undefined> {
-    const key = this.#key(ref);
     try {
-      try {
-        return readStat(await this.#client.send({ method: 'HEAD', key, accept: [200] }, signal));
-      } catch (error) {
-        if (!(error instanceof S3Refusal) || error.status >= 500) throw error;
-        // An answer to HEAD has no body, and without its words a bucket that is gone looks like an object that is not there. The same
-        // question asked by GET is answered in full.
-        const headers = { range: 'bytes=0-0' };
-        const answer = await this.#client.send({ method: 'GET', key, headers, accept: [206] }, signal);
-        // It has come just now.
-        return readStat(answer);
-      }
+      const answer = await lookUp(this.#client, this.#key(ref), {}, signal);
+      return answer && readStat(answer);
     } catch (error) {
-      if (isNoSuchKey(error)) return undefined;
       throw this.#client.failure(error, signal);
     }
   }
@@ -284,15 +275,12 @@ function placeOf(
   { status, headers }: HttpAnswer,
   range: ByteRange | undefined,
 ): { readonly size: number; readonly first: number; readonly length: number } {
-  const match =
-    status === 206
-      ? /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/.exec(headers['content-range'] ?? '')
-      : /^(\d{1,15})$/.exec(headers['content-length'] ?? '');
-  if (match === null) throw new BadAnswer('it does not say how long an object is');
-  const size = Number(match.at(-1));
-  const given = status === 206 ? { first: Number(match[1]), last: Number(match[2]) } : { first: 0, last: size - 1 };
+  const given = status === 206 ? contentRange(headers) : { first: 0, size: Number(headers['content-length'] ?? NaN) };
+  if (given === undefined || Number.isNaN(given.size)) throw new BadAnswer('it does not say how long an object is');
+  const { size } = given;
+  const end = 'last' in given ? given.last : size - 1;
   const { first, length } = range === undefined ? { first: 0, length: size } : resolveRange(range, size);
-  if (given.first !== first || given.last !== first + length - 1)
+  if (given.first !== first || end !== first + length - 1)
     throw new BadAnswer('it gives another part of an object than was asked for');
   return { size, first, length };
 }

@@ -11,6 +11,7 @@ import { credentialChain, LIMITS, type S3Secret } from './s3-store.ts';
 import { Download } from './s3/download.ts';
 import { S3Refusal } from './s3/errors.ts';
 import { listPage } from './s3/list.ts';
+import { lookUp } from './s3/look-up.ts';
 import { readArrival, readArrivedHash, readStat } from './s3/metadata.ts';
 import { checksumHeaders, retentionHeaders } from './s3/object-lock.ts';
 import { S3Client } from './s3/s3-client.ts';
@@ -79,10 +80,8 @@ export class S3Upkeep implements RepositoryUpkeep, CopyStore {
     try {
       // By itself the storage does not tell the checksum that it keeps.
       const headers = { 'x-amz-checksum-mode': 'ENABLED' };
-      const answer = await this.#client.send(
-        { method: 'HEAD', key: this.#prefix + key, headers, accept: [200] },
-        signal,
-      );
+      const answer = await lookUp(this.#client, this.#prefix + key, headers, signal);
+      if (answer === undefined) return undefined;
       const { size, modified, origin } = readStat(answer);
       const sha256 = storedHash(answer.headers['x-amz-checksum-sha256']);
       const arrivedSha256 = readArrivedHash(answer);
@@ -93,8 +92,6 @@ export class S3Upkeep implements RepositoryUpkeep, CopyStore {
         ...(arrivedSha256 === undefined ? {} : { arrivedSha256 }),
       };
     } catch (error) {
-      // Only asked for what a list has shown, so that a bucket that is gone has been told before.
-      if (error instanceof S3Refusal && error.status === 404) return undefined;
       throw this.#client.failure(error, signal);
     }
   }
@@ -109,6 +106,7 @@ export class S3Upkeep implements RepositoryUpkeep, CopyStore {
     };
     try {
       await this.#client.send({ method: 'PUT', key: this.#prefix + key, headers, body, accept: [200] }, signal);
+      await this.#prove(key, bytes.length, signal);
     } catch (error) {
       throw this.#client.failure(error, signal);
     } finally {
@@ -128,7 +126,9 @@ export class S3Upkeep implements RepositoryUpkeep, CopyStore {
     try {
       const request = { method: 'PUT', key: this.#prefix + key, headers, body, accept: [200, 412] } as const;
       const { status } = await this.#client.send(request, signal);
-      return status === 200 ? 'created' : 'exists';
+      if (status !== 200) return 'exists';
+      await this.#prove(key, bytes.length, signal);
+      return 'created';
     } catch (error) {
       throw this.#client.failure(error, signal);
     } finally {
@@ -146,14 +146,25 @@ export class S3Upkeep implements RepositoryUpkeep, CopyStore {
     try {
       if (there === undefined)
         await this.#client.ask((bucket) => bucket.copy(this.#prefix + from, this.#prefix + to, signal), signal);
-      if ((await this.facts(to, options))?.size !== source.size) throw new BadAnswer('it does not have what it copied');
+      await this.#prove(to, source.size, signal);
       const removed = await this.#client.ask((bucket) => bucket.delete(this.#prefix + from, signal), signal);
+      if ((await lookUp(this.#client, this.#prefix + from, {}, signal)) !== undefined)
+        throw new BadAnswer(`it answered that it has removed ${this.#prefix}${from}, which is still there`);
       return removed === 'hidden' ? 'hidden' : 'moved';
     } catch (error) {
       if (this.#objectLock !== undefined && error instanceof S3Refusal && error.status === 403)
         throw new GatewayError('retained', { cause: error });
       throw this.#client.failure(error, signal);
     }
+  }
+
+  /** What was just written must be seen by another request: what is written here is little, and some of it is the only copy. */
+  async #prove(key: string, size: number, signal: AbortSignal): Promise<void> {
+    const answer = await lookUp(this.#client, this.#prefix + key, {}, signal);
+    if (answer === undefined || readStat(answer).size !== size)
+      throw new BadAnswer(
+        `it answered that it has stored ${this.#prefix}${key}, and ${answer === undefined ? 'does not have it' : 'has it with another size'}`,
+      );
   }
 
   close(): Promise<void> {

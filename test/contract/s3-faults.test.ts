@@ -364,14 +364,20 @@ describe('load', () => {
     ['a part without saying which', {}, '0123456789'],
   ])('%s than asked for is a failure', async (_, headers, text) => {
     proxy.set({
-      fault: { kind: 'say', status: 206, headers: { ...headers, 'content-length': String(text.length) }, text },
+      fault: {
+        kind: 'say',
+        status: 206,
+        headers: { ...headers, etag: '"0"', 'content-length': String(text.length) },
+        text,
+      },
     });
     const range = { first: 5, last: 14 };
     expect(await codeOf(storage.repository(PREFIX).load(refOf(subjects.there), range, NEVER))).toBe('store-failed');
   });
 
   test('the whole object, where a part of it was asked for, is a failure', async () => {
-    proxy.set({ fault: { kind: 'say', status: 200, headers: { 'content-length': '10' }, text: '0123456789' } });
+    const headers = { 'content-length': '10', etag: '"0"' };
+    proxy.set({ fault: { kind: 'say', status: 200, headers, text: '0123456789' } });
     const asked = (first: number) => storage.repository(PREFIX).load(refOf(subjects.there), { first }, NEVER);
     expect(await codeOf(asked(5))).toBe('store-failed');
     expect((await readAll(await asked(0))).toString()).toBe('0123456789');
@@ -382,7 +388,7 @@ describe('stat', () => {
   const stat = () => storage.repository(PREFIX).stat(refOf(subjects.there), NEVER);
 
   test('an answer without a time is a failure', async () => {
-    proxy.set({ fault: { kind: 'say', status: 200, headers: { 'content-length': '0' }, text: '' } });
+    proxy.set({ fault: { kind: 'say', status: 200, headers: { 'content-length': '0', etag: '"0"' }, text: '' } });
     expect(await codeOf(stat())).toBe('store-failed');
   });
 

@@ -124,7 +124,8 @@ describe('pages as servers write them', () => {
   async function listOf(prefix: string, ...pages: readonly string[]): Promise<unknown> {
     proxy.set(
       ...pages.map((inner) => {
-        const list = `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${inner}</ListBucketResult>`;
+        const named = inner.includes('<Prefix') ? inner : `<Prefix>${escapeXml(prefix)}/snapshots/</Prefix>${inner}`;
+        const list = `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${named}</ListBucketResult>`;
         const text = `<?xml version="1.0" encoding="UTF-8"?>\n${list}\n`;
         return { times: 1, fault: { kind: 'say', status: 200, text } } as const;
       }),
@@ -134,6 +135,7 @@ describe('pages as servers write them', () => {
     return found;
   }
 
+  const escapeXml = (text: string): string => text.replace(/&/g, '&amp;').replace(/</g, '&lt;');
   const complete = '<IsTruncated>false</IsTruncated>';
   const entry = (key: string, size: number): string => `<Contents><Key>${key}</Key><Size>${size}</Size></Contents>`;
 
@@ -171,6 +173,47 @@ describe('pages as servers write them', () => {
     const tricky = '&lt;/Key&gt;&lt;Size&gt;5&lt;/Size&gt;&lt;/Contents&gt;&lt;IsTruncated&gt;true';
     const page = complete + entry(`a/snapshots/${tricky}`, 1) + entry(`a/snapshots/${first}`, 7);
     expect(await listOf('a', page)).toEqual([{ name: first, size: 7 }]);
+  });
+});
+
+describe('a page that is not the one that was asked for is no list', () => {
+  const entry = (key: string): string => `<Contents><Key>${key}</Key><Size>1</Size></Contents>`;
+  const list = (inner: string): string =>
+    `<ListBucketResult>${inner}<IsTruncated>false</IsTruncated></ListBucketResult>`;
+  const name = hashOf(Buffer.from('name'));
+  let proxy: FaultProxy;
+  let storage: Storage;
+
+  beforeAll(async () => {
+    proxy = await startFaultProxy('http://127.0.0.1:1');
+    const config = { type: 's3', name: 'lab', bucket: 'bucket', region: 'us-east-1', forcePathStyle: true } as const;
+    const secret = { accessKeyId: 'key', secretAccessKey: 'secret' };
+    storage = createS3Storage({ ...config, endpoint: proxy.endpoint }, secret, LIMITS);
+  });
+  afterAll(async () => {
+    await storage.close();
+    await proxy.close();
+  });
+
+  test.each([
+    ['of another prefix', list('<Prefix>b/snapshots/</Prefix>')],
+    ['that does not say of which prefix', list('')],
+    ['of another bucket', list('<Name>other</Name><Prefix>a/snapshots/</Prefix>')],
+    ['with a key from elsewhere', list(`<Prefix>a/snapshots/</Prefix>${entry(`b/snapshots/${name}`)}`)],
+    ['with fewer objects than it says', list('<Prefix>a/snapshots/</Prefix><KeyCount>1</KeyCount>')],
+    ['of buckets', '<ListAllMyBucketsResult><Buckets></Buckets></ListAllMyBucketsResult>'],
+    ['in HTML', '<!DOCTYPE html><html><body>Log in to the Wi-Fi</body></html>'],
+    ['that is an error after all', '<?xml version="1.0"?><Error><Code>InvalidArgument</Code></Error>'],
+    ['that is empty', ''],
+  ])('%s', async (_, text) => {
+    proxy.set({ fault: { kind: 'say', status: 200, text } });
+    expect(await codeOf(listAll(storage, 'snapshots', 'a'))).toBe('store-failed');
+  });
+
+  test('a tenant before the name is none of it', async () => {
+    const text = list('<Name>tenant:bucket</Name><Prefix>a/snapshots/</Prefix>');
+    proxy.set({ fault: { kind: 'say', status: 200, text } });
+    expect(await listAll(storage, 'snapshots', 'a')).toEqual([]);
   });
 });
 

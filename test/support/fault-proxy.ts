@@ -1,4 +1,5 @@
 /** An HTTP proxy on loopback in front of a real S3 server, that breaks what it is told to break: answers, connections, bodies, time. */
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
@@ -16,6 +17,12 @@ export type Fault =
     }
   /** Answered with this once the request is read whole. */
   | { readonly kind: 'say'; readonly status: number; readonly text: string; readonly headers?: Record<string, string> }
+  /** As a cache that loses writes: an upload is read whole and answered as S3 would, and nothing of it is passed on. */
+  | { readonly kind: 'swallow' }
+  /** Only the upload's first bytes are passed on, signed anew, as if there were no more. */
+  | { readonly kind: 'truncate'; readonly after: number; readonly secret: S3Credentials }
+  /** The server's answer with other headers. */
+  | { readonly kind: 'reword'; readonly headers: Record<string, string> }
   /** Passed on without its condition, as if the server did not know any; signed anew, since the signature covers it. */
   | { readonly kind: 'drop-condition'; readonly secret: S3Credentials }
   /** The connection is reset at the request's head. */
@@ -36,6 +43,10 @@ export type Fault =
 export interface Rule {
   /** By default any. */
   readonly method?: string;
+  /** Found in the path; by default any. */
+  readonly path?: RegExp;
+  /** Only uploads that declare more bytes than this. */
+  readonly over?: number;
   /** How many requests; by default all. */
   readonly times?: number;
   readonly fault: Fault;
@@ -67,8 +78,14 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
   let connections = 0;
   let rules: { rule: Rule; left: number }[] = [];
 
-  const faultFor = (method: string): Fault | undefined => {
-    const hit = rules.find(({ rule, left }) => left > 0 && (rule.method === undefined || rule.method === method));
+  const faultFor = ({ method, url = '', headers }: IncomingMessage): Fault | undefined => {
+    const hit = rules.find(
+      ({ rule, left }) =>
+        left > 0 &&
+        (rule.method === undefined || rule.method === method) &&
+        (rule.path === undefined || rule.path.test(url)) &&
+        (rule.over === undefined || Number(headers['content-length'] ?? 0) > rule.over),
+    );
     if (hit !== undefined) hit.left -= 1;
     return hit?.rule.fault;
   };
@@ -76,7 +93,7 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     const { method = '', url = '' } = request;
     requests.push(`${method} ${url.split('?')[0] ?? ''}`);
-    const fault = faultFor(method);
+    const fault = faultFor(request);
     request.on('error', () => undefined);
     switch (fault?.kind) {
       case 'refuse': {
@@ -109,6 +126,34 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
           if (fault.kind === 'say') response.writeHead(fault.status, fault.headers).end(fault.text);
         });
         return;
+      case 'swallow': {
+        if (request.headers.expect !== undefined) response.writeContinue();
+        const md5 = createHash('md5');
+        request.on('data', (chunk: Buffer) => md5.update(chunk));
+        request.on('end', () => {
+          response.writeHead(200, { etag: `"${md5.digest('hex')}"`, 'content-length': 0 }).end();
+        });
+        return;
+      }
+      case 'truncate': {
+        if (request.headers.expect !== undefined) response.writeContinue();
+        const chunks: Buffer[] = [];
+        request.on('data', (chunk: Buffer) => chunks.push(chunk));
+        request.on('end', () => {
+          const body = Buffer.concat(chunks).subarray(0, fault.after);
+          const payloadHash = createHash('sha256').update(body).digest('hex');
+          const headers = { ...signedAnew(request, fault.secret, { payloadHash }), 'content-length': body.length };
+          const outgoing = http.request({ hostname, port, method, path: url, agent, headers });
+          outgoing.on('error', () => request.socket.destroy());
+          outgoing.on('response', (incoming) => {
+            response.writeHead(incoming.statusCode ?? 0, incoming.headers);
+            incoming.pipe(response);
+          });
+          outgoing.end(body);
+        });
+        return;
+      }
+      case 'reword':
       case 'drop-condition':
       case 'lose-answer':
       case 'reset-upload':
@@ -126,7 +171,8 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
     const { method, url, headers, socket } = request;
     const outgoing = http.request({ hostname, port, method, path: url, agent });
     // As they are, `Host` too: they are signed.
-    const passed = fault?.kind === 'drop-condition' ? withoutCondition(request, fault.secret) : headers;
+    const passed =
+      fault?.kind === 'drop-condition' ? signedAnew(request, fault.secret, { drop: 'if-none-match' }) : headers;
     for (const [name, value] of Object.entries(passed))
       if (name !== 'expect' && value !== undefined) outgoing.setHeader(name, value);
     outgoing.on('error', () => socket.destroy());
@@ -140,7 +186,8 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
         incoming.resume();
         return;
       }
-      response.writeHead(incoming.statusCode ?? 0, incoming.headers);
+      const reworded = fault?.kind === 'reword' ? fault.headers : {};
+      response.writeHead(incoming.statusCode ?? 0, { ...incoming.headers, ...reworded });
       if (fault?.kind !== 'reset-download' && fault?.kind !== 'cut-download' && fault?.kind !== 'stall-download') {
         incoming.pipe(response);
         return;
@@ -215,17 +262,20 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
   };
 }
 
-/** A request's headers without its condition, with the signature that belongs to them. */
-function withoutCondition({ method = '', url = '', headers }: IncomingMessage, secret: S3Credentials) {
+/** A request's headers with one of them dropped, or for another body, with the signature that belongs to them. */
+function signedAnew(
+  { method = '', url = '', headers }: IncomingMessage,
+  secret: S3Credentials,
+  { drop, payloadHash = String(headers['x-amz-content-sha256']) }: { drop?: string; payloadHash?: string },
+): Record<string, string | string[] | undefined> {
   const [, region = '', names = ''] =
     /Credential=[^/]+\/\d+\/([^/]+)\/.*SignedHeaders=([^,]+)/.exec(headers.authorization ?? '') ?? [];
-  const { 'if-none-match': condition, ...others } = headers;
-  if (condition === undefined) return headers;
-  const signed = names.split(';').filter((name) => name !== 'if-none-match');
+  if (drop !== undefined && headers[drop] === undefined) return headers;
+  const others = Object.fromEntries(Object.entries(headers).filter(([name]) => name !== drop && name !== 'expect'));
+  const signed = names.split(';').filter((name) => name !== drop);
   const request = {
-    ...{ method, path: url, query: '' },
+    ...{ method, path: url, query: '', payloadHash },
     headers: Object.fromEntries(signed.map((name) => [name, String(others[name])])),
-    payloadHash: String(headers['x-amz-content-sha256']),
   };
   return { ...others, ...new Signer(region).sign(request, secret, new Date()) };
 }

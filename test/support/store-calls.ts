@@ -41,9 +41,9 @@ export async function readAll(loaded: LoadedObject): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-export async function listAll(storage: Storage, type: NamedType): Promise<string[]> {
+export async function listAll(storage: Storage, type: NamedType, prefix = PREFIX): Promise<string[]> {
   const names: string[] = [];
-  for await (const page of storage.repository(PREFIX).list(type, NEVER)) names.push(...page.map(({ name }) => name));
+  for await (const page of storage.repository(prefix).list(type, NEVER)) names.push(...page.map(({ name }) => name));
   return names.sort();
 }
 

@@ -27,6 +27,9 @@ export class S3Refusal extends Error {
       code,
       printable(message),
       typeof id === 'string' ? `(request ${printable(id)})` : '',
+      isPage({ headers, text })
+        ? '(a page for people: a proxy, a firewall or a captive portal may answer in its place)'
+        : '',
     ];
     super(words.filter((word) => word !== '').join(' '));
     this.status = status;
@@ -40,6 +43,13 @@ export class S3Refusal extends Error {
   get noSuchKey(): boolean {
     return this.status === 404 && this.code === 'NoSuchKey';
   }
+}
+
+/** Whether an answer is a web page, which S3 never gives; a few give an empty body that type, which is none. */
+export function isPage({ headers, text }: Pick<HttpAnswer, 'headers' | 'text'>): boolean {
+  if (/^\s*<(?:!doctype html|html)\b/i.test(text)) return true;
+  const page = /^\s*(?:text\/html|application\/xhtml\+xml)\b/i.test(headers['content-type'] ?? '');
+  return page && (text !== '' || headers['content-length'] !== '0');
 }
 
 /** The source of credentials had none; it was none of the storage's doing. */
@@ -162,7 +172,11 @@ function classifyRefusal(refusal: S3Refusal, { bucket, region, endpoint }: Store
     case 504:
       return { code: 'store-unavailable', detail: `${endpoint} answered ${refusal.message}`, transient: true };
   }
-  return { code: 'store-failed', detail: `${endpoint} answered ${refusal.message}`, transient: status >= 500 };
+  return {
+    code: 'store-failed',
+    detail: `${endpoint} answered ${refusal.message}`,
+    transient: status >= 500 || code === 'InternalError',
+  };
 }
 
 /** The connection could not be made or did not hold. */

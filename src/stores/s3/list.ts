@@ -18,6 +18,7 @@ export interface ListPage {
 const WHOLE_LIST = /^\s*(?:<\?xml[^>]*>\s*)?<ListBucketResult(?:\s[^>]*)?>([^]*)<\/ListBucketResult>\s*$/;
 const CONTENTS = /<Contents>([^]*?)<\/Contents>/g;
 const BROKEN_LIST = 'its list is cut off or malformed';
+const ANOTHER_LIST = 'it gives another list than was asked for';
 
 /**
  * One page of the keys under a prefix.
@@ -38,11 +39,14 @@ export async function listPage(
     ...(most !== undefined && { 'max-keys': String(most) }),
   };
   const { text } = await client.send({ method: 'GET', query, accept: [200] }, signal);
-  return readListPage(text);
+  return readListPage(text, client.bucket, prefix);
 }
 
-/** Reads a page. @throws BadAnswer when it is not whole, or does not hold what it says of itself */
-export function readListPage(xml: string): ListPage {
+/**
+ * Reads a page.
+ * @throws BadAnswer when it is not whole, does not hold what it says of itself, or is of another bucket or prefix than was asked for
+ */
+function readListPage(xml: string, bucket: string, prefix: string): ListPage {
   const inner = WHOLE_LIST.exec(xml)?.[1];
   // No server writes what an XML reader would have to be asked for: comments, CDATA, declarations.
   if (inner === undefined || inner.includes('<!')) throw new BadAnswer(BROKEN_LIST);
@@ -53,6 +57,7 @@ export function readListPage(xml: string): ListPage {
     const size = Number(textOf(contents, 'Size') ?? Number.NaN);
     if (key === undefined || !Number.isSafeInteger(size))
       throw new BadAnswer('its list has an object without a name or a size');
+    if (!key.startsWith(prefix)) throw new BadAnswer(ANOTHER_LIST);
     const modified = textOf(contents, 'LastModified');
     objects.push({ key, size, modified: modified === undefined ? undefined : new Date(modified) });
     return '';
@@ -67,7 +72,16 @@ export function readListPage(xml: string): ListPage {
     (truncated === 'true' && next === '')
   )
     throw new BadAnswer(BROKEN_LIST);
+  const name = textOf(rest, 'Name');
+  if ((textOf(rest, 'Prefix') ?? '') !== prefix || (name !== undefined && !isNameOf(name, bucket)))
+    throw new BadAnswer(ANOTHER_LIST);
   return { objects, next: truncated === 'true' ? next : undefined };
+}
+
+/** Whether a list's name is that of the bucket: a tenant may stand before either, and an access point's alias stands for another name. */
+function isNameOf(name: string, bucket: string): boolean {
+  const bare = (text: string): string => text.slice(text.lastIndexOf(':') + 1);
+  return bare(name) === bare(bucket) || bucket.endsWith('-s3alias') || bucket.startsWith('arn:');
 }
 
 /** The text of the first element of that name; undefined when there is none, or none that is whole. */

@@ -135,7 +135,7 @@ async function objectLock(client: S3Client, config: S3StoreConfig, signal: Abort
         detail: 'cannot be seen: the key lacks s3:GetBucketObjectLockConfiguration, which nothing else needs',
       };
     // Without Object Lock AWS and Ceph answer 404, others that they do not know the request.
-    if (error.status >= 500 && error.status !== 501) throw error;
+    if (error.status < 400 || (error.status >= 500 && error.status !== 501)) throw error;
     lock = { enabled: false, retention: undefined };
   }
   if (!lock.enabled)

@@ -5,6 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { S3StoreConfig } from '../../config/types.ts';
 import { GatewayError } from '../../core/errors.ts';
 import { addressOf, type BucketAddress } from './address.ts';
+import { assertAnswer } from './answers.ts';
 import { judge, S3Refusal, type StoreNames } from './errors.ts';
 import { EMPTY_HASH, encodePart, encodeQuery, Signer, type S3Credentials } from './signature.ts';
 import type { SdkBucket } from './sdk.ts';
@@ -25,7 +26,10 @@ export interface S3Request {
   readonly body?: UploadBody;
   /** Hands the body of a 2xx over unread. */
   readonly streamed?: boolean;
-  /** The statuses that are an answer to the request; any other one is thrown as S3Refusal. */
+  /**
+   * The statuses that are an answer to the request; any other one is thrown as S3Refusal. Of a success the rest must be as S3 answers it,
+   * too.
+   */
   readonly accept: readonly number[];
 }
 
@@ -56,6 +60,11 @@ export class S3Client {
     this.#credentials = credentials;
     this.#signer = new Signer(region);
     this.#transport = new HttpTransport(this.#address.origin, limits);
+  }
+
+  /** The bucket's name. */
+  get bucket(): string {
+    return this.#names.bucket;
   }
 
   /**
@@ -135,9 +144,14 @@ export class S3Client {
       },
       signal,
     );
-    if (request.accept.includes(answer.status)) return answer;
-    answer.stream?.destroy();
-    throw new S3Refusal(answer);
+    try {
+      if (!request.accept.includes(answer.status)) throw new S3Refusal(answer);
+      assertAnswer(request, answer);
+      return answer;
+    } catch (error) {
+      answer.stream?.destroy();
+      throw error;
+    }
   }
 
   /** The credential chain may ask the network, so that it too needs a limit. */

@@ -13,9 +13,10 @@ import {
 } from '@aws-sdk/client-s3';
 import type { S3StoreConfig } from '../../config/types.ts';
 import type { BucketAddress } from './address.ts';
+import { assertDocument } from './answers.ts';
 import { S3Refusal } from './errors.ts';
 import { encodePart, encodeQuery, type S3Credentials } from './signature.ts';
-import { BadAnswer, type HttpAnswer, type HttpTransport } from './transport.ts';
+import type { HttpAnswer, HttpTransport } from './transport.ts';
 
 // The SDK warns on stderr when Node is older than what its future versions will need. The version here is pinned by the lockfile, and
 // stderr belongs to the person at the client: `serve` tells the admin instead.
@@ -32,7 +33,8 @@ interface SdkRequest {
 /** One call of the SDK: its options, which reach the request handler as they are, and what came of it there. */
 interface Call {
   readonly abortSignal: AbortSignal;
-  answer?: HttpAnswer;
+  /** The outermost element of the answer; undefined where S3 answers without a body. */
+  readonly root?: string;
   failure?: { readonly error: unknown };
 }
 
@@ -69,8 +71,7 @@ export class SdkBucket {
       requestHandler: {
         handle: async (request: SdkRequest, call: Call) => {
           try {
-            const answer = await this.#exchange(request, call.abortSignal);
-            call.answer = answer;
+            const answer = await this.#exchange(request, call);
             return { response: { statusCode: answer.status, headers: answer.headers, body: Buffer.from(answer.text) } };
           } catch (error) {
             call.failure = { error };
@@ -86,10 +87,9 @@ export class SdkBucket {
   /** Copies an object within the bucket with its metadata, whole or not at all. */
   async copy(from: string, to: string, signal: AbortSignal): Promise<void> {
     const source = `${this.#bucket}/${from.split('/').map(encodePart).join('/')}`;
-    const call: Call = { abortSignal: signal };
+    // A copy may fail after its 200 has begun; the body then holds an error instead.
+    const call: Call = { abortSignal: signal, root: 'CopyObjectResult' };
     await this.#send(new CopyObjectCommand({ Bucket: this.#bucket, Key: to, CopySource: source }), call);
-    // A copy may fail after its 200 has begun; the body then holds an error.
-    if (!/<CopyObjectResult[\s>]/.test(call.answer?.text ?? '')) throw new BadAnswer('it did not complete a copy');
   }
 
   /**
@@ -107,7 +107,10 @@ export class SdkBucket {
     signal: AbortSignal,
   ): Promise<{ readonly enabled: boolean; readonly retention: string | undefined }> {
     const command = new GetObjectLockConfigurationCommand({ Bucket: this.#bucket });
-    const { ObjectLockConfiguration: lock } = await this.#send(command, { abortSignal: signal });
+    const { ObjectLockConfiguration: lock } = await this.#send(command, {
+      abortSignal: signal,
+      root: 'ObjectLockConfiguration',
+    });
     const { Mode: mode, Days: days, Years: years } = lock?.Rule?.DefaultRetention ?? {};
     const time = days === undefined ? `${years ?? 0} years` : `${days} days`;
     return {
@@ -132,7 +135,7 @@ export class SdkBucket {
     }
   }
 
-  async #exchange(request: SdkRequest, signal: AbortSignal): Promise<HttpAnswer> {
+  async #exchange(request: SdkRequest, { abortSignal: signal, root }: Call): Promise<HttpAnswer> {
     const query = encodeQuery(
       Object.fromEntries(Object.entries(request.query ?? {}).map(([name, value]) => [name, String(value ?? '')])),
     );
@@ -147,6 +150,7 @@ export class SdkBucket {
       signal,
     );
     if (answer.status < 200 || answer.status >= 300) throw new S3Refusal(answer);
+    assertDocument(request.method, root, answer);
     return answer;
   }
 }
