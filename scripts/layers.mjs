@@ -14,7 +14,7 @@ export const LAYERS = {
   limits: ['core/', 'ports/', 'config/types.ts'],
   audit: ['core/', 'ports/', 'config/types.ts'],
   doors: ['core/', 'ports/', 'config/types.ts'],
-  stores: ['core/', 'ports/', 'config/types.ts', 'config/secrets.ts'],
+  stores: ['core/', 'ports/', 'config/types.ts', 'config/secrets.ts', 'state/processes.ts'],
   safeguard: ['core/', 'ports/', 'config/types.ts', 'stores/open-storage.ts'],
   metrics: ['core/', 'ports/', 'monitor/standing.ts'],
   page: ['core/', 'ports/', 'config/types.ts', 'monitor/standing.ts'],

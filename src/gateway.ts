@@ -27,7 +27,7 @@ import { openSharedMoment } from './state/shared-moment.ts';
 export interface Gateway {
   readonly openSession: OpenSession;
   /**
-   * Tries to reach every store that a client uses.
+   * Tries to reach every store that a client uses, and removes what killed processes left there.
    * @returns what is wrong, by store name; empty when all is well
    */
   reachStores(): Promise<ReadonlyMap<string, GatewayError>>;
@@ -191,6 +191,7 @@ export async function createGateway(options: {
         // The newest config counts. The admin, who makes room when there is none left, is held to nothing.
         quota: () => (admin ? undefined : served.client.quota),
         maxLocks: () => (admin ? undefined : served.client.maxLocks),
+        record: (event) => audit.append(identity, event),
       });
       const throttle = admin ? undefined : throttles.of(client.name, () => config.clients[client.name]);
       const grant = { access, addKeys: client.addKeys };
@@ -278,12 +279,16 @@ export async function createGateway(options: {
   return {
     openSession,
     reachStores: async () => {
-      const names = new Set(Object.values(config.clients).map((client) => client.repository.store));
+      const repositories = Object.values(config.clients).map((client) => client.repository);
+      const names = new Set(repositories.map(({ store }) => store));
       const wrong = new Map<string, GatewayError>();
       await Promise.all(
         [...names].map(async (name) => {
           try {
-            await (await storage(name)).reach({ signal: AbortSignal.timeout(30_000) });
+            const opened = await storage(name);
+            await opened.reach({ signal: AbortSignal.timeout(30_000) });
+            const prefixes = repositories.filter(({ store }) => store === name).map(({ prefix }) => prefix);
+            await opened.tidy([...new Set(prefixes)], { signal: AbortSignal.timeout(30_000) });
           } catch (error) {
             wrong.set(name, asGatewayError(error));
           }

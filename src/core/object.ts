@@ -56,10 +56,11 @@ export function parseObjectKey(key: string): ObjectRef | undefined {
 
 /** The longest content that an object of each type may have, in bytes. */
 export const SIZE_LIMITS: Readonly<Record<ObjectType, number>> = {
-  // restic's config, key and lock files are a few hundred bytes; snapshots carry paths and tags.
+  // restic's config and key files are a few hundred bytes; snapshots carry paths and tags.
   config: 64 * 1024,
   keys: 64 * 1024,
-  locks: 64 * 1024,
+  // A time, some numbers, and the names of host and user, of 255 bytes at most each and written with at most 6 characters a byte.
+  locks: 4 * 1024,
   snapshots: 16 * 1024 * 1024,
   // An index of restic closes at 50,000 blobs (about 8 MiB); a rewritten one of an old client may be larger.
   index: 256 * 1024 * 1024,

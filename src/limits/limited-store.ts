@@ -5,20 +5,17 @@ import { GatewayError, isGatewayError } from '../core/errors.ts';
 import type { ObjectRef } from '../core/object.ts';
 import type { Log } from '../ports/log.ts';
 import type { CallOptions, RepositoryStore } from '../ports/repository-store.ts';
-import { limitLocks } from './lock-limit.ts';
+import { limitLocks, type LockLimits } from './lock-limit.ts';
 import type { Usage } from './usage.ts';
 
 /** What a session is held to; asked at each use, as the config may change meanwhile. */
-export interface SessionLimits {
-  readonly client: string;
+export interface SessionLimits extends LockLimits {
   /** The state directory of this machine, absolute. */
   readonly state: () => string;
   /** What is the same for all sessions of this repository, and for them alone; undefined while no client of it has a quota. */
   readonly counted: () => string | undefined;
   /** Bytes that the repository may have in use; undefined for no limit. */
   readonly quota: () => number | undefined;
-  /** Live locks of this client; undefined for no limit. */
-  readonly maxLocks: () => number | undefined;
 }
 
 /** Makes the stores of a gateway's sessions. */

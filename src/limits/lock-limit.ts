@@ -2,12 +2,14 @@
  * Holds a client to a number of live locks, so that junk locks cannot pile up.
  *
  * restic lists the locks before it makes one, and that list is looked at as it goes by. Only when it has become old, was never asked for,
- * or leaves no room, are the locks counted for this purpose.
+ * or leaves no room, are the locks counted for this purpose. What the client has of stale ones then goes, as they count to no quota either:
+ * so there are never more than twice as many, however long one waits for them to become stale.
  */
 import { setMaxListeners } from 'node:events';
-import { GatewayError, isGatewayError } from '../core/errors.ts';
-import type { ObjectName } from '../core/object.ts';
+import { asGatewayError, GatewayError, isGatewayError } from '../core/errors.ts';
+import type { ObjectName, ObjectRef } from '../core/object.ts';
 import { STALE_LOCK_MS } from '../core/policy.ts';
+import type { AuditEvent } from '../ports/audit-sink.ts';
 import type { CallOptions, ListedObject, RepositoryStore } from '../ports/repository-store.ts';
 
 /** How many a session may make on the strength of one list, as other sessions make some, too. */
@@ -16,11 +18,16 @@ const PER_LIST = 16;
 const REFUSED_MS = 5000;
 const LOOK_UPS = 16;
 
-/** @param limits.maxLocks - undefined for no limit */
-export function limitLocks(
-  store: RepositoryStore,
-  { client, maxLocks }: { readonly client: string; readonly maxLocks: () => number | undefined },
-): RepositoryStore {
+/** What a client's locks are held to. */
+export interface LockLimits {
+  readonly client: string;
+  /** Live locks of this client; undefined for no limit. */
+  readonly maxLocks: () => number | undefined;
+  /** Writes into the audit. @throws GatewayError `audit-unavailable`; nothing is changed then */
+  readonly record: (event: AuditEvent) => Promise<void>;
+}
+
+export function limitLocks(store: RepositoryStore, { client, maxLocks, record }: LockLimits): RepositoryStore {
   /** Locks that this session may make before they are counted again. */
   let left = 0;
   let refusedUntil = 0;
@@ -60,8 +67,11 @@ export function limitLocks(
       for (let name = unknown.pop(); name !== undefined && held < most; name = unknown.pop()) {
         try {
           const { ageMs, origin } = await store.stat({ type: 'locks', name }, options);
-          if (ageMs > STALE_LOCK_MS) stale.add(name);
-          else if (origin?.client === client) held++;
+          const own = origin?.client === client && origin.door !== 'admin';
+          if (ageMs <= STALE_LOCK_MS) {
+            if (own) held++;
+          } else if (own) await removeLock(store, name, record, options);
+          else stale.add(name);
         } catch (error) {
           if (!isGatewayError(error, 'not-found')) throw error;
         }
@@ -101,6 +111,25 @@ export function limitLocks(
     load: (ref, range, options) => store.load(ref, range, options),
     stat: (ref, options) => store.stat(ref, options),
   };
+}
+
+/** Removes a lock by a decision of the gateway's, with its lines in the audit. @throws what the audit and the store throw */
+export async function removeLock(
+  store: RepositoryStore,
+  name: ObjectName,
+  record: LockLimits['record'],
+  options: CallOptions,
+): Promise<void> {
+  const ref: ObjectRef = { type: 'locks', name };
+  await record({ kind: 'remove', ref });
+  let outcome: Awaited<ReturnType<RepositoryStore['remove']>>;
+  try {
+    outcome = await store.remove(ref, options);
+  } catch (error) {
+    await record({ kind: 'remove-failed', ref, reason: asGatewayError(error).code });
+    throw error;
+  }
+  if (outcome === 'absent') await record({ kind: 'remove-failed', ref, reason: 'absent' });
 }
 
 /** The same pages; tells how many objects were on them once they have all been read. */

@@ -132,6 +132,11 @@ export interface Storage {
    * @throws GatewayError when it cannot be tried: the storage cannot be reached, refuses the credentials, lacks the bucket
    */
   probe(prefixes: readonly string[], options: CallOptions): Promise<StorageProbe>;
+  /**
+   * Removes what uploads have left that were cut off by the end of their process; the next upload to a repository does so there, too.
+   * @param prefixes - the repositories to look at
+   */
+  tidy(prefixes: readonly string[], options: CallOptions): Promise<void>;
   /** Lets go of connections. No call is made after it. */
   close(): Promise<void>;
 }

@@ -25,9 +25,8 @@ import { errnoOf } from './directory/failures.ts';
 import { assertRegular, assertRoot, fileSizes, linkIfFree, makeDirectory, openRegular } from './directory/files.ts';
 import { syncDirectory, syncExisting, writeContent } from './directory/files.ts';
 import { placeOrigin, readOrigin, removeOrigin, writeOrigin } from './directory/origins.ts';
+import { keepYoung, sweepTemporaries, temporaryName } from './directory/temporaries.ts';
 
-/** A temporary file that was last written to so long ago belongs to a process that was killed. */
-const STALE_TEMPORARY_MS = 24 * 60 * 60 * 1000;
 const READ_BYTES = 512 * 1024;
 /** Names in a page of a list, and how many of them are looked up at once: more would keep other calls from libuv's few threads. */
 const PAGE_NAMES = 512;
@@ -50,8 +49,19 @@ export function createDirectoryStorage(
       const { probeDirectory } = await import('./directory/probe.ts');
       return call(`trying ${root}`, signal, (steps) => probeDirectory(steps, root, prefixes));
     },
+    tidy: async (prefixes, { signal }) => {
+      for (const prefix of prefixes) {
+        const directory = temporaryDirectory(join(root, prefix));
+        await call(`tidying ${directory}`, signal, (steps) => sweepTemporaries(steps, directory));
+      }
+    },
     close: () => Promise.resolve(),
   };
+}
+
+/** @param home - of the repository */
+function temporaryDirectory(home: string): string {
+  return join(home, PRIVATE_DIRECTORY, 'tmp');
 }
 
 /** Tries what `create` needs: write permission and hard links. */
@@ -85,13 +95,13 @@ class DirectoryRepository implements RepositoryStore {
   constructor(root: string, home: string, call: Call) {
     this.#root = root;
     this.#home = home;
-    this.#temporary = join(home, PRIVATE_DIRECTORY, 'tmp');
+    this.#temporary = temporaryDirectory(home);
     this.#call = call;
   }
 
   create(ref: ObjectRef, content: Content, origin: Origin, { signal }: CallOptions): Promise<'created' | 'exists'> {
     const path = this.#pathOf(ref);
-    const temporary = join(this.#temporary, randomUUID());
+    const temporary = join(this.#temporary, temporaryName());
     const originPath = this.#originOf(ref);
     const originTemporary = `${temporary}.json`;
     return this.#call(`storing ${objectKey(ref)}`, signal, async (steps) => {
@@ -117,7 +127,7 @@ class DirectoryRepository implements RepositoryStore {
         this.#ready.clear();
         throw error;
       } finally {
-        // What cannot be removed now is swept up a day later.
+        // What cannot be removed now is swept up once it is old, or this process gone.
         for (const file of left) await steps.cleanUp(() => unlink(file)).catch(() => undefined);
       }
     });
@@ -249,19 +259,11 @@ class DirectoryRepository implements RepositoryStore {
     this.#ready.add(path);
   }
 
-  /** Removes what killed processes left. A live writer's file is written to all the time, and goes wrong safely should it vanish. */
+  /** Removes what killed processes left, once in the life of this object: of a process, none is left while it lives. */
   async #sweep(steps: Steps): Promise<void> {
     if (this.#swept) return;
     this.#swept = true;
-    for (const name of await steps.io(() => readdir(this.#temporary))) {
-      const path = join(this.#temporary, name);
-      try {
-        const file = await steps.io(() => lstat(path));
-        if (file.isFile() && Date.now() - file.mtimeMs > STALE_TEMPORARY_MS) await steps.io(() => unlink(path));
-      } catch (error) {
-        if (errnoOf(error) !== 'ENOENT') throw error;
-      }
-    }
+    await sweepTemporaries(steps, this.#temporary);
   }
 
   /** The names of the directories that `data` is divided into. */
@@ -305,11 +307,14 @@ class DirectoryRepository implements RepositoryStore {
 /** Writes and syncs a new file. Resolves to the time of its last write, in ns. */
 async function writeTemporary(steps: Steps, path: string, content: Content): Promise<bigint> {
   const handle = await steps.io(() => open(path, 'wx', 0o600));
+  const leaveAlone = keepYoung(handle);
   try {
     await writeContent(steps, handle, content);
+    await steps.io(leaveAlone);
     await steps.io(() => handle.sync());
     return (await steps.io(() => handle.stat({ bigint: true }))).mtimeNs;
   } finally {
+    await steps.cleanUp(leaveAlone);
     await steps.cleanUp(() => handle.close());
   }
 }

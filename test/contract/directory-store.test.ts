@@ -458,16 +458,43 @@ describe('processes', () => {
 
     const left = await readdir(temporary);
     expect(left.length).toBeGreaterThan(0);
+    // What a dead process of this machine left goes at once; of others, only the age is known.
     const [old, young] = [path.join(temporary, 'old'), path.join(temporary, 'young')];
-    await writeFile(old, 'left by a process that was killed');
+    await writeFile(old, 'left by a process of another machine');
     await writeFile(young, 'of a live writer, perhaps');
     await mkdir(path.join(temporary, 'directory'));
-    const hoursAgo = (hours: number): Date => new Date(Date.now() - hours * 3_600_000);
-    await utimes(old, hoursAgo(25), hoursAgo(25));
-    await utimes(young, hoursAgo(23), hoursAgo(23));
-    await utimes(path.join(temporary, 'directory'), hoursAgo(25), hoursAgo(25));
+    const minutesAgo = (minutes: number): Date => new Date(Date.now() - minutes * 60_000);
+    await utimes(old, minutesAgo(61), minutesAgo(61));
+    await utimes(young, minutesAgo(59), minutesAgo(59));
+    await utimes(path.join(temporary, 'directory'), minutesAgo(61), minutesAgo(61));
     await save(store, someRef(), 'the next to create');
-    expect((await readdir(temporary)).sort()).toEqual([...left, 'directory', 'young'].sort());
+    expect((await readdir(temporary)).sort()).toEqual(['directory', 'young']);
+  });
+
+  test('of a process that was killed, the next start removes what it left, and nothing of those that live', async () => {
+    const root = tempDir();
+    const program = await bundleProgram(`
+      import { createDirectoryStorage } from './src/stores/directory-store.ts';
+      const store = createDirectoryStorage({ type: 'directory', name: 'main', path: process.argv[2] }).repository('r');
+      async function* body() { yield new Uint8Array(1 << 20); console.log('begun'); await new Promise((go) => setTimeout(go, 1e6)); }
+      const content = { size: 1 << 21, sha256: '0'.repeat(64), body: body() };
+      const origin = { client: 'c', door: 'ssh', session: 's' };
+      await store.create({ type: 'data', name: '0'.repeat(64) }, content, origin, { signal: new AbortController().signal });
+    `);
+    const temporary = path.join(root, 'r/.restic-gateway/tmp');
+    const [victim, other] = await Promise.all([1, 2].map(() => startProcess(process.execPath, [program, root])));
+    if (victim === undefined || other === undefined) throw new Error('both were started');
+    await Promise.all([victim, other].map((one) => one.waitForLine(/^begun/)));
+    victim.signal('SIGKILL');
+    await victim.exited;
+    expect(await readdir(temporary)).toHaveLength(2);
+    const signal = AbortSignal.timeout(30_000);
+    await storageAt(root).tidy(['r', 'never-used'], { signal });
+    expect(await readdir(temporary)).toHaveLength(1);
+    other.signal('SIGKILL');
+    await other.exited;
+    await storageAt(root).tidy(['r'], { signal });
+    expect(await readdir(temporary)).toEqual([]);
   });
 });
 

@@ -1,5 +1,5 @@
 /** The number of live locks that a client may hold, over real HTTP/2 on a real directory store. */
-import { readdirSync, utimesSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { sample } from '../support/restic-client.ts';
 import { startStack, type Stack, type StackClient } from '../support/stack.ts';
@@ -22,6 +22,18 @@ const lock = async (client: StackClient): Promise<number> => {
 };
 const locks = async (client: StackClient, count: number): Promise<number[]> =>
   Promise.all(Array.from({ length: count }, () => lock(client)));
+/** Makes a lock of appsrv's repository 31 minutes old, as the store and its side file have it. */
+const age = (name: string): void => {
+  const [file, side] = [`locks/${name}`, `.restic-gateway/origin/locks/${name}.json`].map((key) =>
+    stack.file('appsrv', key),
+  );
+  if (file === undefined || side === undefined) throw new Error('both are given');
+  const old = new Date(Date.now() - 31 * 60_000);
+  utimesSync(file, old, old);
+  const noted = JSON.parse(readFileSync(side, 'utf8')) as { bootMs: number };
+  const { mtimeNs } = statSync(file, { bigint: true });
+  writeFileSync(side, JSON.stringify({ ...noted, modifiedNs: String(mtimeNs), bootMs: noted.bootMs - 31 * 60_000 }));
+};
 const stored = (): string[] => readdirSync(stack.file('appsrv', 'locks'));
 
 test('a flood of locks is cut at the most, in one session and in the next', async () => {
@@ -56,6 +68,20 @@ test("neither another client's locks count nor stale ones", async () => {
   const old = new Date(Date.now() - 31 * 60_000);
   for (const name of stored()) utimesSync(stack.file('appsrv', `locks/${name}`), old, old);
   expect(await lock(await stack.connect('other'))).toBe(200);
+});
+
+test('whoever waits for the locks to become stale does not pile them up, and the others keep theirs', async () => {
+  const other = await stack.connect('other');
+  await locks(other, 3);
+  const others = stored();
+  for (let times = 0; times < 4; times++) {
+    for (const name of stored()) age(name);
+    await locks(await stack.connect('appsrv'), 20);
+  }
+  expect(stored().length).toBeLessThanOrEqual(2 * 20 + 3);
+  expect(stored()).toEqual(expect.arrayContaining(others));
+  const removed = stack.audit().filter((line) => line['event'] === 'remove' && line['client'] === 'appsrv');
+  expect(removed.length).toBeGreaterThanOrEqual(40);
 });
 
 test('a lock that is made, listed and removed again can be made any number of times', async () => {

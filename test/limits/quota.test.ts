@@ -103,7 +103,7 @@ test('what a repository holds from before is counted, its locks are not', async 
   const state = path.join(stack.directory, 'state');
   expect(await save(owner, 300_000)).toBe(200);
   expect(await save(owner, 200_000, 'snapshots')).toBe(200);
-  expect(await save(owner, 60_000, 'locks')).toBe(200);
+  expect(await save(owner, 4096, 'locks')).toBe(200);
   expect((await owner.request('POST', '/config', { body: Buffer.alloc(1000) })).status).toBe(200);
   rmSync(path.join(state, 'usage'), { recursive: true });
   const client = await stack.connect('appsrv');
