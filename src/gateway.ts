@@ -10,6 +10,7 @@ import { refuseAdmission } from './core/admission.ts';
 import { asGatewayError, GatewayError, messageOf } from './core/errors.ts';
 import { countPlaces, type Places } from './core/places.ts';
 import type { Principal } from './core/principal.ts';
+import { createCountedRecords } from './limits/counted-records.ts';
 import { countedRepository } from './limits/counted-repository.ts';
 import { createLimitedStores } from './limits/limited-store.ts';
 import { createThrottles } from './limits/throttles.ts';
@@ -22,6 +23,7 @@ import { serveRestic } from './restic/session.ts';
 import { openSafeStorage, type SafeStorage } from './safeguard/safe-storage.ts';
 import { enterLiveSessions } from './state/live-sessions.ts';
 import { openSharedMoment } from './state/shared-moment.ts';
+import { openSharedTally, talliedBelow } from './state/shared-tally.ts';
 
 /** A gateway: everything between a proved principal and the storage. */
 export interface Gateway {
@@ -85,6 +87,13 @@ export async function createGateway(options: {
   const storages = new Map<string, Promise<SafeStorage>>();
   const limited = createLimitedStores(log);
   const throttles = createThrottles(() => config.state, openSharedMoment);
+  const records = createCountedRecords({
+    state: () => config.state,
+    client: (name) => config.clients[name],
+    audit: () => audit,
+    shared: { moment: openSharedMoment, tally: openSharedTally, tallied: talliedBelow },
+    log,
+  });
   const open = new Set<Served>();
   /** What earlier configs opened; closed when the last session that uses it has ended. */
   const retired = new Set<Promise<SafeStorage> | AuditSink>();
@@ -195,12 +204,23 @@ export async function createGateway(options: {
       });
       const throttle = admin ? undefined : throttles.of(client.name, () => config.clients[client.name]);
       const grant = { access, addKeys: client.addKeys };
-      return { identity, grant, store, throttle, audit, log, meter: meter?.session(client.name), tell };
+      const counted = records.of(client.name);
+      return {
+        identity,
+        grant,
+        store,
+        throttle,
+        audit,
+        records: counted,
+        log,
+        meter: meter?.session(client.name),
+        tell,
+      };
     } catch (error) {
       const failure = asGatewayError(error);
       log.error({ err: error, store: repository.store }, failure.message);
       meter?.refused(client.name, failure.code);
-      await audit.append(identity, { kind: 'session-refused', reason: failure.code, detail: failure.message });
+      await refused(identity, failure.code, failure.message);
       throw new GatewayError('session-refused', { detail: `${failure.tell}.`, cause: error });
     }
   };
@@ -213,13 +233,22 @@ export async function createGateway(options: {
       const before = await places.take(client.name, client.maxSessions);
       served.placed = before < client.maxSessions;
       refusal = refusalOf(client, principal, before);
+      const own = records.of(client.name);
+      if (refusal === undefined && !own.session()) refusal = tooMany(client, own.sessionRate);
     }
     refusal ??= await enter(served, identity);
     if (refusal === undefined) return;
     const { reason, line } = refusal;
     meter?.refused(client.name, reason);
-    await served.audit.append(identity, { kind: 'session-refused', reason, detail: line });
+    await refused(identity, reason, line);
     throw new GatewayError('session-refused', { detail: line });
+  };
+
+  /** @throws GatewayError `audit-unavailable` */
+  const refused = async (identity: SessionIdentity, reason: string, detail: string): Promise<void> => {
+    const own = records.of(identity.principal.client);
+    await own.record(identity, { kind: 'session-refused', reason, detail });
+    void own.conclude();
   };
 
   /** Makes it one of the machine's live sessions. @returns why not, when its client or all have as many as they may in all processes together */
@@ -237,7 +266,7 @@ export async function createGateway(options: {
       // The admin is let in, who may be about to help.
       if (principal.door === 'admin') return undefined;
       meter?.refused(client.name, 'state-unavailable');
-      await served.audit.append(identity, { kind: 'session-refused', reason: 'state-unavailable', detail });
+      await refused(identity, 'state-unavailable', detail);
       throw new GatewayError('session-refused', {
         detail: 'the gateway cannot count its sessions; its admin finds why in the audit.',
         cause: error,
@@ -320,6 +349,7 @@ export async function createGateway(options: {
       await noneLeft();
       clearInterval(clock);
       await limited.close();
+      await records.close();
       const resources = [...retired, ...storages.values(), audit];
       retired.clear();
       storages.clear();
@@ -352,6 +382,14 @@ function noRoom(sessions: number): AdmissionRefusal {
   return {
     reason: 'max-sessions-of-all',
     line: `the gateway has ${sessions} sessions open already, the most it may; try again in a while.`,
+  };
+}
+
+/** @param rate - at which it may open sessions, in words */
+function tooMany(client: ClientConfig, rate: string): AdmissionRefusal {
+  return {
+    reason: 'too-many-sessions',
+    line: `client ${client.name} opens more sessions than it may (${rate}); try again in a while.`,
   };
 }
 

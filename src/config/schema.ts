@@ -69,6 +69,7 @@ const DEFAULT_MAX_SESSIONS = 10;
 const DEFAULT_MAX_LOCKS = 200;
 /** Below these, an ordinary run of restic would be hindered. */
 const LEAST_REQUESTS = 10;
+const LEAST_SESSIONS = 60;
 const LEAST_SMALL_OBJECTS = 60;
 /** Half a minute below the 90 s after which systemd and most others kill what they have told to stop. */
 const DEFAULT_DRAIN_SECONDS = 60;
@@ -198,6 +199,7 @@ const CLIENT = section({
     ),
   ),
   requests: v.exactOptional(parsed((text) => parseTimes(text, 's', LEAST_REQUESTS))),
+  sessions: v.exactOptional(parsed((text) => parseTimes(text, 'h', LEAST_SESSIONS))),
   smallObjects: v.exactOptional(parsed((text) => parseTimes(text, 'h', LEAST_SMALL_OBJECTS))),
   from: v.exactOptional(listOf(parsed(parseAddressRange))),
   expires: v.exactOptional(parsed(parseExpiry)),
@@ -431,7 +433,17 @@ export function storeChecker(base: string): (name: string, raw: unknown) => Chec
 export function checkClient(name: string, raw: unknown): { checked: Checked<ClientConfig>; claim: Claim } {
   let claim: Claim | undefined;
   const checked = checkEntry(CLIENT, 'clients', name, raw, (entry): ClientConfig => {
-    const { keys, expires, quota, expectEvery, bandwidth: pace, requests, smallObjects, shared = false } = entry;
+    const {
+      keys,
+      expires,
+      quota,
+      expectEvery,
+      bandwidth: pace,
+      requests,
+      sessions,
+      smallObjects,
+      shared = false,
+    } = entry;
     const place = { store: entry.repository.store, prefix: entry.repository.prefix ?? name };
     claim = { client: name, keys: keys.map((key, index) => ({ index, key })), repository: place, shared };
     return {
@@ -445,6 +457,7 @@ export function checkClient(name: string, raw: unknown): { checked: Checked<Clie
       maxLocks: entry.maxLocks ?? DEFAULT_MAX_LOCKS,
       ...(pace !== undefined && { bandwidth: pace }),
       ...(requests !== undefined && { requests }),
+      ...(sessions !== undefined && { sessions }),
       ...(smallObjects !== undefined && { smallObjects }),
       from: entry.from ?? [],
       ...(expires !== undefined && { expires }),

@@ -73,8 +73,9 @@ export interface ClientConfig {
   readonly maxLocks: number;
   /** Bytes a second that all of its sessions on this machine may move together; undefined for no limit. */
   readonly bandwidth?: { readonly upload?: number; readonly download?: number };
-  /** Requests a second, and objects under 1 MiB an hour; undefined for the defaults of the limits. */
+  /** Requests a second, sessions an hour, and objects under 1 MiB an hour; undefined for the defaults of the limits. */
   readonly requests?: number;
+  readonly sessions?: number;
   readonly smallObjects?: number;
   /** Address ranges in CIDR notation it may come from; empty: from anywhere. */
   readonly from: readonly string[];

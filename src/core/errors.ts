@@ -34,6 +34,10 @@ const TABLE = {
     status: 429,
     tell: 'this client stores more small objects than it may; try again in a while',
   },
+  'too-many-failures': {
+    status: 429,
+    tell: 'too many changes by this client have failed of late; try again in a while',
+  },
   'state-unavailable': { status: 503, tell: 'the gateway cannot keep count of what is stored, so nothing is changed' },
   'store-unsafe': {
     status: 507,

@@ -8,11 +8,11 @@ import { parseOperation, type Operation } from '../core/operation.ts';
 import { decide, factsNeeded, type DenialReason, type Facts } from '../core/policy.ts';
 import type { Grant, Origin } from '../core/principal.ts';
 import type { AuditEvent, AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
+import type { Attempt, CountedRecords } from '../ports/counted-records.ts';
 import type { Log } from '../ports/log.ts';
 import type { OperationResult, SessionMeter } from '../ports/meter.ts';
 import type { RepositoryStore } from '../ports/repository-store.ts';
 import type { Rate, Throttle } from '../ports/throttle.ts';
-import { createDenials } from './denials.ts';
 import { hold, MAX_UNDER_WAY, refuse, STREAM_WINDOW } from './http2-session.ts';
 import {
   inPieces,
@@ -33,6 +33,8 @@ export interface HandlerContext {
   /** Undefined for who is held to no rate. */
   readonly throttle: Throttle | undefined;
   readonly audit: AuditSink;
+  /** Takes what a client can cause as often as it likes. */
+  readonly records: CountedRecords;
   readonly log: Log;
   /** Undefined where nobody wants to know. */
   readonly meter?: SessionMeter | undefined;
@@ -81,9 +83,12 @@ const SLOWED: Readonly<Record<Rate, string>> = {
   'small-objects': 'small objects are slowed down to',
 };
 
+/** A change that counts for nothing: of the admin, or one that was not announced. */
+const FREE: Attempt = { settle: () => undefined };
+
 /** Makes the handler of one session. */
 export function createHandler(context: HandlerContext): Handler {
-  const { identity, grant, store, throttle, audit, log, meter } = context;
+  const { identity, grant, store, throttle, audit, records, log, meter } = context;
   const { principal } = identity;
   const origin: Origin = { client: principal.client, door: principal.door, session: identity.session };
   const counts: Counts = { bytesIn: 0, bytesOut: 0, objectsCreated: 0, objectsRemoved: 0, denied: 0 };
@@ -92,7 +97,9 @@ export function createHandler(context: HandlerContext): Handler {
   const running = new Set<Promise<void>>();
 
   const record = (event: AuditEvent): Promise<void> => audit.append(identity, event);
-  const trouble = createDenials(record);
+
+  /** A change that is about to be announced. @returns undefined when too many of the client's have failed */
+  const begin = (): Attempt | undefined => (principal.door === 'admin' ? FREE : records.attempt());
 
   /** The person sees each kind of trouble once a session. */
   const tellOnce = (topic: string, line: string): void => {
@@ -122,7 +129,7 @@ export function createHandler(context: HandlerContext): Handler {
     const limit = throttle.tell(rate);
     tellOnce(rate, `${SLOWED[rate]} ${limit}, the most that client ${principal.client} may.`);
     try {
-      await record({ kind: 'throttled', reason: rate, limit });
+      await records.record(identity, { kind: 'throttled', reason: rate, limit });
     } catch (error) {
       // Whoever changes something hears of it, and reading goes on.
       log.error({ err: error, session: identity.session }, asGatewayError(error).message);
@@ -135,7 +142,7 @@ export function createHandler(context: HandlerContext): Handler {
   };
 
   const deny = async (denial: Extract<AuditEvent, { kind: 'denied' }>, line: string): Promise<Denied> => {
-    await trouble.record(denial);
+    await records.record(identity, denial);
     countDenial(denial.reason);
     return new Denied(line);
   };
@@ -192,13 +199,20 @@ export function createHandler(context: HandlerContext): Handler {
     if (turn !== undefined) await slowDown(stream, 'small-objects', turn, signal);
 
     const storing = new AbortController();
-    const progress = { announced: false, sha256: '' };
+    const progress = { announced: false, there: false, sha256: '', attempt: FREE };
     // Once the audit has said that the object comes, a client that goes away no longer stops it: what is said is carried out.
     const onGone = (): void => {
       if (!progress.announced) storing.abort();
     };
     signal.addEventListener('abort', onGone);
     const commit = async (): Promise<void> => {
+      const attempt = begin();
+      if (attempt === undefined) {
+        // What is there already is no failure when nothing is announced.
+        progress.there = (await statOrAbsent(ref, signal)) !== undefined;
+        throw new GatewayError(progress.there ? 'already-exists' : 'too-many-failures');
+      }
+      progress.attempt = attempt;
       // From here on, whatever happens is told: a line that was begun may be in the file.
       progress.announced = true;
       await record({ kind: 'create', ref, size, sha256: progress.sha256 });
@@ -218,14 +232,19 @@ export function createHandler(context: HandlerContext): Handler {
 
     let outcome: 'created' | 'exists';
     try {
-      outcome = await store.create(ref, upload.content, origin, { signal: storing.signal });
+      outcome = await store.create(ref, upload.content, origin, { signal: storing.signal }).catch((error: unknown) => {
+        if (progress.there) return 'exists';
+        throw error;
+      });
     } catch (error) {
+      progress.attempt.settle('failed');
       if (progress.announced) await record({ kind: 'create-failed', ref, reason: asGatewayError(error).code });
       // Content that is wrong for a name that is taken is an attempt to overwrite, and is said to be one.
       if (isGatewayError(error, 'content-mismatch') && (await statOrAbsent(ref, signal)) !== undefined)
         throw await overwrite(ref);
       throw error;
     }
+    progress.attempt.settle(outcome === 'created' ? 'done' : 'failed');
     if (outcome === 'created') {
       counts.objectsCreated++;
       return;
@@ -245,14 +264,21 @@ export function createHandler(context: HandlerContext): Handler {
   };
 
   const remove = async (ref: ObjectRef, signal: AbortSignal): Promise<void> => {
+    const attempt = begin();
+    if (attempt === undefined) {
+      if ((await statOrAbsent(ref, signal)) === undefined) return;
+      throw new GatewayError('too-many-failures');
+    }
     await record({ kind: 'remove', ref });
     let outcome: 'removed' | 'hidden' | 'absent';
     try {
       outcome = await store.remove(ref, { signal });
     } catch (error) {
+      attempt.settle('failed');
       await record({ kind: 'remove-failed', ref, reason: asGatewayError(error).code });
       throw error;
     }
+    attempt.settle(outcome === 'absent' ? 'failed' : 'done');
     if (outcome === 'absent') {
       await record({ kind: 'remove-failed', ref, reason: 'absent' });
       return;
@@ -325,9 +351,9 @@ export function createHandler(context: HandlerContext): Handler {
       const ref = operation !== undefined && 'ref' in operation ? { ref: operation.ref } : {};
       if (operation === undefined) {
         countDenial(error.code);
-        await trouble.record({ kind: 'denied', operation: 'request', reason: error.code });
+        await records.record(identity, { kind: 'denied', operation: 'request', reason: error.code });
       } else if (error.status >= 500 && error.code !== 'quota-exceeded') {
-        const written = await trouble.record({
+        const written = await records.record(identity, {
           kind: 'failed',
           operation: operation.kind,
           ...ref,
@@ -342,7 +368,7 @@ export function createHandler(context: HandlerContext): Handler {
           );
       } else if (error.status !== 404 && operation.kind === 'save') {
         countDenial(error.code);
-        await trouble.record({ kind: 'denied', operation: 'save', ...ref, reason: error.code });
+        await records.record(identity, { kind: 'denied', operation: 'save', ...ref, reason: error.code });
         tellOnce(error.code, `${error.tell}.`);
       } else if (error.code === 'retained') {
         // The audit has its `remove-failed`.
@@ -401,11 +427,7 @@ export function createHandler(context: HandlerContext): Handler {
     },
     idle: async () => {
       while (running.size > 0) await Promise.all(running);
-      try {
-        await trouble.conclude();
-      } catch (error) {
-        log.error({ err: error, session: identity.session }, 'what was denied could not be written to the audit');
-      }
+      await records.conclude();
     },
   };
 }

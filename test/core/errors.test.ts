@@ -24,6 +24,7 @@ describe('the table', () => {
       'range-not-satisfiable': 416,
       'too-many-requests': 429,
       'too-many-objects': 429,
+      'too-many-failures': 429,
       'invalid-config': 500,
       usage: 500,
       internal: 500,
