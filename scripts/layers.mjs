@@ -13,7 +13,7 @@ export const LAYERS = {
   upkeep: ['core/', 'ports/'],
   limits: ['core/', 'ports/', 'config/types.ts'],
   audit: ['core/', 'ports/', 'config/types.ts'],
-  doors: ['core/', 'ports/', 'config/types.ts'],
+  doors: ['core/', 'ports/', 'config/types.ts', 'config/trusted-files.ts'],
   stores: ['core/', 'ports/', 'config/types.ts', 'config/secrets.ts', 'state/processes.ts'],
   safeguard: ['core/', 'ports/', 'config/types.ts', 'stores/open-storage.ts'],
   metrics: ['core/', 'ports/', 'monitor/standing.ts'],

@@ -20,7 +20,7 @@ export async function runServe({ config: file }: { readonly config: string | und
   collectGarbageForThroughput();
   const log = await createLog();
   if (cluster.isWorker) return runWorker(log);
-  const config = loadOwnConfig(file);
+  const config = await loadOwnConfig(file);
   const workers = config.workers === 'auto' ? availableParallelism() : config.workers;
   // One process needs none above it.
   await tryStores(config, log);

@@ -30,6 +30,7 @@ import {
   parseSize,
   parseSyslogAddress,
   parseTimes,
+  parseUser,
   parseWhole,
   parseWorkers,
 } from './values.ts';
@@ -261,6 +262,7 @@ function storeSchema(base: string) {
 function rootSchema(base: string) {
   const path = parsed((text) => parsePath(text, base));
   return section({
+    user: v.exactOptional(parsed(parseUser)),
     listen: v.exactOptional(parsed(parseListen)),
     hostKeys: v.exactOptional(listOf(path)),
     ssh: v.exactOptional(
@@ -338,6 +340,7 @@ export type Root = Omit<GatewayConfig, 'file' | 'stores' | 'clients'>;
 /** Checks the whole but the entries of its stores and clients. @param base - directory that relative paths start from */
 export function checkRoot(raw: unknown, base: string): Checked<Root> {
   return check(rootSchema(base), raw, [], ({ hostKeys, ssh, audit, metrics, ...root }) => ({
+    ...(root.user !== undefined && { user: root.user }),
     listen: root.listen ?? DEFAULT_LISTEN,
     hostKeys: hostKeys ?? [],
     ssh: { extraCiphers: ssh?.extraCiphers ?? [], ...(ssh?.limits !== undefined && { limits: ssh.limits }) },

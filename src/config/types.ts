@@ -112,6 +112,8 @@ export interface SyslogConfig {
 export interface GatewayConfig {
   /** Absolute path of the file it came from. */
   readonly file: string;
+  /** The user that the gateway runs as, by name or number: root's commands go on as this one. Undefined: root's stay root's. */
+  readonly user?: string;
   readonly listen: { readonly host: string; readonly port: number };
   /** Absolute paths of OpenSSH private keys; read by the SSH door alone. */
   readonly hostKeys: readonly string[];

@@ -19,6 +19,14 @@ export function parseName(text: string): string {
   return text;
 }
 
+/** A user of this machine, by name or number. Whether there is one is looked at when it matters. */
+export function parseUser(text: string): string {
+  // As useradd(8) takes them, and as directory services have them.
+  if (!/^(?:\d{1,10}|[A-Za-z_][A-Za-z0-9_.@-]{0,63}\$?)$/.test(text))
+    throw invalid('must be a user of this machine, by its name or number, such as restic-gateway');
+  return text;
+}
+
 /** A whole number between two bounds, both included, in plain decimal digits. */
 export function parseWhole(text: string, least: number, most: number): number {
   const value = /^(?:0|[1-9]\d{0,14})$/.test(text) ? Number(text) : NaN;

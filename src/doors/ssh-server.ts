@@ -55,7 +55,7 @@ export async function openSshDoor({
     throw new GatewayError('invalid-config', {
       detail: `${config.file}: hostKeys is missing; make a key with: ssh-keygen -t ed25519 -N '' -f ssh_host_ed25519_key, and name it there`,
     });
-  const hostKeys = await Promise.all(config.hostKeys.map(readHostKey));
+  const hostKeys = await Promise.all(config.hostKeys.map((file) => readHostKey(file)));
   let known = keysOf(Object.values(config.clients));
   const mlKemKex = await addMlKemKex();
   const limits = limitsOf(config.ssh);
