@@ -21,6 +21,7 @@ import type { Meter } from './ports/meter.ts';
 import type { OpenSession, Session } from './ports/sessions.ts';
 import { serveRestic } from './restic/session.ts';
 import { openSafeStorage, type SafeStorage } from './safeguard/safe-storage.ts';
+import { verifiedStore } from './safeguard/verified-store.ts';
 import { enterLiveSessions } from './state/live-sessions.ts';
 import { openSharedMoment } from './state/shared-moment.ts';
 import { openSharedTally, talliedBelow } from './state/shared-tally.ts';
@@ -193,7 +194,7 @@ export async function createGateway(options: {
       const open = access === 'full' ? opened.repository(repository.prefix) : opened.safeRepository(repository.prefix);
       const whole = meter === undefined ? open : measuredStore(open, meter.store(repository.store));
       const admin = served.principal.door === 'admin';
-      const store = limited.limit(whole, {
+      const store = limited.limit(verifiedStore(whole), {
         client: client.name,
         state: () => config.state,
         counted: () => countedRepository(config, client.repository),

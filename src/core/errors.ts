@@ -23,6 +23,10 @@ const TABLE = {
   'too-large': { status: 413, tell: 'the object is larger than its type may be' },
   'range-not-satisfiable': { status: 416, tell: 'the requested range lies outside the object' },
   'store-failed': { status: 502, tell: 'the storage behind the gateway failed' },
+  'store-lost': {
+    status: 502,
+    tell: "the storage lost what it took, so this backup does not count; tell the gateway's admin",
+  },
   'store-unavailable': { status: 503, tell: 'the storage behind the gateway cannot be reached' },
   'store-misconfigured': { status: 502, tell: 'the storage behind the gateway refuses its credentials or bucket' },
   'store-timeout': { status: 504, tell: 'the storage behind the gateway did not answer in time' },
