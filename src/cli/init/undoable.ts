@@ -1,16 +1,5 @@
 /** Makes files and directories, overwrites none, and can take back all that it made. */
-import {
-  closeSync,
-  constants,
-  fchownSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  rmdirSync,
-  statSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { chownSync, linkSync, mkdirSync, rmdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { GatewayError, messageOf } from '../../core/errors.ts';
 import type { Owner } from './owner.ts';
@@ -48,7 +37,7 @@ export function undoable(): Undoable {
     steps.push(() => {
       rmdirSync(path);
     });
-    if (owner !== undefined) give(path, owner);
+    if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
     return true;
   };
   return {
@@ -56,17 +45,15 @@ export function undoable(): Undoable {
     file: (path, content, mode, owner) =>
       attempt(path, () => {
         const part = `${path}.part`;
-        const descriptor = openSync(part, 'wx', mode);
+        writeFileSync(part, content, { mode, flag: 'wx' });
         try {
-          writeFileSync(descriptor, content);
-          if (owner !== undefined) fchownSync(descriptor, owner.uid, owner.gid);
+          if (owner !== undefined) chownSync(part, owner.uid, owner.gid);
           // Unlike a rename, a link never takes the place of what is there.
           linkSync(part, path);
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
           throw error;
         } finally {
-          closeSync(descriptor);
           unlinkSync(part);
         }
         steps.push(() => {
@@ -83,14 +70,4 @@ export function undoable(): Undoable {
         }
     },
   };
-}
-
-/** Gives a new directory away, and never what someone who may write beside it has put in its place. */
-function give(path: string, { uid, gid }: Owner): void {
-  const descriptor = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
-  try {
-    fchownSync(descriptor, uid, gid);
-  } finally {
-    closeSync(descriptor);
-  }
 }
