@@ -13,7 +13,7 @@ export const LAYERS = {
   upkeep: ['core/', 'ports/'],
   limits: ['core/', 'ports/', 'config/types.ts'],
   audit: ['core/', 'ports/', 'config/types.ts'],
-  doors: ['core/', 'ports/', 'config/types.ts'],
+  doors: ['core/', 'ports/', 'config/types.ts', 'config/trusted-files.ts'],
   stores: ['core/', 'ports/', 'config/types.ts', 'config/secrets.ts', 'state/processes.ts'],
   safeguard: ['core/', 'ports/', 'config/types.ts', 'stores/open-storage.ts'],
   metrics: ['core/', 'ports/', 'monitor/standing.ts'],
@@ -26,7 +26,7 @@ export const LAYERS = {
   ],
   cli: [
     ...['core/', 'ports/', 'config/', 'safeguard/', 'audit/', 'upkeep/', 'state/', 'monitor/', 'web/', 'page/'],
-    ...['limits/memory-limits.ts', 'metrics/', 'doors/', 'probe/', 'gateway.ts', 'maintenance.ts'],
+    ...['metrics/', 'doors/', 'probe/', 'gateway.ts', 'maintenance.ts'],
   ],
 };
 

@@ -10,28 +10,25 @@ import { refuseAdmission } from './core/admission.ts';
 import { asGatewayError, GatewayError, messageOf } from './core/errors.ts';
 import { countPlaces, type Places } from './core/places.ts';
 import type { Principal } from './core/principal.ts';
+import { createCountedRecords } from './limits/counted-records.ts';
 import { countedRepository } from './limits/counted-repository.ts';
-import { createMemoryBudget, type MemoryLimits } from './limits/memory-budget.ts';
-import { memoryOfServe } from './limits/memory-limits.ts';
 import { createLimitedStores } from './limits/limited-store.ts';
 import { createThrottles } from './limits/throttles.ts';
 import { measuredStore } from './metrics/measured-store.ts';
 import type { AuditSink, EndReason, SessionIdentity } from './ports/audit-sink.ts';
 import type { Log } from './ports/log.ts';
-import type { ClientMemory, Lease, Memory } from './ports/memory.ts';
 import type { Meter } from './ports/meter.ts';
 import type { OpenSession, Session } from './ports/sessions.ts';
 import { serveRestic } from './restic/session.ts';
-import { SESSION_BYTES } from './restic/stream-memory.ts';
 import { openSafeStorage, type SafeStorage } from './safeguard/safe-storage.ts';
+import { verifiedStore } from './safeguard/verified-store.ts';
 import { enterLiveSessions } from './state/live-sessions.ts';
 import { openSharedMoment } from './state/shared-moment.ts';
+import { openSharedTally, talliedBelow } from './state/shared-tally.ts';
 
 /** A gateway: everything between a proved principal and the storage. */
 export interface Gateway {
   readonly openSession: OpenSession;
-  /** What its clients may hold, all of their connections together. */
-  readonly memory: Memory;
   /**
    * Tries to reach every store that a client uses, and removes what killed processes left there.
    * @returns what is wrong, by store name; empty when all is well
@@ -59,8 +56,6 @@ interface Served {
   readonly principal: Principal;
   readonly audit: AuditSink;
   readonly tell: (line: string) => void;
-  /** What the session holds by itself; set once it is taken. */
-  memory: Lease | undefined;
   /** Set once one of `places` is taken for it. */
   placed: boolean;
   /** Takes it out of the machine's live sessions; set once it is one of them. */
@@ -79,7 +74,6 @@ const EXPIRY_LOOK_MS = 500;
  * Makes a gateway. Storage is opened when a session first needs it.
  * @param options.places - counts the sessions of each client; by default those of this gateway alone
  * @param options.meter - counts what the sessions do; by default nobody does
- * @param options.memory - what this process may hold under a config; by default all that `serve` may
  * @throws GatewayError `audit-unavailable` when the audit file cannot be opened
  */
 export async function createGateway(options: {
@@ -87,20 +81,20 @@ export async function createGateway(options: {
   readonly log: Log;
   readonly places?: Places;
   readonly meter?: Meter | undefined;
-  readonly memory?: (config: GatewayConfig) => MemoryLimits;
 }): Promise<Gateway> {
-  const {
-    log,
-    places = countPlaces(),
-    meter,
-    memory: memoryOf = (given: GatewayConfig) => memoryOfServe(given, 1),
-  } = options;
+  const { log, places = countPlaces(), meter } = options;
   let { config } = options;
-  const memory = createMemoryBudget(memoryOf(config));
   let audit: AuditSink = await openAudit(config, log);
   const storages = new Map<string, Promise<SafeStorage>>();
   const limited = createLimitedStores(log);
   const throttles = createThrottles(() => config.state, openSharedMoment);
+  const records = createCountedRecords({
+    state: () => config.state,
+    client: (name) => config.clients[name],
+    audit: () => audit,
+    shared: { moment: openSharedMoment, tally: openSharedTally, tallied: talliedBelow },
+    log,
+  });
   const open = new Set<Served>();
   /** What earlier configs opened; closed when the last session that uses it has ended. */
   const retired = new Set<Promise<SafeStorage> | AuditSink>();
@@ -124,7 +118,7 @@ export async function createGateway(options: {
     return opened;
   };
 
-  const openSession: OpenSession = async ({ principal, stream, widen, tell, ending }) => {
+  const openSession: OpenSession = async ({ principal, stream, tell, ending }) => {
     const client = config.clients[principal.client];
     if (state !== 'open')
       throw new GatewayError('session-refused', { detail: 'the gateway is being stopped; try again in a while.' });
@@ -137,13 +131,13 @@ export async function createGateway(options: {
     const store = config.stores[client.repository.store];
     const served: Served = {
       ...{ client, store, principal, audit, tell },
-      ...{ memory: undefined, placed: false, leave: undefined, storage: undefined, session: undefined, ending: false },
+      ...{ placed: false, leave: undefined, storage: undefined, session: undefined, ending: false },
     };
     // Known before anything is awaited, so that whatever changes meanwhile finds it.
     open.add(served);
     try {
-      const own = await admit(served, identity);
-      const session = await serveRestic(stream, await contextOf(served, identity), ending, { ...own, widen });
+      await admit(served, identity);
+      const session = await serveRestic(stream, await contextOf(served, identity), ending);
       served.session = session;
       void session.ended.then((reason) => {
         forget(served);
@@ -165,7 +159,6 @@ export async function createGateway(options: {
     open.delete(served);
     // Before its place is given to another, which would still find it there.
     served.leave?.();
-    served.memory?.release();
     if (served.placed) places.leave(served.client.name);
     closeUnused();
     if (open.size > 0) return;
@@ -201,7 +194,7 @@ export async function createGateway(options: {
       const open = access === 'full' ? opened.repository(repository.prefix) : opened.safeRepository(repository.prefix);
       const whole = meter === undefined ? open : measuredStore(open, meter.store(repository.store));
       const admin = served.principal.door === 'admin';
-      const store = limited.limit(whole, {
+      const store = limited.limit(verifiedStore(whole), {
         client: client.name,
         state: () => config.state,
         counted: () => countedRepository(config, client.repository),
@@ -212,20 +205,28 @@ export async function createGateway(options: {
       });
       const throttle = admin ? undefined : throttles.of(client.name, () => config.clients[client.name]);
       const grant = { access, addKeys: client.addKeys };
-      return { identity, grant, store, throttle, audit, log, meter: meter?.session(client.name), tell };
+      const counted = records.of(client.name);
+      return {
+        identity,
+        grant,
+        store,
+        throttle,
+        audit,
+        records: counted,
+        log,
+        meter: meter?.session(client.name),
+        tell,
+      };
     } catch (error) {
       const failure = asGatewayError(error);
       log.error({ err: error, store: repository.store }, failure.message);
       meter?.refused(client.name, failure.code);
-      await audit.append(identity, { kind: 'session-refused', reason: failure.code, detail: failure.message });
+      await refused(identity, failure.code, failure.message);
       throw new GatewayError('session-refused', { detail: `${failure.tell}.`, cause: error });
     }
   };
 
-  const admit = async (
-    served: Served,
-    identity: SessionIdentity,
-  ): Promise<{ readonly of: ClientMemory; readonly own: Lease }> => {
+  const admit = async (served: Served, identity: SessionIdentity): Promise<void> => {
     const { client, principal } = served;
     const admin = principal.door === 'admin';
     let refusal = admin ? undefined : refusalOf(client, principal, 0);
@@ -233,19 +234,22 @@ export async function createGateway(options: {
       const before = await places.take(client.name, client.maxSessions);
       served.placed = before < client.maxSessions;
       refusal = refusalOf(client, principal, before);
+      const own = records.of(client.name);
+      if (refusal === undefined && !own.session()) refusal = tooMany(client, own.sessionRate);
     }
     refusal ??= await enter(served, identity);
-    const of = memory.of(client.name);
-    if (refusal === undefined) {
-      const own = of.take(SESSION_BYTES);
-      served.memory = own;
-      if (own !== undefined) return { of, own };
-      refusal = NO_MEMORY;
-    }
+    if (refusal === undefined) return;
     const { reason, line } = refusal;
     meter?.refused(client.name, reason);
-    await served.audit.append(identity, { kind: 'session-refused', reason, detail: line });
+    await refused(identity, reason, line);
     throw new GatewayError('session-refused', { detail: line });
+  };
+
+  /** @throws GatewayError `audit-unavailable` */
+  const refused = async (identity: SessionIdentity, reason: string, detail: string): Promise<void> => {
+    const own = records.of(identity.principal.client);
+    await own.record(identity, { kind: 'session-refused', reason, detail });
+    void own.conclude();
   };
 
   /** Makes it one of the machine's live sessions. @returns why not, when its client or all have as many as they may in all processes together */
@@ -263,7 +267,7 @@ export async function createGateway(options: {
       // The admin is let in, who may be about to help.
       if (principal.door === 'admin') return undefined;
       meter?.refused(client.name, 'state-unavailable');
-      await served.audit.append(identity, { kind: 'session-refused', reason: 'state-unavailable', detail });
+      await refused(identity, 'state-unavailable', detail);
       throw new GatewayError('session-refused', {
         detail: 'the gateway cannot count its sessions; its admin finds why in the audit.',
         cause: error,
@@ -304,7 +308,6 @@ export async function createGateway(options: {
 
   return {
     openSession,
-    memory,
     reachStores: async () => {
       const repositories = Object.values(config.clients).map((client) => client.repository);
       const names = new Set(repositories.map(({ store }) => store));
@@ -334,7 +337,6 @@ export async function createGateway(options: {
       for (const one of storages.values()) retired.add(one);
       storages.clear();
       config = next;
-      memory.resize(memoryOf(next));
       for (const served of open) review(served);
       closeUnused();
     },
@@ -348,6 +350,7 @@ export async function createGateway(options: {
       await noneLeft();
       clearInterval(clock);
       await limited.close();
+      await records.close();
       const resources = [...retired, ...storages.values(), audit];
       retired.clear();
       storages.clear();
@@ -375,16 +378,19 @@ function refusalOf(client: ClientConfig, principal: Principal, sessions: number)
   });
 }
 
-const NO_MEMORY: AdmissionRefusal = {
-  reason: 'no-memory',
-  line: 'the gateway holds as much as it may at the moment; try again in a while.',
-};
-
 /** @param sessions - how many all clients have open */
 function noRoom(sessions: number): AdmissionRefusal {
   return {
     reason: 'max-sessions-of-all',
     line: `the gateway has ${sessions} sessions open already, the most it may; try again in a while.`,
+  };
+}
+
+/** @param rate - at which it may open sessions, in words */
+function tooMany(client: ClientConfig, rate: string): AdmissionRefusal {
+  return {
+    reason: 'too-many-sessions',
+    line: `client ${client.name} opens more sessions than it may (${rate}); try again in a while.`,
   };
 }
 

@@ -22,6 +22,7 @@ export const EVENT_FIELDS = {
     ...{ objectsRemoved: 'always', denied: 'always', durationMs: 'always' },
   },
   'session-refused': { reason: 'always', detail: 'always' },
+  'more-refused': { count: 'always', reasons: 'always' },
   create: { object: 'always', size: 'always', sha256: 'always' },
   'create-failed': { object: 'always', reason: 'always' },
   remove: { object: 'always' },

@@ -33,7 +33,7 @@ const LIMIT_MS = 10_000;
 /** RFC 5424, table 2: error, warning and informational. */
 const SEVERITIES: Readonly<Record<string, number>> = {
   ...{ failed: 3, 'copy-late': 3, 'create-failed': 5, 'remove-failed': 5 },
-  ...{ denied: 4, 'more-denied': 4, 'session-refused': 4, anomaly: 4, throttled: 5 },
+  ...{ denied: 4, 'more-denied': 4, 'session-refused': 4, 'more-refused': 4, anomaly: 4, throttled: 5 },
 };
 
 export function openSyslog(config: SyslogConfig): SyslogSender {

@@ -21,7 +21,7 @@ interface ShowArguments {
 
 /** @returns the exit status @throws GatewayError `usage`, `audit-unavailable` */
 export async function runAuditShow(given: ShowArguments): Promise<number> {
-  const { file, selection } = prepare(given);
+  const { file, selection } = await prepare(given);
   const events = await withAuditFiles(file, (files) => selectEvents(files, selection, given.limit));
   if (given.json) return printJson(events);
   const cell = (value: unknown): string => (typeof value === 'string' || typeof value === 'number' ? `${value}` : '');
@@ -44,7 +44,7 @@ export async function runAuditShow(given: ShowArguments): Promise<number> {
 
 /** @returns the exit status @throws GatewayError `usage`, `audit-unavailable` */
 export async function runSessions(given: ShowArguments): Promise<number> {
-  const { file, selection } = prepare(given);
+  const { file, selection } = await prepare(given);
   const sessions = await withAuditFiles(file, (files) => selectSessions(files, selection, given.limit));
   if (given.json) return printJson(sessions);
   const right = true;
@@ -74,7 +74,7 @@ export async function runSessions(given: ShowArguments): Promise<number> {
   return 0;
 }
 
-function prepare(given: ShowArguments): { readonly file: string; readonly selection: Selection } {
+async function prepare(given: ShowArguments): Promise<{ readonly file: string; readonly selection: Selection }> {
   const { client, session, since, until, kind, limit } = given;
   if (!Number.isInteger(limit) || limit < 1 || limit > 1_000_000)
     throw new GatewayError('usage', { detail: '--limit must be a whole number from 1 to 1000000' });
@@ -87,7 +87,7 @@ function prepare(given: ShowArguments): { readonly file: string; readonly select
     since: since === undefined ? undefined : parseTime(since, '--since'),
     until: until === undefined ? undefined : parseTime(until, '--until'),
   };
-  return { file: loadOwnConfig(given.config).audit.file, selection };
+  return { file: (await loadOwnConfig(given.config)).audit.file, selection };
 }
 
 function printJson(all: readonly unknown[]): number {

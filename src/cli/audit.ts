@@ -52,7 +52,7 @@ export async function runAuditCopy({
   readonly quiet: boolean;
 }): Promise<number> {
   refuseInForcedCommand();
-  const config = loadOwnConfig(file);
+  const config = await loadOwnConfig(file);
   const { store, name } = await openCopy(config);
   // What goes wrong is thrown, and told there.
   const say = (): void => undefined;
@@ -78,7 +78,7 @@ async function verifyOwn(options: {
   readonly config: string | undefined;
   readonly copy: boolean;
 }): Promise<WholeReport> {
-  const config = loadOwnConfig(options.config);
+  const config = await loadOwnConfig(options.config);
   const { audit, state } = config;
   const chain = await verifyChain(audit.file, state);
   if (!options.copy) return chain;

@@ -1,12 +1,12 @@
 /** `restic-gateway check`: reads the config as `serve` would, like `sshd -t`, and says what is wrong with it; `--live` tries the stores too. */
 import { readFileSync } from 'node:fs';
-import { findConfigFile, loadConfig } from '../config/load.ts';
+import { loadConfig } from '../config/load.ts';
 import { ConfigError, type Problem } from '../config/problems.ts';
 import { readSecret, readToken } from '../config/secrets.ts';
 import { GatewayError } from '../core/errors.ts';
 import { readHostKey } from '../doors/host-key.ts';
 import type { StorageCheck } from '../ports/repository-store.ts';
-import { goOnAsOwner } from './own-user.ts';
+import { chooseConfigFile, goOnAsUser } from './own-user.ts';
 import { pointAt } from './point-at.ts';
 import { formatBytes, styled, table } from './terminal.ts';
 
@@ -28,7 +28,7 @@ export async function runCheck({
   readonly json: boolean;
   readonly quiet: boolean;
 }): Promise<number> {
-  const found = findConfigFile(file);
+  const found = chooseConfigFile(file);
   let config;
   try {
     config = loadConfig(found);
@@ -38,13 +38,14 @@ export async function runCheck({
     else showProblems(found, error.problems);
     return 2;
   }
-  await Promise.all(config.hostKeys.map(readHostKey));
+  // What the gateway's user cannot read, or others can, is told as this user meets it.
+  await goOnAsUser(config);
+  await Promise.all(config.hostKeys.map((key) => readHostKey(key)));
   for (const store of Object.values(config.stores))
     if (store.type === 's3' && store.credentials !== undefined) readSecret(store.credentials.secret);
   if (config.metrics?.token !== undefined) readToken(config.metrics.token);
   const clients = Object.keys(config.clients).length;
   const stores = Object.keys(config.stores).length;
-  if (live) goOnAsOwner(config);
   const checks = live ? await tryStores(config) : [];
   const failed = checks.filter(({ outcome }) => outcome === 'fails').length;
   const { describeRuntime, NOT_NATIVE } = await import('./runtime.ts');

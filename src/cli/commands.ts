@@ -29,7 +29,8 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       alias: 'c',
       type: 'string',
       requiresArg: true,
-      describe: 'config file; else $RESTIC_GATEWAY_CONFIG, ./gateway.yaml, /etc/restic-gateway/gateway.yaml',
+      describe:
+        'config file; else $RESTIC_GATEWAY_CONFIG, ./gateway.yaml (not for root), /etc/restic-gateway/gateway.yaml',
     })
     .command(
       'serve',

@@ -2,13 +2,18 @@
 import { mkdtempSync, existsSync, rmSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import type { Readable } from 'node:stream';
+import { text as textOf } from 'node:stream/consumers';
 import { parseConfig } from '../config/load.ts';
+import { mustBeTrusted, trustedUsers } from '../config/trusted-files.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { shellQuote } from '../doors/authorized-keys.ts';
 import { readHostKey } from '../doors/host-key.ts';
 import { generateOpenSshKey } from '../doors/openssh-key.ts';
 import { createGateway } from '../gateway.ts';
+import type { StorageCheck } from '../ports/repository-store.ts';
+import type { Account } from './account.ts';
 import { collectAnswers, type Answers, type InitOptions } from './init/answers.ts';
 import { openTerminal } from './init/ask.ts';
 import { chooseOwner, type Owner } from './init/owner.ts';
@@ -34,7 +39,7 @@ export async function runInit(
     throw new GatewayError('usage', {
       detail: `${file} exists already and is kept; check it with: restic-gateway check, or name another with -c FILE`,
     });
-  const owner = chooseOwner(options.user, dirname(file) === SYSTEM_DIRECTORY);
+  const owner = await chooseOwner(options.user, dirname(file) === SYSTEM_DIRECTORY);
   const terminal = openTerminal();
   const answers = await collectAnswers(options, terminal).finally(() => terminal?.close());
 
@@ -56,7 +61,7 @@ export async function runInit(
     process.off('SIGINT', stopped).off('SIGTERM', stopped);
   }
   if (!options.quiet) {
-    const [hostKey] = await Promise.all(config.hostKeys.map(readHostKey));
+    const [hostKey] = await Promise.all(config.hostKeys.map((key) => readHostKey(key, usersOf(owner))));
     for (const note of notes) process.stdout.write(`${note}\n`);
     if (owner !== undefined) process.stdout.write(`all of it is for the user ${owner.name} to use\n`);
     process.stdout.write(`the store works; the host key is ${hostKey?.fingerprint ?? ''}\n\nNext:\n`);
@@ -75,7 +80,7 @@ async function make(
   answers: Answers,
   made: Undoable,
   notes: string[],
-  owner: Owner | undefined,
+  owner: Account | undefined,
 ): Promise<GatewayConfig> {
   const base = dirname(file);
   const system = base === SYSTEM_DIRECTORY;
@@ -86,20 +91,24 @@ async function make(
   };
 
   made.directory(base, 0o755);
+  // What lies elsewhere would be refused as soon as it is made.
+  mustBeTrusted(base);
   const store = storeOf(answers, { base, owner }, made, note);
-  const text = firstConfig({ listen: answers.listen, hostKey, store, auditFile });
+  const text = firstConfig({ user: owner?.name, listen: answers.listen, hostKey, store, auditFile });
   const config = parseConfig(text, file);
   const { privateKey, publicLine } = generateOpenSshKey(`restic-gateway@${hostname()}`);
   const newKey = made.file(hostKey, privateKey, 0o600, owner);
   note(newKey, 'the host key', hostKey);
   if (newKey) made.file(`${hostKey}.pub`, `${publicLine}\n`, 0o644);
-  await readHostKey(hostKey);
+  await readHostKey(hostKey, usersOf(owner));
   note(made.directory(dirname(auditFile), 0o750, owner), 'the directory of the audit', dirname(auditFile));
   made.directory(config.state, 0o750, owner);
   if (store.type === 'directory') note(made.directory(store.path, 0o700, owner), 'the store', store.path);
-  await tryStore(config);
+  const mayRead = owner && { uid: process.getuid?.() ?? owner.uid, gid: owner.gid };
+  if (owner === undefined || owner.uid === process.getuid?.()) await tryStore(config);
+  else await tryStoreAs(owner, text, file, mayRead);
   // The last, so that whoever finds a config finds all that it names.
-  if (!made.file(file, text, 0o640, owner && { uid: process.getuid?.() ?? owner.uid, gid: owner.gid }))
+  if (!made.file(file, text, 0o640, mayRead))
     throw new GatewayError('usage', { detail: `${file} was made by someone else meanwhile, and is kept` });
   note(true, 'the config', file);
   return config;
@@ -107,7 +116,7 @@ async function make(
 
 function storeOf(
   { store }: Answers,
-  { base, owner }: { readonly base: string; readonly owner: Owner | undefined },
+  { base, owner }: { readonly base: string; readonly owner: Account | undefined },
   made: Undoable,
   note: (isNew: boolean, what: string, path: string) => void,
 ): FirstStore {
@@ -155,5 +164,53 @@ async function tryStore(config: GatewayConfig): Promise<void> {
     }
   } finally {
     rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** Whose host keys are taken: those of the gateway's user, too. */
+function usersOf(owner: Account | undefined): readonly number[] {
+  return owner === undefined ? trustedUsers() : [...trustedUsers(), owner.uid];
+}
+
+/**
+ * Tries the store as the gateway's user, who will use it, and into whose directories root does not write.
+ * @param mayRead - whom the config is for
+ * @throws GatewayError that says why the store cannot be used
+ */
+async function tryStoreAs(user: Account, text: string, file: string, mayRead: Owner | undefined): Promise<void> {
+  const trial = `${file}.trial`;
+  const attempt = undoable();
+  const failed = (why: string): GatewayError =>
+    new GatewayError('invalid-config', {
+      detail: `the store does not work for ${user.name}: ${why}; nothing was made`,
+    });
+  if (!attempt.file(trial, text, 0o640, mayRead))
+    throw new GatewayError('usage', { detail: `${trial} is left of an init that was cut off; remove it` });
+  try {
+    const { startAs } = await import('./root.ts');
+    const [, script = ''] = process.argv;
+    const child = await startAs(user, [script, 'check', '--live', '--json', '-c', trial], {}, [
+      'ignore',
+      'pipe',
+      'pipe',
+    ]);
+    const output = (stream: Readable | null) => (stream === null ? '' : textOf(stream));
+    const [stdout, stderr] = await Promise.all([
+      output(child.stdout),
+      output(child.stderr),
+      new Promise((resolve, reject) => child.once('close', resolve).once('error', reject)),
+    ]);
+    if (child.exitCode === 0) return;
+    const [line = ''] = stderr.replace(/^restic-gateway: /, '').split('\n');
+    if (line !== '') throw failed(line);
+    const { checks } = JSON.parse(stdout) as { readonly checks: readonly StorageCheck[] };
+    throw failed(
+      checks
+        .filter(({ outcome }) => outcome === 'fails')
+        .map(({ detail }) => detail)
+        .join('; '),
+    );
+  } finally {
+    attempt.undo();
   }
 }

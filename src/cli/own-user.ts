@@ -1,34 +1,44 @@
 /**
- * Whom the gateway's files belong to. root, who looks after a gateway that runs as a user of its own, must leave nothing there that this user
- * cannot use: so root's commands go on as that user.
+ * As whom the gateway's commands run. What lies in `state`, the audit's directory and a directory store is its user's to write, so root
+ * touches none of it: root's commands start themselves anew as that user, whom the config names (`user`) and nothing that this user owns.
  */
-import { statSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { findConfigFile, loadConfig } from '../config/load.ts';
+import { isatty } from 'node:tty';
+import { findConfigFile, loadConfig, unusedConfigFile } from '../config/load.ts';
 import type { GatewayConfig } from '../config/types.ts';
 
-/** In Node since 0.9.4, and not in its types. */
-const { initgroups } = process as unknown as { readonly initgroups?: (user: number, group: number) => void };
+/**
+ * The config file of a command that people start: as `findConfigFile`, and says which on a terminal.
+ * @throws GatewayError `invalid-config`
+ */
+export function chooseConfigFile(option: string | undefined): string {
+  const unused = unusedConfigFile(option);
+  const file = findConfigFile(option);
+  if (unused !== undefined)
+    process.stderr.write(`restic-gateway: ${file} is used; root uses ${unused} only when it is named: -c ${unused}\n`);
+  return file;
+}
+
+/** Says on a terminal which config a command uses, unless that is to be quiet; scripts have `check --json`. */
+export function sayConfigFile(file: string): void {
+  const { argv } = process;
+  const own = argv.slice(2, argv.includes('--') ? argv.indexOf('--') : undefined);
+  if (isatty(2) && !own.includes('--quiet') && !own.includes('-q')) process.stderr.write(`config: ${file}\n`);
+}
 
 /**
- * Loads the config for a command that uses storage, audit or state. Where the state directory (before there is one, the directory of the audit)
- * belongs to another user, and this is root, all that follows is done as that user.
+ * Loads the config for a command that uses storage, audit or state. Where this is root and the config names another user, the command goes
+ * on as that user in a process of its own, whose end is this one's: then this does not return.
  * @param file - as for `findConfigFile`
- * @throws GatewayError `invalid-config`, `usage`
+ * @throws GatewayError `invalid-config`
  */
-export function loadOwnConfig(file: string | undefined): GatewayConfig {
-  const config = loadConfig(findConfigFile(file));
-  goOnAsOwner(config);
+export async function loadOwnConfig(file: string | undefined): Promise<GatewayConfig> {
+  const config = loadConfig(chooseConfigFile(file));
+  await goOnAsUser(config);
+  sayConfigFile(config.file);
   return config;
 }
 
 /** As `loadOwnConfig`, for a config that is loaded. */
-export function goOnAsOwner({ state, audit }: Pick<GatewayConfig, 'state' | 'audit'>): void {
-  if (process.getuid?.() !== 0) return;
-  const [owner] = [state, dirname(audit.file)].flatMap((path) => statSync(path, { throwIfNoEntry: false }) ?? []);
-  if (owner === undefined || owner.uid === 0) return;
-  // In this order: each takes away the right to what comes before it.
-  initgroups?.(owner.uid, owner.gid);
-  process.setgid?.(owner.gid);
-  process.setuid?.(owner.uid);
+export async function goOnAsUser(config: GatewayConfig): Promise<void> {
+  if (process.geteuid?.() === 0) await (await import('./root.ts')).leaveRoot(config);
 }

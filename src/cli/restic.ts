@@ -1,8 +1,9 @@
 /** `restic-gateway restic CLIENT -- ARGS…`: the local restic with full access to a client's repository, for the admin on the gateway host. */
 import { spawn } from 'node:child_process';
-import { findConfigFile, loadConfig } from '../config/load.ts';
+import { loadConfig } from '../config/load.ts';
 import { GatewayError } from '../core/errors.ts';
 import { shellQuote } from '../doors/authorized-keys.ts';
+import { chooseConfigFile, sayConfigFile } from './own-user.ts';
 import { ownProgram, refuseInForcedCommand } from './program.ts';
 
 /**
@@ -20,7 +21,8 @@ export async function runRestic({
   readonly config: string | undefined;
 }): Promise<number> {
   refuseInForcedCommand();
-  const config = loadConfig(findConfigFile(file));
+  const config = loadConfig(chooseConfigFile(file));
+  sayConfigFile(config.file);
   if (config.clients[client] === undefined)
     throw new GatewayError('usage', {
       detail: `there is no client ${client} in ${config.file}; it has: ${Object.keys(config.clients).join(', ')}`,

@@ -28,7 +28,7 @@ interface ScrubArguments {
 export async function runScrub(given: ScrubArguments): Promise<number> {
   refuseInForcedCommand();
   const bytesPerSecond = given.bandwidth === undefined ? undefined : parseBandwidth(given.bandwidth);
-  const config = loadOwnConfig(given.config);
+  const config = await loadOwnConfig(given.config);
   const stop = new AbortController();
   const onSignal = (): void => {
     stop.abort();

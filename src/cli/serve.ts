@@ -1,5 +1,6 @@
 /** `restic-gateway serve`: the SSH door as a daemon, until SIGTERM or SIGINT. */
 import cluster from 'node:cluster';
+import { availableParallelism } from 'node:os';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { createGateway } from '../gateway.ts';
@@ -10,7 +11,7 @@ import { createLog } from './logger.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { startWorkers } from './serve/primary.ts';
 import { reloadOnChange } from './serve/reload.ts';
-import { processesOf, startService, type Service } from './serve/service.ts';
+import { startService, type Service } from './serve/service.ts';
 import { catchStopSignals } from './serve/stopping.ts';
 import { runWorker } from './serve/worker.ts';
 
@@ -19,8 +20,8 @@ export async function runServe({ config: file }: { readonly config: string | und
   collectGarbageForThroughput();
   const log = await createLog();
   if (cluster.isWorker) return runWorker(log);
-  const config = loadOwnConfig(file);
-  const workers = processesOf(config);
+  const config = await loadOwnConfig(file);
+  const workers = config.workers === 'auto' ? availableParallelism() : config.workers;
   // One process needs none above it.
   await tryStores(config, log);
   await proveStores(config, log, { anew: true });

@@ -24,7 +24,7 @@ interface StatusArguments {
  */
 export async function runStatus(given: StatusArguments): Promise<number> {
   refuseInForcedCommand();
-  const config = loadOwnConfig(given.config);
+  const config = await loadOwnConfig(given.config);
   const { client } = given;
   if (client !== undefined && config.clients[client] === undefined)
     throw new GatewayError('usage', {

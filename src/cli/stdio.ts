@@ -1,18 +1,17 @@
 /** `restic-gateway stdio CLIENT`: the forced command under OpenSSH. Starts once a connection, so it loads nothing it does not need. */
 import { isatty } from 'node:tty';
-import { findConfigFile } from '../config/load.ts';
+import { findConfigFile, loadConfig } from '../config/load.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import type { Door } from '../core/principal.ts';
 import { serveForcedCommand } from '../doors/forced-command.ts';
 import { openStdio } from '../doors/stdio-stream.ts';
 import { createGateway, type Gateway } from '../gateway.ts';
-import { memoryOfOneSession } from '../limits/memory-limits.ts';
 import type { Log } from '../ports/log.ts';
 import { parseArguments, textOption } from './arguments.ts';
 import { fileState } from './file-state.ts';
 import { followConfig } from './follow-config.ts';
 import { collectGarbageForThroughput } from './garbage-collection.ts';
-import { loadOwnConfig } from './own-user.ts';
+import { goOnAsUser } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 
 // What happens here is in the audit; stderr belongs to the person at the client.
@@ -59,11 +58,9 @@ async function serveStdio(
     configFile = findConfigFile(file);
     // From before it is read, so that no change in between is missed.
     configState = fileState(configFile);
-    gateway = await createGateway({
-      config: loadOwnConfig(configFile),
-      log: SILENT,
-      memory: (config) => memoryOfOneSession(config, client),
-    });
+    const config = loadConfig(configFile);
+    await goOnAsUser(config);
+    gateway = await createGateway({ config, log: SILENT });
   } catch (error) {
     const failure = asGatewayError(error);
     tell(

@@ -37,7 +37,7 @@ export async function runUndo(given: UndoArguments): Promise<number> {
   refuseInForcedCommand();
   const { client } = given;
   const selection = readSelection(given);
-  const config = loadOwnConfig(given.config);
+  const config = await loadOwnConfig(given.config);
   const opened = await openClientUpkeep(config, client);
   const stop = new AbortController();
   const onSignal = (): void => {

@@ -11,15 +11,18 @@ import { deepFreeze } from './freeze.ts';
 import { ConfigError, formatPath, invalid, type Path } from './problems.ts';
 import { checkClient, checkRoot, entriesOf, storeChecker, type PathProblem } from './schema.ts';
 import { readSimpleDocument } from './simple-document.ts';
+import { mustBeTrusted } from './trusted-files.ts';
 import type { ClientConfig, GatewayConfig, StoreConfig } from './types.ts';
 
 const SYSTEM_FILE = '/etc/restic-gateway/gateway.yaml';
+const NEAR_FILE = 'gateway.yaml';
 
 /** A config of a thousand clients is some 300 KiB; what is far larger is another file. */
 const MOST_BYTES = 16 * 1024 * 1024;
 
 /**
- * The config file to use: the one named, else $RESTIC_GATEWAY_CONFIG, else ./gateway.yaml, else the system's.
+ * The config file to use: the one named, else $RESTIC_GATEWAY_CONFIG, else ./gateway.yaml, else the system's. root does not take the one of
+ * the working directory, which may be anybody's.
  * @param option - what `-c` names
  * @returns its absolute path
  * @throws GatewayError `invalid-config` that names every file that was looked for
@@ -34,13 +37,30 @@ export function findConfigFile(
   const variable = env['RESTIC_GATEWAY_CONFIG'];
   if (variable !== undefined && variable !== '')
     return mustExist(resolve(cwd, variable), 'named by $RESTIC_GATEWAY_CONFIG');
-  const candidates = [resolve(cwd, 'gateway.yaml'), systemFile];
-  const found = candidates.find(exists);
+  const near = resolve(cwd, NEAR_FILE);
+  const candidates = process.geteuid?.() === 0 ? [systemFile] : [near, systemFile];
+  // Where this user may not look, there is nothing of this user's.
+  const found = candidates.find((file) => presence(file) === 'there' || (file === systemFile && exists(file)));
   if (found !== undefined) return found;
+  const unused = unusedConfigFile(option, env, cwd);
   throw invalid(
-    `no config file: $RESTIC_GATEWAY_CONFIG is not set, and there is neither ${candidates.join(' nor ')}; ` +
-      'name one with -c FILE, or write one as the README shows',
+    `no config file: $RESTIC_GATEWAY_CONFIG is not set, and there is ${candidates.length === 1 ? 'no' : 'neither'} ${candidates.join(' nor ')}; ` +
+      (unused === undefined
+        ? 'name one with -c FILE, or write one as the README shows'
+        : `root does not use ${unused} unasked; if it is the one, name it: -c ${unused}`),
   );
+}
+
+/** The config file in the working directory that root does not use because it was not named; undefined when there is none or it was. */
+export function unusedConfigFile(
+  option?: string,
+  env: NodeJS.ProcessEnv = process.env,
+  cwd: string = process.cwd(),
+): string | undefined {
+  if (process.geteuid?.() !== 0 || option !== undefined || (env['RESTIC_GATEWAY_CONFIG'] ?? '') !== '')
+    return undefined;
+  const near = resolve(cwd, NEAR_FILE);
+  return presence(near) === 'there' ? near : undefined;
 }
 
 function mustExist(file: string, named: string): string {
@@ -50,19 +70,24 @@ function mustExist(file: string, named: string): string {
 
 // Whatever else is wrong with a file, reading it says so.
 function exists(file: string): boolean {
+  return presence(file) !== 'not there';
+}
+
+function presence(file: string): 'there' | 'not there' | 'unknown' {
   try {
-    return statSync(file, { throwIfNoEntry: false }) !== undefined;
+    return statSync(file, { throwIfNoEntry: false }) === undefined ? 'not there' : 'there';
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'ENOTDIR';
+    return (error as NodeJS.ErrnoException).code === 'ENOTDIR' ? 'not there' : 'unknown';
   }
 }
 
 /**
- * Reads and checks a config file.
- * @throws ConfigError with everything that is wrong in the file; GatewayError `invalid-config` when it cannot be read
+ * Reads and checks a config file, which must be one that is obeyed: see `trusted-files.ts`.
+ * @throws ConfigError with everything that is wrong in the file; GatewayError `invalid-config` when it cannot be read or is not obeyed
  */
 export function loadConfig(file: string, env: NodeJS.ProcessEnv = process.env): GatewayConfig {
   const absolute = resolve(file);
+  mustBeTrusted(absolute);
   let bytes;
   try {
     bytes = readFileSync(absolute);

@@ -28,9 +28,9 @@ import {
   parseRegion,
   parseSecretReference,
   parseSize,
-  parseSizeFrom,
   parseSyslogAddress,
   parseTimes,
+  parseUser,
   parseWhole,
   parseWorkers,
 } from './values.ts';
@@ -70,16 +70,11 @@ const DEFAULT_MAX_SESSIONS = 10;
 const DEFAULT_MAX_LOCKS = 200;
 /** Below these, an ordinary run of restic would be hindered. */
 const LEAST_REQUESTS = 10;
+const LEAST_SESSIONS = 60;
 const LEAST_SMALL_OBJECTS = 60;
 /** Half a minute below the 90 s after which systemd and most others kill what they have told to stop. */
 const DEFAULT_DRAIN_SECONDS = 60;
 const MOST_WORKERS = 256;
-/** Below these, in bytes, one run of restic could not move at its full speed. */
-const LEAST_MEMORY_PER_CLIENT = 20 * 2 ** 20;
-const LEAST_MEMORY = 4 * LEAST_MEMORY_PER_CLIENT;
-/** Two clients in each process. */
-const LEAST_MEMORY_OF_WORKER = 2 * LEAST_MEMORY_PER_CLIENT;
-const DEFAULT_MEMORY = 512 * 2 ** 20;
 /** Sessions of all clients: with a pack under way in each, what a machine of 16 GiB bears. */
 const DEFAULT_ALL_SESSIONS = 1000;
 const MOST_SESSIONS = 100_000;
@@ -205,6 +200,7 @@ const CLIENT = section({
     ),
   ),
   requests: v.exactOptional(parsed((text) => parseTimes(text, 's', LEAST_REQUESTS))),
+  sessions: v.exactOptional(parsed((text) => parseTimes(text, 'h', LEAST_SESSIONS))),
   smallObjects: v.exactOptional(parsed((text) => parseTimes(text, 'h', LEAST_SMALL_OBJECTS))),
   from: v.exactOptional(listOf(parsed(parseAddressRange))),
   expires: v.exactOptional(parsed(parseExpiry)),
@@ -265,7 +261,8 @@ function storeSchema(base: string) {
 
 function rootSchema(base: string) {
   const path = parsed((text) => parsePath(text, base));
-  const root = section({
+  return section({
+    user: v.exactOptional(parsed(parseUser)),
     listen: v.exactOptional(parsed(parseListen)),
     hostKeys: v.exactOptional(listOf(path)),
     ssh: v.exactOptional(
@@ -329,42 +326,10 @@ function rootSchema(base: string) {
       ),
     ),
     state: v.exactOptional(path),
-    memory: v.exactOptional(
-      v.pipe(
-        section({
-          total: v.exactOptional(parsed((text) => parseSizeFrom(text, LEAST_MEMORY, '80MiB'))),
-          perClient: v.exactOptional(parsed((text) => parseSizeFrom(text, LEAST_MEMORY_PER_CLIENT, '20MiB'))),
-        }),
-        v.rawCheck(({ dataset, addIssue }) => {
-          if (!dataset.typed) return;
-          const { total = DEFAULT_MEMORY, perClient } = dataset.value;
-          if (perClient === undefined || perClient * 2 <= total) return;
-          const input = dataset.value as Record<string, unknown>;
-          addIssue({
-            message: `must be at most half of memory.total (${total / 2 ** 20}MiB), so that no client can take what all others need`,
-            path: [{ type: 'object', origin: 'value', input, key: 'perClient', value: perClient }],
-          });
-        }),
-      ),
-    ),
     maxSessions: v.exactOptional(parsed((text) => parseWhole(text, 1, MOST_SESSIONS))),
     workers: v.exactOptional(parsed((text) => parseWorkers(text, MOST_WORKERS))),
     drainSeconds: v.exactOptional(parsed((text) => parseWhole(text, 0, MOST_DRAIN_SECONDS))),
   });
-  return v.pipe(
-    root,
-    v.rawCheck(({ dataset, addIssue }) => {
-      if (!dataset.typed) return;
-      const { workers, memory } = dataset.value;
-      const total = memory?.total ?? DEFAULT_MEMORY;
-      if (typeof workers !== 'number' || total >= workers * LEAST_MEMORY_OF_WORKER) return;
-      const input = dataset.value as Record<string, unknown>;
-      addIssue({
-        message: `are too many for memory.total (${total / 2 ** 20}MiB): each of them needs 40MiB of it`,
-        path: [{ type: 'object', origin: 'value', input, key: 'workers', value: workers }],
-      });
-    }),
-  );
 }
 
 // From what stands in the file to what the gateway works with.
@@ -375,6 +340,7 @@ export type Root = Omit<GatewayConfig, 'file' | 'stores' | 'clients'>;
 /** Checks the whole but the entries of its stores and clients. @param base - directory that relative paths start from */
 export function checkRoot(raw: unknown, base: string): Checked<Root> {
   return check(rootSchema(base), raw, [], ({ hostKeys, ssh, audit, metrics, ...root }) => ({
+    ...(root.user !== undefined && { user: root.user }),
     listen: root.listen ?? DEFAULT_LISTEN,
     hostKeys: hostKeys ?? [],
     ssh: { extraCiphers: ssh?.extraCiphers ?? [], ...(ssh?.limits !== undefined && { limits: ssh.limits }) },
@@ -470,7 +436,17 @@ export function storeChecker(base: string): (name: string, raw: unknown) => Chec
 export function checkClient(name: string, raw: unknown): { checked: Checked<ClientConfig>; claim: Claim } {
   let claim: Claim | undefined;
   const checked = checkEntry(CLIENT, 'clients', name, raw, (entry): ClientConfig => {
-    const { keys, expires, quota, expectEvery, bandwidth: pace, requests, smallObjects, shared = false } = entry;
+    const {
+      keys,
+      expires,
+      quota,
+      expectEvery,
+      bandwidth: pace,
+      requests,
+      sessions,
+      smallObjects,
+      shared = false,
+    } = entry;
     const place = { store: entry.repository.store, prefix: entry.repository.prefix ?? name };
     claim = { client: name, keys: keys.map((key, index) => ({ index, key })), repository: place, shared };
     return {
@@ -484,6 +460,7 @@ export function checkClient(name: string, raw: unknown): { checked: Checked<Clie
       maxLocks: entry.maxLocks ?? DEFAULT_MAX_LOCKS,
       ...(pace !== undefined && { bandwidth: pace }),
       ...(requests !== undefined && { requests }),
+      ...(sessions !== undefined && { sessions }),
       ...(smallObjects !== undefined && { smallObjects }),
       from: entry.from ?? [],
       ...(expires !== undefined && { expires }),

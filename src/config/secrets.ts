@@ -1,10 +1,11 @@
 /**
  * Secrets, read when they are needed and from nowhere but an environment variable or a file that its owner alone can read.
  */
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { GatewayError } from '../core/errors.ts';
 import { unreadable } from './files.ts';
 import { invalid } from './problems.ts';
+import { isShared, mustBeTrusted } from './trusted-files.ts';
 import type { SecretSource } from './types.ts';
 
 /** No access key or token is longer. */
@@ -65,11 +66,13 @@ function readPrivateFile(file: string): string {
   }
   try {
     // What was opened is what is checked, whatever the name stands for by now.
-    const { mode } = checkRegular(file, descriptor);
-    if ((mode & 0o077) !== 0)
+    const stat = checkRegular(file, descriptor);
+    const { mode } = stat;
+    if (isShared(stat))
       throw invalid(
         `${file}: others than its owner can use this secret (mode ${(mode & 0o777).toString(8).padStart(4, '0')}); run: chmod 600 ${file}`,
       );
+    mustBeTrusted(file);
     const buffer = Buffer.alloc(MOST_BYTES + 1);
     const length = readSync(descriptor, buffer);
     if (length > MOST_BYTES) throw invalid(`${file}: is too long for a secret (over ${MOST_BYTES} bytes)`);
@@ -81,7 +84,7 @@ function readPrivateFile(file: string): string {
   }
 }
 
-function checkRegular(file: string, descriptor: number): { readonly mode: number } {
+function checkRegular(file: string, descriptor: number): Stats {
   const stat = fstatSync(descriptor);
   if (stat.isDirectory()) throw invalid(`${file}: this is a directory; name the file in it`);
   if (!stat.isFile()) throw invalid(`${file}: this is not a regular file`);

@@ -73,8 +73,9 @@ export interface ClientConfig {
   readonly maxLocks: number;
   /** Bytes a second that all of its sessions on this machine may move together; undefined for no limit. */
   readonly bandwidth?: { readonly upload?: number; readonly download?: number };
-  /** Requests a second, and objects under 1 MiB an hour; undefined for the defaults of the limits. */
+  /** Requests a second, sessions an hour, and objects under 1 MiB an hour; undefined for the defaults of the limits. */
   readonly requests?: number;
+  readonly sessions?: number;
   readonly smallObjects?: number;
   /** Address ranges in CIDR notation it may come from; empty: from anywhere. */
   readonly from: readonly string[];
@@ -111,6 +112,8 @@ export interface SyslogConfig {
 export interface GatewayConfig {
   /** Absolute path of the file it came from. */
   readonly file: string;
+  /** The user that the gateway runs as, by name or number: root's commands go on as this one. Undefined: root's stay root's. */
+  readonly user?: string;
   readonly listen: { readonly host: string; readonly port: number };
   /** Absolute paths of OpenSSH private keys; read by the SSH door alone. */
   readonly hostKeys: readonly string[];
@@ -161,8 +164,6 @@ export interface GatewayConfig {
    * scrub has come. By default `state` beside the audit file. All of it can be made anew from the stores; made when it is first needed.
    */
   readonly state: string;
-  /** Bytes that `serve` may hold for its clients, over all its processes; what stands in the file, which has defaults for the rest. */
-  readonly memory?: { readonly total?: number; readonly perClient?: number };
   /** Sessions at once of all clients, over all processes of this machine. */
   readonly maxSessions: number;
   /** How many processes of `serve` share the port; `auto`: as many as the machine has cores for it. */

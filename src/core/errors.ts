@@ -23,6 +23,10 @@ const TABLE = {
   'too-large': { status: 413, tell: 'the object is larger than its type may be' },
   'range-not-satisfiable': { status: 416, tell: 'the requested range lies outside the object' },
   'store-failed': { status: 502, tell: 'the storage behind the gateway failed' },
+  'store-lost': {
+    status: 502,
+    tell: "the storage lost what it took, so this backup does not count; tell the gateway's admin",
+  },
   'store-unavailable': { status: 503, tell: 'the storage behind the gateway cannot be reached' },
   'store-misconfigured': { status: 502, tell: 'the storage behind the gateway refuses its credentials or bucket' },
   'store-timeout': { status: 504, tell: 'the storage behind the gateway did not answer in time' },
@@ -33,6 +37,10 @@ const TABLE = {
   'too-many-objects': {
     status: 429,
     tell: 'this client stores more small objects than it may; try again in a while',
+  },
+  'too-many-failures': {
+    status: 429,
+    tell: 'too many changes by this client have failed of late; try again in a while',
   },
   'state-unavailable': { status: 503, tell: 'the gateway cannot keep count of what is stored, so nothing is changed' },
   'store-unsafe': {

@@ -1,7 +1,9 @@
 /** Host keys from disk: OpenSSH's own format and its own rule that nobody else may read them. */
-import { readFile, stat } from 'node:fs/promises';
+import { constants, type Stats } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import ssh2 from 'ssh2';
+import { isShared, whyUntrusted } from '../config/trusted-files.ts';
 import { GatewayError } from '../core/errors.ts';
 
 /** An ed25519 host key, ready for the server. */
@@ -13,22 +15,27 @@ export interface HostKey {
   readonly publicKey: string;
 }
 
-/** @throws GatewayError `invalid-config` that says what is wrong with the file and what to do */
-export async function readHostKey(file: string): Promise<HostKey> {
+/**
+ * @param users - ids of the users whose keys are taken; by default root and that of this process
+ * @throws GatewayError `invalid-config` that says what is wrong with the file and what to do
+ */
+export async function readHostKey(file: string, users?: readonly number[]): Promise<HostKey> {
   const wrong = (what: string, cause?: unknown): GatewayError =>
     new GatewayError('invalid-config', { detail: `hostKeys: ${file}: ${what}`, cause });
   let content: Buffer;
-  let mode: number;
+  let stat: Stats;
   try {
-    content = await readFile(file);
-    ({ mode } = await stat(file));
+    ({ content, stat } = await read(file));
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT')
       throw wrong(`there is no such file; make one with: ssh-keygen -t ed25519 -N '' -f ${file}`, error);
     throw wrong(`cannot be read (${code ?? 'unknown error'})`, error);
   }
-  if ((mode & 0o077) !== 0) throw wrong(`others can read it; run: chmod 600 ${file}`);
+  if (!stat.isFile()) throw wrong('this is not a regular file; name the file of a private key');
+  if (isShared(stat)) throw wrong(`others can read it; run: chmod 600 ${file}`);
+  const untrusted = whyUntrusted(file, users);
+  if (untrusted !== undefined) throw wrong(untrusted);
   const key = ssh2.utils.parseKey(content);
   if (key instanceof Error)
     throw wrong(
@@ -46,4 +53,15 @@ export async function readHostKey(file: string): Promise<HostKey> {
     fingerprint: `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`,
     publicKey: `ssh-ed25519 ${blob.toString('base64')}`,
   };
+}
+
+/** What was opened is what is looked at, and a named pipe holds nothing up. */
+async function read(file: string): Promise<{ readonly content: Buffer; readonly stat: Stats }> {
+  const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  try {
+    const stat = await handle.stat();
+    return { stat, content: stat.isFile() ? await handle.readFile() : Buffer.alloc(0) };
+  } finally {
+    await handle.close();
+  }
 }

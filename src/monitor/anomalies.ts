@@ -88,9 +88,17 @@ export function beforeNewAddress(client: ClientRecord, address: string, moment: 
     raise(client, 'new-address', moment, { value: address, refused: 0 }, 1);
 }
 
-/** A key of the client was proved from an address that the config does not allow it. */
-export function afterRefusedAddress(client: ClientRecord, address: string, moment: Moment): void {
-  raise(client, 'new-address', moment, { value: address, refused: 1 }, 1);
+/**
+ * A key of the client was proved from addresses that the config does not allow it: one anomaly, however many they are.
+ * @param address - the newest of them; undefined where they were only counted
+ */
+export function afterRefusedAddress(
+  client: ClientRecord,
+  address: string | undefined,
+  count: number,
+  moment: Moment,
+): void {
+  raise(client, 'new-address', moment, { ...(address !== undefined && { newest: address }), refused: 1 }, count);
 }
 
 /** As `beforeNewAddress`. */
@@ -168,7 +176,7 @@ export function describeAnomaly(
     case 'new-address':
       return number('refused') === 1
         ? {
-            what: `${times(count)} it came from ${text('value')}, which \`from\` does not allow, and was refused.`,
+            what: `${times(count)} it came from where \`from\` does not allow it, ${count === 1 ? '' : 'last '}from ${text('newest') || 'addresses that were only counted'}, and was refused.`,
             advice: `If the machine has not moved, its key has: replace the key, and ${breakIn}.`,
           }
         : {
@@ -241,7 +249,11 @@ function raise(
   const first = anomalyId(rule, at);
   let id = first;
   for (let more = 2; client.anomalies.some((one) => one.id === id); more++) id = `${first}-${more}`;
-  client.anomalies = client.anomalies.filter((one) => at - one.last < ANOMALY_KEPT_MS).slice(1 - MOST.anomalies);
+  client.anomalies = client.anomalies.filter((one) => at - one.last < ANOMALY_KEPT_MS);
+  // No rule drops what another one has found, and those that nobody has acknowledged stay longest.
+  const alike = client.anomalies.filter((one) => one.rule === rule);
+  const dropped = alike.find((one) => one.acknowledged === true) ?? alike[0];
+  if (alike.length >= MOST.anomalies) client.anomalies = client.anomalies.filter((one) => one !== dropped);
   client.anomalies.push({ id, rule, at, last: at, count, ...(session !== undefined && { session }), facts });
 }
 

@@ -5,7 +5,7 @@
 import type { AnomalyRule } from '../ports/audit-sink.ts';
 
 /** Goes up whenever the same lines would add up to something else, so that checkpoints from before are not used. */
-export const MODEL_VERSION = 3;
+export const MODEL_VERSION = 4;
 
 export const DAY_MS = 86_400_000;
 /** How far the rules look back: six weeks, so that what happens once a month is known. */
@@ -15,15 +15,15 @@ export const KEPT_DAYS = 90;
 /** Anomalies older than this are forgotten, in ms; they are shown for a shorter time. */
 export const ANOMALY_KEPT_MS = 30 * DAY_MS;
 
-/** The most that is kept for each client. */
+/** The most that is kept for each client; of anomalies for each rule, and of refusals for sessions and for requests. */
 export const MOST = {
   open: 24,
   latest: 50,
   arrivals: 30,
   seen: 32,
-  anomalies: 50,
+  anomalies: 20,
   reasons: 32,
-  refusals: 20,
+  refusals: 10,
   pending: 32,
 } as const;
 

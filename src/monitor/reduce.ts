@@ -78,6 +78,7 @@ const ADDERS: ReadonlyMap<string, (event: Event) => void> = new Map(
     'session-start': addStart,
     'session-end': addEnd,
     'session-refused': addRefused,
+    'more-refused': addMoreRefused,
     create: addCreate,
     'create-failed': addCreateFailed,
     remove: (event) => {
@@ -137,7 +138,15 @@ function addRefused(event: Event): void {
   const [reason, from] = [text(line['reason']) ?? 'refused', text(line['from'])];
   addDenials(event, reason, 1);
   addRefusal(event, { operation: 'session', object: from, reason, count: 1 });
-  if (reason === 'address' && from !== undefined) afterRefusedAddress(client, networkOf(from), event);
+  if (reason === 'address') afterRefusedAddress(client, from === undefined ? undefined : networkOf(from), 1, event);
+}
+
+function addMoreRefused(event: Event): void {
+  for (const [reason, many] of reasonsOf(event)) {
+    addDenials(event, reason, many);
+    addRefusal(event, { operation: 'session', object: undefined, reason, count: many });
+    if (reason === 'address') afterRefusedAddress(event.client, undefined, many, event);
+  }
 }
 
 function addEnd(event: Event): void {
@@ -290,14 +299,20 @@ function addDenied(event: Event): void {
 }
 
 function addMoreDenied(event: Event): void {
-  const { line, client, admin } = event;
-  const reasons = typeof line['reasons'] === 'object' && line['reasons'] !== null ? line['reasons'] : {};
-  for (const [reason, value] of Object.entries(reasons)) {
-    const many = count(value);
+  const { client, admin } = event;
+  for (const [reason, many] of reasonsOf(event)) {
+    // Who had to wait was not denied anything.
+    if (reason === 'throttled') continue;
     addDenials(event, reason, many);
     addRefusal(event, { operation: undefined, object: undefined, reason, count: many });
     if (!admin) afterDenial(client, { operation: undefined, object: undefined, reason, count: many }, event);
   }
+}
+
+/** How often each was counted in a summary. */
+function reasonsOf({ line }: Event): readonly (readonly [string, number])[] {
+  const reasons = typeof line['reasons'] === 'object' && line['reasons'] !== null ? line['reasons'] : {};
+  return Object.entries(reasons).map(([reason, value]) => [reason, count(value)]);
 }
 
 /** Counts what was refused. */
@@ -331,7 +346,10 @@ function addRefusal(
     ...(operation !== undefined && { operation }),
     ...(object !== undefined && { object }),
   });
-  if (client.refusals.length > MOST.refusals) client.refusals.shift();
+  // Refused sessions cost nothing to come by, and leave those who look for the rest their own.
+  const alike = client.refusals.filter((one) => (one.operation === 'session') === (operation === 'session'));
+  const [oldest] = alike;
+  if (alike.length > MOST.refusals && oldest !== undefined) client.refusals.splice(client.refusals.indexOf(oldest), 1);
 }
 
 function addTold({ client, line }: Event): void {

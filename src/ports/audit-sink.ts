@@ -97,8 +97,13 @@ export type AuditEvent =
   /** Of the gateway itself: a copy of the audit has not been complete for a while, and then that it is again. `copy` names it. */
   | { readonly kind: 'copy-late'; readonly copy: string; readonly detail: string }
   | { readonly kind: 'copy-caught-up'; readonly copy: string; readonly lateMs: number }
-  /** Denials and failures of this session that were not written one by one, because there were so many, by reason. */
-  | { readonly kind: 'more-denied'; readonly count: number; readonly reasons: Readonly<Record<string, number>> }
+  /** What was not written line by line, because there was so much of it, over all sessions of the client, by reason: */
+  | {
+      /** refused sessions; denials, failures and throttles. */
+      readonly kind: 'more-refused' | 'more-denied';
+      readonly count: number;
+      readonly reasons: Readonly<Record<string, number>>;
+    }
   | {
       readonly kind: 'denied';
       /** What was tried: the operation's kind, or `request` for one that could not be parsed. */

@@ -8,12 +8,12 @@ import { parseOperation, type Operation } from '../core/operation.ts';
 import { decide, factsNeeded, type DenialReason, type Facts } from '../core/policy.ts';
 import type { Grant, Origin } from '../core/principal.ts';
 import type { AuditEvent, AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
+import type { Attempt, CountedRecords } from '../ports/counted-records.ts';
 import type { Log } from '../ports/log.ts';
 import type { OperationResult, SessionMeter } from '../ports/meter.ts';
 import type { RepositoryStore } from '../ports/repository-store.ts';
 import type { Rate, Throttle } from '../ports/throttle.ts';
-import { createDenials } from './denials.ts';
-import { hold, MAX_UNDER_WAY, refuse } from './http2-session.ts';
+import { hold, MAX_UNDER_WAY, refuse, STREAM_WINDOW } from './http2-session.ts';
 import {
   inPieces,
   respondEmpty,
@@ -23,7 +23,6 @@ import {
   respondStat,
   type Pace,
 } from './responses.ts';
-import { mayGather, STREAM_WINDOW, takeFor } from './stream-memory.ts';
 import { bufferedUpload, digestOf, namedUpload, type Upload } from './upload.ts';
 
 /** What a handler serves and reports to. */
@@ -34,6 +33,8 @@ export interface HandlerContext {
   /** Undefined for who is held to no rate. */
   readonly throttle: Throttle | undefined;
   readonly audit: AuditSink;
+  /** Takes what a client can cause as often as it likes. */
+  readonly records: CountedRecords;
   readonly log: Log;
   /** Undefined where nobody wants to know. */
   readonly meter?: SessionMeter | undefined;
@@ -53,8 +54,8 @@ export interface Counts {
 /** Serves the streams of one session. */
 export interface Handler {
   readonly counts: Readonly<Counts>;
-  /** Takes one request; never throws. Resolves when nothing works on it any more, and never rejects. */
-  handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Promise<void>;
+  /** Takes one request; never throws. */
+  handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void;
   /** Resolves when no request is under way and the audit has all that is to say of them. */
   idle(): Promise<void>;
 }
@@ -71,13 +72,6 @@ class Denied extends GatewayError {
 /** How many failed saves are remembered, to tell restic's own clean-up from an attack. */
 const REMEMBERED_FAILURES = 1000;
 
-/**
- * What an object on its way out takes, in bytes: what was read ahead of it, what waits to be sent, and its packets; and what a list takes
- * with a page.
- */
-const LOAD_BYTES = 640 * 1024;
-const LIST_BYTES = 512 * 1024;
-
 /** A rate that has made a session wait for less than this, in ms, is not worth a word. */
 const WORTH_TELLING_MS = 1000;
 
@@ -89,9 +83,12 @@ const SLOWED: Readonly<Record<Rate, string>> = {
   'small-objects': 'small objects are slowed down to',
 };
 
+/** A change that counts for nothing: of the admin, or one that was not announced. */
+const FREE: Attempt = { settle: () => undefined };
+
 /** Makes the handler of one session. */
 export function createHandler(context: HandlerContext): Handler {
-  const { identity, grant, store, throttle, audit, log, meter } = context;
+  const { identity, grant, store, throttle, audit, records, log, meter } = context;
   const { principal } = identity;
   const origin: Origin = { client: principal.client, door: principal.door, session: identity.session };
   const counts: Counts = { bytesIn: 0, bytesOut: 0, objectsCreated: 0, objectsRemoved: 0, denied: 0 };
@@ -100,7 +97,9 @@ export function createHandler(context: HandlerContext): Handler {
   const running = new Set<Promise<void>>();
 
   const record = (event: AuditEvent): Promise<void> => audit.append(identity, event);
-  const trouble = createDenials(record);
+
+  /** A change that is about to be announced. @returns undefined when too many of the client's have failed */
+  const begin = (): Attempt | undefined => (principal.door === 'admin' ? FREE : records.attempt());
 
   /** The person sees each kind of trouble once a session. */
   const tellOnce = (topic: string, line: string): void => {
@@ -130,7 +129,7 @@ export function createHandler(context: HandlerContext): Handler {
     const limit = throttle.tell(rate);
     tellOnce(rate, `${SLOWED[rate]} ${limit}, the most that client ${principal.client} may.`);
     try {
-      await record({ kind: 'throttled', reason: rate, limit });
+      await records.record(identity, { kind: 'throttled', reason: rate, limit });
     } catch (error) {
       // Whoever changes something hears of it, and reading goes on.
       log.error({ err: error, session: identity.session }, asGatewayError(error).message);
@@ -143,7 +142,7 @@ export function createHandler(context: HandlerContext): Handler {
   };
 
   const deny = async (denial: Extract<AuditEvent, { kind: 'denied' }>, line: string): Promise<Denied> => {
-    await trouble.record(denial);
+    await records.record(identity, denial);
     countDenial(denial.reason);
     return new Denied(line);
   };
@@ -200,13 +199,20 @@ export function createHandler(context: HandlerContext): Handler {
     if (turn !== undefined) await slowDown(stream, 'small-objects', turn, signal);
 
     const storing = new AbortController();
-    const progress = { announced: false, sha256: '' };
+    const progress = { announced: false, there: false, sha256: '', attempt: FREE };
     // Once the audit has said that the object comes, a client that goes away no longer stops it: what is said is carried out.
     const onGone = (): void => {
       if (!progress.announced) storing.abort();
     };
     signal.addEventListener('abort', onGone);
     const commit = async (): Promise<void> => {
+      const attempt = begin();
+      if (attempt === undefined) {
+        // What is there already is no failure when nothing is announced.
+        progress.there = (await statOrAbsent(ref, signal)) !== undefined;
+        throw new GatewayError(progress.there ? 'already-exists' : 'too-many-failures');
+      }
+      progress.attempt = attempt;
       // From here on, whatever happens is told: a line that was begun may be in the file.
       progress.announced = true;
       await record({ kind: 'create', ref, size, sha256: progress.sha256 });
@@ -220,22 +226,25 @@ export function createHandler(context: HandlerContext): Handler {
       },
     });
     const upload: Upload =
-      ref.type === 'config'
-        ? await bufferedUpload(source, size, commit)
-        : namedUpload(source, size, ref.name, commit, () => mayGather(stream));
+      ref.type === 'config' ? await bufferedUpload(source, size, commit) : namedUpload(source, size, ref.name, commit);
     const { sha256 } = upload.content;
     progress.sha256 = sha256;
 
     let outcome: 'created' | 'exists';
     try {
-      outcome = await store.create(ref, upload.content, origin, { signal: storing.signal });
+      outcome = await store.create(ref, upload.content, origin, { signal: storing.signal }).catch((error: unknown) => {
+        if (progress.there) return 'exists';
+        throw error;
+      });
     } catch (error) {
+      progress.attempt.settle('failed');
       if (progress.announced) await record({ kind: 'create-failed', ref, reason: asGatewayError(error).code });
       // Content that is wrong for a name that is taken is an attempt to overwrite, and is said to be one.
       if (isGatewayError(error, 'content-mismatch') && (await statOrAbsent(ref, signal)) !== undefined)
         throw await overwrite(ref);
       throw error;
     }
+    progress.attempt.settle(outcome === 'created' ? 'done' : 'failed');
     if (outcome === 'created') {
       counts.objectsCreated++;
       return;
@@ -255,14 +264,21 @@ export function createHandler(context: HandlerContext): Handler {
   };
 
   const remove = async (ref: ObjectRef, signal: AbortSignal): Promise<void> => {
+    const attempt = begin();
+    if (attempt === undefined) {
+      if ((await statOrAbsent(ref, signal)) === undefined) return;
+      throw new GatewayError('too-many-failures');
+    }
     await record({ kind: 'remove', ref });
     let outcome: 'removed' | 'hidden' | 'absent';
     try {
       outcome = await store.remove(ref, { signal });
     } catch (error) {
+      attempt.settle('failed');
       await record({ kind: 'remove-failed', ref, reason: asGatewayError(error).code });
       throw error;
     }
+    attempt.settle(outcome === 'absent' ? 'failed' : 'done');
     if (outcome === 'absent') {
       await record({ kind: 'remove-failed', ref, reason: 'absent' });
       return;
@@ -296,9 +312,7 @@ export function createHandler(context: HandlerContext): Handler {
         // The store makes what it needs with the first object; restic wants only to hear that it may go on.
         respondEmpty(stream, 200);
         return;
-      case 'list': {
-        const room = takeFor(stream, LIST_BYTES, signal);
-        if (room !== undefined) await hold(stream, room);
+      case 'list':
         await respondList(
           stream,
           operation.version,
@@ -306,13 +320,10 @@ export function createHandler(context: HandlerContext): Handler {
           paceOf(stream, signal, () => undefined),
         );
         return;
-      }
       case 'stat':
         respondStat(stream, await store.stat(operation.ref, { signal }));
         return;
       case 'load': {
-        const room = takeFor(stream, LOAD_BYTES, signal);
-        if (room !== undefined) await hold(stream, room);
         const object = await store.load(operation.ref, operation.range, { signal });
         const pace = paceOf(stream, signal, (bytes) => (counts.bytesOut += bytes));
         await respondObject(stream, object, operation.range !== undefined, pace);
@@ -340,9 +351,9 @@ export function createHandler(context: HandlerContext): Handler {
       const ref = operation !== undefined && 'ref' in operation ? { ref: operation.ref } : {};
       if (operation === undefined) {
         countDenial(error.code);
-        await trouble.record({ kind: 'denied', operation: 'request', reason: error.code });
+        await records.record(identity, { kind: 'denied', operation: 'request', reason: error.code });
       } else if (error.status >= 500 && error.code !== 'quota-exceeded') {
-        const written = await trouble.record({
+        const written = await records.record(identity, {
           kind: 'failed',
           operation: operation.kind,
           ...ref,
@@ -357,7 +368,7 @@ export function createHandler(context: HandlerContext): Handler {
           );
       } else if (error.status !== 404 && operation.kind === 'save') {
         countDenial(error.code);
-        await trouble.record({ kind: 'denied', operation: 'save', ...ref, reason: error.code });
+        await records.record(identity, { kind: 'denied', operation: 'save', ...ref, reason: error.code });
         tellOnce(error.code, `${error.tell}.`);
       } else if (error.code === 'retained') {
         // The audit has its `remove-failed`.
@@ -409,19 +420,14 @@ export function createHandler(context: HandlerContext): Handler {
     handle: (stream, headers) => {
       if (running.size >= MAX_UNDER_WAY) {
         refuse(stream);
-        return Promise.resolve();
+        return;
       }
       const task = serve(stream, headers).finally(() => running.delete(task));
       running.add(task);
-      return task;
     },
     idle: async () => {
       while (running.size > 0) await Promise.all(running);
-      try {
-        await trouble.conclude();
-      } catch (error) {
-        log.error({ err: error, session: identity.session }, 'what was denied could not be written to the audit');
-      }
+      await records.conclude();
     },
   };
 }

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { findConfigFile, loadConfig } from '../../src/config/load.ts';
+import { findConfigFile, loadConfig, unusedConfigFile } from '../../src/config/load.ts';
 import { GatewayError } from '../../src/core/errors.ts';
 import { asNobody } from './samples.ts';
 
@@ -32,6 +32,7 @@ describe('which file', () => {
   const at = (name: string): string => join(cwd, name);
   beforeEach(() => {
     cwd = mkdtempSync(join(root, 'cwd-'));
+    chmodSync(cwd, 0o755);
     for (const name of ['option.yaml', 'variable.yaml', 'gateway.yaml', 'system.yaml']) writeFileSync(at(name), '');
   });
   const find = (option: string | undefined, variable: string | undefined): string =>
@@ -46,11 +47,25 @@ describe('which file', () => {
     expect(find(undefined, 'variable.yaml')).toBe(at('variable.yaml'));
   });
 
+  const findAsNobody = (variable: string | undefined): string => asNobody(() => find(undefined, variable));
+
   test('then gateway.yaml in the working directory, then the one of the system', () => {
-    expect(find(undefined, undefined)).toBe(at('gateway.yaml'));
-    expect(find(undefined, '')).toBe(at('gateway.yaml'));
+    expect(findAsNobody(undefined)).toBe(at('gateway.yaml'));
+    expect(findAsNobody('')).toBe(at('gateway.yaml'));
     rmSync(at('gateway.yaml'));
+    expect(findAsNobody(undefined)).toBe(at('system.yaml'));
+  });
+
+  const asRoot = process.geteuid?.() === 0 ? test : test.skip;
+  asRoot("root does not take the working directory's, and is told how to name it", () => {
     expect(find(undefined, undefined)).toBe(at('system.yaml'));
+    expect(unusedConfigFile(undefined, {}, cwd)).toBe(at('gateway.yaml'));
+    expect(unusedConfigFile('x', {}, cwd)).toBeUndefined();
+    rmSync(at('system.yaml'));
+    expect(refusal(() => find(undefined, undefined))).toBe(
+      `no config file: $RESTIC_GATEWAY_CONFIG is not set, and there is no ${at('system.yaml')}; ` +
+        `root does not use ${at('gateway.yaml')} unasked; if it is the one, name it: -c ${at('gateway.yaml')}`,
+    );
   });
 
   test('one that is named and not there is not replaced by another', () => {
@@ -68,7 +83,7 @@ describe('which file', () => {
   test('when there is none, all that were looked for are named', () => {
     rmSync(at('gateway.yaml'));
     rmSync(at('system.yaml'));
-    expect(refusal(() => find(undefined, undefined))).toBe(
+    expect(asNobody(() => refusal(() => find(undefined, undefined)))).toBe(
       `no config file: $RESTIC_GATEWAY_CONFIG is not set, and there is neither ${at('gateway.yaml')} nor ${at('system.yaml')}; ` +
         'name one with -c FILE, or write one as the README shows',
     );
@@ -130,14 +145,17 @@ describe('reading it', () => {
     );
   });
 
-  test('a file in a directory that this user may not enter is found, and the reason told', () => {
+  test('a directory that this user may not enter has no config of this user, but may have the one that is named', () => {
     const directory = join(root, 'closed');
+    const file = join(directory, 'gateway.yaml');
     mkdirSync(directory);
-    writeFileSync(join(directory, 'gateway.yaml'), '');
+    writeFileSync(file, '');
     chmodSync(directory, 0o000);
-    const message = asNobody(() => refusal(() => loadConfig(findConfigFile(undefined, {}, directory))));
+    const found = asNobody(() => refusal(() => findConfigFile(undefined, {}, directory, '/nowhere/system.yaml')));
+    const named = asNobody(() => refusal(() => loadConfig(findConfigFile(file))));
     chmodSync(directory, 0o700);
-    expect(message).toMatch(/\/closed\/gateway\.yaml: the user \S+ \(uid \d+\) may not read this file;/);
+    expect(found).toContain(`there is neither ${file} nor /nowhere/system.yaml`);
+    expect(named).toMatch(/\/closed\/gateway\.yaml: the user \S+ \(uid \d+\) may not read this file;/);
   });
 
   test.each<[string, Buffer, string]>([

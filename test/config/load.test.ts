@@ -67,6 +67,7 @@ describe('a whole file', () => {
         maxLocks: 5
         bandwidth: { upload: 50MiB/s, download: 2.5 MB/s }
         requests: 500/s
+        sessions: 100/h
         smallObjects: 1000/h
         from: [10.0.0.0/8, "2001:db8::1"]
         expires: 2027-12-31
@@ -134,6 +135,7 @@ describe('a whole file', () => {
           maxLocks: 5,
           bandwidth: { upload: 52_428_800, download: 2_500_000 },
           requests: 500,
+          sessions: 100,
           smallObjects: 1000,
           from: ['10.0.0.0/8', '2001:db8::1/128'],
           expires: new Date('2027-12-31T23:59:59.999Z'),
@@ -276,14 +278,14 @@ describe('what is not YAML, or not the YAML of a config', () => {
       'a word',
       'serve',
       [
-        '1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, metrics, state, memory, maxSessions, workers, drainSeconds',
+        '1:1: must be a section with user, listen, hostKeys, ssh, stores, clients, audit, metrics, state, maxSessions, workers, drainSeconds',
       ],
     ],
     [
       'a list',
       '- listen',
       [
-        '1:1: must be a section with listen, hostKeys, ssh, stores, clients, audit, metrics, state, memory, maxSessions, workers, drainSeconds',
+        '1:1: must be a section with user, listen, hostKeys, ssh, stores, clients, audit, metrics, state, maxSessions, workers, drainSeconds',
       ],
     ],
     ['a tab as indentation', 'audit:\n\tfile: a', ['2:1: tabs cannot indent in YAML; use spaces']],
@@ -666,7 +668,7 @@ describe('clients', () => {
       'a key alone',
       `clients:\n  a: ${KEY_1}`,
       [
-        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, quota, maxLocks, bandwidth, requests, smallObjects, from, expires, disabled, expectEvery, shared',
+        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, quota, maxLocks, bandwidth, requests, sessions, smallObjects, from, expires, disabled, expectEvery, shared',
       ],
     ],
     [
@@ -752,10 +754,11 @@ describe('clients', () => {
     ],
     [
       'requests an hour, and too few objects',
-      one('requests: 1000/h\n      smallObjects: 10/h'),
+      one('requests: 1000/h\n      smallObjects: 10/h\n      sessions: 5/s'),
       [
         '6:15: clients.appsrv.requests: must be a rate from 10/s to 1000000/s',
         '7:19: clients.appsrv.smallObjects: must be a rate from 60/h to 1000000/h',
+        '8:15: clients.appsrv.sessions: must be a rate from 60/h to 1000000/h',
       ],
     ],
     ['no locks at all', one('maxLocks: 0'), ['6:15: clients.appsrv.maxLocks: must be a whole number from 1 to 100000']],

@@ -24,10 +24,12 @@ describe('the table', () => {
       'range-not-satisfiable': 416,
       'too-many-requests': 429,
       'too-many-objects': 429,
+      'too-many-failures': 429,
       'invalid-config': 500,
       usage: 500,
       internal: 500,
       'store-failed': 502,
+      'store-lost': 502,
       'store-misconfigured': 502,
       'store-unavailable': 503,
       'audit-unavailable': 503,
@@ -42,7 +44,7 @@ describe('the table', () => {
 
   test('a failure of the storage is never one of the client, and never "not there"', () => {
     const store = CODES.filter((code) => code.startsWith('store-'));
-    expect(store).toHaveLength(6);
+    expect(store).toHaveLength(7);
     for (const code of store) expect(ERROR_TABLE[code].status).toBeGreaterThanOrEqual(500);
   });
 

@@ -1,5 +1,6 @@
 /** What is installed is what was built: the npm package, the Debian package and the single file, each from a clean place to a backup by real restic. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { validate } from 'dockerfile-utils';
@@ -172,8 +173,9 @@ describe('the Debian package, installed on this very machine', () => {
 });
 
 test('a directory that is not there is made for the user that init names, and nothing is given away by anyone but root', async () => {
-  const place = tempDir();
-  mkdirSync(place, { recursive: true });
+  // The tests' own directory is closed to other users.
+  const place = mkdtempSync(path.join(tmpdir(), 'restic-gateway-init-'));
+  chmodSync(place, 0o755);
   const program = path.join(ROOT, 'bin/restic-gateway');
   const file = path.join(place, 'etc', 'gateway.yaml');
   const unknown = await run(program, [
@@ -191,6 +193,15 @@ test('a directory that is not there is made for the user that init names, and no
   const { uid } = statSync(path.join(place, 'store'));
   expect(uid).toBe(Number(await good('id', ['-u', 'nobody'])));
   expect(statSync(path.join(place, 'etc', 'ssh_host_ed25519_key'))).toMatchObject({ uid, mode: 0o100600 });
+  expect(readFileSync(file, 'utf8')).toMatch(/^user: nobody$/m);
+
+  // A store that this user cannot use is found out before anything is made, though root could use it.
+  mkdirSync(path.join(place, 'closed'), { mode: 0o700 });
+  const other = path.join(place, 'other', 'gateway.yaml');
+  const closed = await run(program, ['init', '-c', other, '--dir', path.join(place, 'closed'), '--user', 'nobody']);
+  expect(closed).toMatchObject({ code: 2, stderr: expect.stringContaining('the store does not work for nobody: ') });
+  expect(existsSync(path.dirname(other))).toBe(false);
+  rmSync(place, { recursive: true });
 });
 
 test('the Dockerfile has nothing that its linter objects to, ends as no root, and copies only what there is', () => {

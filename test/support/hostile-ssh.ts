@@ -8,6 +8,7 @@ interface Internals {
   readonly _protocol: {
     readonly _authsQueue: string[];
     parse: (bytes: Uint8Array) => void;
+    rekey(): void;
     readonly _packetRW: {
       readonly write: {
         readonly allocStart: number;
@@ -44,6 +45,11 @@ export function tcpOf(client: Client): Socket {
 /** Has the client take that many answers to offers of keys that it did not send itself. */
 export function awaitKeyAnswers(client: Client, count: number): void {
   (client as unknown as Internals)._protocol._authsQueue.unshift(...Array<string>(count).fill('publickey'));
+}
+
+/** Begins a key exchange, unless one is under way. */
+export function rekey(client: Client): void {
+  (client as unknown as Internals)._protocol.rekey();
 }
 
 /** Reads and drops all that the server sends from now on. */

@@ -1,8 +1,9 @@
 /** `restic-gateway client …`: shows the clients of the config, and changes them in its file. */
 import { clientNamed, editClient, type ClientChange } from '../../config/edit-clients.ts';
-import { findConfigFile, loadConfig } from '../../config/load.ts';
+import { loadConfig } from '../../config/load.ts';
 import type { ClientConfig, GatewayConfig } from '../../config/types.ts';
 import { GatewayError } from '../../core/errors.ts';
+import { chooseConfigFile } from '../own-user.ts';
 import { refuseInForcedCommand } from '../program.ts';
 import { table } from '../terminal.ts';
 import { clientKey, type KeyOptions } from './key-source.ts';
@@ -30,7 +31,7 @@ export interface AddOptions extends CommonOptions, KeyOptions {
 export async function addClient(options: AddOptions): Promise<number> {
   refuseInForcedCommand();
   const { name, prefix, settings, json, quiet } = options;
-  const file = findConfigFile(options.config);
+  const file = chooseConfigFile(options.config);
   const before = loadConfig(file);
   const store = options.store ?? onlyStore(before);
   const setup = await clientSetup(before, name, clientAddress(before, options.host));
@@ -64,7 +65,7 @@ export function changeClient(
   change: ClientChange,
 ): number {
   refuseInForcedCommand();
-  const file = findConfigFile(option);
+  const file = chooseConfigFile(option);
   const { repository } = clientNamed(loadConfig(file), name);
   const config = editClient(file, name, change);
   const now = change.do === 'rename' ? change.to : name;
@@ -87,7 +88,7 @@ export function addKey(options: CommonOptions & KeyOptions & { readonly name: st
 
 /** Lists the clients. @returns the exit status */
 export function listClients({ config: option, json }: CommonOptions): number {
-  const clients = Object.values(loadConfig(findConfigFile(option)).clients);
+  const clients = Object.values(loadConfig(chooseConfigFile(option)).clients);
   if (json) print(clients.map(described));
   else
     process.stdout.write(
@@ -115,7 +116,7 @@ export function listClients({ config: option, json }: CommonOptions): number {
 
 /** Shows one client. @returns the exit status */
 export function showClient({ config: option, json }: CommonOptions, name: string): number {
-  const client = clientNamed(loadConfig(findConfigFile(option)), name);
+  const client = clientNamed(loadConfig(chooseConfigFile(option)), name);
   if (json) {
     print(described(client));
     return 0;

@@ -1,8 +1,10 @@
 /** What a client's machine needs to reach the gateway, as lines to paste into a shell there. */
 import { hostname } from 'node:os';
+import { trustedUsers } from '../../config/trusted-files.ts';
 import { parseListen } from '../../config/values.ts';
 import type { GatewayConfig } from '../../config/types.ts';
 import { readHostKey } from '../../doors/host-key.ts';
+import { findAccount } from '../account.ts';
 
 /** The parts of a client's set-up. */
 export interface ClientSetup {
@@ -41,7 +43,10 @@ export async function clientSetup(
   client: string,
   { host, port, guessed }: ClientAddress,
 ): Promise<ClientSetup> {
-  const keys = await Promise.all(config.hostKeys.map(readHostKey));
+  // Of host keys that are the gateway's user's, root takes what is public.
+  const users = [...trustedUsers()];
+  if (config.user !== undefined) users.push((await findAccount(config.user))?.uid ?? 0);
+  const keys = await Promise.all(config.hostKeys.map((file) => readHostKey(file, users)));
   const name = port === 22 ? host : `[${host}]:${port}`;
   const alias = `restic-gateway-${client}`;
   return {

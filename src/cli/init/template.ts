@@ -2,6 +2,8 @@
 
 /** What the first config says. */
 export interface FirstConfig {
+  /** The user that the gateway runs as, where that is not the one who starts it. */
+  readonly user: string | undefined;
   /** HOST:PORT. */
   readonly listen: string;
   readonly hostKey: string;
@@ -22,10 +24,10 @@ export type FirstStore =
     };
 
 /** @param store - its entry is named `main` */
-export function firstConfig({ listen, hostKey, store, auditFile }: FirstConfig): string {
+export function firstConfig({ user, listen, hostKey, store, auditFile }: FirstConfig): string {
   return `# restic-gateway. Check a change with: restic-gateway check. A running gateway takes up most changes by itself.
 
-# Where clients connect.
+${user === undefined ? '' : `# The user that the gateway runs as. root's commands go on as this one.\nuser: ${word(user)}\n\n`}# Where clients connect.
 listen: ${word(listen)}
 hostKeys: [${word(hostKey)}]
 

@@ -1,5 +1,16 @@
 /** Makes files and directories, overwrites none, and can take back all that it made. */
-import { chownSync, linkSync, mkdirSync, rmdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fchownSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { GatewayError, messageOf } from '../../core/errors.ts';
 import type { Owner } from './owner.ts';
@@ -37,7 +48,7 @@ export function undoable(): Undoable {
     steps.push(() => {
       rmdirSync(path);
     });
-    if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+    if (owner !== undefined) give(path, owner);
     return true;
   };
   return {
@@ -45,15 +56,17 @@ export function undoable(): Undoable {
     file: (path, content, mode, owner) =>
       attempt(path, () => {
         const part = `${path}.part`;
-        writeFileSync(part, content, { mode, flag: 'wx' });
+        const descriptor = openSync(part, 'wx', mode);
         try {
-          if (owner !== undefined) chownSync(part, owner.uid, owner.gid);
+          writeFileSync(descriptor, content);
+          if (owner !== undefined) fchownSync(descriptor, owner.uid, owner.gid);
           // Unlike a rename, a link never takes the place of what is there.
           linkSync(part, path);
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
           throw error;
         } finally {
+          closeSync(descriptor);
           unlinkSync(part);
         }
         steps.push(() => {
@@ -70,4 +83,14 @@ export function undoable(): Undoable {
         }
     },
   };
+}
+
+/** Gives a new directory away, and never what someone who may write beside it has put in its place. */
+function give(path: string, { uid, gid }: Owner): void {
+  const descriptor = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    fchownSync(descriptor, uid, gid);
+  } finally {
+    closeSync(descriptor);
+  }
 }

@@ -1,0 +1,229 @@
+/** What each client may cause in the audit; the numbers are docs/limits.md's. */
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import type { ClientConfig } from '../config/types.ts';
+import type { Door } from '../core/principal.ts';
+import { takeTurn, type Moment } from '../core/schedule.ts';
+import type { AuditSink } from '../ports/audit-sink.ts';
+import type { CountedEvent, CountedRecords } from '../ports/counted-records.ts';
+import type { Log } from '../ports/log.ts';
+import { CLOCK, type Clock } from './clock.ts';
+
+const HOUR_MS = 3_600_000;
+
+/** So many at once, and so many an hour after that. */
+interface Allowance {
+  readonly burst: number;
+  readonly perHour: number;
+}
+
+/** Sessions that were refused, line by line. */
+const REFUSED: Allowance = { burst: 20, perHour: 12 };
+/** Denials, failures and throttles, line by line. */
+const TROUBLE: Allowance = { burst: 100, perHour: 60 };
+/** Times at which what was only counted is told. */
+const SUMMARIES: Allowance = { burst: 3, perHour: 12 };
+/** Changes that failed after they were announced. */
+const FAILURES: Allowance = { burst: 500, perHour: 600 };
+
+/** Sessions an hour by default; two hours' worth at once. */
+const SESSIONS = 1000;
+const SESSIONS_BURST_HOURS = 2;
+
+/** How often it is looked whether something counted is to be told, and how long it may be known to this process alone, in ms. */
+const LOOK_MS = 60_000;
+const KEEP_MS = 1000;
+
+/** Counts that all processes share, as `state/shared-tally.ts` keeps them. */
+interface Tally {
+  add(counts: ReadonlyMap<string, number>): boolean;
+  any(): boolean;
+  take(): Promise<{ readonly counts: ReadonlyMap<string, number>; readonly told: () => Promise<void> }>;
+}
+
+/** What is kept outside of this process. */
+export interface Shared {
+  /** Opens a moment that all processes share. @param file - absolute */
+  moment(file: string): Moment;
+  /** Opens counts that all processes share. @param directory - absolute */
+  tally(directory: string): Tally;
+  /** The names of what is in a directory; none where there is none. */
+  tallied(directory: string): readonly string[];
+}
+
+/** The records of all clients. */
+export interface AllCountedRecords {
+  of(client: string): CountedRecords;
+  /** Keeps what was counted, and stops looking. */
+  close(): Promise<void>;
+}
+
+/**
+ * @param options.client - one of the config's, as of now
+ * @param options.audit - where lines go, as of now
+ */
+export function createCountedRecords(options: {
+  readonly state: () => string;
+  readonly client: (name: string) => ClientConfig | undefined;
+  readonly audit: () => AuditSink;
+  readonly shared: Shared;
+  readonly log: Log;
+  readonly clock?: Clock;
+}): AllCountedRecords {
+  const { state, client, audit, shared, log, clock = CLOCK } = options;
+  const all = new Map<string, CountedRecords>();
+  /** The way in of this process's sessions, for the lines that belong to none of them. */
+  let door: Exclude<Door, 'admin'> = 'ssh';
+
+  const of = (name: string): CountedRecords => {
+    let found = all.get(name);
+    if (found === undefined) {
+      found = create(name);
+      all.set(name, found);
+    }
+    return found;
+  };
+
+  const create = (name: string): CountedRecords => {
+    const moments = new Map<string, Moment>();
+    const moment = (kind: string): Moment => {
+      const found = moments.get(kind) ?? shared.moment(join(state(), 'rates', name, kind));
+      moments.set(kind, found);
+      return found;
+    };
+    const take = (kind: string, { burst, perHour }: Allowance): boolean => {
+      const costMs = HOUR_MS / perHour;
+      return takeTurn(moment(kind), clock.now(), { costMs, burstMs: burst * costMs, longestMs: 0 }) !== undefined;
+    };
+    const tally = shared.tally(join(state(), 'counted', name));
+    const failures = moment('audit-failures');
+    /** Counted and not kept yet. */
+    let counted = new Map<string, number>();
+    let keeping: (() => void) | undefined;
+    let summarizing: Promise<void> = Promise.resolve();
+
+    const count = (what: string): void => {
+      counted.set(what, (counted.get(what) ?? 0) + 1);
+      keeping ??= clock.after(KEEP_MS, keep);
+    };
+    const keep = (): void => {
+      keeping?.();
+      keeping = undefined;
+      if (tally.add(counted)) counted = new Map();
+    };
+
+    /** Tells what was counted, by whichever process, if it is time to. */
+    const summarize = async (): Promise<void> => {
+      keep();
+      const config = client(name);
+      if (config === undefined || (counted.size === 0 && !tally.any())) return;
+      if (!take('audit-summaries', SUMMARIES)) return;
+      const { counts: others, told } = await tally.take().catch(() => NOTHING);
+      const counts = new Map(others);
+      for (const [what, many] of counted) counts.set(what, (counts.get(what) ?? 0) + many);
+      counted = new Map();
+      const { access, repository } = config;
+      const left = new Map(counts);
+      try {
+        for (const kind of ['more-refused', 'more-denied'] as const) {
+          const reasons = Object.fromEntries(
+            [...counts]
+              .filter(([what]) => what.startsWith(`${kind}/`))
+              .map(([what, many]) => [what.slice(kind.length + 1), many]),
+          );
+          const sum = Object.values(reasons).reduce((total, many) => total + many, 0);
+          if (sum > 0)
+            await audit().append(
+              { session: ownId(), principal: { client: name, door }, access, repository },
+              { kind, count: sum, reasons },
+            );
+          for (const reason of Object.keys(reasons)) left.delete(`${kind}/${reason}`);
+        }
+      } finally {
+        // What the audit did not take is told another time.
+        for (const [what, many] of left) counted.set(what, (counted.get(what) ?? 0) + many);
+        keep();
+        await told();
+      }
+    };
+
+    const perHour = (): number => client(name)?.sessions ?? SESSIONS;
+    const failureMs = HOUR_MS / FAILURES.perHour;
+    return {
+      record: async (identity, event) => {
+        const { principal } = identity;
+        if (principal.door !== 'admin') {
+          door = principal.door;
+          const refused = event.kind === 'session-refused';
+          if (!take(refused ? 'audit-refused' : 'audit-trouble', refused ? REFUSED : TROUBLE)) {
+            count(countedAs(event));
+            return false;
+          }
+        }
+        await audit().append(identity, event);
+        return true;
+      },
+      session: () => take('sessions', { burst: SESSIONS_BURST_HOURS * perHour(), perHour: perHour() }),
+      get sessionRate() {
+        return `${perHour()}/h`;
+      },
+      attempt: () => {
+        const ahead = failures.read() - clock.now();
+        // As long as few have failed, only those that do fail count; later each one does until it has come about.
+        const strict = ahead > (FAILURES.burst * failureMs) / 2;
+        if (strict && ahead + failureMs > FAILURES.burst * failureMs) return undefined;
+        const move = (ms: number): void => {
+          failures.move(Math.max(failures.read(), clock.now()) + ms);
+        };
+        if (strict) move(failureMs);
+        return {
+          settle: (outcome) => {
+            if (outcome === 'failed' && !strict) move(failureMs);
+            else if (outcome === 'done' && strict) move(-failureMs);
+          },
+        };
+      },
+      // One after the other, so that whoever closes waits for all.
+      conclude: () =>
+        (summarizing = summarizing.then(summarize).catch((error: unknown) => {
+          log.error({ err: error, client: name }, 'what was only counted could not be written to the audit');
+        })),
+    };
+  };
+
+  /** Of other processes, too: a forced command may have been the last of its client. */
+  const summarizeAll = async (): Promise<void> => {
+    const names = new Set([...all.keys(), ...shared.tallied(join(state(), 'counted'))]);
+    await Promise.all([...names].filter((name) => client(name) !== undefined).map((name) => of(name).conclude()));
+  };
+  const look = setInterval(() => void summarizeAll(), LOOK_MS);
+  look.unref();
+
+  return {
+    of,
+    close: async () => {
+      clearInterval(look);
+      await summarizeAll();
+    },
+  };
+}
+
+const NOTHING = { counts: new Map<string, number>(), told: () => Promise.resolve() };
+
+/** By what it is counted: the summary's kind, and the reason. */
+function countedAs(event: CountedEvent): string {
+  switch (event.kind) {
+    case 'session-refused':
+      return `more-refused/${event.reason}`;
+    case 'denied':
+    case 'failed':
+      return `more-denied/${event.reason}`;
+    case 'throttled':
+      return 'more-denied/throttled';
+  }
+}
+
+/** As a session's: sorts by time, unique. */
+function ownId(): string {
+  return `${new Date().toISOString().replace(/[-:]|\.\d+/g, '')}-${randomBytes(5).toString('hex')}`;
+}
