@@ -114,6 +114,8 @@ export interface StorageProbe {
   readonly neverOverwrites: boolean;
   /** Whether what is overwritten or removed stays as an older version. */
   readonly keepsVersions: boolean;
+  /** Whether an object of a pack's size is stored, seen and read back as it was. */
+  readonly keepsPacks: boolean;
   readonly checks: readonly StorageCheck[];
 }
 
@@ -127,7 +129,7 @@ export interface Storage {
    */
   reach(options: CallOptions): Promise<void>;
   /**
-   * Tries live what append-only rests on, with small objects of its own under `.restic-gateway/`, which it removes again.
+   * Tries live what backups rest on, with objects of its own, one of them as large as a pack, under `.restic-gateway/`, which it removes again.
    * @param prefixes - the repositories that are of interest
    * @throws GatewayError when it cannot be tried: the storage cannot be reached, refuses the credentials, lacks the bucket
    */

@@ -10,7 +10,7 @@ import { GatewayError } from '../core/errors.ts';
 import type { Storage, StorageProbe } from '../ports/repository-store.ts';
 
 /** What a trial has shown, as far as it matters to whether the store is used. */
-export type Shown = Pick<StorageProbe, 'neverOverwrites' | 'keepsVersions'>;
+export type Shown = Pick<StorageProbe, 'neverOverwrites' | 'keepsVersions' | 'keepsPacks'>;
 
 /** For how long an outcome holds, in ms: a bucket's versioning, or its server, may change. */
 const LASTS_MS = 24 * 60 * 60 * 1000;
@@ -24,6 +24,8 @@ export class Proof {
   readonly #directory: string;
   readonly #file: string;
   #known: { readonly time: number; readonly shown: Shown } | undefined;
+  /** Why it does not keep packs. */
+  #packs = '';
   #running: Promise<Shown> | undefined;
 
   /** @param state - the directory that the processes of this machine share */
@@ -38,7 +40,7 @@ export class Proof {
   /**
    * What is known of the store, or what a trial shows now.
    * @param anew - tries it whatever is known
-   * @throws GatewayError `store-unsafe` for a store that would let backups be overwritten; why it cannot be tried
+   * @throws GatewayError `store-unsafe` for a store that would let backups be overwritten, `store-failed` for one that does not keep packs; why it cannot be tried
    */
   async shown({ anew = false }: { readonly anew?: boolean } = {}): Promise<Shown> {
     const known = anew ? undefined : this.#fresh();
@@ -61,10 +63,10 @@ export class Proof {
         return shared.shown;
       }
       // Each of its waits has its time limit; several callers may wait for it.
-      const { neverOverwrites, keepsVersions } = await this.#storage.probe([], {
-        signal: new AbortController().signal,
-      });
-      const known = { time: Date.now(), shown: { neverOverwrites, keepsVersions } };
+      const probe = await this.#storage.probe([], { signal: new AbortController().signal });
+      const { neverOverwrites, keepsVersions, keepsPacks } = probe;
+      const known = { time: Date.now(), shown: { neverOverwrites, keepsVersions, keepsPacks } };
+      this.#packs = probe.checks.find(({ what }) => what === 'keeps packs')?.detail ?? '';
       this.#known = known;
       await this.#share(known);
       return known.shown;
@@ -73,12 +75,21 @@ export class Proof {
     }
   }
 
-  #accepts({ neverOverwrites, keepsVersions }: Shown): boolean {
+  #accepts(shown: Shown): boolean {
+    return this.#isSafe(shown) && shown.keepsPacks;
+  }
+
+  #isSafe({ neverOverwrites, keepsVersions }: Shown): boolean {
     return neverOverwrites || (this.#config.conditionalWrites === 'versioned' && keepsVersions);
   }
 
-  #refusal({ keepsVersions }: Shown): GatewayError {
+  #refusal(shown: Shown): GatewayError {
     const { name, conditionalWrites } = this.#config;
+    const { keepsVersions } = shown;
+    if (this.#isSafe(shown))
+      return new GatewayError('store-failed', {
+        detail: `store ${name} does not keep packs, so it takes nothing: ${this.#packs}; restic-gateway check --live tries it again`,
+      });
     const wanted = conditionalWrites === 'versioned';
     const versioned = wanted ? 'switch versioning on for the bucket' : 'set conditionalWrites: versioned for the store';
     const advice =
@@ -93,12 +104,15 @@ export class Proof {
   /** Undefined when there is nothing that is readable, recent and good enough. */
   async #read(): Promise<{ readonly time: number; readonly shown: Shown } | undefined> {
     try {
-      const { time, neverOverwrites, keepsVersions } = JSON.parse(await readFile(this.#file, 'utf8')) as Record<
-        string,
-        unknown
-      >;
+      const { time, neverOverwrites, keepsVersions, keepsPacks } = JSON.parse(
+        await readFile(this.#file, 'utf8'),
+      ) as Record<string, unknown>;
       if (typeof time !== 'number' || !holds(time, LASTS_MS)) return undefined;
-      const shown = { neverOverwrites: neverOverwrites === true, keepsVersions: keepsVersions === true };
+      const shown = {
+        neverOverwrites: neverOverwrites === true,
+        keepsVersions: keepsVersions === true,
+        keepsPacks: keepsPacks === true,
+      };
       return this.#accepts(shown) ? { time, shown } : undefined;
     } catch {
       return undefined;

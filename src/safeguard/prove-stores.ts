@@ -37,6 +37,6 @@ async function proveStore(store: StoreConfig, state: string, log: Log, anew: boo
     const failure = asGatewayError(error);
     // Whatever else is wrong is told by whoever uses the store.
     if (failure.code === 'store-unsafe') log.error({ err: error, store: name }, failure.message);
-    else log.warn({ err: error, store: name }, `store ${name} could not be tried yet: ${failure.message}`);
+    else log.warn({ err: error, store: name }, `store ${name} could not be tried with success yet: ${failure.message}`);
   }
 }

@@ -22,11 +22,21 @@ import { PRIVATE_DIRECTORY } from '../ports/repository-upkeep.ts';
 import type { Steps } from './directory/bounded.ts';
 import { IO_LIMIT_MS, makeCall, type Call } from './directory/call.ts';
 import { errnoOf } from './directory/failures.ts';
-import { assertRegular, assertRoot, fileSizes, linkIfFree, makeDirectory, openRegular } from './directory/files.ts';
+import {
+  assertLinked,
+  assertRegular,
+  assertRoot,
+  fileSizes,
+  linkIfFree,
+  makeDirectory,
+  openRegular,
+} from './directory/files.ts';
 import { syncDirectory, syncExisting, writeContent } from './directory/files.ts';
 import { placeOrigin, readOrigin, removeOrigin, writeOrigin } from './directory/origins.ts';
 import { keepYoung, sweepTemporaries, temporaryName } from './directory/temporaries.ts';
 
+/** How often a name that was taken and free again is tried. */
+const MOST_LINKS = 100;
 const READ_BYTES = 512 * 1024;
 /** Names in a page of a list, and how many of them are looked up at once: more would keep other calls from libuv's few threads. */
 const PAGE_NAMES = 512;
@@ -112,15 +122,22 @@ class DirectoryRepository implements RepositoryStore {
         if (await syncExisting(steps, path)) return 'exists';
         await this.#sweep(steps);
         left.push(temporary, originTemporary);
-        const modifiedNs = await writeTemporary(steps, temporary, content);
+        const file = await writeTemporary(steps, temporary, content);
         const sha256 = ref.type === 'config' ? content.sha256 : undefined;
-        await writeOrigin(steps, originTemporary, origin, { modifiedNs, sha256 });
+        await writeOrigin(steps, originTemporary, origin, { modifiedNs: file.mtimeNs, sha256 });
         // A name that was taken and is free again by the time one looks is tried again.
-        while (!(await linkIfFree(steps, temporary, path))) if (await syncExisting(steps, path)) return 'exists';
+        for (let tries = 1; !(await linkIfFree(steps, temporary, path)); tries += 1) {
+          if (await syncExisting(steps, path)) return 'exists';
+          if (tries === MOST_LINKS)
+            throw new GatewayError('store-failed', {
+              detail: `${path}: the file system says that the name is taken, and has nothing under it; check it, or use another`,
+            });
+        }
         steps.committed();
         await placeOrigin(steps, originTemporary, originPath);
         left.pop();
         await syncDirectory(steps, dirname(path));
+        await assertLinked(steps, path, file, content.sha256);
         return 'created';
       } catch (error) {
         // Perhaps someone removed a directory.
@@ -304,19 +321,25 @@ class DirectoryRepository implements RepositoryStore {
   }
 }
 
-/** Writes and syncs a new file. Resolves to the time of its last write, in ns. */
-async function writeTemporary(steps: Steps, path: string, content: Content): Promise<bigint> {
+/** Writes and syncs a new file. Resolves to what the file system then says of it. @throws GatewayError `store-failed` when it is not whole */
+async function writeTemporary(steps: Steps, path: string, content: Content): Promise<BigIntStats> {
   const handle = await steps.io(() => open(path, 'wx', 0o600));
   const leaveAlone = keepYoung(handle);
+  let file: BigIntStats;
   try {
     await writeContent(steps, handle, content);
     await steps.io(leaveAlone);
     await steps.io(() => handle.sync());
-    return (await steps.io(() => handle.stat({ bigint: true }))).mtimeNs;
+    file = await steps.io(() => handle.stat({ bigint: true }));
   } finally {
     await steps.cleanUp(leaveAlone);
+    // Over a network the last failed write may be told here.
     await steps.cleanUp(() => handle.close());
   }
+  if (file.size === BigInt(content.size)) return file;
+  throw new GatewayError('store-failed', {
+    detail: `${path} has ${file.size} of ${content.size} bytes once it was written and synced; the file system does not keep what it takes: use another`,
+  });
 }
 
 /** Up to a page of object names from a directory. */

@@ -127,6 +127,12 @@ export class DirectoryUpkeep implements RepositoryUpkeep {
         if (there?.ino !== file.ino || there.dev !== file.dev) return 'taken';
       }
       await syncDirectory(steps, dirname(target));
+      // The first name goes only once the second one leads to the same file.
+      const moved = await this.#lookUp(steps, to);
+      if (moved?.ino !== file.ino || moved.dev !== file.dev || moved.size !== file.size)
+        throw new GatewayError('store-failed', {
+          detail: `${target}: link(2) succeeded, and the name does not lead to the file; nothing was moved`,
+        });
       steps.committed();
       await steps.io(() => unlink(source));
       await syncDirectory(steps, dirname(source));

@@ -4,7 +4,20 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import { chmod, chown, lstat, mkdir, mkdtemp, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  copyFile,
+  link,
+  lstat,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+} from 'node:fs/promises';
 import { symlink, unlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -17,8 +30,9 @@ import type { Origin } from '../../src/core/principal.ts';
 import type { Content, RepositoryStore } from '../../src/ports/repository-store.ts';
 import { createDirectoryStorage } from '../../src/stores/directory-store.ts';
 import { bounded } from '../../src/stores/directory/bounded.ts';
+import { makeCall } from '../../src/stores/directory/call.ts';
 import { storeFailure } from '../../src/stores/directory/failures.ts';
-import { linkIfFree } from '../../src/stores/directory/files.ts';
+import { assertLinked, linkIfFree } from '../../src/stores/directory/files.ts';
 import { lab, restic, run, startProcess, tempDir } from '../support/lab.ts';
 import { bundleProgram } from '../support/module-process.ts';
 import { must, withFreezable, withTmpfs } from '../support/mounts.ts';
@@ -911,4 +925,36 @@ describe('restic', () => {
       expect(Object.keys(await listAll(storage.repository('customers/here'), 'snapshots'))).toHaveLength(1);
     },
   );
+});
+
+describe('what link(2) and fsync(2) said is what is there', () => {
+  const bytes = Buffer.from('the content of a pack');
+  const hash = createHash('sha256').update(bytes).digest('hex');
+
+  /** Looks whether `name` leads to the file `kept`, after the file system did with them what it liked. */
+  async function linked(change: (kept: string, name: string) => Promise<unknown>): Promise<unknown> {
+    const directory = tempDir();
+    const [kept, name] = [path.join(directory, 'kept'), path.join(directory, 'name')];
+    await writeFile(kept, bytes);
+    const file = await lstat(kept, { bigint: true });
+    await change(kept, name);
+    const { signal } = new AbortController();
+    return makeCall(directory, 10_000)('linking', signal, (steps) => assertLinked(steps, name, file, hash)).then(
+      () => 'there',
+      (error: unknown) => (error as GatewayError).message,
+    );
+  }
+
+  test('the same file, and one that a file system gives another inode by its name', async () => {
+    expect(await linked((kept, name) => link(kept, name))).toBe('there');
+    expect(await linked((kept, name) => copyFile(kept, name))).toBe('there');
+  });
+
+  test.each<readonly [string, (kept: string, name: string) => Promise<unknown>, RegExp]>([
+    ['nothing', () => Promise.resolve(), /the name is not there; the file system does not keep what it takes/],
+    ['a shorter file', (_, name) => writeFile(name, bytes.subarray(1)), /has 20 of 21 bytes/],
+    ['another file of that length', (_, name) => writeFile(name, Buffer.alloc(bytes.length)), /leads to another file/],
+  ])('%s', async (_, change, message) => {
+    expect(await linked(change)).toMatch(message);
+  });
 });

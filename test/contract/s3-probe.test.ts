@@ -5,7 +5,7 @@ import type { S3StoreConfig } from '../../src/config/types.ts';
 import type { StorageProbe } from '../../src/ports/repository-store.ts';
 import { createS3Storage } from '../../src/stores/s3-store.ts';
 import { startFaultProxy, type Rule } from '../support/fault-proxy.ts';
-import type { BucketOptions } from '../support/lab-s3.ts';
+import { s3, type BucketOptions } from '../support/lab-s3.ts';
 import { bucketUnderTest, type BucketUnderTest } from '../support/s3-bucket.ts';
 import { NEVER, outcomeOf } from '../support/store-calls.ts';
 
@@ -67,7 +67,10 @@ describe('a bucket', () => {
     async (_, options, change, wanted) => {
       const bucket = await bucketOf(options);
       const found = await probe(bucket, change);
-      expect(checksOf(found)).toEqual({ 'never overwrites': 'holds', 'checks content': 'holds', ...wanted });
+      expect(checksOf(found)).toEqual({
+        ...{ 'never overwrites': 'holds', 'checks content': 'holds', 'keeps packs': 'holds' },
+        ...wanted,
+      });
       expect(found.neverOverwrites).toBe(true);
       expect(found.keepsVersions).toBe('versioning' in options || 'objectLock' in options);
       expect(await leftIn(bucket)).toEqual({ versions: 0, markers: 0 });
@@ -132,6 +135,67 @@ test('a storage that answers as if it took what it does not: the condition holds
     { method: 'PUT', times: 2, fault: { kind: 'say', status: 412, text: '' } },
   ).catch((error: unknown) => error);
   expect(found).toMatchObject({ neverOverwrites: false });
+});
+
+describe('what stands before the storage', () => {
+  const pack = { method: 'PUT', path: /-pack/ } as const;
+  const refused = { kind: 'refuse', status: 413, code: '', after: 1 } as const;
+  const { accessKeyId, secretAccessKey } = s3();
+  const page = { kind: 'say', status: 200, text: '<html>log in</html>' } as const;
+
+  test.each<readonly [string, Rule, RegExp]>([
+    [
+      'takes bodies up to 1 MiB alone',
+      { method: 'PUT', over: 1024 * 1024, fault: refused },
+      /16 MiB does not: .*413.*raise its limit to 128 MiB/,
+    ],
+    ['loses what it takes', { ...pack, fault: { kind: 'swallow' } }, /is not there: a cache or a proxy/],
+    [
+      'stores the beginning alone',
+      { ...pack, fault: { kind: 'truncate', after: 1024 * 1024, secret: { accessKeyId, secretAccessKey } } },
+      /has 1048576 bytes/,
+    ],
+    ['answers large uploads with a page', { ...pack, fault: page }, /captive portal/],
+    ['breaks off large uploads', { ...pack, fault: { kind: 'reset-upload', after: 1024 * 1024 } }, /16 MiB does not/],
+  ])('%s: packs are not kept, which is told, and nothing is left', async (_, rule, detail) => {
+    const bucket = await bucketOf();
+    const found = await probe(bucket, {}, rule);
+    expect(found.keepsPacks).toBe(false);
+    expect(found.neverOverwrites).toBe(true);
+    expect(found.checks).toContainEqual({
+      ...{ what: 'keeps packs', outcome: 'fails' },
+      detail: expect.stringMatching(detail) as unknown,
+    });
+    expect(await leftIn(bucket)).toEqual({ versions: 0, markers: 0 });
+  });
+
+  test.each<readonly [string, Rule['method'] | undefined]>([
+    ['everything', undefined],
+    ['uploads', 'PUT'],
+  ])('answers %s with a page: the store cannot be tried, and is told why', async (_, method) => {
+    const rule = method === undefined ? { fault: page } : { method, fault: page };
+    expect(await outcomeOf(probe(await bucketOf(), {}, rule))).toMatchObject({
+      code: 'store-failed',
+      message: expect.stringMatching(/captive portal/) as unknown,
+    });
+  });
+
+  test('looks before it writes: of eight at once several are taken', async () => {
+    const bucket = await bucketOf();
+    const fault = { kind: 'drop-condition', secret: bucket.secret } as const;
+    const found = await probe(bucket, {}, { method: 'PUT', path: /-race/, fault });
+    expect(found.neverOverwrites).toBe(false);
+    expect(found.checks[0]).toMatchObject({
+      detail: expect.stringMatching(/of 8 uploads at once .* 8 are taken/) as unknown,
+    });
+  });
+
+  test('does not remove what it was tried with: all that stays is named', async () => {
+    const bucket = await bucketOf();
+    const found = await probe(bucket, {}, { method: 'DELETE', fault: { kind: 'say', status: 204, text: '' } });
+    const { detail = '' } = found.checks.find(({ what }) => what === 'leaves nothing') ?? {};
+    expect(detail.match(/probe\/locks\/\S+ cannot be removed; remove it/g)).toHaveLength(3);
+  });
 });
 
 test.each([

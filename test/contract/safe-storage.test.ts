@@ -84,7 +84,8 @@ describe('a store that honours conditions', () => {
     );
     expect(await Promise.all(all)).toEqual(Array(10).fill('created'));
     const puts = proxy.requests.filter((request) => request.startsWith('PUT ') && request.includes('/probe/'));
-    expect(puts).toHaveLength(3);
+    // Two under one name, one of wrong content, eight at once, and a pack.
+    expect(puts).toHaveLength(12);
   });
 
   test.each([

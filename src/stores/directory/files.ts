@@ -1,8 +1,9 @@
 /**
  * Operations on files that Node does not have in one call: durable, never through a symbolic link, whole.
  */
-import { constants, lstat } from 'node:fs';
-import { link, mkdir, open, stat, type FileHandle } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { constants, lstat, type BigIntStats } from 'node:fs';
+import { link, lstat as lstatPromise, mkdir, open, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { GatewayError } from '../../core/errors.ts';
 import type { Content } from '../../ports/repository-store.ts';
@@ -129,6 +130,48 @@ export async function linkIfFree(steps: Steps, from: string, to: string): Promis
       throw linksUnsupported(dirname(to), error);
     throw error;
   }
+}
+
+/**
+ * Makes sure that a name which link(2) has just given leads to the file that it was given for, whole: a file system in user space or over a
+ * network may answer success and have something else, or nothing.
+ * @param file - that file as it was once it was synced
+ * @param sha256 - of its content; what has another inode, as on file systems that make up inode numbers by name, is read and compared
+ * @throws GatewayError `store-failed` when it does not
+ */
+export async function assertLinked(
+  steps: Steps,
+  path: string,
+  file: Pick<BigIntStats, 'dev' | 'ino' | 'size'>,
+  sha256: string,
+): Promise<void> {
+  const failed = (found: string): GatewayError =>
+    new GatewayError('store-failed', {
+      detail: `${path}: link(2) and fsync(2) succeeded, and ${found}; the file system does not keep what it takes: use another, such as ext4, xfs, btrfs, zfs or NFS`,
+    });
+  let there: BigIntStats;
+  try {
+    there = await steps.io(() => lstatPromise(path, { bigint: true }));
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') throw failed('the name is not there');
+    throw error;
+  }
+  if (there.size !== file.size) throw failed(`the file has ${there.size} of ${file.size} bytes`);
+  if (there.ino === file.ino && there.dev === file.dev) return;
+  const opened = await openRegular(steps, path);
+  if (opened === undefined) throw failed('the name is not there');
+  const hash = createHash('sha256');
+  try {
+    const buffer = Buffer.allocUnsafeSlow(WRITE_BYTES);
+    for (;;) {
+      const { bytesRead } = await steps.io(() => opened.handle.read(buffer, 0, buffer.length, null));
+      if (bytesRead === 0) break;
+      hash.update(buffer.subarray(0, bytesRead));
+    }
+  } finally {
+    await steps.cleanUp(() => opened.handle.close());
+  }
+  if (hash.digest('hex') !== sha256) throw failed('the name leads to another file');
 }
 
 /** @throws GatewayError `store-misconfigured` when the store's root is not a directory that is there */

@@ -2,25 +2,29 @@
  * Tries live what append-only rests on in a directory: that a name is given once, that what is written is made durable, that each
  * repository lies on one file system; and looks at free space and permissions.
  */
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { lstat, mkdir, open, readFile, rm, rmdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { NAMED_TYPES } from '../../core/object.ts';
 import type { StorageCheck, StorageProbe } from '../../ports/repository-store.ts';
 import type { Steps } from './bounded.ts';
-import { errnoOf } from './failures.ts';
+import { errnoOf, storeFailure } from './failures.ts';
 import { assertRoot, linkIfFree, syncDirectory } from './files.ts';
 
 /** Less than this, in bytes, does not hold the largest pack that restic makes. */
 const LEAST_FREE = 128 * 1024 * 1024;
 
+/** restic's packs have this size by default. */
+const PACK_BYTES = 16 * 1024 * 1024;
+
 /** @throws GatewayError and errors of the file system, when it cannot be tried */
 export async function probeDirectory(steps: Steps, root: string, prefixes: readonly string[]): Promise<StorageProbe> {
   await assertRoot(steps, root);
-  const { neverOverwrites, checks } = await tryFiles(steps, root);
+  const { neverOverwrites, keepsPacks, checks } = await tryFiles(steps, root);
   return {
     neverOverwrites,
     keepsVersions: false,
+    keepsPacks,
     checks: [
       ...checks,
       await oneFileSystem(steps, root, prefixes),
@@ -34,7 +38,7 @@ export async function probeDirectory(steps: Steps, root: string, prefixes: reado
 async function tryFiles(
   steps: Steps,
   root: string,
-): Promise<{ readonly neverOverwrites: boolean; readonly checks: readonly StorageCheck[] }> {
+): Promise<Pick<StorageProbe, 'neverOverwrites' | 'keepsPacks' | 'checks'>> {
   const directory = join(root, '.restic-gateway', `probe-${randomUUID()}`);
   const made = (await steps.io(() => mkdir(directory, { recursive: true, mode: 0o700 }))) ?? directory;
   try {
@@ -53,8 +57,10 @@ async function tryFiles(
     const kept = (await steps.io(() => readFile(paths.name, 'utf8'))) === 'first';
     await syncDirectory(steps, directory);
     const neverOverwrites = given && !again && kept;
+    const packs = await wholePack(steps, directory);
     return {
       neverOverwrites,
+      keepsPacks: packs.outcome === 'holds',
       checks: [
         neverOverwrites
           ? { what: 'never overwrites', outcome: 'holds', detail: 'link(2) gives a name once' }
@@ -65,12 +71,42 @@ async function tryFiles(
                 'link(2) replaces what has the name already; use another file system, such as ext4, xfs, btrfs, zfs or NFS',
             },
         { what: 'durable', outcome: 'holds', detail: 'files and directories are synced by fsync(2) without an error' },
+        packs,
       ],
     };
   } finally {
     await steps.cleanUp(() => rm(directory, { recursive: true, force: true }));
     // Someone may have begun to use it meanwhile; then it stays.
     if (made !== directory) await steps.cleanUp(() => rmdir(made)).catch(() => undefined);
+  }
+}
+
+/** A file of a pack's size, which a quota, a full disk below an overlay, or a file system in user space may keep in part. */
+async function wholePack(steps: Steps, directory: string): Promise<StorageCheck> {
+  const what = 'keeps packs';
+  const [temporary, path] = [join(directory, 'pack'), join(directory, 'pack.link')];
+  const bytes = randomBytes(PACK_BYTES);
+  const size = `${PACK_BYTES / 1024 / 1024} MiB`;
+  try {
+    const handle = await steps.io(() => open(temporary, 'wx', 0o600));
+    try {
+      await steps.io(() => handle.writeFile(bytes));
+      await steps.io(() => handle.sync());
+    } finally {
+      await steps.cleanUp(() => handle.close());
+    }
+    await linkIfFree(steps, temporary, path);
+    await syncDirectory(steps, directory);
+    if ((await steps.io(() => readFile(path))).equals(bytes))
+      return { what, outcome: 'holds', detail: `a file of ${size} comes back as it was stored` };
+    return {
+      what,
+      outcome: 'fails',
+      detail: `a file of ${size} comes back with other content; use another file system`,
+    };
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error;
+    return { what, outcome: 'fails', detail: storeFailure(`storing a file of ${size}`, error).message };
   }
 }
 

@@ -1,36 +1,46 @@
 /**
- * Tries live what append-only rests on in a bucket: that an upload with `If-None-Match: *` leaves what is there, and that content which
- * does not have its signed hash is not stored; and looks at versioning and Object Lock.
+ * Tries live what backups rest on in a bucket: that an upload with `If-None-Match: *` leaves what is there, also among several at once;
+ * that content which does not have its signed hash is not stored; that an object of a pack's size comes back; and looks at versioning and
+ * Object Lock.
  */
-import { createHash, randomUUID } from 'node:crypto';
+import { createCipheriv, createHash, randomBytes, randomUUID } from 'node:crypto';
+import { Readable } from 'node:stream';
 import type { S3StoreConfig } from '../../config/types.ts';
 import type { StorageCheck, StorageProbe } from '../../ports/repository-store.ts';
+import { Download } from './download.ts';
 import { S3Refusal } from './errors.ts';
+import { lookUp } from './look-up.ts';
+import { readStat } from './metadata.ts';
 import { checksumHeaders } from './object-lock.ts';
 import type { S3Client } from './s3-client.ts';
-import type { HttpAnswer } from './transport.ts';
+import { BadAnswer, type HttpAnswer } from './transport.ts';
 import { UploadBody } from './upload-body.ts';
 
 /** Lies so that a policy which lets nothing but locks be removed lets this be removed too. */
 const FOLDER = '.restic-gateway/probe/locks/';
 
+/** restic's packs have this size by default. */
+const PACK_BYTES = 16 * 1024 * 1024;
+
+/** How many try to create one name at once. */
+const RACERS = 8;
+
 /** @throws S3Refusal and what else requests throw, when it cannot be tried */
 export async function probeBucket(client: S3Client, config: S3StoreConfig, signal: AbortSignal): Promise<StorageProbe> {
   const key = FOLDER + randomUUID();
-  const wrongKey = `${key}-wrong`;
+  const [wrongKey, raceKey, packKey] = [`${key}-wrong`, `${key}-race`, `${key}-pack`];
   /** What may be there now, and its versions as far as they are known. */
   const versions = new Map<string, string[]>();
 
-  const put = async (to: string, text: string, hashed = text): Promise<HttpAnswer> => {
-    const sha256 = createHash('sha256').update(hashed).digest('hex');
-    const body = new UploadBody({ size: text.length, sha256, body: contentOf(text) });
+  const put = async (to: string, content: Trial): Promise<HttpAnswer> => {
+    const body = new UploadBody({ ...content, body: content.body() });
     const known = versions.get(to) ?? [];
     versions.set(to, known);
     try {
       const headers = {
         'content-type': 'application/octet-stream',
         'if-none-match': '*',
-        ...(config.objectLock !== undefined && checksumHeaders(sha256)),
+        ...(config.objectLock !== undefined && checksumHeaders(content.sha256)),
       };
       const answer = await client.send({ method: 'PUT', key: to, headers, body, accept: [200, 412] }, signal);
       const version = versionOf(answer);
@@ -50,10 +60,11 @@ export async function probeBucket(client: S3Client, config: S3StoreConfig, signa
   };
 
   const checks: StorageCheck[] = [];
-  const shown = { neverOverwrites: false, keepsVersions: false };
+  const shown = { neverOverwrites: false, keepsVersions: false, keepsPacks: false };
   try {
     checks.push(await overwriting());
     checks.push(await wrongContent());
+    checks.push(await wholePack());
     checks.push({
       what: 'versioning',
       outcome: 'note',
@@ -69,23 +80,32 @@ export async function probeBucket(client: S3Client, config: S3StoreConfig, signa
   async function overwriting(): Promise<StorageCheck> {
     const what = 'never overwrites';
     try {
-      shown.keepsVersions = versionOf(await put(key, 'first')) !== undefined;
+      shown.keepsVersions = versionOf(await put(key, textTrial('first'))) !== undefined;
     } catch (error) {
       if (!(error instanceof S3Refusal) || error.status !== 501) throw error;
       return { what, outcome: 'fails', detail: `the storage refuses If-None-Match: ${error.message}` };
     }
-    const { status } = await put(key, 'second');
-    shown.neverOverwrites = (await read(key)) === 'first' && status === 412;
-    const second = 'a second upload under one name';
-    if (shown.neverOverwrites) return { what, outcome: 'holds', detail: `${second} is refused, the first stays` };
+    const { status } = await put(key, textTrial('second'));
     const kept = shown.keepsVersions ? '; the first stays as an older version' : '';
-    return { what, outcome: 'fails', detail: `${second} replaces the first: If-None-Match is ignored${kept}` };
+    if ((await read(key)) !== 'first' || status !== 412) {
+      const detail = `a second upload under one name replaces the first: If-None-Match is ignored${kept}`;
+      return { what, outcome: 'fails', detail };
+    }
+    // One after the other is not enough: a server may look first and write then.
+    const texts = Array.from({ length: RACERS }, (_, index) => `racer ${index}`);
+    const raced = await Promise.all(texts.map(async (text) => (await put(raceKey, textTrial(text))).status));
+    const winners = texts.filter((_, index) => raced[index] === 200);
+    shown.neverOverwrites = winners.length === 1 && (await read(raceKey)) === winners[0];
+    if (shown.neverOverwrites)
+      return { what, outcome: 'holds', detail: 'a second upload under one name is refused, the first stays' };
+    const taken = `of ${RACERS} uploads at once under one name ${winners.length} are taken instead of one`;
+    return { what, outcome: 'fails', detail: `${taken}: the storage looks before it writes${kept}` };
   }
 
   async function wrongContent(): Promise<StorageCheck> {
     const what = 'checks content';
     try {
-      await put(wrongKey, 'other', 'right');
+      await put(wrongKey, { ...textTrial('other'), sha256: textTrial('right').sha256 });
     } catch (error) {
       if (!(error instanceof S3Refusal) || error.status !== 400) throw error;
       if ((await read(wrongKey)) === undefined)
@@ -98,25 +118,68 @@ export async function probeBucket(client: S3Client, config: S3StoreConfig, signa
     };
   }
 
-  /** Removes what was tried with; a note when something stays, which is no failure. */
+  /** Small ones pass where a proxy's limit, a scanner or a cache keeps the large ones, and packs are what backups consist of. */
+  async function wholePack(): Promise<StorageCheck> {
+    const what = 'keeps packs';
+    const size = `${PACK_BYTES / 1024 / 1024} MiB`;
+    const pack = packTrial();
+    try {
+      await put(packKey, pack);
+      const answer = await lookUp(client, packKey, {}, signal);
+      const problem = answer === undefined ? 'is not there' : await differs(answer);
+      if (problem === undefined) {
+        shown.keepsPacks = true;
+        return { what, outcome: 'holds', detail: `an object of ${size} comes back as it was stored` };
+      }
+      return {
+        what,
+        outcome: 'fails',
+        detail: `an object of ${size} that was answered as stored ${problem}: a cache or a proxy between the gateway and the storage loses what it takes; take it out of the way`,
+      };
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const advice =
+        error instanceof S3Refusal && (error.status === 413 || error.code === 'EntityTooLarge')
+          ? `; what stands before the storage takes less: raise its limit to 128 MiB, restic's largest pack (nginx: client_max_body_size)`
+          : '';
+      const { message } = client.failure(error, signal);
+      return { what, outcome: 'fails', detail: `small objects pass, and one of ${size} does not: ${message}${advice}` };
+    }
+
+    async function differs(answer: HttpAnswer): Promise<string | undefined> {
+      const { size: stored } = readStat(answer);
+      if (stored !== PACK_BYTES) return `has ${stored} bytes`;
+      const { stream } = await client.send({ method: 'GET', key: packKey, streamed: true, accept: [200] }, signal);
+      if (stream === undefined) return 'cannot be read';
+      const hash = createHash('sha256');
+      const body = new Download(stream, stored, client.idleMs, signal, (error) => client.failure(error, signal));
+      for await (const chunk of body) hash.update(chunk);
+      return hash.digest('hex') === pack.sha256 ? undefined : 'comes back with other content';
+    }
+  }
+
+  /** Removes what was tried with; a note that names what stays, which is no failure. */
   async function cleanUp(): Promise<StorageCheck | undefined> {
-    let left: string | undefined;
+    const stays: string[] = [];
+    const hidden: string[] = [];
     for (const [from, known] of versions) {
       try {
         // Not granted as a rule, but where it is nothing stays.
         for (const version of known) await client.ask((bucket) => bucket.delete(from, signal, version), signal);
-        if (known.length > 0 || (await read(from)) === undefined) continue;
+        if ((await lookUp(client, from, {}, signal)) === undefined) continue;
       } catch {
         // Hidden instead.
       }
       try {
-        const outcome = await client.ask((bucket) => bucket.delete(from, signal), signal);
-        if (outcome === 'hidden') left ??= `a delete marker and what it hides stay under ${FOLDER}`;
+        if ((await client.ask((bucket) => bucket.delete(from, signal), signal)) === 'hidden') hidden.push(from);
+        if ((await lookUp(client, from, {}, signal)) !== undefined)
+          throw new BadAnswer('it was answered as removed, and is there');
       } catch (error) {
-        left = `${from} cannot be removed; remove it: ${client.failure(error, signal).message}`;
+        stays.push(`${from} cannot be removed; remove it: ${client.failure(error, signal).message}`);
       }
     }
-    return left === undefined ? undefined : { what: 'leaves nothing', outcome: 'note', detail: left };
+    if (hidden.length > 0) stays.push(`a delete marker and what it hides stay for ${hidden.join(', ')}`);
+    return stays.length === 0 ? undefined : { what: 'leaves nothing', outcome: 'note', detail: stays.join('; ') };
   }
 }
 
@@ -159,6 +222,29 @@ function versionOf({ headers }: HttpAnswer): string | undefined {
   return typeof version === 'string' && version !== 'null' ? version : undefined;
 }
 
-async function* contentOf(text: string): AsyncGenerator<Uint8Array> {
-  yield await Promise.resolve(Buffer.from(text));
+/** Content to try with, which can be read more than once. */
+interface Trial {
+  readonly size: number;
+  readonly sha256: string;
+  readonly body: () => AsyncIterable<Uint8Array>;
+}
+
+function textTrial(text: string): Trial {
+  return trialOf(text.length, () => [Buffer.from(text)]);
+}
+
+/** Of a pack's size, like a pack incompressible, and never the same twice; made piece by piece, so that it is never held whole. */
+function packTrial(): Trial {
+  const key = randomBytes(32);
+  return trialOf(PACK_BYTES, function* () {
+    const cipher = createCipheriv('aes-256-ctr', key, Buffer.alloc(16));
+    const zeros = Buffer.alloc(256 * 1024);
+    for (let made = 0; made < PACK_BYTES; made += zeros.length) yield cipher.update(zeros);
+  });
+}
+
+function trialOf(size: number, pieces: () => Iterable<Uint8Array>): Trial {
+  const hash = createHash('sha256');
+  for (const piece of pieces()) hash.update(piece);
+  return { size, sha256: hash.digest('hex'), body: () => Readable.from(pieces(), { objectMode: true }) };
 }

@@ -62,6 +62,11 @@ export class S3Client {
     this.#transport = new HttpTransport(this.#address.origin, limits);
   }
 
+  /** How long a download may stand still, in ms. */
+  get idleMs(): number {
+    return this.#limits.idleMs;
+  }
+
   /** The bucket's name. */
   get bucket(): string {
     return this.#names.bucket;
