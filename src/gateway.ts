@@ -368,14 +368,27 @@ interface AdmissionRefusal {
 /** Why a client is not let in now, or undefined. @param sessions - how many it has open */
 function refusalOf(client: ClientConfig, principal: Principal, sessions: number): AdmissionRefusal | undefined {
   // A connection may have proved its key before that key was taken out of the config.
-  if (principal.door === 'ssh' && principal.key !== undefined)
-    if (!client.keys.some(({ fingerprint }) => fingerprint === principal.key))
-      return { reason: 'key-removed', line: `this key is no longer one of client ${client.name}.` };
+  if (isListable(client, principal) && !hasKey(client, principal))
+    return { reason: 'key-removed', line: `this key is not, or no longer, one of client ${client.name}.` };
   return refuseAdmission(client.name, client, {
     now: new Date(),
     open: sessions,
     addressAllowed: addressAllowed(client, principal),
   });
+}
+
+/**
+ * Whether the key must be one of the config's. At the forced command sshd decides on keys, but where it has told which one it took, a key
+ * that was taken out of the config ends there, too. Left to authorized_keys alone are keys of other algorithms and certificates, which the
+ * config cannot hold, and all keys of a client that has none in the config.
+ */
+function isListable(client: ClientConfig, { door, key, keyType }: Principal): boolean {
+  if (key === undefined) return false;
+  return door === 'ssh' || (door === 'stdio' && keyType === 'ssh-ed25519' && client.keys.length > 0);
+}
+
+function hasKey({ keys }: ClientConfig, { key }: Principal): boolean {
+  return keys.some(({ fingerprint }) => fingerprint === key);
 }
 
 /** @param sessions - how many all clients have open */
@@ -401,6 +414,9 @@ function revocationOf({ client: before, store, principal }: Served, config: Gate
   if (client === undefined) return `client ${before.name} was removed; ask the gateway's admin.`;
   const refusal = refusalOf(client, principal, 0);
   if (refusal !== undefined) return refusal.line;
+  // The last one may have gone.
+  if (principal.keyType !== undefined && hasKey(before, principal) && !hasKey(client, principal))
+    return `this key is no longer one of client ${before.name}.`;
   const same =
     client.access === before.access &&
     client.addKeys === before.addKeys &&

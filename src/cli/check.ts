@@ -38,6 +38,9 @@ export async function runCheck({
     else showProblems(found, error.problems);
     return 2;
   }
+  if (!json && !quiet)
+    for (const line of (await import('./sshd.ts')).sshdTrouble())
+      process.stderr.write(`${styled(process.stderr, 'yellow', 'warning:')} ${line}\n`);
   // What the gateway's user cannot read, or others can, is told as this user meets it.
   await goOnAsUser(config);
   await Promise.all(config.hostKeys.map((key) => readHostKey(key)));

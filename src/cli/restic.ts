@@ -1,8 +1,10 @@
 /** `restic-gateway restic CLIENT -- ARGS…`: the local restic with full access to a client's repository, for the admin on the gateway host. */
 import { spawn } from 'node:child_process';
+import { isAbsolute } from 'node:path';
 import { loadConfig } from '../config/load.ts';
 import { GatewayError } from '../core/errors.ts';
 import { shellQuote } from '../doors/authorized-keys.ts';
+import { beginAdminRun, withoutSshd } from './admin-run.ts';
 import { chooseConfigFile, sayConfigFile } from './own-user.ts';
 import { ownProgram, refuseInForcedCommand } from './program.ts';
 
@@ -27,15 +29,23 @@ export async function runRestic({
     throw new GatewayError('usage', {
       detail: `there is no client ${client} in ${config.file}; it has: ${Object.keys(config.clients).join(', ')}`,
     });
+  const program = process.env['RESTIC_GATEWAY_RESTIC'] ?? 'restic';
+  if (program.includes('/') && !isAbsolute(program))
+    throw new GatewayError('usage', {
+      detail: `RESTIC_GATEWAY_RESTIC: ${program} depends on the working directory; name the whole path`,
+    });
+  const run = beginAdminRun();
+  process.once('exit', () => {
+    run.end();
+  });
   const options = [
     `rclone.program=${ownProgram().map(shellQuote).join(' ')}`,
-    `rclone.args=stdio --admin -c ${shellQuote(config.file)}`,
+    `rclone.args=stdio --admin ${shellQuote(run.file)} -c ${shellQuote(config.file)}`,
   ];
-  const restic = spawn(
-    process.env['RESTIC_GATEWAY_RESTIC'] ?? 'restic',
-    ['-r', `rclone:${client}`, ...options.flatMap((option) => ['-o', option]), ...args],
-    { stdio: 'inherit' },
-  );
+  const restic = spawn(program, ['-r', `rclone:${client}`, ...options.flatMap((option) => ['-o', option]), ...args], {
+    stdio: 'inherit',
+    env: { ...withoutSshd(), PATH: absolutePath() },
+  });
   // Ctrl-C reaches restic as well; it removes its lock and ends, and this waits for that.
   const ignore = (): void => undefined;
   process.on('SIGINT', ignore);
@@ -56,4 +66,9 @@ export async function runRestic({
       resolve(code ?? 1);
     });
   });
+}
+
+/** Where programs are looked for, without what depends on the working directory, which may be anybody's. */
+function absolutePath(): string {
+  return (process.env['PATH'] ?? '').split(':').filter(isAbsolute).join(':');
 }

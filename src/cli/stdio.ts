@@ -12,7 +12,6 @@ import { fileState } from './file-state.ts';
 import { followConfig } from './follow-config.ts';
 import { collectGarbageForThroughput } from './garbage-collection.ts';
 import { goOnAsUser } from './own-user.ts';
-import { refuseInForcedCommand } from './program.ts';
 
 // What happens here is in the audit; stderr belongs to the person at the client.
 const SILENT: Log = { info: () => undefined, warn: () => undefined, error: () => undefined };
@@ -25,7 +24,7 @@ const USAGE = 'usage: restic-gateway stdio CLIENT [-c FILE]';
  * @throws GatewayError `usage`
  */
 export async function runStdio(argv: readonly string[]): Promise<number> {
-  const parsed = parseArguments(argv, { options: ['config'], flags: ['admin'], usage: USAGE });
+  const parsed = parseArguments(argv, { options: ['config', 'admin'], usage: USAGE });
   if (parsed.help) {
     process.stdout.write(`${USAGE}\n\nServes one client on stdin and stdout: the forced command under OpenSSH.\n`);
     return 0;
@@ -33,8 +32,9 @@ export async function runStdio(argv: readonly string[]): Promise<number> {
   const [client, ...more] = parsed.words;
   if (client === undefined || more.length > 0) throw new GatewayError('usage', { detail: USAGE });
   // `restic-gateway restic` starts it so.
-  const admin = parsed.options['admin'] === true;
-  if (admin) refuseInForcedCommand();
+  const run = textOption(parsed, 'admin');
+  const admin = run !== undefined;
+  if (admin) (await import('./admin-run.ts')).mustBeAdminRun(run);
   if (isatty(0) || isatty(1))
     throw new GatewayError('usage', {
       detail: 'stdio speaks HTTP/2 to restic, not to a terminal; it is meant for command="…" in authorized_keys',

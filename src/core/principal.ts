@@ -17,6 +17,8 @@ export interface Principal {
   readonly door: Door;
   /** Fingerprint of the key as `ssh-keygen -l` prints it (`SHA256:…`), where the door knows it. */
   readonly key?: string;
+  /** The key's algorithm as in authorized_keys, where sshd has told it. */
+  readonly keyType?: string;
   /** The peer's IP address and port, where there is one. */
   readonly from?: string;
   readonly fromPort?: number;

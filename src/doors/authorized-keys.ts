@@ -15,9 +15,19 @@ export interface ForcedCommandLine {
   readonly config: string;
 }
 
+/**
+ * What the forced command gets of its environment, and no more: NODE_OPTIONS or LD_PRELOAD of a client, which an sshd may be set up to take,
+ * would be its code in the gateway. The login user's shell puts in what sshd has set; what is not set comes as empty.
+ */
+const ENVIRONMENT = [
+  'PATH=/usr/local/bin:/usr/bin:/bin',
+  ...['SSH_CONNECTION', 'SSH_ORIGINAL_COMMAND', 'SSH_USER_AUTH', 'LOGNAME'].map((name) => `${name}="$${name}"`),
+];
+
 /** The line for one key of a client. A disabled client has one too: the forced command then says so, in words and in the audit. */
 export function authorizedKeysLine(client: ClientConfig, key: PublicKey, line: ForcedCommandLine): string {
-  const command = [...line.program, 'stdio', client.name, '-c', line.config].map(shellQuote).join(' ');
+  const program = [...line.program, 'stdio', client.name, '-c', line.config].map(shellQuote);
+  const command = ['/usr/bin/env -i', ...ENVIRONMENT, ...program].join(' ');
   const options = [`command=${optionQuote(command)}`, 'restrict'];
   if (client.from.length > 0) options.push(`from=${optionQuote(client.from.join(','))}`);
   if (client.expires !== undefined)

@@ -20,24 +20,30 @@ const client: ClientConfig = {
 };
 const line = { program: ['/usr/bin/node', '/opt/gateway/bin/restic-gateway'], config: '/etc/gateway.yaml' };
 
+const CLEAN =
+  '/usr/bin/env -i PATH=/usr/local/bin:/usr/bin:/bin ' +
+  ['SSH_CONNECTION', 'SSH_ORIGINAL_COMMAND', 'SSH_USER_AUTH', 'LOGNAME']
+    .map((name) => `${name}=\\"$${name}\\"`)
+    .join(' ');
+
 test.each([
   [
     'the plain case',
     {},
     {},
-    'command="/usr/bin/node /opt/gateway/bin/restic-gateway stdio appsrv -c /etc/gateway.yaml",restrict',
+    `command="${CLEAN} /usr/bin/node /opt/gateway/bin/restic-gateway stdio appsrv -c /etc/gateway.yaml",restrict`,
   ],
   [
     'addresses and an end',
     { from: ['10.0.0.0/8', '2001:db8::/32'], expires: new Date('2027-12-31T23:59:59Z') },
     {},
-    'command="/usr/bin/node /opt/gateway/bin/restic-gateway stdio appsrv -c /etc/gateway.yaml",restrict,from="10.0.0.0/8,2001:db8::/32",expiry-time="20271231235959Z"',
+    `command="${CLEAN} /usr/bin/node /opt/gateway/bin/restic-gateway stdio appsrv -c /etc/gateway.yaml",restrict,from="10.0.0.0/8,2001:db8::/32",expiry-time="20271231235959Z"`,
   ],
   [
     'a path with blanks and quotes',
     {},
     { config: `/srv/it's "mine"/g.yaml` },
-    `command="/usr/bin/node /opt/gateway/bin/restic-gateway stdio appsrv -c '/srv/it'\\''s \\"mine\\"/g.yaml'",restrict`,
+    `command="${CLEAN} /usr/bin/node /opt/gateway/bin/restic-gateway stdio appsrv -c '/srv/it'\\''s \\"mine\\"/g.yaml'",restrict`,
   ],
 ])('%s', (_what, changes, place, options) => {
   expect(authorizedKeysLine({ ...client, ...changes }, key, { ...line, ...place })).toBe(

@@ -173,7 +173,8 @@ test('authorized-keys prints a line for every key, and only the one that is aske
   expect((await ask()).stdout.trim().split('\n')).toHaveLength(2);
   const [type = '', blob = ''] = two.publicLine.split(' ');
   const { stdout } = await ask('--type', type, '--key', blob);
-  expect(stdout).toBe(`command="${process.execPath} ${GATEWAY} stdio b -c ${config}",restrict ssh-ed25519 ${blob} b\n`);
+  expect(stdout).toMatch(/^command="\/usr\/bin\/env -i PATH=\S+ SSH_CONNECTION=/);
+  expect(stdout).toContain(` ${process.execPath} ${GATEWAY} stdio b -c ${config}",restrict ssh-ed25519 ${blob} b\n`);
   expect((await ask('--type', 'ssh-rsa', '--key', blob)).stdout).toBe('');
   // ssh-keygen reads authorized_keys as sshd does.
   const file = path.join(directory, 'authorized_keys');

@@ -11,6 +11,7 @@ import { freshStore, secretFile } from '../support/stores.ts';
 
 let directory: string;
 let config: string;
+const appsrvKey = generateKey();
 
 async function writeConfig(changes: Readonly<Record<string, unknown>> = {}): Promise<string> {
   const file = path.join(tempDir(), 'gateway.yaml');
@@ -28,7 +29,7 @@ async function writeConfig(changes: Readonly<Record<string, unknown>> = {}): Pro
       },
     },
     clients: {
-      appsrv: { keys: await key(), repository: { store: 'local' } },
+      appsrv: { keys: [(await appsrvKey).publicLine], repository: { store: 'local' } },
       cloud: { keys: await key(), repository: { store: 'cloud' } },
       disabled: { keys: await key(), repository: { store: 'local' }, disabled: true },
       expired: { keys: await key(), repository: { store: 'local' }, expires: '2020-12-31' },
@@ -87,7 +88,7 @@ test('writes nothing but HTTP/2 to stdout', async () => {
 });
 
 test('the audit knows what sshd tells: address, user, the command asked for, and the key', async () => {
-  const key = await generateKey();
+  const key = await appsrvKey;
   const authInfo = path.join(directory, 'auth-info');
   writeFileSync(authInfo, `publickey ${key.publicLine}\n`);
   const client = startStdio(['appsrv', '-c', config], {
@@ -213,10 +214,9 @@ test.each([
   expect(stderr.trim().split('\n')).toHaveLength(1);
 });
 
-test('full access is not to be had from a forced command', async () => {
-  const { status, stderr } = await startStdio(['--admin', 'appsrv', '-c', config], { SSH_ORIGINAL_COMMAND: 'x' })
-    .exited;
+test('full access is not to be had by what is not `restic-gateway restic`', async () => {
+  const { status, stderr } = await startStdio(['--admin', 'appsrv', '-c', config]).exited;
   expect(status).toBe(2);
-  expect(stderr).toMatch(/full access is for the admin on the gateway host/);
+  expect(stderr).toMatch(/usage: restic-gateway stdio CLIENT/);
   rmSync(directory, { recursive: true });
 });

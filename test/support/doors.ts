@@ -59,10 +59,7 @@ export async function openDoor(
     const hostKey = await generateKey();
     const lines =
       kind === 'sshd, authorized_keys'
-        ? [...keys].map(
-            ([name, key]) =>
-              `command="${process.execPath} ${GATEWAY} stdio ${name} -c ${configFile}",restrict ${key.publicLine}`,
-          )
+        ? (await run(process.execPath, [GATEWAY, 'authorized-keys', '-c', configFile])).stdout.trim().split('\n')
         : undefined;
     const sshd = await startSshd({
       hostKey,

@@ -26,6 +26,8 @@ interface SshdOptions {
   readonly hostKey?: KeyFiles;
   /** The only user who may log in; this process's by default, and none but root can let in another. */
   readonly user?: string;
+  /** Further lines of sshd_config. */
+  readonly settings?: readonly string[];
   /** OpenSSH 10 or newer instead of this Debian's. */
   readonly newest?: boolean;
 }
@@ -85,6 +87,7 @@ export async function startSshd({
   hostKey,
   user = userInfo().username,
   newest = false,
+  settings = [],
 }: SshdOptions): Promise<Sshd> {
   const directory = tempDir();
   // sshd reads the keys as the user who logs in
@@ -112,6 +115,7 @@ export async function startSshd({
     'PermitRootLogin prohibit-password',
     'ExposeAuthInfo yes',
     `AllowUsers ${user}`,
+    ...settings,
     `SetEnv "${setPath}" "HOME=${home}"`,
     ...(authorizedKeysCommand === undefined
       ? [`AuthorizedKeysFile ${keys}`]
