@@ -26,7 +26,7 @@ export const LAYERS = {
   ],
   cli: [
     ...['core/', 'ports/', 'config/', 'safeguard/', 'audit/', 'upkeep/', 'state/', 'monitor/', 'web/', 'page/'],
-    ...['metrics/', 'doors/', 'probe/', 'gateway.ts', 'maintenance.ts'],
+    ...['limits/memory-limits.ts', 'metrics/', 'doors/', 'probe/', 'gateway.ts', 'maintenance.ts'],
   ],
 };
 

@@ -12,14 +12,18 @@ import { countPlaces, type Places } from './core/places.ts';
 import type { Principal } from './core/principal.ts';
 import { createCountedRecords } from './limits/counted-records.ts';
 import { countedRepository } from './limits/counted-repository.ts';
+import { createMemoryBudget, type MemoryLimits } from './limits/memory-budget.ts';
+import { memoryOfServe } from './limits/memory-limits.ts';
 import { createLimitedStores } from './limits/limited-store.ts';
 import { createThrottles } from './limits/throttles.ts';
 import { measuredStore } from './metrics/measured-store.ts';
 import type { AuditSink, EndReason, SessionIdentity } from './ports/audit-sink.ts';
 import type { Log } from './ports/log.ts';
+import type { ClientMemory, Lease, Memory } from './ports/memory.ts';
 import type { Meter } from './ports/meter.ts';
 import type { OpenSession, Session } from './ports/sessions.ts';
 import { serveRestic } from './restic/session.ts';
+import { SESSION_BYTES } from './restic/stream-memory.ts';
 import { openSafeStorage, type SafeStorage } from './safeguard/safe-storage.ts';
 import { verifiedStore } from './safeguard/verified-store.ts';
 import { enterLiveSessions } from './state/live-sessions.ts';
@@ -29,6 +33,8 @@ import { openSharedTally, talliedBelow } from './state/shared-tally.ts';
 /** A gateway: everything between a proved principal and the storage. */
 export interface Gateway {
   readonly openSession: OpenSession;
+  /** What its clients may hold, all of their connections together. */
+  readonly memory: Memory;
   /**
    * Tries to reach every store that a client uses, and removes what killed processes left there.
    * @returns what is wrong, by store name; empty when all is well
@@ -56,6 +62,8 @@ interface Served {
   readonly principal: Principal;
   readonly audit: AuditSink;
   readonly tell: (line: string) => void;
+  /** What the session holds by itself; set once it is taken. */
+  memory: Lease | undefined;
   /** Set once one of `places` is taken for it. */
   placed: boolean;
   /** Takes it out of the machine's live sessions; set once it is one of them. */
@@ -74,6 +82,7 @@ const EXPIRY_LOOK_MS = 500;
  * Makes a gateway. Storage is opened when a session first needs it.
  * @param options.places - counts the sessions of each client; by default those of this gateway alone
  * @param options.meter - counts what the sessions do; by default nobody does
+ * @param options.memory - what this process may hold under a config; by default all that `serve` may
  * @throws GatewayError `audit-unavailable` when the audit file cannot be opened
  */
 export async function createGateway(options: {
@@ -81,9 +90,16 @@ export async function createGateway(options: {
   readonly log: Log;
   readonly places?: Places;
   readonly meter?: Meter | undefined;
+  readonly memory?: (config: GatewayConfig) => MemoryLimits;
 }): Promise<Gateway> {
-  const { log, places = countPlaces(), meter } = options;
+  const {
+    log,
+    places = countPlaces(),
+    meter,
+    memory: memoryOf = (given: GatewayConfig) => memoryOfServe(given, 1),
+  } = options;
   let { config } = options;
+  const memory = createMemoryBudget(memoryOf(config));
   let audit: AuditSink = await openAudit(config, log);
   const storages = new Map<string, Promise<SafeStorage>>();
   const limited = createLimitedStores(log);
@@ -118,7 +134,7 @@ export async function createGateway(options: {
     return opened;
   };
 
-  const openSession: OpenSession = async ({ principal, stream, tell, ending }) => {
+  const openSession: OpenSession = async ({ principal, stream, widen, tell, ending }) => {
     const client = config.clients[principal.client];
     if (state !== 'open')
       throw new GatewayError('session-refused', { detail: 'the gateway is being stopped; try again in a while.' });
@@ -131,13 +147,13 @@ export async function createGateway(options: {
     const store = config.stores[client.repository.store];
     const served: Served = {
       ...{ client, store, principal, audit, tell },
-      ...{ placed: false, leave: undefined, storage: undefined, session: undefined, ending: false },
+      ...{ memory: undefined, placed: false, leave: undefined, storage: undefined, session: undefined, ending: false },
     };
     // Known before anything is awaited, so that whatever changes meanwhile finds it.
     open.add(served);
     try {
-      await admit(served, identity);
-      const session = await serveRestic(stream, await contextOf(served, identity), ending);
+      const own = await admit(served, identity);
+      const session = await serveRestic(stream, await contextOf(served, identity), ending, { ...own, widen });
       served.session = session;
       void session.ended.then((reason) => {
         forget(served);
@@ -159,6 +175,7 @@ export async function createGateway(options: {
     open.delete(served);
     // Before its place is given to another, which would still find it there.
     served.leave?.();
+    served.memory?.release();
     if (served.placed) places.leave(served.client.name);
     closeUnused();
     if (open.size > 0) return;
@@ -226,7 +243,10 @@ export async function createGateway(options: {
     }
   };
 
-  const admit = async (served: Served, identity: SessionIdentity): Promise<void> => {
+  const admit = async (
+    served: Served,
+    identity: SessionIdentity,
+  ): Promise<{ readonly of: ClientMemory; readonly own: Lease }> => {
     const { client, principal } = served;
     const admin = principal.door === 'admin';
     let refusal = admin ? undefined : refusalOf(client, principal, 0);
@@ -238,7 +258,13 @@ export async function createGateway(options: {
       if (refusal === undefined && !own.session()) refusal = tooMany(client, own.sessionRate);
     }
     refusal ??= await enter(served, identity);
-    if (refusal === undefined) return;
+    const of = memory.of(client.name);
+    if (refusal === undefined) {
+      const own = of.take(SESSION_BYTES);
+      served.memory = own;
+      if (own !== undefined) return { of, own };
+      refusal = NO_MEMORY;
+    }
     const { reason, line } = refusal;
     meter?.refused(client.name, reason);
     await refused(identity, reason, line);
@@ -308,6 +334,7 @@ export async function createGateway(options: {
 
   return {
     openSession,
+    memory,
     reachStores: async () => {
       const repositories = Object.values(config.clients).map((client) => client.repository);
       const names = new Set(repositories.map(({ store }) => store));
@@ -337,6 +364,7 @@ export async function createGateway(options: {
       for (const one of storages.values()) retired.add(one);
       storages.clear();
       config = next;
+      memory.resize(memoryOf(next));
       for (const served of open) review(served);
       closeUnused();
     },
@@ -390,6 +418,11 @@ function isListable(client: ClientConfig, { door, key, keyType }: Principal): bo
 function hasKey({ keys }: ClientConfig, { key }: Principal): boolean {
   return keys.some(({ fingerprint }) => fingerprint === key);
 }
+
+const NO_MEMORY: AdmissionRefusal = {
+  reason: 'no-memory',
+  line: 'the gateway holds as much as it may at the moment; try again in a while.',
+};
 
 /** @param sessions - how many all clients have open */
 function noRoom(sessions: number): AdmissionRefusal {

@@ -1,6 +1,5 @@
 /** `restic-gateway serve`: the SSH door as a daemon, until SIGTERM or SIGINT. */
 import cluster from 'node:cluster';
-import { availableParallelism } from 'node:os';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { createGateway } from '../gateway.ts';
@@ -11,7 +10,7 @@ import { createLog } from './logger.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { startWorkers } from './serve/primary.ts';
 import { reloadOnChange } from './serve/reload.ts';
-import { startService, type Service } from './serve/service.ts';
+import { processesOf, startService, type Service } from './serve/service.ts';
 import { catchStopSignals } from './serve/stopping.ts';
 import { runWorker } from './serve/worker.ts';
 
@@ -21,7 +20,7 @@ export async function runServe({ config: file }: { readonly config: string | und
   const log = await createLog();
   if (cluster.isWorker) return runWorker(log);
   const config = await loadOwnConfig(file);
-  const workers = config.workers === 'auto' ? availableParallelism() : config.workers;
+  const workers = processesOf(config);
   // One process needs none above it.
   await tryStores(config, log);
   await proveStores(config, log, { anew: true });

@@ -6,6 +6,7 @@ import type { Door } from '../core/principal.ts';
 import { serveForcedCommand } from '../doors/forced-command.ts';
 import { openStdio } from '../doors/stdio-stream.ts';
 import { createGateway, type Gateway } from '../gateway.ts';
+import { memoryOfOneSession } from '../limits/memory-limits.ts';
 import type { Log } from '../ports/log.ts';
 import { parseArguments, textOption } from './arguments.ts';
 import { fileState } from './file-state.ts';
@@ -60,7 +61,7 @@ async function serveStdio(
     configState = fileState(configFile);
     const config = loadConfig(configFile);
     await goOnAsUser(config);
-    gateway = await createGateway({ config, log: SILENT });
+    gateway = await createGateway({ config, log: SILENT, memory: (given) => memoryOfOneSession(given, client) });
   } catch (error) {
     const failure = asGatewayError(error);
     tell(

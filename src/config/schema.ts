@@ -28,6 +28,7 @@ import {
   parseRegion,
   parseSecretReference,
   parseSize,
+  parseSizeFrom,
   parseSyslogAddress,
   parseTimes,
   parseUser,
@@ -75,6 +76,12 @@ const LEAST_SMALL_OBJECTS = 60;
 /** Half a minute below the 90 s after which systemd and most others kill what they have told to stop. */
 const DEFAULT_DRAIN_SECONDS = 60;
 const MOST_WORKERS = 256;
+/** Below these, in bytes, one run of restic could not move at its full speed. */
+const LEAST_MEMORY_PER_CLIENT = 20 * 2 ** 20;
+const LEAST_MEMORY = 4 * LEAST_MEMORY_PER_CLIENT;
+/** Two clients in each process. */
+const LEAST_MEMORY_OF_WORKER = 2 * LEAST_MEMORY_PER_CLIENT;
+const DEFAULT_MEMORY = 512 * 2 ** 20;
 /** Sessions of all clients: with a pack under way in each, what a machine of 16 GiB bears. */
 const DEFAULT_ALL_SESSIONS = 1000;
 const MOST_SESSIONS = 100_000;
@@ -261,7 +268,7 @@ function storeSchema(base: string) {
 
 function rootSchema(base: string) {
   const path = parsed((text) => parsePath(text, base));
-  return section({
+  const root = section({
     user: v.exactOptional(parsed(parseUser)),
     listen: v.exactOptional(parsed(parseListen)),
     hostKeys: v.exactOptional(listOf(path)),
@@ -326,10 +333,42 @@ function rootSchema(base: string) {
       ),
     ),
     state: v.exactOptional(path),
+    memory: v.exactOptional(
+      v.pipe(
+        section({
+          total: v.exactOptional(parsed((text) => parseSizeFrom(text, LEAST_MEMORY, '80MiB'))),
+          perClient: v.exactOptional(parsed((text) => parseSizeFrom(text, LEAST_MEMORY_PER_CLIENT, '20MiB'))),
+        }),
+        v.rawCheck(({ dataset, addIssue }) => {
+          if (!dataset.typed) return;
+          const { total = DEFAULT_MEMORY, perClient } = dataset.value;
+          if (perClient === undefined || perClient * 2 <= total) return;
+          const input = dataset.value as Record<string, unknown>;
+          addIssue({
+            message: `must be at most half of memory.total (${total / 2 ** 20}MiB), so that no client can take what all others need`,
+            path: [{ type: 'object', origin: 'value', input, key: 'perClient', value: perClient }],
+          });
+        }),
+      ),
+    ),
     maxSessions: v.exactOptional(parsed((text) => parseWhole(text, 1, MOST_SESSIONS))),
     workers: v.exactOptional(parsed((text) => parseWorkers(text, MOST_WORKERS))),
     drainSeconds: v.exactOptional(parsed((text) => parseWhole(text, 0, MOST_DRAIN_SECONDS))),
   });
+  return v.pipe(
+    root,
+    v.rawCheck(({ dataset, addIssue }) => {
+      if (!dataset.typed) return;
+      const { workers, memory } = dataset.value;
+      const total = memory?.total ?? DEFAULT_MEMORY;
+      if (typeof workers !== 'number' || total >= workers * LEAST_MEMORY_OF_WORKER) return;
+      const input = dataset.value as Record<string, unknown>;
+      addIssue({
+        message: `are too many for memory.total (${total / 2 ** 20}MiB): each of them needs 40MiB of it`,
+        path: [{ type: 'object', origin: 'value', input, key: 'workers', value: workers }],
+      });
+    }),
+  );
 }
 
 // From what stands in the file to what the gateway works with.

@@ -164,6 +164,8 @@ export interface GatewayConfig {
    * scrub has come. By default `state` beside the audit file. All of it can be made anew from the stores; made when it is first needed.
    */
   readonly state: string;
+  /** Bytes that `serve` may hold for its clients, over all its processes; what stands in the file, which has defaults for the rest. */
+  readonly memory?: { readonly total?: number; readonly perClient?: number };
   /** Sessions at once of all clients, over all processes of this machine. */
   readonly maxSessions: number;
   /** How many processes of `serve` share the port; `auto`: as many as the machine has cores for it. */

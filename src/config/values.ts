@@ -69,6 +69,18 @@ export function parseAuditSize(text: string): number | 'none' {
   return size;
 }
 
+/** A size of at least `least` bytes. @param words - how that is written */
+export function parseSizeFrom(text: string, least: number, words: string): number {
+  let bytes = NaN;
+  try {
+    bytes = parseSize(text);
+  } catch {
+    // Told below.
+  }
+  if (!(bytes >= least)) throw invalid(`must be a size of ${words} or more, such as 512MiB`);
+  return bytes;
+}
+
 const SYSLOG = /^(udp|tcp|tls):\/\/(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?):([1-9]\d{0,4})$/;
 
 /** Where syslog messages go: `udp://HOST:PORT`, `tcp://…`, `tls://…`, or `unix:///dev/log`. */

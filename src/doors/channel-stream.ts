@@ -5,25 +5,41 @@
 import { Duplex } from 'node:stream';
 import type { ServerChannel } from 'ssh2';
 import { PacketSender } from './packet-sender.ts';
-import type { Link } from './peer-guard.ts';
+import { UNSERVED_WINDOW, type Link } from './peer-guard.ts';
 
 /** Data that waits here while the reader is slow or the peer does, in bytes, before more is held back. */
 const HELD = 256 * 1024;
+
+/** What is used of ssh2's channel. */
+interface Channel {
+  readonly incoming: { window: number };
+  readonly outgoing: { readonly id: number; readonly state: string };
+}
 
 /** One end of an SSH channel. Destroying it closes the channel. */
 export class ChannelStream extends Duplex {
   readonly #channel: ServerChannel;
   readonly #sender: PacketSender;
+  readonly #link: Link;
+  /** What the peer may send ahead, in bytes. */
+  #window = UNSERVED_WINDOW;
 
   /** @param link - the connection that carries the channel, on which nothing was received yet */
   constructor(channel: ServerChannel, link: Link) {
     super({ readableHighWaterMark: HELD, writableHighWaterMark: HELD });
     this.#channel = channel;
     this.#sender = new PacketSender(channel, link);
-    // ssh2 pushes into its own stream what it has received, and widens the peer's window when that takes more. Pushed right into this one,
-    // it passes one stream less; how much may wait is still the window's to bound.
+    this.#link = link;
+    // ssh2 pushes into its own stream what it has received, and widens the peer's window when that takes more, to 2 MiB always. Pushed
+    // right into this one, it passes one stream less, and how far the window is opened is said here.
     const push = channel.push.bind(channel);
-    channel.push = (chunk: Buffer | null): boolean => (chunk === null ? push(chunk) : this.push(chunk));
+    channel.push = (chunk: Buffer | null): boolean => {
+      if (chunk === null) return push(chunk);
+      if (this.push(chunk)) this.#openWindow();
+      // Whatever comes of it, ssh2 has nothing to widen.
+      return false;
+    };
+    channel._read = () => undefined;
     channel.resume();
     channel.on('end', () => {
       this.push(null);
@@ -39,9 +55,24 @@ export class ChannelStream extends Duplex {
     });
   }
 
+  /** Lets the peer send so many bytes ahead from now on. Where that is less than before, once it has sent what it was allowed. */
+  widen(bytes: number): void {
+    this.#window = bytes;
+    if (this.readableLength < HELD) this.#openWindow();
+  }
+
   override _read(): void {
-    // Widens the window, if that has waited for this.
-    this.#channel._read(0);
+    this.#openWindow();
+  }
+
+  #openWindow(): void {
+    const { incoming, outgoing } = this.#channel as unknown as Channel;
+    // RFC 4254, 5.3: nothing is sent on a channel after its CHANNEL_CLOSE.
+    if (this.destroyed || incoming.window > this.#window / 2 || (outgoing.state !== 'open' && outgoing.state !== 'eof'))
+      return;
+    const more = this.#window - incoming.window;
+    incoming.window = this.#window;
+    this.#link.protocol.channelWindowAdjust(outgoing.id, more);
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {

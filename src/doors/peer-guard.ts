@@ -25,10 +25,17 @@ const REKEY_MS = 30_000;
 /** How long a connection that is over may take to close, in ms. */
 const CLOSING_MS = 1000;
 
+/** What a peer may send ahead on a channel that nobody serves yet, or any more, in bytes. */
+export const UNSERVED_WINDOW = 64 * 1024;
+/** A message that ssh2 does not get to see. */
+const DROP = Symbol('drop');
+
 type Handler = (protocol: unknown, ...message: unknown[]) => unknown;
 
+/** Both directions of a channel, which ssh2 shares between a session and its channel. */
 interface Channel {
-  readonly incoming: { readonly window: number; readonly state: string };
+  readonly incoming: { window: number; readonly state: string };
+  readonly outgoing: { readonly state: string };
 }
 
 /** What is used of ssh2's cipher for what goes out; `_instance` is its native part. */
@@ -42,6 +49,8 @@ export interface Cipher {
 interface Protocol {
   readonly _cipher: Cipher;
   channelData(id: number, data: Buffer): void;
+  channelWindowAdjust(id: number, bytes: number): void;
+  channelOpenConfirm(remote: number, local: number, window: number, packetSize: number): void;
 }
 
 /** What is used of ssh2's connection. */
@@ -50,7 +59,7 @@ interface Internals {
     readonly _handlers: Record<string, Handler | undefined>;
     readonly _kexinit: unknown;
   };
-  readonly _chanMgr: { get(id: number): { readonly _channel?: Channel } | undefined };
+  readonly _chanMgr: { get(id: number): { readonly _channel?: Channel; readonly _chanInfo?: Channel } | undefined };
   readonly _sock: Socket;
 }
 
@@ -85,15 +94,15 @@ export function guardPeer(connection: Connection): Link {
     socket.destroy();
   };
 
-  /** Has `wrong` look at every message of a kind before ssh2 does. */
-  const before = (kind: string, wrong: (...message: unknown[]) => string | undefined): void => {
+  /** Has `wrong` look at every message of a kind before ssh2 does, which does not get what is to be dropped. */
+  const before = (kind: string, wrong: (...message: unknown[]) => string | typeof DROP | undefined): void => {
     const handler = handlers[kind];
     if (handler === undefined) throw new GatewayError('internal', { detail: `ssh2 has no handler of ${kind}` });
     handlers[kind] = (from, ...message) => {
       if (socket.destroyed) return undefined;
       const why = wrong(...message);
       if (why === undefined) return handler(from, ...message);
-      cut(why);
+      if (why !== DROP) cut(why);
       return undefined;
     };
   };
@@ -105,11 +114,26 @@ export function guardPeer(connection: Connection): Link {
   before('CHANNEL_REQUEST', tooMany);
   before('GLOBAL_REQUEST', tooMany);
   before('CHANNEL_DATA', (id, data) => {
-    const incoming = channels.get(id as number)?._channel?.incoming;
-    if (incoming === undefined) return undefined;
+    const session = channels.get(id as number);
+    const { incoming, outgoing } = session?._channel ?? session?._chanInfo ?? {};
+    if (incoming === undefined) return 'the peer sent data to a channel that is not open';
     if (incoming.state !== 'open') return 'the peer sent data after its end';
-    return (data as Buffer).length > incoming.window ? 'the peer sent more than its window' : undefined;
+    const { length } = data as Buffer;
+    if (length > incoming.window) return 'the peer sent more than its window';
+    if (session?._channel !== undefined && outgoing?.state === 'open') return undefined;
+    // Without a command yet, or closed by us: nobody reads it, and the window stays as it is.
+    incoming.window -= length;
+    return DROP;
   });
+  // No client sends these (RFC 4254, 5.2: they are a program's stderr), and ssh2 takes them without a look at the window.
+  before('CHANNEL_EXTENDED_DATA', () => 'the peer sent data of a kind that only servers send');
+  // ssh2 has one window for all, of 2 MiB, which a peer could fill before anybody serves it, or after it was refused.
+  const confirm = protocol.channelOpenConfirm.bind(protocol);
+  protocol.channelOpenConfirm = (remote, local, _window, packetSize) => {
+    const incoming = channels.get(local)?._chanInfo?.incoming;
+    if (incoming !== undefined) incoming.window = UNSERVED_WINDOW;
+    confirm(remote, local, UNSERVED_WINDOW, packetSize);
+  };
 
   let rekeyedAt = 0;
   connection.on('rekey', () => {

@@ -10,13 +10,14 @@ import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import type { Principal } from '../core/principal.ts';
 import type { Log } from '../ports/log.ts';
+import type { Lease, Memory } from '../ports/memory.ts';
 import type { OpenSession, Session } from '../ports/sessions.ts';
 import { offeredAlgorithms } from './algorithms.ts';
 import { ChannelStream } from './channel-stream.ts';
 import { readHostKey, type HostKey } from './host-key.ts';
 import { limitsOf, type SshLimits } from './limits.ts';
 import { addMlKemKex } from './mlkem-kex.ts';
-import { guardPeer, socketOf } from './peer-guard.ts';
+import { guardPeer, socketOf, UNSERVED_WINDOW } from './peer-guard.ts';
 import { quietLog } from './quiet-log.ts';
 import { createAuthentication, type KnownKey, type ProvedKey } from './ssh-auth.ts';
 import { createWaitingRoom, type Visitor } from './waiting-room.ts';
@@ -45,10 +46,13 @@ export interface SshDoor {
 export async function openSshDoor({
   config,
   openSession,
+  memory,
   log: loud,
 }: {
   readonly config: GatewayConfig;
   readonly openSession: OpenSession;
+  /** Undefined: nobody bounds what is held. */
+  readonly memory?: Memory | undefined;
   readonly log: Log;
 }): Promise<SshDoor> {
   if (config.hostKeys.length === 0)
@@ -76,6 +80,7 @@ export async function openSshDoor({
       serveConnection(connection, {
         find: (blob) => known.get(blob),
         openSession,
+        memory,
         log,
         limits,
         admit: ({ name, maxSessions }, socket) => {
@@ -163,13 +168,15 @@ function keysOf(clients: readonly ClientConfig[]): ReadonlyMap<string, KnownKey>
 interface ConnectionContext {
   readonly find: (blob: string) => KnownKey | undefined;
   readonly openSession: OpenSession;
+  readonly memory: Memory | undefined;
   readonly log: Log;
   readonly limits: SshLimits;
   /** Whether a client that has proved its key may have one more connection. */
   readonly admit: (client: ClientConfig, socket: Socket) => boolean;
 }
 
-function serveConnection(connection: Connection, { find, openSession, log, limits, admit }: ConnectionContext): void {
+function serveConnection(connection: Connection, context: ConnectionContext): void {
+  const { find, openSession, memory, log, limits, admit } = context;
   const socket = socketOf(connection);
   const hangUp = (): void => {
     connection.end();
@@ -198,15 +205,27 @@ function serveConnection(connection: Connection, { find, openSession, log, limit
       return;
     }
     watchIdle(0);
-    let channels = 0;
+    /** What the peer may send ahead on each of its channels; given back when it has closed the channel, as it may send until then. */
+    const channels = new Set<Lease>();
+    socket.once('close', () => {
+      for (const lease of channels) lease.release();
+    });
+    const takeChannel = (): Lease | undefined => {
+      if (channels.size >= limits.channels || socket.destroyed) return undefined;
+      return memory === undefined ? UNCOUNTED() : memory.of(proved.client.name).take(UNSERVED_WINDOW);
+    };
     connection.on('session', (accept, reject) => {
-      if (channels >= limits.channels) {
+      const lease = takeChannel();
+      if (lease === undefined) {
         reject();
         return;
       }
       const session = accept();
-      channels++;
-      session.once('close', () => channels--);
+      channels.add(lease);
+      session.once('close', () => {
+        channels.delete(lease);
+        lease.release();
+      });
       refuseAllBut(session);
       session.on('exec', (acceptExec, reject, { command }) => {
         // ssh2's types do not say so: there is none for a second command, or when the channel is closed already.
@@ -239,10 +258,14 @@ function serveConnection(connection: Connection, { find, openSession, log, limit
       if (channel.stderr.writable) channel.stderr.write(`restic-gateway: ${line}\n`);
     };
     watchIdle(1);
+    const stream = new ChannelStream(channel, link);
     try {
       const session = await openSession({
         principal,
-        stream: new ChannelStream(channel, link),
+        stream,
+        widen: (bytes) => {
+          stream.widen(bytes);
+        },
         tell,
         ending: (reason) => {
           channel.exit(reason === 'client-ended' ? 0 : 1);
@@ -257,12 +280,15 @@ function serveConnection(connection: Connection, { find, openSession, log, limit
         log.error({ err: error, client: principal.client }, 'a session could not be opened');
       tell(failure.code === 'session-refused' ? failure.message : `${failure.tell}.`);
       channel.exit(1);
-      channel.end();
+      // What has come goes with it, and what comes from now on is dropped.
+      stream.destroy();
     } finally {
       watchIdle(-1);
     }
   };
 }
+
+const UNCOUNTED = (): Lease => ({ grow: () => true, release: () => undefined });
 
 function principalOf(proved: ProvedKey, from: { from: string; fromPort: number }, command: string): Principal {
   return {
@@ -286,6 +312,9 @@ function refuseAllBut(session: SshSession): void {
     channel.stderr.write(`restic-gateway: this key serves restic only; there is no ${what} here.\n`);
     channel.exit(1);
     channel.end();
+    // At once: until then ssh2 would take data, and widen the window for more.
+    channel.eof();
+    channel.close();
   };
   session.on('shell', (accept, reject) => {
     refuse(accept(), reject, 'shell');

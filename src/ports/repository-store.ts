@@ -19,6 +19,8 @@ export interface Content {
   readonly sha256: string;
   /** May be iterated once. */
   readonly body: AsyncIterable<Uint8Array>;
+  /** The most bytes to gather before they are written, as of now; two such pieces may be held at once. Undefined: as the store likes. */
+  readonly mayGather?: () => number;
 }
 
 /** An object's content on its way out. */

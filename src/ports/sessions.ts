@@ -19,6 +19,8 @@ export interface SessionRequest {
   readonly principal: Principal;
   /** HTTP/2 in both directions. The session takes it over and destroys it at the end. */
   readonly stream: Duplex;
+  /** Lets the peer send so many bytes ahead on that stream from now on; undefined where that is not ours to say. */
+  readonly widen?: ((bytes: number) => void) | undefined;
   /** Says one plain line to the person at the client; without a line break. */
   readonly tell: (line: string) => void;
   /** Called once, just before the stream is destroyed: the last moment to give the peer an exit status. */

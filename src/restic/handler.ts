@@ -13,7 +13,7 @@ import type { Log } from '../ports/log.ts';
 import type { OperationResult, SessionMeter } from '../ports/meter.ts';
 import type { RepositoryStore } from '../ports/repository-store.ts';
 import type { Rate, Throttle } from '../ports/throttle.ts';
-import { hold, MAX_UNDER_WAY, refuse, STREAM_WINDOW } from './http2-session.ts';
+import { hold, MAX_UNDER_WAY, refuse } from './http2-session.ts';
 import {
   inPieces,
   respondEmpty,
@@ -23,6 +23,7 @@ import {
   respondStat,
   type Pace,
 } from './responses.ts';
+import { mayGather, STREAM_WINDOW, takeFor } from './stream-memory.ts';
 import { bufferedUpload, digestOf, namedUpload, type Upload } from './upload.ts';
 
 /** What a handler serves and reports to. */
@@ -54,8 +55,8 @@ export interface Counts {
 /** Serves the streams of one session. */
 export interface Handler {
   readonly counts: Readonly<Counts>;
-  /** Takes one request; never throws. */
-  handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void;
+  /** Takes one request; never throws. Resolves when nothing works on it any more, and never rejects. */
+  handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Promise<void>;
   /** Resolves when no request is under way and the audit has all that is to say of them. */
   idle(): Promise<void>;
 }
@@ -71,6 +72,13 @@ class Denied extends GatewayError {
 
 /** How many failed saves are remembered, to tell restic's own clean-up from an attack. */
 const REMEMBERED_FAILURES = 1000;
+
+/**
+ * What an object on its way out takes, in bytes: what was read ahead of it, what waits to be sent, and its packets; and what a list takes
+ * with a page.
+ */
+const LOAD_BYTES = 640 * 1024;
+const LIST_BYTES = 512 * 1024;
 
 /** A rate that has made a session wait for less than this, in ms, is not worth a word. */
 const WORTH_TELLING_MS = 1000;
@@ -226,7 +234,9 @@ export function createHandler(context: HandlerContext): Handler {
       },
     });
     const upload: Upload =
-      ref.type === 'config' ? await bufferedUpload(source, size, commit) : namedUpload(source, size, ref.name, commit);
+      ref.type === 'config'
+        ? await bufferedUpload(source, size, commit)
+        : namedUpload(source, size, ref.name, commit, () => mayGather(stream));
     const { sha256 } = upload.content;
     progress.sha256 = sha256;
 
@@ -312,7 +322,9 @@ export function createHandler(context: HandlerContext): Handler {
         // The store makes what it needs with the first object; restic wants only to hear that it may go on.
         respondEmpty(stream, 200);
         return;
-      case 'list':
+      case 'list': {
+        const room = takeFor(stream, LIST_BYTES, signal);
+        if (room !== undefined) await hold(stream, room);
         await respondList(
           stream,
           operation.version,
@@ -320,10 +332,13 @@ export function createHandler(context: HandlerContext): Handler {
           paceOf(stream, signal, () => undefined),
         );
         return;
+      }
       case 'stat':
         respondStat(stream, await store.stat(operation.ref, { signal }));
         return;
       case 'load': {
+        const room = takeFor(stream, LOAD_BYTES, signal);
+        if (room !== undefined) await hold(stream, room);
         const object = await store.load(operation.ref, operation.range, { signal });
         const pace = paceOf(stream, signal, (bytes) => (counts.bytesOut += bytes));
         await respondObject(stream, object, operation.range !== undefined, pace);
@@ -420,10 +435,11 @@ export function createHandler(context: HandlerContext): Handler {
     handle: (stream, headers) => {
       if (running.size >= MAX_UNDER_WAY) {
         refuse(stream);
-        return;
+        return Promise.resolve();
       }
       const task = serve(stream, headers).finally(() => running.delete(task));
       running.add(task);
+      return task;
     },
     idle: async () => {
       while (running.size > 0) await Promise.all(running);

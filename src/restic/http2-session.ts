@@ -13,23 +13,22 @@ import {
 import type { Duplex } from 'node:stream';
 import { createAllowance } from '../core/allowance.ts';
 import type { EndReason } from '../ports/audit-sink.ts';
+import type { ClientMemory, Lease } from '../ports/memory.ts';
 import { watchGoaway } from './goaway.ts';
+import { createStreamMemory, FIRST_WINDOW } from './stream-memory.ts';
 
 /**
  * Streams at once. restic's lock operations bypass its own limit of connections, and its HTTP/2 client fails rather than queues when the
  * server's limit is low, so it must not be below 250.
  */
 const MAX_CONCURRENT_STREAMS = 256;
-/** Bytes a client may send ahead on one stream. SSH's own window of 2 MiB bounds a session before five of these do. */
-export const STREAM_WINDOW = 1024 * 1024;
 /** Bytes a client may send ahead over all streams of the connection. */
 const CONNECTION_WINDOW = 16 * 1024 * 1024;
 /** The largest frame a client may send; Go's client fills frames up to 512 KiB when it may, and fewer frames cost less. */
 const MAX_FRAME_SIZE = 512 * 1024;
 
 /**
- * Requests with a body at once. What is not read of a body waits in memory, up to its stream's window, so that this bounds a session to
- * 64 MiB; restic has 5 under way, or as many as its `connections` says. One more is refused as not begun, which clients send again.
+ * Requests with a body at once, whatever memory there is for them; restic has 5 under way, or as many as its `connections` says. One more is refused as not begun, which clients send again.
  */
 const MAX_BODIES = 64;
 /** Requests under way at once, those that the client has called off included: the store may not have heard of it yet. */
@@ -42,6 +41,13 @@ const MAX_HEADERS = 64;
 /** How long a stream may stay without a byte moving in either direction, in ms. */
 const STALLED_MS = 5 * 60_000;
 
+/** What a session may hold. */
+export interface SessionMemory {
+  readonly of: ClientMemory;
+  readonly own: Lease;
+  readonly widen: ((bytes: number) => void) | undefined;
+}
+
 /** A connection that is being served. */
 export interface Http2Service {
   /** Resolves once when the connection is over, whatever ended it. */
@@ -51,14 +57,16 @@ export interface Http2Service {
 }
 
 /**
- * Serves HTTP/2 on `duplex` and hands every stream to `onStream`, which must not throw. Destroys `duplex` at the end, just after
- * `ending` was called.
+ * Serves HTTP/2 on `duplex` and hands every stream to `onStream`, which must not throw or reject, and resolves when nothing works on the
+ * stream any more. Destroys `duplex` at the end, just after `ending` was called.
+ * @param memory - of the client, undefined for as much as there is; `own` is what the session has taken of it, `widen` lets the peer send more ahead on the channel beneath
  * @param stalledMs - how long a stream may stay without a byte moving
  */
 export function serveHttp2(
   duplex: Duplex,
-  onStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void,
+  onStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => Promise<void>,
   ending: (reason: EndReason) => void,
+  memory: SessionMemory | undefined,
   stalledMs: number = STALLED_MS,
 ): Http2Service {
   let over = false;
@@ -73,7 +81,7 @@ export function serveHttp2(
   const session: ServerHttp2Session = performServerHandshake(duplex, {
     settings: {
       maxConcurrentStreams: MAX_CONCURRENT_STREAMS,
-      initialWindowSize: STREAM_WINDOW,
+      initialWindowSize: FIRST_WINDOW,
       maxFrameSize: MAX_FRAME_SIZE,
       maxHeaderListSize: MAX_HEADER_BYTES,
       enablePush: false,
@@ -81,6 +89,7 @@ export function serveHttp2(
     maxHeaderListPairs: MAX_HEADERS,
   });
   session.setLocalWindowSize(CONNECTION_WINDOW);
+  const streams = memory && createStreamMemory(session, memory.of, memory.own, memory.widen);
 
   const end = (reason: EndReason): void => {
     if (over) return;
@@ -104,12 +113,18 @@ export function serveHttp2(
       bodies++;
       stream.once('close', () => bodies--);
     }
+    if (streams?.admit(stream, headers) === false) {
+      refuse(stream);
+      return;
+    }
     const onStalled = (): void => {
       if (held.has(stream)) stream.setTimeout(stalledMs, onStalled);
       else stream.close(constants.NGHTTP2_CANCEL);
     };
     stream.setTimeout(stalledMs, onStalled);
-    onStream(stream, headers);
+    void onStream(stream, headers).then(() => {
+      streams?.done(stream);
+    });
   });
   // Resets and floods of frames that need an answer nobody reads are nghttp2's to count, which ends the session; these it answers for ever.
   const control = createAllowance(CONTROL_FRAMES.burst, CONTROL_FRAMES.perSecond, () => performance.now());

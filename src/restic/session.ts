@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream';
 import type { EndReason } from '../ports/audit-sink.ts';
 import type { Session } from '../ports/sessions.ts';
 import { createHandler, type HandlerContext } from './handler.ts';
-import { serveHttp2 } from './http2-session.ts';
+import { serveHttp2, type SessionMemory } from './http2-session.ts';
 
 /**
  * Serves restic on `stream` until the client ends it or `close` is called.
@@ -15,19 +15,14 @@ export async function serveRestic(
   stream: Duplex,
   context: HandlerContext,
   ending: (reason: EndReason) => void,
+  memory: SessionMemory,
 ): Promise<Session> {
   const { identity, audit, log, meter } = context;
   await audit.append(identity, { kind: 'session-start' });
   const started = performance.now();
   const handler = createHandler(context);
   meter?.begin(handler.counts);
-  const http2 = serveHttp2(
-    stream,
-    (request, headers) => {
-      handler.handle(request, headers);
-    },
-    ending,
-  );
+  const http2 = serveHttp2(stream, (request, headers) => handler.handle(request, headers), ending, memory);
 
   const conclude = async (): Promise<EndReason> => {
     const reason = await http2.ended;

@@ -22,12 +22,14 @@ export interface Upload {
  * @param source - the request's body; left early, it must stay usable for an answer
  * @param size - its declared length in bytes
  * @param commit - runs once, when the content has proved right, before its last chunk is let go; what it throws stops the upload
+ * @param mayGather - the most bytes that the store may gather before it writes them
  */
 export function namedUpload(
   source: AsyncIterator<Uint8Array>,
   size: number,
   name: ObjectName,
   commit: () => Promise<void>,
+  mayGather?: () => number,
 ): Upload {
   const hash = createHash('sha256');
   let received = 0;
@@ -61,7 +63,7 @@ export function namedUpload(
   }
 
   return {
-    content: { size, sha256: name, body: body() },
+    content: { size, sha256: name, body: body(), ...(mayGather && { mayGather }) },
     verify: async () => {
       while ((await next()) !== undefined);
       return verdict === true;

@@ -239,9 +239,10 @@ describe('streams on which nothing moves', () => {
       (stream) => {
         stream.on('error', () => undefined);
         const object = { size: 1024 * MIB, first: 0, length: 1024 * MIB, body: endless() };
-        respondObject(stream, object, false, NO_PACE).catch(() => undefined);
+        return respondObject(stream, object, false, NO_PACE).catch(() => undefined);
       },
       () => undefined,
+      undefined,
       300,
     );
     // SETTINGS_INITIAL_WINDOW_SIZE (4) of 0.
@@ -270,12 +271,13 @@ describe('streams on which nothing moves', () => {
       server,
       (stream, { ':path': path }) => {
         stream.on('error', () => undefined);
-        if (path !== '/paced') return;
+        if (path !== '/paced') return Promise.resolve();
         const object = { size: 2 * body.length, first: 0, length: 2 * body.length, body: chunks() };
         const pace = { piece: () => 16 * 1024, before: () => hold(stream, wait) };
-        respondObject(stream, object, false, pace).catch(() => undefined);
+        return respondObject(stream, object, false, pace).catch(() => undefined);
       },
       () => undefined,
+      undefined,
       100,
     );
     client.write(Buffer.concat([PREFACE, request(1, 'GET', '/paced')]));
@@ -299,8 +301,10 @@ describe('streams on which nothing moves', () => {
       (stream) => {
         stream.on('error', () => undefined);
         stream.resume();
+        return Promise.resolve();
       },
       () => undefined,
+      undefined,
       300,
     );
     client.write(

@@ -278,14 +278,14 @@ describe('what is not YAML, or not the YAML of a config', () => {
       'a word',
       'serve',
       [
-        '1:1: must be a section with user, listen, hostKeys, ssh, stores, clients, audit, metrics, state, maxSessions, workers, drainSeconds',
+        '1:1: must be a section with user, listen, hostKeys, ssh, stores, clients, audit, metrics, state, memory, maxSessions, workers, drainSeconds',
       ],
     ],
     [
       'a list',
       '- listen',
       [
-        '1:1: must be a section with user, listen, hostKeys, ssh, stores, clients, audit, metrics, state, maxSessions, workers, drainSeconds',
+        '1:1: must be a section with user, listen, hostKeys, ssh, stores, clients, audit, metrics, state, memory, maxSessions, workers, drainSeconds',
       ],
     ],
     ['a tab as indentation', 'audit:\n\tfile: a', ['2:1: tabs cannot indent in YAML; use spaces']],

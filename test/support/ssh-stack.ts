@@ -76,7 +76,7 @@ export async function startSshStack(
   };
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
   const gateway = await createGateway({ config, log: silent });
-  const door = await openSshDoor({ config, openSession: gateway.openSession, log: silent });
+  const door = await openSshDoor({ config, openSession: gateway.openSession, memory: gateway.memory, log: silent });
   return {
     door,
     directory,

@@ -42,6 +42,7 @@ export async function startStack(
     name: 'store',
     path: path.join(directory, 'store'),
   }),
+  overrides: Partial<GatewayConfig> = {},
 ): Promise<Stack> {
   const directory = mkdtempSync(path.join(tmpdir(), 'gateway-stack-'));
   mkdirSync(path.join(directory, 'store'));
@@ -74,6 +75,7 @@ export async function startStack(
     ),
     audit: { file: auditFile },
     state: path.join(directory, 'state'),
+    ...overrides,
   };
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
   const gateway = await createGateway({ config, log: silent });

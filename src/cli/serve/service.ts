@@ -1,8 +1,10 @@
 /** What serves clients in one process: a gateway and its SSH door, which take up another config and end together. */
+import { availableParallelism } from 'node:os';
 import type { GatewayConfig } from '../../config/types.ts';
 import type { Places } from '../../core/places.ts';
 import { openSshDoor, type SshDoor } from '../../doors/ssh-server.ts';
 import { createGateway } from '../../gateway.ts';
+import { memoryOfServe } from '../../limits/memory-limits.ts';
 import type { Figures } from '../../metrics/figures.ts';
 import type { ProcessMeter } from '../../metrics/process-meter.ts';
 import type { Log } from '../../ports/log.ts';
@@ -46,11 +48,15 @@ export async function startService(options: {
 }): Promise<Service> {
   // Loaded before the first session comes, and only for who wants it.
   const meter = await openMeter(options.config);
-  const gateway = await createGateway({ ...options, meter });
+  const gateway = await createGateway({
+    ...options,
+    meter,
+    memory: (config) => memoryOfServe(config, processesOf(config)),
+  });
   let door: SshDoor;
   try {
     const { config, log } = options;
-    door = await openSshDoor({ config, openSession: gateway.openSession, log });
+    door = await openSshDoor({ config, openSession: gateway.openSession, memory: gateway.memory, log });
   } catch (error) {
     await gateway.close();
     throw error;
@@ -81,6 +87,11 @@ export async function startService(options: {
       await door.close();
     },
   };
+}
+
+/** How many processes of `serve` take connections. */
+export function processesOf({ workers }: GatewayConfig): number {
+  return workers === 'auto' ? availableParallelism() : workers;
 }
 
 async function openMeter({ metrics, clients, stores }: GatewayConfig): Promise<ProcessMeter | undefined> {

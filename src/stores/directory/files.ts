@@ -190,7 +190,8 @@ export async function assertRoot(steps: Steps, root: string): Promise<void> {
  * @throws BodyFailure with what the body threw; GatewayError `incomplete-upload` or `content-mismatch` for a body that is not of the
  * declared size; an error of the file system
  */
-export async function writeContent(steps: Steps, handle: FileHandle, { size, body }: Content): Promise<void> {
+export async function writeContent(steps: Steps, handle: FileHandle, content: Content): Promise<void> {
+  const { size, body, mayGather = () => WRITE_BYTES } = content;
   const chunks = body[Symbol.asyncIterator]();
   let piece: Uint8Array[] = [];
   let pieceBytes = 0;
@@ -215,7 +216,7 @@ export async function writeContent(steps: Steps, handle: FileHandle, { size, bod
       if (total > size) throw new GatewayError('content-mismatch', { detail: 'the content is longer than declared' });
       piece.push(next.value);
       pieceBytes += next.value.length;
-      if (pieceBytes >= WRITE_BYTES || piece.length >= WRITE_CHUNKS) await flush();
+      if (pieceBytes >= Math.min(WRITE_BYTES, mayGather()) || piece.length >= WRITE_CHUNKS) await flush();
     }
     if (total < size) throw new GatewayError('incomplete-upload');
     if (pieceBytes > 0) await flush();
