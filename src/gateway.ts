@@ -7,9 +7,10 @@ import { isDeepStrictEqual } from 'node:util';
 import { openAudit } from './audit/open-audit.ts';
 import type { ClientConfig, GatewayConfig, StoreConfig } from './config/types.ts';
 import { refuseAdmission } from './core/admission.ts';
-import { asGatewayError, GatewayError, messageOf } from './core/errors.ts';
+import { asGatewayError, GatewayError, isGatewayError, messageOf } from './core/errors.ts';
 import { countPlaces, type Places } from './core/places.ts';
 import type { Principal } from './core/principal.ts';
+import { createClientLogs } from './limits/client-log.ts';
 import { createCountedRecords } from './limits/counted-records.ts';
 import { countedRepository } from './limits/counted-repository.ts';
 import { createMemoryBudget, type MemoryLimits } from './limits/memory-budget.ts';
@@ -104,6 +105,7 @@ export async function createGateway(options: {
   const storages = new Map<string, Promise<SafeStorage>>();
   const limited = createLimitedStores(log);
   const throttles = createThrottles(() => config.state, openSharedMoment);
+  const logs = createClientLogs(log);
   const records = createCountedRecords({
     state: () => config.state,
     client: (name) => config.clients[name],
@@ -157,16 +159,20 @@ export async function createGateway(options: {
       served.session = session;
       void session.ended.then((reason) => {
         forget(served);
-        log.info({ client: client.name, session: session.id, reason }, 'session ended');
+        logs.of(client.name).info({ client: client.name, session: session.id, reason }, 'session ended');
       });
-      log.info(
-        { client: client.name, session: session.id, door: principal.door, from: principal.from },
-        'session started',
-      );
+      logs
+        .of(client.name)
+        .info(
+          { client: client.name, session: session.id, door: principal.door, from: principal.from },
+          'session started',
+        );
       review(served);
       return session;
     } catch (error) {
       forget(served);
+      if (!isGatewayError(error, 'session-refused'))
+        logs.of(client.name).error({ err: error, client: client.name }, 'a session could not be opened');
       throw error;
     }
   };
@@ -230,13 +236,13 @@ export async function createGateway(options: {
         throttle,
         audit,
         records: counted,
-        log,
+        log: logs.of(client.name),
         meter: meter?.session(client.name),
         tell,
       };
     } catch (error) {
       const failure = asGatewayError(error);
-      log.error({ err: error, store: repository.store }, failure.message);
+      logs.of(client.name).error({ err: error, store: repository.store, client: client.name }, failure.message);
       meter?.refused(client.name, failure.code);
       await refused(identity, failure.code, failure.message);
       throw new GatewayError('session-refused', { detail: `${failure.tell}.`, cause: error });
@@ -289,7 +295,7 @@ export async function createGateway(options: {
       return undefined;
     } catch (error) {
       const detail = `the live sessions below ${config.state} cannot be counted: ${messageOf(error)}`;
-      log.error({ err: error, client: client.name }, detail);
+      logs.of(client.name).error({ err: error, client: client.name }, detail);
       // The admin is let in, who may be about to help.
       if (principal.door === 'admin') return undefined;
       meter?.refused(client.name, 'state-unavailable');

@@ -275,9 +275,8 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
       await session.ended;
       sessions.delete(session);
     } catch (error) {
+      // The gateway has logged it, as often as its client may have it logged.
       const failure = asGatewayError(error);
-      if (failure.code !== 'session-refused')
-        log.error({ err: error, client: principal.client }, 'a session could not be opened');
       tell(failure.code === 'session-refused' ? failure.message : `${failure.tell}.`);
       channel.exit(1);
       // What has come goes with it, and what comes from now on is dropped.
