@@ -7,8 +7,12 @@ import { createGateway, type Gateway } from '../../src/gateway.ts';
 import type { Principal } from '../../src/core/principal.ts';
 import type { Log } from '../../src/ports/log.ts';
 import { openSharedTally } from '../../src/state/shared-tally.ts';
+import { startGateway } from '../support/gateway-process.ts';
+import { generateKey, tempDir } from '../support/lab.ts';
 import { socketPair } from '../support/raw-http2.ts';
 import { resticClient, sample, type ResticClient } from '../support/restic-client.ts';
+import { startStdio } from '../support/stdio-client.ts';
+import { freshStore } from '../support/stores.ts';
 import { startStack, type AuditLine, type Stack } from '../support/stack.ts';
 
 /** As docs/limits.md says. */
@@ -116,6 +120,38 @@ test('a key that is disabled, and one from elsewhere, knock again and again at e
   await expect(connect('nobody', 0)).rejects.toThrow('not known');
   expect(linesOf('nobody')).toEqual([]);
 });
+
+test('a disabled key at the forced command, a process for each knock, beside a `serve` on the same config', async () => {
+  const directory = tempDir();
+  const gateway = await startGateway(directory, {
+    stores: { main: await freshStore('directory') },
+    clients: { gone: { keys: [(await generateKey()).publicLine], repository: { store: 'main' }, disabled: true } },
+  });
+  const knock = async (): Promise<void> => {
+    const env = { LOGNAME: 'u'.repeat(4096), SSH_ORIGINAL_COMMAND: '"'.repeat(8192) };
+    const { stderr } = await startStdio(['gone', '-c', gateway.configFile], env).exited;
+    expect(stderr).toContain('is disabled');
+  };
+  for (let times = 0; times < 7; times++) await Promise.all(Array.from({ length: 4 }, knock));
+  // What the last ones have counted is told when `serve` ends, or waits until there is room for one more summary.
+  await gateway.stop();
+  const text = readFileSync(gateway.auditFile, 'utf8');
+  const lines = text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as AuditLine);
+  const written = lines.filter(({ event }) => event === 'session-refused').length;
+  // Two that come in the very same moment may be counted as one.
+  expect(written).toBeLessThanOrEqual(REFUSED + 10);
+  const told = lines.filter(({ event }) => event === 'more-refused').map(({ count }) => Number(count));
+  expect(told.length).toBeLessThanOrEqual(SUMMARIES + 3);
+  const { counts } = await openSharedTally(path.join(directory, 'state', 'counted', 'gone'))
+    .take()
+    .catch(() => ({ counts: new Map<string, number>() }));
+  const waiting = counts.get('more-refused/disabled') ?? 0;
+  expect(written + told.reduce((sum, many) => sum + many, waiting)).toBe(28);
+  expect(text.length).toBeLessThan((written + told.length) * 1500);
+}, 120_000);
 
 test('a key that is let in does all that makes lines, and the honest client beside it has each of its own', async () => {
   const before = readFileSync(stack.config.audit.file).length;
