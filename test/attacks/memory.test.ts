@@ -235,7 +235,8 @@ describe('on channels that nobody serves', () => {
       for (let sent = 0; sent < 2; sent++) sendMessage(client, data(id));
     }
     expect((await restic.request('GET', '/file-1')).status).toBe(404);
-    expect(buffered() - before).toBeLessThan(2 * MIB);
+    // With what the client itself keeps in this process; the windows of 2 MiB that were ssh2's come to 40 MiB.
+    expect(buffered() - before).toBeLessThan(16 * MIB);
     expect(tcpOf(client).destroyed).toBe(false);
     // The windows of all are used up by now.
     sendMessage(client, data(0));
