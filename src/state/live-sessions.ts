@@ -97,13 +97,13 @@ export async function readLiveSessions(state: string): Promise<readonly LiveSess
   const found: LiveSession[] = [];
   for (const name of await orNone(readdir(directory))) {
     if (!NAME.test(name) || !isLive(directory, name)) continue;
-    const session = parse(await readFile(join(directory, name), 'utf8').catch(() => ''));
+    const session = parse(await readFile(join(directory, name), 'utf8').catch(() => ''), name);
     if (session !== undefined) found.push(session);
   }
   return found.sort((a, b) => a.started.getTime() - b.started.getTime());
 }
 
-const NAME = /^[0-9TZ]+-[0-9a-f]+\.(ssh|stdio|admin)\.(\d+)\.(\d+)\.(.+)\.json$/;
+const NAME = /^[0-9TZ]+-[0-9a-f]+\.(ssh|stdio|admin)\.(\d+)\.(\d+)\.([A-Za-z0-9][\w.-]{0,63})\.json$/;
 
 function clientOf(name: string): string | undefined {
   return NAME.exec(name)?.[4];
@@ -160,13 +160,28 @@ async function orNone(names: Promise<string[]>): Promise<string[]> {
   }
 }
 
-/** Undefined for one that is just being written or that ended meanwhile. */
-function parse(text: string): LiveSession | undefined {
-  if (text === '') return undefined;
+/** Undefined for one that is just being written or that ended meanwhile, and for what no session has written: others may write there. */
+function parse(text: string, name: string): LiveSession | undefined {
+  if (text === '' || text.length > MOST_TEXT) return undefined;
   try {
-    const { started, ...rest } = JSON.parse(text) as Omit<LiveSession, 'started'> & { readonly started: string };
-    return { ...rest, started: new Date(started) };
+    const { id, client, door, from, fromPort, key, pid, begun, started } = JSON.parse(text) as Partial<LiveSession>;
+    const at = new Date(String(started));
+    if (name !== `${id}.${door}.${pid}.${begun}.${client}.json` || Number.isNaN(at.getTime())) return undefined;
+    if (from !== undefined && !/^[\w.:%-]{1,100}$/.test(from)) return undefined;
+    if (key !== undefined && !/^SHA256:[\w+/]{1,64}$/.test(key)) return undefined;
+    if (fromPort !== undefined && !Number.isInteger(fromPort)) return undefined;
+    const peer = {
+      ...(from !== undefined && { from }),
+      ...(fromPort !== undefined && { fromPort }),
+      ...(key !== undefined && { key }),
+    };
+    return id === undefined || client === undefined || door === undefined || pid === undefined || begun === undefined
+      ? undefined
+      : { id, client, door, ...peer, pid, begun, started: at };
   } catch {
     return undefined;
   }
 }
+
+/** A session's file has some 300 characters. */
+const MOST_TEXT = 4096;

@@ -9,27 +9,19 @@ import { randomBytes } from 'node:crypto';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { parseObjectKey } from '../core/object.ts';
 import type { AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
-import { PRIVATE_DIRECTORY, type RepositoryUpkeep } from '../ports/repository-upkeep.ts';
+import type { RepositoryUpkeep } from '../ports/repository-upkeep.ts';
+import {
+  isQuarantineId,
+  MANIFEST,
+  MOST_MANIFEST_BYTES,
+  parseManifest,
+  QUARANTINE,
+  type Quarantine,
+} from './manifest.ts';
 import { inPool } from './pool.ts';
 import { inOrder, type ArrivedObject } from './undo-plan.ts';
 
-const QUARANTINE = `${PRIVATE_DIRECTORY}/quarantine/`;
-const MANIFEST = 'manifest.json';
 const MOVES = 16;
-
-/** A quarantine: the shape of its `manifest.json`. */
-export interface Quarantine {
-  readonly v: 1;
-  readonly id: string;
-  readonly client: string;
-  /** What was asked for: `--session …` or `--since …`. */
-  readonly selection: string;
-  /** ISO 8601. */
-  readonly made: string;
-  /** `moving` and `restoring` are under way, or were cut off. */
-  readonly state: 'moving' | 'quarantined' | 'restoring' | 'restored';
-  readonly objects: readonly ArrivedObject[];
-}
 
 /** A repository, and who works on it. */
 export interface QuarantineWork {
@@ -83,7 +75,7 @@ export async function finishTakingOut(work: QuarantineWork, quarantine: Quaranti
 export async function restore(work: QuarantineWork, id: string): Promise<MoveCounts> {
   const { upkeep, signal } = work;
   const key = `${QUARANTINE}${id}/${MANIFEST}`;
-  if (!/^[0-9TZa-f-]+$/.test(id) || (await upkeep.facts(key, { signal })) === undefined)
+  if (!isQuarantineId(id) || (await upkeep.facts(key, { signal })) === undefined)
     throw new GatewayError('usage', { detail: `there is no quarantine ${id}; --list shows those that there are` });
   const quarantine = await readManifest(upkeep, key, signal);
   await writeManifest(work, { ...quarantine, state: 'restoring' });
@@ -141,14 +133,18 @@ const typeOf = ({ key }: ArrivedObject): string => key.split('/')[0] ?? '';
 
 async function readManifest(upkeep: RepositoryUpkeep, key: string, signal: AbortSignal): Promise<Quarantine> {
   const chunks: Uint8Array[] = [];
-  for await (const chunk of upkeep.read(key, { signal })) chunks.push(chunk);
-  try {
-    const manifest = JSON.parse(Buffer.concat(chunks).toString()) as Quarantine | { readonly v: unknown };
-    if (manifest.v === 1) return manifest as Quarantine;
-  } catch {
-    // Told below.
+  let bytes = 0;
+  const unfit = new GatewayError('store-failed', {
+    detail: `${key.replaceAll(/[^ -~]/g, '?')} is no manifest that an undo has written; look at who may write to the storage, and move it away`,
+  });
+  for await (const chunk of upkeep.read(key, { signal })) {
+    bytes += chunk.length;
+    if (bytes > MOST_MANIFEST_BYTES) throw unfit;
+    chunks.push(chunk);
   }
-  throw new GatewayError('store-failed', { detail: `${key} is not a manifest that this version can read` });
+  const manifest = parseManifest(Buffer.concat(chunks).toString(), key);
+  if (manifest === undefined) throw unfit;
+  return manifest;
 }
 
 async function writeManifest({ upkeep, signal }: QuarantineWork, quarantine: Quarantine): Promise<void> {
