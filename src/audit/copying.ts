@@ -38,7 +38,7 @@ export function createCopying(options: {
 }): Copying {
   const { config, store, name, log } = options;
   const { file, keep, copy } = config.audit;
-  const { lateMs = Math.max(LATE_MS, 5 * (copy?.everyMs ?? 0)) } = options;
+  const { lateMs = Math.max(LATE_MS, 5 * (copy?.every ?? 0)) } = options;
   const copier = createCopier({ file, store });
   let state: CopyState | undefined;
 

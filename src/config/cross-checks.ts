@@ -4,7 +4,7 @@
 import { realpathSync } from 'node:fs';
 import { basename, dirname, join, sep } from 'node:path';
 import { didYouMean, quote } from './problems.ts';
-import type { Claim, PathProblem } from './schema.ts';
+import type { Claim, PathProblem } from './check.ts';
 import type { AuditCopyConfig, StoreConfig } from './types.ts';
 
 /**

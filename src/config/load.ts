@@ -9,7 +9,7 @@ import { lineAndColumn, readDocument } from './document.ts';
 import { unreadable } from './files.ts';
 import { deepFreeze } from './freeze.ts';
 import { ConfigError, formatPath, invalid, type Path } from './problems.ts';
-import { checkClient, checkRoot, entriesOf, storeChecker, type PathProblem } from './schema.ts';
+import { checkClient, checkRoot, entriesOf, storeChecker, type PathProblem } from './check.ts';
 import { readSimpleDocument } from './simple-document.ts';
 import { mustBeTrusted } from './trusted-files.ts';
 import type { ClientConfig, GatewayConfig, StoreConfig } from './types.ts';

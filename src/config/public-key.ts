@@ -5,7 +5,17 @@
  */
 import { createHash } from 'node:crypto';
 import { hasControls, invalid } from './problems.ts';
-import type { PublicKey } from './types.ts';
+
+/** An `ssh-ed25519` public key (RFC 8709). */
+export interface PublicKey {
+  readonly type: 'ssh-ed25519';
+  /** The key in SSH wire format, base64: what stands in authorized_keys after the type. */
+  readonly blob: string;
+  /** As `ssh-keygen -l` prints it: `SHA256:` and 43 characters of base64 without padding. */
+  readonly fingerprint: string;
+  /** The words after the key, possibly empty. */
+  readonly comment: string;
+}
 
 const TYPE = 'ssh-ed25519';
 const MAKE_ONE = 'make one with: ssh-keygen -t ed25519';

@@ -5,7 +5,22 @@
 import { isIPv4, isIPv6 } from 'node:net';
 import { isAbsolute, join, normalize } from 'node:path';
 import { invalid } from './problems.ts';
-import type { GatewayConfig, SyslogConfig } from './types.ts';
+
+/** Where syslog messages go. */
+export interface SyslogAddress {
+  /** As it stands in the file. */
+  readonly address: string;
+  readonly to:
+    | { readonly transport: 'udp' | 'tcp' | 'tls'; readonly host: string; readonly port: number }
+    /** Absolute path of the socket of this machine's syslog or journal. */
+    | { readonly transport: 'unix'; readonly path: string };
+}
+
+/** Where to listen. */
+interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+}
 
 /** Every IPv4 address of the machine: what is listened on when only a port is given. */
 const ANY_HOST = '0.0.0.0';
@@ -84,7 +99,7 @@ export function parseSizeFrom(text: string, least: number, words: string): numbe
 const SYSLOG = /^(udp|tcp|tls):\/\/(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?):([1-9]\d{0,4})$/;
 
 /** Where syslog messages go: `udp://HOST:PORT`, `tcp://…`, `tls://…`, or `unix:///dev/log`. */
-export function parseSyslogAddress(text: string): Omit<SyslogConfig, 'facility'> {
+export function parseSyslogAddress(text: string): SyslogAddress {
   const [, path] = /^unix:\/\/(\/[^\0]+)$/.exec(text) ?? [];
   if (path !== undefined) return { address: text, to: { transport: 'unix', path } };
   const [, transport, host = '', port] = SYSLOG.exec(text) ?? [];
@@ -93,15 +108,17 @@ export function parseSyslogAddress(text: string): Omit<SyslogConfig, 'facility'>
   return { address: text, to: { transport, host: host.replace(/^\[|\]$/g, ''), port: Number(port) } };
 }
 
-const DURATION = /^([1-9]\d{0,4}) ?(min|h|d|w)$/;
-const UNIT_MS: Readonly<Record<string, number>> = { min: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
+const DURATION = /^([1-9]\d{0,4}) ?(s|m|min|h|d|w)$/;
+const UNIT_MS: Readonly<Record<string, number>> = {
+  ...{ s: 1000, m: 60_000, min: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 },
+};
 
 /** A length of time such as 26h or 8d, in ms; at most a year. */
 export function parseDuration(text: string): number {
   const [, number, unit = ''] = DURATION.exec(text) ?? [];
   const ms = Number(number) * (UNIT_MS[unit] ?? NaN);
   if (!(ms <= 366 * 86_400_000))
-    throw invalid('must be a length of time with its unit, up to a year, such as 90min, 26h, 8d or 2w');
+    throw invalid('must be a length of time with its unit, up to a year, such as 90s, 30m, 26h, 8d or 2w');
   return ms;
 }
 
@@ -152,7 +169,7 @@ const HOST_NAME =
  * Where to listen: `host:port`, `[ipv6]:port`, `:port` or `port`. Port 0 lets the system choose one.
  * @param unnamed - the host where only a port is given
  */
-export function parseListen(text: string, unnamed: string = ANY_HOST): GatewayConfig['listen'] {
+export function parseListen(text: string, unnamed: string = ANY_HOST): Endpoint {
   const match = LISTEN.exec(text);
   if (!match)
     throw invalid(

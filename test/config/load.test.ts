@@ -725,7 +725,7 @@ describe('clients', () => {
       'an expectation without a unit',
       one('expectEvery: 26'),
       [
-        '6:18: clients.appsrv.expectEvery: must be a length of time with its unit, up to a year, such as 90min, 26h, 8d or 2w',
+        '6:18: clients.appsrv.expectEvery: must be a length of time with its unit, up to a year, such as 90s, 30m, 26h, 8d or 2w',
       ],
     ],
     [
@@ -841,7 +841,7 @@ describe('clients', () => {
     const audit = (text: string) => parse(`${stores}\naudit: { file: /a, ${text} }`).audit;
     expect(audit('maxSize: none, keep: all')).toEqual({ file: '/a' });
     expect(audit('maxSize: 1GiB, keep: 12, copy: { store: s, prefix: gw1 }')).toEqual({
-      ...{ file: '/a', maxSize: 2 ** 30, keep: 12, copy: { store: 's', prefix: 'gw1', everyMs: 60_000 } },
+      ...{ file: '/a', maxSize: 2 ** 30, keep: 12, copy: { store: 's', prefix: 'gw1', every: 60_000 } },
     });
     expect(audit('maxSize: none, syslog: { address: "tls://[::1]:6514", facility: local3 }')).toEqual({
       file: '/a',
@@ -850,7 +850,7 @@ describe('clients', () => {
     expect(audit('syslog: { address: "unix:///dev/log" }').syslog).toEqual({
       ...{ address: 'unix:///dev/log', to: { transport: 'unix', path: '/dev/log' }, facility: 10 },
     });
-    expect(audit('copy: { store: s, prefix: gw1, every: 1h }').copy?.everyMs).toBe(3_600_000);
+    expect(audit('copy: { store: s, prefix: gw1, every: 1h }').copy?.every).toBe(3_600_000);
   });
 
   test('everything that is wrong is told at once, in the order of the file', () => {

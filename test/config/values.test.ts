@@ -600,6 +600,8 @@ describe('times', () => {
 
 describe('a length of time', () => {
   test.each([
+    ['90s', 90_000],
+    ['30m', 1_800_000],
     ['1min', 60_000],
     ['90 min', 5_400_000],
     ['26h', 93_600_000],
@@ -622,12 +624,11 @@ describe('a length of time', () => {
     '99999w',
     ' 1h',
     '1h\n',
-    '1m',
     '1h 30min',
     '1  h',
   ])('not %j', (text) => {
     expect(outcome(parseDuration, text)).toEqual({
-      refused: 'must be a length of time with its unit, up to a year, such as 90min, 26h, 8d or 2w',
+      refused: 'must be a length of time with its unit, up to a year, such as 90s, 30m, 26h, 8d or 2w',
     });
   });
 });

@@ -31,7 +31,7 @@ beforeEach(async () => {
   const objectLock = { mode: 'compliance', days: 1 } as const;
   store = new S3Upkeep({ ...bucket.config, objectLock }, bucket.secret, 'audit/gw1');
   file = path.join(tempDir(), 'audit.jsonl');
-  const copy = { store: 'lab', prefix: 'audit/gw1', everyMs: 60_000 };
+  const copy = { store: 'lab', prefix: 'audit/gw1', every: 60_000 };
   config = { audit: { file, maxSize: 20_000, copy }, state: path.join(path.dirname(file), 'state') };
 });
 afterEach(async () => {

@@ -55,7 +55,7 @@ function start(config: GatewayConfig, log: Log): Pick<AuditCopying, 'close'> {
         await new Promise<void>((resolve) => {
           wake = resolve;
           if (closing.signal.aborted) resolve();
-          else setTimeout(resolve, copy.everyMs).unref();
+          else setTimeout(resolve, copy.every).unref();
         });
       }
       await run(AbortSignal.timeout(LAST_MS));

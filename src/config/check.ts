@@ -1,0 +1,151 @@
+/** Holds what stands in a config file to the schema, and makes of it what the gateway works with. */
+import { dirname, join } from 'node:path';
+import * as v from 'valibot';
+import { GatewayError } from '../core/errors.ts';
+import type { Path } from './problems.ts';
+import { CLIENT, PUBLIC_KEY, REPOSITORY, rootSchema, SHARED, storeSchema } from './schema.ts';
+import type { ClientConfig, GatewayConfig, PublicKey, SecretSource, StoreConfig } from './types.ts';
+import { parseName } from './values.ts';
+import { isSection } from './words.ts';
+
+/** An S3 server outside AWS often has no regions, but a signature names one, and by custom it is this. */
+const DEFAULT_REGION = 'us-east-1';
+
+/** Something wrong at a path: with the key itself, or with its value. */
+export interface PathProblem {
+  readonly path: Path;
+  readonly part: 'key' | 'value';
+  readonly message: string;
+}
+
+/** A part of the config that is right, or what is wrong with it. */
+type Checked<T> = { readonly value: T } | { readonly problems: readonly PathProblem[] };
+
+/** What one client lays claim to, to be compared with what others do. */
+export interface Claim {
+  readonly client: string;
+  /** With the place of each in the client's list. */
+  readonly keys: readonly { readonly index: number; readonly key: PublicKey }[];
+  /** Undefined when it cannot be told. */
+  readonly repository: ClientConfig['repository'] | undefined;
+  /** Whether others may have the same repository, or one that lies in it or around it. */
+  readonly shared: boolean;
+}
+
+/** The file without its entries of `stores` and `clients`, which are handed on as they are. */
+export type Root = Omit<GatewayConfig, 'file' | 'stores' | 'clients'>;
+
+/** Checks the whole but the entries of its stores and clients. @param base - directory that relative paths start from */
+export function checkRoot(raw: unknown, base: string): Checked<Root> {
+  return check(rootSchema(base), raw, [], ({ stores: _stores, clients: _clients, audit, metrics, state, ...root }) => {
+    const { maxSize, keep, syslog, ...rest } = audit;
+    return {
+      ...root,
+      audit: {
+        ...rest,
+        ...(maxSize !== 'none' && { maxSize }),
+        ...(keep !== 'all' && { keep }),
+        ...(syslog && { syslog: { ...syslog.address, facility: syslog.facility } }),
+      },
+      ...(metrics && { metrics: { listen: metrics.listen, ...secretOf('token', metrics.tokenFile, metrics.token) } }),
+      state: state ?? join(dirname(audit.file), 'state'),
+    };
+  });
+}
+
+/** A secret by the name that the config gives it; nothing where there is none. */
+function secretOf<K extends string>(
+  name: K,
+  file: string | undefined,
+  variable: string | undefined,
+): { readonly [name in K]?: SecretSource } {
+  const secret = file !== undefined ? { file } : variable !== undefined ? { variable } : undefined;
+  return (secret === undefined ? {} : { [name]: secret }) as { readonly [name in K]?: SecretSource };
+}
+
+/** The entries of `stores` or `clients` by name, as they stand in the file. */
+export function entriesOf(raw: unknown, key: 'stores' | 'clients'): (readonly [name: string, raw: unknown])[] {
+  const entries = isSection(raw) ? raw[key] : undefined;
+  return isSection(entries) ? Object.entries(entries) : [];
+}
+
+/** A function that checks one entry of `stores`. @param base - directory that relative paths start from */
+export function storeChecker(base: string): (name: string, raw: unknown) => Checked<StoreConfig> {
+  const schema = storeSchema(base);
+  return (name, raw) =>
+    checkEntry(schema, 'stores', name, raw, (entry): StoreConfig => {
+      if (entry.type === 'directory') return { name, ...entry };
+      const { accessKeyId, secretAccessKeyFile, secretAccessKey, ...rest } = entry;
+      const { secret } = secretOf('secret', secretAccessKeyFile, secretAccessKey);
+      return {
+        name,
+        ...rest,
+        region: entry.region ?? DEFAULT_REGION,
+        forcePathStyle: entry.forcePathStyle ?? entry.endpoint !== undefined,
+        ...(accessKeyId !== undefined && secret !== undefined && { credentials: { accessKeyId, secret } }),
+      };
+    });
+}
+
+/** Checks one entry of `clients`. `claim` is what can be told of its claims even when something else in it is wrong. */
+export function checkClient(name: string, raw: unknown): { checked: Checked<ClientConfig>; claim: Claim } {
+  let claim: Claim | undefined;
+  const checked = checkEntry(CLIENT, 'clients', name, raw, (entry): ClientConfig => {
+    const { shared, repository, ...rest } = entry;
+    const place = { store: repository.store, prefix: repository.prefix ?? name };
+    claim = { client: name, keys: rest.keys.map((key, index) => ({ index, key })), repository: place, shared };
+    return { name, ...rest, repository: place };
+  });
+  return { checked, claim: claim ?? salvage(name, isSection(raw) ? raw : {}) };
+}
+
+function salvage(client: string, raw: Record<string, unknown>): Claim {
+  const keys = Array.isArray(raw['keys']) ? raw['keys'] : [];
+  const place = v.safeParse(REPOSITORY, raw['repository']);
+  const shared = v.safeParse(SHARED, raw['shared']);
+  return {
+    client,
+    keys: keys.flatMap((line, index) => {
+      const key = v.safeParse(PUBLIC_KEY, line);
+      return key.success ? [{ index, key: key.output }] : [];
+    }),
+    repository: place.success ? { store: place.output.store, prefix: place.output.prefix ?? client } : undefined,
+    shared: shared.success && shared.output,
+  };
+}
+
+function checkEntry<T, C>(
+  schema: v.GenericSchema<unknown, T>,
+  under: 'stores' | 'clients',
+  name: string,
+  raw: unknown,
+  build: (entry: T) => C,
+): Checked<C> {
+  const path = [under, name];
+  const checked = check(schema, raw, path, build);
+  try {
+    parseName(name);
+    return checked;
+  } catch (error) {
+    if (!(error instanceof GatewayError)) throw error;
+    const wrongName: PathProblem = { path, part: 'key', message: error.message };
+    return { problems: [wrongName, ...('problems' in checked ? checked.problems : [])] };
+  }
+}
+
+function check<T, C>(
+  schema: v.GenericSchema<unknown, T>,
+  raw: unknown,
+  under: Path,
+  build: (entry: T) => C,
+): Checked<C> {
+  const result = v.safeParse(schema, raw);
+  if (result.success) return { value: build(result.output) };
+  return {
+    problems: result.issues.map(({ path = [], message }) => ({
+      path: [...under, ...path.map(({ key }) => key as string | number)],
+      part: path.at(-1)?.origin === 'key' ? 'key' : 'value',
+      message,
+    })),
+  };
+}
