@@ -207,21 +207,27 @@ export function storeSchema(base: string) {
 }
 
 const SSH_LIMITS = section({
-  unauthenticated: optional(whole(1, 100_000), { about: 'connections that have not logged in, in all', unless: '500' }),
-  unauthenticatedPerAddress: optional(whole(1, 100_000), { about: 'the same from one address', unless: '100' }),
-  loginSeconds: optional(whole(1, 100_000), { about: 'time to log in', unless: '30' }),
+  unauthenticated: optional(whole(1, 100_000), {
+    about: 'connections that have not logged in, at once, in each process; a quarter of the open files at most',
+    unless: '`2000`',
+  }),
+  unauthenticatedPerAddress: optional(whole(1, 100_000), {
+    about: 'the same from one address (IPv6: one /64)',
+    unless: '`500`',
+  }),
+  loginSeconds: optional(whole(1, 100_000), { about: 'time to log in', unless: '`30`' }),
   maxDelaySeconds: optional(whole(0, 60), {
     about: 'the most that an address waits which failed again and again',
-    unless: '10',
+    unless: '`10`',
   }),
-  channels: optional(whole(1, 100_000), { about: 'channels of one connection', unless: '20' }),
+  channels: optional(whole(1, 100_000), { about: 'channels of one connection', unless: '`20`' }),
   idleSeconds: optional(whole(1, 100_000), {
     about: 'how long a connection is kept that has no session',
-    unless: '60',
+    unless: '`60`',
   }),
   keepaliveSeconds: optional(whole(1, 100_000), {
     about: 'how often a peer is asked whether it is there; cut after four times without an answer',
-    unless: '15',
+    unless: '`15`',
   }),
 });
 

@@ -88,6 +88,8 @@ export interface MlKemKex {
    * here and agrees on the method fails.
    */
   use(connection: Connection | Client): void;
+  /** Asks `may` before each key exchange of a connection but the first, whatever its method; one that may not be is not answered. */
+  guard(connection: Connection, may: () => boolean): void;
 }
 
 let added: Promise<MlKemKex> | undefined;
@@ -123,7 +125,9 @@ export function extendSsh2(internals: Ssh2Internals, hybrid: HybridExchange): Ml
   try {
     const negotiate = handlers[SSH_MSG_KEXINIT];
     if (negotiate === undefined) throw new Error('no handler of KEXINIT');
+    const guards = new WeakMap<Protocol, () => boolean>();
     const negotiateAny: MessageHandler = (protocol, kexinit) => {
+      if (protocol._kex !== undefined && guards.get(protocol)?.() === false) return undefined;
       const result = agreed(protocol, kexinit)
         ? withStandIn(protocol, kexinit, hybrid, negotiate)
         : negotiate(protocol, kexinit);
@@ -158,12 +162,19 @@ export function extendSsh2(internals: Ssh2Internals, hybrid: HybridExchange): Ml
     prove(internals, use);
     return {
       use: (connection) => {
-        use((connection as unknown as { readonly _protocol: Protocol })._protocol);
+        use(protocolOf(connection));
+      },
+      guard: (connection, may) => {
+        guards.set(protocolOf(connection), may);
       },
     };
   } catch (error) {
     throw unexpected(version, error);
   }
+}
+
+function protocolOf(connection: Connection | Client): Protocol {
+  return (connection as unknown as { readonly _protocol: Protocol })._protocol;
 }
 
 function unexpected(version: string, cause: unknown): GatewayError {

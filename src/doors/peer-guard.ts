@@ -14,7 +14,13 @@ import { GatewayError } from '../core/errors.ts';
 const LEAST_PACKET = 4096;
 /** Channels and requests a peer may ask for at once, and each second after that. */
 const REQUESTS = { burst: 200, perSecond: 10 };
-/** Key exchanges likewise: OpenSSH asks for one a GiB, and by `RekeyLimit` as often as its user likes. */
+/** Packets, and bytes of all kinds, before a key is proved. OpenSSH with twenty keys sends some 50 of them, and 40 KiB. */
+const LOGIN_PACKETS = 200;
+const LOGIN_BYTES = 256 * 1024;
+/**
+ * Key exchanges after the login: OpenSSH asks for one a GiB, and by `RekeyLimit` as often as its user likes. Before it there is the first
+ * one and no other: OpenSSH never asks for one then (packet.c, ssh_packet_need_rekeying).
+ */
 const REKEYS = { burst: 100, perSecond: 1 };
 /** After so many bytes both ways, one more is no flood, however fast they came: they take far more than it does. */
 const REKEY_BYTES = 8 * 1024 * 1024;
@@ -58,6 +64,7 @@ interface Internals {
   readonly _protocol: Protocol & {
     readonly _handlers: Record<string, Handler | undefined>;
     readonly _kexinit: unknown;
+    _onPacket: () => void;
   };
   readonly _chanMgr: { get(id: number): { readonly _channel?: Channel; readonly _chanInfo?: Channel } | undefined };
   readonly _sock: Socket;
@@ -79,9 +86,10 @@ export interface Link {
 
 /**
  * Guards a connection from now on.
+ * @param guardExchanges - has `may` be asked before each key exchange but the first
  * @throws GatewayError `internal` when ssh2 is not built as expected
  */
-export function guardPeer(connection: Connection): Link {
+export function guardPeer(connection: Connection, guardExchanges: (may: () => boolean) => void): Link {
   const { _protocol: protocol, _chanMgr: channels, _sock: socket } = connection as unknown as Internals;
   const handlers = protocol._handlers;
   const clock = (): number => performance.now();
@@ -135,6 +143,20 @@ export function guardPeer(connection: Connection): Link {
     confirm(remote, local, UNSERVED_WINDOW, packetSize);
   };
 
+  let loggedIn = false;
+  connection.once('ready', () => {
+    loggedIn = true;
+  });
+  let packets = 0;
+  const onPacket = protocol._onPacket;
+  protocol._onPacket = () => {
+    if (!loggedIn && ++packets > LOGIN_PACKETS) cut('the peer sends too much before it logs in');
+    onPacket();
+  };
+  guardExchanges(() => {
+    if (!loggedIn) cut('the peer asks for another key exchange before it logs in');
+    return loggedIn;
+  });
   let rekeyedAt = 0;
   connection.on('rekey', () => {
     const moved = socket.bytesRead + socket.bytesWritten;
@@ -144,6 +166,7 @@ export function guardPeer(connection: Connection): Link {
   let exchange: NodeJS.Timeout | undefined;
   // After ssh2, which listens for data since before this.
   socket.on('data', () => {
+    if (!loggedIn && socket.bytesRead > LOGIN_BYTES) cut('the peer sends too much before it logs in');
     if (socket.writableLength > MOST_UNREAD) cut('the peer does not read its answers');
     if (protocol._kexinit === undefined) {
       clearTimeout(exchange);

@@ -15,7 +15,8 @@ import type { OpenSession, Session } from '../ports/sessions.ts';
 import { offeredAlgorithms } from './algorithms.ts';
 import { ChannelStream } from './channel-stream.ts';
 import { readHostKey, type HostKey } from './host-key.ts';
-import { limitsOf, type SshLimits } from './limits.ts';
+import { SOFTWARE, withoutOwnLine } from './identification.ts';
+import { descriptorLimit, limitsOf, withinDescriptors, type SshLimits } from './limits.ts';
 import { addMlKemKex } from './mlkem-kex.ts';
 import { guardPeer, socketOf, UNSERVED_WINDOW } from './peer-guard.ts';
 import { quietLog } from './quiet-log.ts';
@@ -24,6 +25,8 @@ import { createWaitingRoom, type Visitor } from './waiting-room.ts';
 
 /** Connections of one client beyond its sessions: of runs that are told that there are too many, and of those just ending. */
 const SPARE_CONNECTIONS = 10;
+/** Connections that the kernel holds until they are accepted; Linux takes no more than net.core.somaxconn, 4096 by default. */
+const BACKLOG = 4096;
 
 /** An SSH door that listens. */
 export interface SshDoor {
@@ -62,33 +65,43 @@ export async function openSshDoor({
   const hostKeys = await Promise.all(config.hostKeys.map((file) => readHostKey(file)));
   let known = keysOf(Object.values(config.clients));
   const mlKemKex = await addMlKemKex();
-  const limits = limitsOf(config.ssh);
   const log = quietLog(loud);
-  const waitingRoom = createWaitingRoom(limits);
+  const limits = withinDescriptors(limitsOf(config.ssh), descriptorLimit(), log);
+  const waitingRoom = createWaitingRoom(limits, (cut) => {
+    log.warn(
+      { cut, limit: limits.unauthenticated },
+      'too many connections have not logged in; those who hold most lose some',
+    );
+  });
   const visitors = new WeakMap<Socket, Visitor>();
   /** Connections of each client that has proved a key. */
   const connected = new Map<string, number>();
   const ssh = new ssh2.Server(
     {
       hostKeys: hostKeys.map(({ privateKey }) => privateKey),
-      ident: 'restic-gateway',
+      ident: SOFTWARE,
       algorithms: offeredAlgorithms(config.ssh),
       keepaliveInterval: limits.keepaliveSeconds * 1000,
     },
     (connection) => {
       mlKemKex.use(connection);
+      const visitor = visitors.get(socketOf(connection));
+      connection.once('handshake', () => visitor?.exchanged());
       serveConnection(connection, {
         find: (blob) => known.get(blob),
         openSession,
         memory,
         log,
         limits,
+        guardExchanges: (may) => {
+          mlKemKex.guard(connection, may);
+        },
         admit: ({ name, maxSessions }, socket) => {
           const before = connected.get(name) ?? 0;
           if (before >= maxSessions + SPARE_CONNECTIONS) return false;
           connected.set(name, before + 1);
           socket.once('close', () => connected.set(name, (connected.get(name) ?? 1) - 1));
-          visitors.get(socket)?.proved();
+          visitor?.proved();
           return true;
         },
       });
@@ -100,10 +113,16 @@ export async function openSshDoor({
     socket.once('close', () => sockets.delete(socket));
     // Whoever serves it later hears of its errors too; until then nobody would.
     socket.on('error', () => undefined);
-    const visitor = waitingRoom.enter(socket, () => {
-      ssh.injectSocket(socket);
+    const visitor = waitingRoom.enter(socket, {
+      serve: () => {
+        withoutOwnLine(socket);
+        ssh.injectSocket(socket);
+      },
+      refuse: (why) => {
+        log.warn({ ...peerOf(socket), error: why }, 'connection failed');
+      },
     });
-    if (visitor !== undefined) visitors.set(socket, visitor);
+    visitors.set(socket, visitor);
   });
 
   const { host, port } = config.listen;
@@ -111,10 +130,19 @@ export async function openSshDoor({
     listener.once('error', (error: NodeJS.ErrnoException) => {
       reject(new GatewayError('invalid-config', { detail: whyNotListening(error, host, port), cause: error }));
     });
-    listener.listen(port, host, resolve);
+    listener.listen({ port, host, backlog: BACKLOG }, resolve);
   });
-  listener.on('error', (error) => {
-    log.error({ err: error }, 'the listener failed');
+  listener.on('error', (error: NodeJS.ErrnoException) => {
+    // Node has dropped the connection by then, and goes on.
+    if (error.code !== 'EMFILE' && error.code !== 'ENFILE') {
+      log.error({ err: error }, 'the listener failed');
+      return;
+    }
+    waitingRoom.shrink();
+    log.warn(
+      { error: error.code },
+      'no descriptor is left for a connection; raise the limit of open files (LimitNOFILE)',
+    );
   });
   const bound = listener.address() as AddressInfo;
   const closed = new Promise<void>((resolve) => listener.once('close', resolve));
@@ -145,6 +173,10 @@ export async function openSshDoor({
   };
 }
 
+function peerOf(socket: Socket): { readonly from: string; readonly fromPort: number } {
+  return { from: socket.remoteAddress ?? '', fromPort: socket.remotePort ?? 0 };
+}
+
 function whyNotListening(error: NodeJS.ErrnoException, host: string, port: number): string {
   const where = `listen: ${host}:${port}`;
   switch (error.code) {
@@ -171,12 +203,15 @@ interface ConnectionContext {
   readonly memory: Memory | undefined;
   readonly log: Log;
   readonly limits: SshLimits;
+  /** Has `may` be asked before each key exchange but the first. */
+  readonly guardExchanges: (may: () => boolean) => void;
   /** Whether a client that has proved its key may have one more connection. */
   readonly admit: (client: ClientConfig, socket: Socket) => boolean;
 }
 
 function serveConnection(connection: Connection, context: ConnectionContext): void {
-  const { find, openSession, memory, log, limits, admit } = context;
+function serveConnection(connection: Connection, context: ConnectionContext): void {
+  const { find, openSession, memory, log, limits, guardExchanges, admit } = context;
   const socket = socketOf(connection);
   const hangUp = (): void => {
     connection.end();
@@ -185,7 +220,7 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
     }, 1000).unref();
   };
   const authentication = createAuthentication(find, hangUp);
-  const from = { from: socket.remoteAddress ?? '', fromPort: socket.remotePort ?? 0 };
+  const from = peerOf(socket);
   const sessions = new Set<Session>();
   connection.on('authentication', (context) => {
     authentication.attempt(context);
@@ -193,7 +228,7 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
   connection.on('error', (error: Error) => {
     log.warn({ ...from, error: error.message }, 'connection failed');
   });
-  const link = guardPeer(connection);
+  const link = guardPeer(connection, guardExchanges);
   // The socket may die without the channels hearing of it.
   connection.on('close', () => {
     for (const session of sessions) session.close('connection-lost');

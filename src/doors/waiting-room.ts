@@ -1,134 +1,245 @@
 /**
  * Connections that have not proved a key yet: how many there may be, for how long, and how long an address that keeps failing waits.
  *
- * After OpenSSH's MaxStartups, LoginGraceTime and PerSourcePenalties, with two differences that keep a failing neighbour behind the same
- * NAT address from locking out the others: an address that failed is made to wait some seconds and not refused, and one success ends
- * its penalty. A full room makes place by cutting the oldest of the address that holds most, unless that one has only just come.
+ * After OpenSSH's MaxStartups, LoginGraceTime and PerSourcePenalties, with differences that let newcomers in while others flood:
+ * - Not the newcomer is dropped but one of whoever holds most, by address and by network (see fair-pool.ts); early, from half of the
+ *   places on, those who had a fair time to go on, so that there is room for many who come at once.
+ * - Each step of the login has places of its own, so that who is silent takes none from those who have spoken, nor the other way about.
+ * - A failing address is made to wait some seconds and is not refused, and one success ends its penalty: a neighbour behind the same NAT
+ *   address may be the one who fails.
  */
-import { isIPv6, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import { createFairPool, networksOf, type FairPool } from './fair-pool.ts';
+import { exchangeIdentifications } from './identification.ts';
 import type { SshLimits } from './limits.ts';
+
+/** The steps of a login that have places of their own. */
+const STEPS = ['silent', 'exchanging', 'authenticating'] as const;
+type Step = (typeof STEPS)[number];
+
+/**
+ * The share of all places that each step has, how long it may take at most, and what it is given before it may go early, both in ms. To
+ * authenticate may take as long as it takes to type a passphrase: no more than the whole login.
+ */
+const RULES: Readonly<Record<Step, { readonly share: number; readonly most: number; readonly fair: number }>> = {
+  silent: { share: 0.5, most: 10_000, fair: 1000 },
+  exchanging: { share: 0.25, most: 20_000, fair: 2000 },
+  authenticating: { share: 0.25, most: Infinity, fair: 5000 },
+};
 
 /** A connection in the room. */
 export interface Visitor {
+  /** It has finished the first key exchange. */
+  exchanged(): void;
   /** It has proved a key, and leaves the room for good. */
   proved(): void;
 }
 
-/** The room. */
-export interface WaitingRoom {
-  /**
-   * Takes a connection in.
-   * @param serve - called when it may be served, at once or after its address's penalty
-   * @returns undefined when there is no place; it is cut then
-   */
-  enter(socket: Socket, serve: () => void): Visitor | undefined;
+/** What a visitor is told. */
+export interface Reception {
+  /** It has identified itself and may be served: at once or after its address's penalty. All that it sent is there to be read. */
+  serve(): void;
+  /** It is cut before that, and why. */
+  refuse(why: string): void;
 }
 
-/** What a connection is given at least before it may be cut for others, in ms: an honest one needs a fraction of it. */
-const FAIR_MS = 5000;
+/** The room. */
+export interface WaitingRoom {
+  /** Takes a connection in. */
+  enter(socket: Socket, reception: Reception): Visitor;
+  /** Cuts some, to free descriptors. */
+  shrink(): void;
+}
+
 /** Failures of an address that cost nothing: the port scan of a monitor, a mistyped key. */
 const FREE_FAILURES = 3;
 /** After this time without a failure, an address starts anew, in ms. */
 const FORGIVEN_MS = 60_000;
 /** How many addresses are remembered; the longest unheard of is forgotten first. */
 const REMEMBERED = 10_000;
+/** How often those cut for want of places are told of, in ms. */
+const TOLD_MS = 10_000;
+/** Of how many of one address the oldest goes. */
+const DRAWN = 4;
+/** How many are cut at once when descriptors are short. */
+const SHRUNK = 32;
 
 interface Present {
   readonly socket: Socket;
-  readonly source: string;
-  readonly since: number;
+  readonly networks: readonly string[];
+  readonly address: string;
+  /** When it came to its step, in ms, as it counts for who goes first. */
+  since: number;
+  step: Step;
+  /** Cut for others. */
+  cut: boolean;
 }
 
-/** @param now - a clock that only goes forward, in ms */
-export function createWaitingRoom(limits: SshLimits, now: () => number = () => performance.now()): WaitingRoom {
-  // In the order of their coming.
-  const present = new Set<Present>();
+/**
+ * @param told - how many were cut for want of places since the last time
+ * @param now - a clock that only goes forward, in ms
+ * @param random - from 0 up to 1
+ */
+export function createWaitingRoom(
+  limits: SshLimits,
+  told: (cut: number) => void = () => undefined,
+  now: () => number = () => performance.now(),
+  random: () => number = Math.random,
+): WaitingRoom {
+  const pools = Object.fromEntries(STEPS.map((step) => [step, createFairPool<Present>(random)])) as Record<
+    Step,
+    FairPool<Present>
+  >;
+  /** By address, in the order of their coming. */
+  const present = new Map<string, Set<Present>>();
   const failures = new Map<string, { readonly count: number; readonly at: number }>();
+  let cuts = 0;
+  let toldAt = -Infinity;
 
-  const delayOf = (source: string): number => {
-    const record = failures.get(source);
+  const delayOf = (address: string): number => {
+    const record = failures.get(address);
     if (record === undefined || now() - record.at > FORGIVEN_MS || record.count <= FREE_FAILURES) return 0;
     return Math.min(limits.maxDelaySeconds, 2 ** (record.count - FREE_FAILURES - 1)) * 1000;
   };
 
-  const failed = (source: string): void => {
-    const record = failures.get(source);
+  const failed = (address: string): void => {
+    const record = failures.get(address);
     const before = record === undefined || now() - record.at > FORGIVEN_MS ? 0 : record.count;
-    failures.delete(source);
-    failures.set(source, { count: Math.min(before + 1, 32), at: now() });
+    failures.delete(address);
+    failures.set(address, { count: Math.min(before + 1, 32), at: now() });
     const [oldest] = failures.keys();
     if (failures.size > REMEMBERED && oldest !== undefined) failures.delete(oldest);
   };
 
-  const makePlace = (source: string): boolean => {
-    const held = new Map<string, number>();
-    for (const each of present) held.set(each.source, (held.get(each.source) ?? 0) + 1);
-    let from: string | undefined;
-    if ((held.get(source) ?? 0) >= limits.unauthenticatedPerAddress) from = source;
-    else if (present.size >= limits.unauthenticated) from = [...held].sort((a, b) => b[1] - a[1])[0]?.[0];
-    if (from === undefined) return true;
-    const oldest = [...present].find((each) => each.source === from);
-    if (oldest === undefined || now() - oldest.since < FAIR_MS) return false;
-    oldest.socket.destroy();
-    present.delete(oldest);
-    return true;
+  const remove = (one: Present): void => {
+    pools[one.step].remove(one);
+    const others = present.get(one.address);
+    others?.delete(one);
+    if (others?.size === 0) present.delete(one.address);
+  };
+
+  const cut = (one: Present): void => {
+    one.cut = true;
+    remove(one);
+    // Who is silent costs next to nothing, a key exchange much: an address that floods with those has to wait longer and longer.
+    one.socket.destroy();
+    cuts++;
+    if (now() - toldAt < TOLD_MS) return;
+    toldAt = now();
+    told(cuts);
+    cuts = 0;
+  };
+
+  /** Has the places of a step suffice. */
+  const makePlace = (step: Step): void => {
+    const pool = pools[step];
+    const { share, fair } = RULES[step];
+    const most = Math.max(1, Math.floor(limits.unauthenticated * share));
+    // Two for each that comes, so that it comes down to half in a flood too.
+    for (let early = 0; early < 2 && pool.size > most / 2; early++) {
+      const one = pool.worst(now() - fair);
+      if (one !== undefined) cut(one);
+    }
+    while (pool.size > most) {
+      const one = pool.worst();
+      if (one === undefined) return;
+      cut(one);
+    }
+  };
+
+  const makePlaceOf = (address: string): void => {
+    const own = present.get(address);
+    if (own === undefined || own.size <= limits.unauthenticatedPerAddress) return;
+    // One of the step in which it holds most, so that who floods one step leaves the others to whoever is behind the same address.
+    const [candidates = []] = STEPS.map((step) => {
+      const all = [...own].filter((one) => one.step === step);
+      return { all, weight: all.length / RULES[step].share };
+    })
+      .sort((a, b) => b.weight - a.weight)
+      .map(({ all }) => all);
+    const drawn = Array.from({ length: DRAWN }, () => candidates[Math.floor(random() * candidates.length)]);
+    const [oldest] = drawn.sort((a, b) => (a?.since ?? Infinity) - (b?.since ?? Infinity));
+    if (oldest !== undefined) cut(oldest);
   };
 
   return {
-    enter: (socket, serve) => {
-      const source = sourceOf(socket.remoteAddress ?? '');
-      if (!makePlace(source)) {
+    enter: (socket, reception) => {
+      const networks = networksOf(socket.remoteAddress ?? '');
+      const address = networks.at(-1) ?? '';
+      const delay = delayOf(address);
+      // Those who wait for the end of a penalty grow old in no order, else in a flood none would live to see it.
+      const since = now() + random() * delay;
+      const visitor: Present = { socket, networks, address, since, step: 'silent', cut: false };
+      const others = present.get(address);
+      if (others === undefined) present.set(address, new Set([visitor]));
+      else others.add(visitor);
+      pools.silent.add(visitor);
+
+      const whole = limits.loginSeconds * 1000;
+      const end = (): void => {
         socket.destroy();
-        return undefined;
-      }
-      const visitor: Present = { socket, source, since: now() };
-      present.add(visitor);
-      const delay = delayOf(source);
-      const grace = setTimeout(
-        () => {
+      };
+      const grace = setTimeout(end, delay + whole);
+      let stepGrace: NodeJS.Timeout | undefined;
+      const step = (next: Step): void => {
+        clearTimeout(stepGrace);
+        if (over || visitor.cut) return;
+        if (next !== visitor.step) {
+          pools[visitor.step].remove(visitor);
+          Object.assign(visitor, { step: next, since: now() });
+          pools[next].add(visitor);
+          makePlace(next);
+        }
+        const { most } = RULES[next];
+        if (most < whole) stepGrace = setTimeout(end, most);
+      };
+      const begin = (): void => {
+        if (socket.destroyed) return;
+        step('silent');
+        exchangeIdentifications(socket, (wrong) => {
+          if (wrong === undefined) {
+            step('exchanging');
+            // It may have had to make place itself.
+            if (!socket.destroyed) reception.serve();
+            return;
+          }
+          reception.refuse(wrong);
           socket.destroy();
-        },
-        delay + limits.loginSeconds * 1000,
-      );
-      const waiting = setTimeout(() => {
-        if (!socket.destroyed) serve();
-      }, delay);
-      if (delay === 0) {
-        clearTimeout(waiting);
-        serve();
-      }
+        });
+      };
+      let waiting: NodeJS.Timeout | undefined;
       let over = false;
       const leave = (): void => {
         over = true;
-        present.delete(visitor);
-        clearTimeout(grace);
-        clearTimeout(waiting);
+        remove(visitor);
+        for (const timer of [grace, stepGrace, waiting]) clearTimeout(timer);
       };
       socket.once('close', () => {
         if (over) return;
         leave();
         // One that never sent a byte is a load balancer's look at the port.
-        if (socket.bytesRead > 0) failed(source);
+        if (visitor.step !== 'silent' || (socket.bytesRead > 0 && !visitor.cut)) failed(address);
       });
+      if (delay > 0) waiting = setTimeout(begin, delay);
+      else begin();
+      makePlaceOf(address);
+      makePlace('silent');
       return {
+        exchanged: () => {
+          step('authenticating');
+        },
         proved: () => {
           leave();
-          failures.delete(source);
+          failures.delete(address);
         },
       };
     },
+    shrink: () => {
+      for (let freed = 0; freed < SHRUNK; freed++) {
+        const one = STEPS.map((step) => pools[step].worst()).find((worst) => worst !== undefined);
+        if (one === undefined) return;
+        cut(one);
+      }
+    },
   };
-}
-
-/** What counts as one address: an IPv4 address, or the /64 that an IPv6 host has to itself. */
-function sourceOf(address: string): string {
-  const plain = address.replace(/^::ffff:(?=\d+\.)/i, '');
-  if (!isIPv6(plain)) return plain;
-  const [head = '', tail] = plain.split('%', 1)[0]?.split('::') ?? [];
-  const groups = head === '' ? [] : head.split(':');
-  if (tail !== undefined) {
-    const after = tail === '' ? 0 : tail.split(':').length;
-    while (groups.length + after < 8) groups.push('0');
-  }
-  return `${groups.slice(0, 4).join(':')}::/64`;
 }

@@ -209,16 +209,6 @@ describe('before a key is proved', () => {
     await once(socket, 'close');
   });
 
-  test('a flood of silent connections: no more than the limit, and once they are old they make place', async () => {
-    await open({ unauthenticatedPerAddress: 5, unauthenticated: 5 });
-    const silent = await Promise.all(Array.from({ length: 12 }, tcp));
-    for (const socket of silent) socket.resume();
-    for (const socket of silent.slice(5)) if (!socket.closed) await once(socket, 'close');
-    expect(silent.filter((socket) => !socket.closed)).toHaveLength(5);
-    // Old enough to give way to the client that every test ends with.
-    await sleep(5100);
-  });
-
   test.each([
     ['no identification but a long line', Buffer.alloc(64 * 1024, 0x41)],
     ['many lines before the identification', Buffer.from('x\r\n'.repeat(5000))],
