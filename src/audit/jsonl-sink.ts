@@ -7,6 +7,7 @@ import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import type { ObjectRef } from '../core/object.ts';
+import { printableJson } from '../core/printable.ts';
 import type { AuditEvent, AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
 import { openAppender, type Appender, type Line } from './appender.ts';
 import { openHeadNotes } from './heads.ts';
@@ -158,7 +159,7 @@ function formatEvent(time: Date, identity: SessionIdentity | 'gateway', event: A
     ...rest,
     ...('detail' in rest ? { detail: cut(rest.detail, DETAIL_BYTES) } : {}),
   };
-  return { time: time.toISOString(), rest: JSON.stringify(line).slice(1).replace(UNSAFE, escape) };
+  return { time: time.toISOString(), rest: printableJson(JSON.stringify(line).slice(1)) };
 }
 
 /** The first, and mostly the only, line of a session: it alone has what the peer chose, so that no peer makes all lines long. */
@@ -179,15 +180,6 @@ function fieldsOf({ session, principal, access, repository }: SessionIdentity, o
     store: repository.store,
     prefix: repository.prefix,
   };
-}
-
-// Control and format characters, line and paragraph separators: what JSON leaves as it is and a terminal or an editor may take for a line
-// break, a control sequence or a change of direction.
-const UNSAFE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
-
-function escape(character: string): string {
-  // One of those beyond the first plane takes two escapes.
-  return character.replace(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 function nameObject(ref: ObjectRef): string {
@@ -213,5 +205,5 @@ function cut(text: string, most: number): string {
 /** What a character takes in a line, in bytes. */
 function bytesOf(character: string): number {
   if (character >= ' ' && character <= '~' && character !== '"' && character !== '\\') return 1;
-  return Buffer.byteLength(JSON.stringify(character).replace(UNSAFE, escape)) - 2;
+  return Buffer.byteLength(printableJson(JSON.stringify(character))) - 2;
 }

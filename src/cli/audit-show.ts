@@ -28,15 +28,13 @@ export async function runAuditShow(given: ShowArguments): Promise<number> {
   process.stdout.write(
     table(
       [{ title: 'TIME' }, { title: 'CLIENT' }, { title: 'SESSION' }, { title: 'EVENT' }, { title: 'WHAT' }],
-      events.map((event) =>
-        [
-          cell(event['time']),
-          cell(event['client']),
-          cell(event['session']),
-          cell(event['event']),
-          [event['operation'], event['object'], event['reason'], event['detail']].map(cell).filter(Boolean).join(' '),
-        ].map(printable),
-      ),
+      events.map((event) => [
+        cell(event['time']),
+        cell(event['client']),
+        cell(event['session']),
+        cell(event['event']),
+        [event['operation'], event['object'], event['reason'], event['detail']].map(cell).filter(Boolean).join(' '),
+      ]),
     ),
   );
   return 0;
@@ -61,14 +59,12 @@ export async function runSessions(given: ShowArguments): Promise<number> {
         ],
         ...[{ title: 'DENIED', right }, { title: 'OUTCOME' }],
       ],
-      sessions.map((one) =>
-        [
-          ...[one.session, one.client, one.door, one.from ?? ''],
-          one.durationMs === undefined ? '' : formatDuration(one.durationMs),
-          ...[bytes(one.bytesIn), bytes(one.bytesOut), `${one.objectsCreated ?? ''}`, `${one.denied ?? ''}`],
-          one.outcome,
-        ].map(printable),
-      ),
+      sessions.map((one) => [
+        ...[one.session, one.client, one.door, one.from ?? ''],
+        one.durationMs === undefined ? '' : formatDuration(one.durationMs),
+        ...[bytes(one.bytesIn), bytes(one.bytesOut), `${one.objectsCreated ?? ''}`, `${one.denied ?? ''}`],
+        one.outcome,
+      ]),
     ),
   );
   return 0;
@@ -93,11 +89,4 @@ async function prepare(given: ShowArguments): Promise<{ readonly file: string; r
 function printJson(all: readonly unknown[]): number {
   for (const one of all) process.stdout.write(jsonLine(one));
   return 0;
-}
-
-const CONTROLS = /[\p{C}\p{Zl}\p{Zp}]/gu;
-
-/** What a peer has chosen may hold what steers a terminal. */
-function printable(text: string): string {
-  return text.replace(CONTROLS, '\ufffd');
 }

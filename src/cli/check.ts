@@ -8,7 +8,7 @@ import { readHostKey } from '../doors/host-key.ts';
 import type { StorageCheck } from '../ports/repository-store.ts';
 import { chooseConfigFile, goOnAsUser } from './own-user.ts';
 import { pointAt } from './point-at.ts';
-import { formatBytes, styled, table } from './terminal.ts';
+import { formatBytes, printable, styled, table } from './terminal.ts';
 
 /** How many problems are shown: a wrong file may have any number. */
 const MOST_SHOWN = 100;
@@ -88,7 +88,7 @@ function showProblems(file: string, problems: readonly Problem[]): void {
     process.stderr.write(
       `${styled(process.stderr, 'bold', `${file}:${line}:${column}:`)} ${path === '' ? '' : `${path}: `}${message}\n`,
     );
-    for (const one of pointAt(lines, problem)) process.stderr.write(`${one}\n`);
+    for (const one of pointAt(lines, problem)) process.stderr.write(`${printable(one)}\n`);
   }
   if (problems.length > MOST_SHOWN) process.stderr.write(`and ${problems.length - MOST_SHOWN} problems more\n`);
 }

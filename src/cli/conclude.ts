@@ -4,6 +4,7 @@
  * Exit status: 0 good, 1 it failed, 2 wrong use or config.
  */
 import { asGatewayError, type GatewayError } from '../core/errors.ts';
+import { printableLines } from '../core/printable.ts';
 
 /** Runs a command and ends the process's work with its exit status. */
 export async function conclude(command: () => number | Promise<number>): Promise<void> {
@@ -11,9 +12,9 @@ export async function conclude(command: () => number | Promise<number>): Promise
     process.exitCode = await command();
   } catch (error) {
     const failure = asGatewayError(error);
-    process.stderr.write(`restic-gateway: ${failure.message}\n`);
+    process.stderr.write(`restic-gateway: ${printableLines(failure.message)}\n`);
     if (failure.code === 'internal' && process.env['RESTIC_GATEWAY_DEBUG'] !== undefined)
-      process.stderr.write(`${(error as Error).stack ?? ''}\n`);
+      process.stderr.write(`${printableLines((error as Error).stack ?? '')}\n`);
     process.exitCode = exitStatus(failure);
   }
 }

@@ -1,6 +1,7 @@
 /** The log of the daemon, on stderr: for people on a terminal, JSON lines otherwise. */
 import { pino } from 'pino';
 import { asGatewayError, messageOf } from '../core/errors.ts';
+import { printable, printableLines, printableValue } from '../core/printable.ts';
 import type { Log } from '../ports/log.ts';
 
 /** Makes the log. Writes are synchronous, so that the last words before an end are not lost. */
@@ -14,20 +15,35 @@ export async function createLog(): Promise<Log> {
       })
     : pino.destination({ dest: 2, sync: true });
   const logger = pino(
-    { base: null, timestamp: pino.stdTimeFunctions.isoTime, serializers: { err: describeError } },
+    { base: null, timestamp: pino.stdTimeFunctions.isoTime, serializers: { err: asItIs } },
     destination,
   );
   return {
     info: (fields, message) => {
-      logger.info(fields, message);
+      logger.info(fit(fields), printable(message));
     },
     warn: (fields, message) => {
-      logger.warn(fields, message);
+      logger.warn(fit(fields), printable(message));
     },
     error: (fields, message) => {
-      logger.error(fields, message);
+      logger.error(fit(fields), printable(message));
     },
   };
+}
+
+/** What is logged was said by peers and storages too: here it becomes printable, whoever logs it. */
+function fit(fields: Readonly<Record<string, unknown>>): object {
+  return Object.fromEntries(
+    Object.entries(fields).map(([name, value]) => [
+      name,
+      name === 'err' ? describeError(value) : printableValue(value instanceof Error ? value.message : value),
+    ]),
+  );
+}
+
+/** pino has a serializer of its own for `err`, which would take what is fit already for something else. */
+function asItIs(value: unknown): unknown {
+  return value;
 }
 
 /** A known failure is its code and its causes' words; only a defect shows where it came from. */
@@ -37,8 +53,8 @@ function describeError(error: unknown): unknown {
   const words = cause === undefined ? failure.message : messageOf(cause);
   return {
     code: failure.code,
-    message: failure.message,
-    ...(words === failure.message ? {} : { cause: words }),
-    ...(failure.code === 'internal' && cause instanceof Error ? { stack: cause.stack } : {}),
+    message: printableLines(failure.message),
+    ...(words === failure.message ? {} : { cause: printableLines(words) }),
+    ...(failure.code === 'internal' && cause instanceof Error ? { stack: printableLines(cause.stack ?? '') } : {}),
   };
 }

@@ -1,5 +1,6 @@
 /** What is wrong in a config, each with its line of the file and a caret under the place. */
 import type { Problem } from '../config/problems.ts';
+import { isPrintable } from '../core/printable.ts';
 
 /** How much of a long line is shown, in characters. */
 const MOST_SHOWN = 100;
@@ -16,7 +17,7 @@ export function pointAt(lines: readonly string[], { path, line, column }: Proble
   // A secret on a line of its own has its key above it.
   const above = lines.slice(0, line - 1).findLast((one) => one.trim() !== '') ?? '';
   if ([path, text, above].some((one) => SECRET.test(one))) return [];
-  const characters = Array.from(text, (character) => (/[\p{C}\p{Zl}\p{Zp}\t]/u.test(character) ? ' ' : character));
+  const characters = Array.from(text, (character) => (isPrintable(character) ? character : ' '));
   // What is long and has no words may be a secret that stands in a wrong place.
   const shown = characters.join('').replace(/[A-Za-z0-9+/=]{32,}/g, (word) => '*'.repeat(word.length));
   const start = column > MOST_SHOWN - 20 ? column - MOST_SHOWN / 2 : 0;

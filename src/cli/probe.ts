@@ -6,7 +6,7 @@ import { GatewayError } from '../core/errors.ts';
 import { hostByFile, hostByFingerprint } from '../probe/known-hosts.ts';
 import { probe, stateOfKey, type ProbeKey } from '../probe/probe.ts';
 import { openTerminal } from './init/ask.ts';
-import { printable, styled, table } from './terminal.ts';
+import { jsonLine, printable, styled, table } from './terminal.ts';
 
 const WORDS = { held: 'held', 'does-not-hold': 'DOES NOT HOLD', 'not-tried': 'not tried' } as const;
 
@@ -38,16 +38,16 @@ export async function runProbe(given: {
   const target = { host, port, user: given.user ?? userInfo().username, timeoutMs: given.timeout * 1000, known };
   const result = await probe(target, key, second);
   if (given.json) {
-    process.stdout.write(`${JSON.stringify({ host, port, ...result })}\n`);
+    process.stdout.write(jsonLine({ host, port, ...result }));
     return result.held ? 0 : 1;
   }
   const { stdout } = process;
   const lines = table(
     [{ title: 'RESULT' }, { title: 'A CLIENT MUST NOT' }, { title: 'SEEN' }],
-    result.rows.map(({ check, result: outcome, detail }) => [WORDS[outcome], check, printable(detail)]),
+    result.rows.map(({ check, result: outcome, detail }) => [WORDS[outcome], check, detail]),
   );
   stdout.write(lines.replace(/^DOES NOT HOLD/gm, (words) => styled(stdout, ['bold', 'red'], words)));
-  for (const note of result.notes) stdout.write(`${note}\n`);
+  for (const note of result.notes) stdout.write(`${printable(note)}\n`);
   if (result.left !== null)
     stdout.write(`Left in the repository: ${result.left}, which restic never reads and the next prune removes.\n`);
   const failed = result.rows.filter(({ result: outcome }) => outcome === 'does-not-hold').length;

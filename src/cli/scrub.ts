@@ -6,7 +6,7 @@ import { scrub, type ScrubStanding } from '../upkeep/scrub.ts';
 import type { ScrubResult } from '../upkeep/scrub-state.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { formatBytes, formatDuration, printable, styled, table } from './terminal.ts';
+import { formatBytes, formatDuration, jsonLine, styled, table } from './terminal.ts';
 
 /** Options as the command line gives them. */
 interface ScrubArguments {
@@ -43,7 +43,7 @@ export async function runScrub(given: ScrubArguments): Promise<number> {
       return 1;
     }
     if (!given.quiet || result.findings.length > 0)
-      process.stdout.write(given.json ? `${JSON.stringify({ client, ...result })}\n` : report(client, result));
+      process.stdout.write(given.json ? jsonLine({ client, ...result }) : report(client, result));
     if (result.findings.length > 0) status = 1;
   }
   return status;
@@ -93,7 +93,7 @@ function report(client: string, { objects, bytes, findings, started, finished, q
   const how = quick ? 'looked at, contents not read' : 'read';
   const head = `${client}: ${objects} objects, ${formatBytes(bytes)} ${how} in ${time}: `;
   if (findings.length === 0) return `${head}${styled(process.stdout, 'green', 'all good')}\n`;
-  const rows = findings.map(({ key, problem, detail }) => [problem, printable(key), detail]);
+  const rows = findings.map(({ key, problem, detail }) => [problem, key, detail]);
   const count = styled(process.stdout, 'red', `${findings.length} problem${findings.length === 1 ? '' : 's'}`);
   return `${head}${count}\n${table([{ title: 'problem' }, { title: 'file' }, { title: 'what' }], rows)}`;
 }

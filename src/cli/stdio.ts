@@ -3,6 +3,7 @@ import { isatty } from 'node:tty';
 import { findConfigFile, loadConfig } from '../config/load.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import type { Door } from '../core/principal.ts';
+import { printable } from '../core/printable.ts';
 import { serveForcedCommand } from '../doors/forced-command.ts';
 import { openStdio } from '../doors/stdio-stream.ts';
 import { createGateway, type Gateway } from '../gateway.ts';
@@ -50,7 +51,7 @@ async function serveStdio(
   file: string | undefined,
 ): Promise<number> {
   const tell = (line: string): void => {
-    process.stderr.write(`restic-gateway: ${line}\n`);
+    process.stderr.write(`restic-gateway: ${printable(line)}\n`);
   };
   let gateway: Gateway;
   let configFile: string;

@@ -1,6 +1,8 @@
 /** What the commands print for people: tables, sizes, times and colours, each only where they belong. */
 import { styleText } from 'node:util';
+import { printable, printableJson } from '../core/printable.ts';
 
+export { printable, printableLines } from '../core/printable.ts';
 export { formatBytes, formatDuration } from '../core/quantities.ts';
 
 /** A stream that a person may sit at. */
@@ -24,8 +26,9 @@ export interface Column {
   readonly right?: boolean;
 }
 
-/** A table without lines, its columns two spaces apart; with a line break at its end. Cells hold no line breaks and no colours. */
-export function table(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
+/** A table without lines, its columns two spaces apart; with a line break at its end. Cells are made printable, so they hold no colours. */
+export function table(columns: readonly Column[], all: readonly (readonly string[])[]): string {
+  const rows = all.map((cells) => cells.map((cell) => printable(cell)));
   const widths = columns.map(({ title }, index) =>
     Math.max(title.length, ...rows.map((row) => (row[index] ?? '').length)),
   );
@@ -41,19 +44,7 @@ export function table(columns: readonly Column[], rows: readonly (readonly strin
   return [columns.map(({ title }) => title), ...rows].map((cells) => `${line(cells)}\n`).join('');
 }
 
-/** Text of someone else's making, without what could play tricks on a terminal. */
-export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?');
-}
-
 /** A value as one line of JSON that steers no terminal, with its line break. */
 export function jsonLine(value: unknown): string {
-  return `${JSON.stringify(value).replace(CONTROLS, escaped)}\n`;
-}
-
-const CONTROLS = /[\p{C}\p{Zl}\p{Zp}]/gu;
-
-/** The same character as JSON can also write it: one beyond the first plane takes two escapes. */
-function escaped(character: string): string {
-  return character.replace(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return `${printableJson(JSON.stringify(value))}\n`;
 }

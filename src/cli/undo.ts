@@ -12,7 +12,7 @@ import {
 import { planUndo, type ArrivedObject, type UndoPlan, type UndoSelection } from '../upkeep/undo-plan.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { formatBytes, styled, table } from './terminal.ts';
+import { formatBytes, jsonLine, printable, styled, table } from './terminal.ts';
 import { parseTime } from './time.ts';
 
 /** Options as the command line gives them. */
@@ -54,7 +54,7 @@ export async function runUndo(given: UndoArguments): Promise<number> {
         detail: `disable client ${client} first (restic-gateway client disable ${client}), so that its sessions end and add nothing meanwhile; or say --force`,
       });
     const plan = await planUndo(opened.upkeep, client, selection, stop.signal);
-    if (given.json && !given.yes) process.stdout.write(`${JSON.stringify({ client, ...plan })}\n`);
+    if (given.json && !given.yes) process.stdout.write(jsonLine({ client, ...plan }));
     else process.stdout.write(describe(client, plan));
     const made = plan.objects.find(({ key }) => key === 'config');
     if (made !== undefined)
@@ -94,7 +94,7 @@ function describe(client: string, { objects, resting, byAdmin, strangers }: Undo
   );
   const title = { title: 'bytes', right: true };
   const lines = [
-    `${client}: added by ${sessions.size === 1 ? `session ${[...sessions].join('')}` : `${sessions.size} sessions`}:\n`,
+    `${client}: added by ${sessions.size === 1 ? `session ${printable([...sessions].join(''))}` : `${sessions.size} sessions`}:\n`,
     table(
       [{ title: 'type' }, { title: 'objects', right: true }, title, { title: 'first' }, { title: 'last' }],
       [...rows, row('all', objects)],
@@ -141,7 +141,7 @@ async function carryOut(
     for (const unfinished of await listQuarantines(upkeep, signal)) {
       if (unfinished.state !== 'moving') continue;
       process.stdout.write(
-        `Undo ${unfinished.id} (${unfinished.selection}) had been cut off; it is completed first.\n`,
+        `Undo ${printable(unfinished.id)} (${printable(unfinished.selection)}) had been cut off; it is completed first.\n`,
       );
       status ||= tellMoved(unfinished.id, await finishTakingOut(work, unfinished));
       const done = new Set(unfinished.objects.map(({ key }) => key));
@@ -157,7 +157,7 @@ async function carryOut(
 }
 
 function tellMoved(id: string, counts: MoveCounts): number {
-  process.stdout.write(`${counts.moved} objects are in quarantine ${id}.\n${tellLeft(counts)}`);
+  process.stdout.write(`${counts.moved} objects are in quarantine ${printable(id)}.\n${tellLeft(counts)}`);
   return counts.retained + counts.taken === 0 ? 0 : 1;
 }
 
@@ -199,7 +199,7 @@ async function showQuarantines(
   signal: AbortSignal,
 ): Promise<number> {
   const all = await listQuarantines(upkeep, signal);
-  if (json) process.stdout.write(`${JSON.stringify(all)}\n`);
+  if (json) process.stdout.write(jsonLine(all));
   else if (all.length === 0) process.stdout.write('There are no quarantines.\n');
   else
     process.stdout.write(

@@ -2,6 +2,7 @@
  * What is wrong in a config file, where in it, and how that is told: one error for the whole file, one line for each problem.
  */
 import { GatewayError } from '../core/errors.ts';
+import { isPrintable, printableJson } from '../core/printable.ts';
 
 /** The way from the file's root to a value: keys of sections and indexes of lists. */
 export type Path = readonly (string | number)[];
@@ -50,16 +51,12 @@ export function formatPath(path: Path): string {
 
 /** Whether a text holds what could start a line or hide on it: control characters, line separators, marks of direction. */
 export function hasControls(text: string): boolean {
-  // The classes of Unicode are long, and nearly every text is ASCII.
-  return !/^[ -~]*$/.test(text) && /[\p{C}\p{Zl}\p{Zp}]/u.test(text);
+  return !isPrintable(text);
 }
 
 /** A name of the file's own, which may be anything, as one short word without control characters. */
 export function quote(name: string): string {
-  return JSON.stringify(name.slice(0, 64)).replace(
-    /[\p{C}\p{Zl}\p{Zp}]/gu,
-    (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`,
-  );
+  return printableJson(JSON.stringify(name.slice(0, 64)));
 }
 
 /** `; did you mean "x"?` for the known word that is nearest to `word`, or nothing when none is near. */

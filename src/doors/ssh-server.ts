@@ -8,6 +8,7 @@ import { createServer, type AddressInfo, type Socket } from 'node:net';
 import ssh2, { type Connection, type ServerChannel, type Session as SshSession } from 'ssh2';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
+import { printable } from '../core/printable.ts';
 import type { Principal } from '../core/principal.ts';
 import type { Log } from '../ports/log.ts';
 import type { Lease, Memory } from '../ports/memory.ts';
@@ -210,7 +211,6 @@ interface ConnectionContext {
 }
 
 function serveConnection(connection: Connection, context: ConnectionContext): void {
-function serveConnection(connection: Connection, context: ConnectionContext): void {
   const { find, openSession, memory, log, limits, guardExchanges, admit } = context;
   const socket = socketOf(connection);
   const hangUp = (): void => {
@@ -290,7 +290,7 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
 
   const serveChannel = async (channel: ServerChannel, principal: Principal): Promise<void> => {
     const tell = (line: string): void => {
-      if (channel.stderr.writable) channel.stderr.write(`restic-gateway: ${line}\n`);
+      if (channel.stderr.writable) channel.stderr.write(`restic-gateway: ${printable(line)}\n`);
     };
     watchIdle(1);
     const stream = new ChannelStream(channel, link);

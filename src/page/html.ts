@@ -1,4 +1,5 @@
 /** HTML that escapes by default: a template whose every value is text of someone else's making, unless it is HTML itself. */
+import { printable } from '../core/printable.ts';
 
 /** Markup that is safe to send: only the template makes it. */
 export class Html {
@@ -50,5 +51,5 @@ const ESCAPES: Readonly<Record<string, string>> = {
 };
 
 function escaped(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, '\uFFFD').replace(/[&<>"']/g, (one) => ESCAPES[one] ?? '');
+  return printable(text).replace(/[&<>"']/g, (one) => ESCAPES[one] ?? '');
 }

@@ -9,6 +9,7 @@ import ssh2, {
   type ServerHostKeyAlgorithm,
 } from 'ssh2';
 import { GatewayError, messageOf } from '../core/errors.ts';
+import { printable } from '../core/printable.ts';
 import type { KnownHost } from './known-hosts.ts';
 
 /** Whom the probe speaks to, and as whom. */
@@ -173,7 +174,7 @@ export async function openResticSession(client: Client, timeoutMs: number): Prom
   const alive = await send('GET', '/file-1');
   if (alive.status === 0) {
     client.destroy();
-    const line = said.replace(/[\p{Cc}\p{Cf}]+/gu, ' ').trim();
+    const line = printable(said.replace(/\s+/g, ' ').trim());
     throw new GatewayError('session-refused', {
       detail: `the server lets this key in but does not serve restic${line === '' ? '' : `; it says: ${line}`}`,
     });

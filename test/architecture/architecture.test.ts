@@ -154,6 +154,13 @@ describe('src', () => {
   test('has no import that leads back to where it began', () => {
     expect(cycles(sources)).toEqual([]);
   });
+
+  test('makes text printable in one place', () => {
+    // Classes of Unicode and ranges of controls, as a regular expression that replaces them would name them.
+    const own = /\\p\{(?:C|C[cfons]|Z[lp])\}|\\x00-\\x[01][0-9a-f]|\\u202[a-e]|\\x9b|\\u009b/i;
+    const elsewhere = [...sources].filter(([path, text]) => path !== 'core/printable.ts' && own.test(text));
+    expect(elsewhere.map(([path]) => path)).toEqual([]);
+  });
 });
 
 describe('the test itself sees', () => {

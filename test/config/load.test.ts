@@ -384,7 +384,7 @@ describe('what is not YAML, or not the YAML of a config', () => {
     ['a column after letters beyond ASCII', '"ключ": 🔑', ['1:1: ["ключ"]: unknown key']],
     ['a column after letters beyond the BMP', 'audit: { "🔑🔑": 1 }', ['1:10: audit["🔑🔑"]: unknown key']],
     ['a key that would break the line', '"a\\nb": x', ['1:1: ["a\\nb"]: unknown key']],
-    ['a key that would hide its end', '"a\\u202eb\\L": x', ['1:1: ["a\\u{202e}b\\u{2028}"]: unknown key']],
+    ['a key that would hide its end', '"a\\u202eb\\L": x', ['1:1: ["a\\u202eb\\u2028"]: unknown key']],
     [
       'a value that would break the line',
       'hostKeys: ["a\\nb"]',

@@ -5,6 +5,7 @@
  */
 import { types } from 'node:util';
 import { GatewayError, type ErrorCode } from '../../core/errors.ts';
+import { printable } from '../../core/printable.ts';
 import { BadAnswer, StoreTimeout, type HttpAnswer } from './transport.ts';
 import { parseError } from './xml.ts';
 
@@ -25,8 +26,8 @@ export class S3Refusal extends Error {
     const words = [
       String(status),
       code,
-      printable(message),
-      typeof id === 'string' ? `(request ${printable(id)})` : '',
+      shortLine(message),
+      typeof id === 'string' ? `(request ${shortLine(id)})` : '',
       isPage({ headers, text })
         ? '(a page for people: a proxy, a firewall or a captive portal may answer in its place)'
         : '',
@@ -93,7 +94,7 @@ function classify(error: unknown, names: StoreNames): Finding {
   if (error instanceof NoCredentials)
     return {
       code: 'store-misconfigured',
-      detail: `no credentials (${printable(error.message)}); set accessKeyId and its secret, or give them to the AWS credential chain`,
+      detail: `no credentials (${shortLine(error.message)}); set accessKeyId and its secret, or give them to the AWS credential chain`,
     };
   if (error instanceof StoreTimeout) return { code: 'store-timeout', detail: `${names.endpoint}: ${error.message}` };
   if (error instanceof BadAnswer) return { code: 'store-failed', detail: `${names.endpoint}: ${error.message}` };
@@ -192,7 +193,7 @@ function classifySystemError(error: unknown, names: StoreNames): Finding {
   if ('errors' in error && Array.isArray(error.errors)) return classifySystemError(error.errors[0], names);
   const { endpoint } = names;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  const message = printable(error.message);
+  const message = shortLine(error.message);
   if (UNREACHABLE.test(code))
     return { code: 'store-unavailable', detail: `${endpoint} cannot be reached: ${message}`, transient: true };
   if (TLS.test(code))
@@ -208,7 +209,7 @@ function skew(date: string | undefined): string {
   return Number.isNaN(seconds) ? '' : ` by ${seconds} s`;
 }
 
-/** Text of the storage's making as one short line of printable ASCII. */
-function printable(text: string): string {
-  return text.replace(/[^\x20-\x7e]+/g, ' ').slice(0, 200);
+/** Text of the storage's making as one short line. */
+function shortLine(text: string): string {
+  return printable(text.replace(/\s+/g, ' '), 200);
 }
