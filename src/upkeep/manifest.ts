@@ -3,6 +3,7 @@
  * a terminal. Nothing is taken that an undo would not have written.
  */
 import { parseObjectKey } from '../core/object.ts';
+import { isPrintable } from '../core/printable.ts';
 import { PRIVATE_DIRECTORY } from '../ports/repository-upkeep.ts';
 import type { ArrivedObject } from './undo-plan.ts';
 
@@ -34,8 +35,8 @@ const ID = /^\d{8}T\d{6}Z-[0-9a-f]{6}$/;
 const CLIENT = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z$/;
 const SESSION = /^[\w.:-]{1,100}$/;
-/** A line of text: no controls, no marks that turn writing about. */
-const TEXT = /^[^\p{C}\p{Zl}\p{Zp}]{1,300}$/u;
+/** The longest selection, in characters. */
+const LONGEST = 300;
 
 /** Whether a text is the id of a quarantine, and so fit for a path. */
 export function isQuarantineId(id: string): boolean {
@@ -58,7 +59,7 @@ export function parseManifest(text: string, key: string): Quarantine | undefined
   const { id, client, selection, made, state: said, objects } = value;
   const state = STATES.find((one) => one === said);
   if (!is(id, ID) || key !== `${QUARANTINE}${id}/${MANIFEST}`) return undefined;
-  if (!is(client, CLIENT) || !is(selection, TEXT) || !is(made, TIME) || state === undefined) return undefined;
+  if (!is(client, CLIENT) || !isLine(selection) || !is(made, TIME) || state === undefined) return undefined;
   if (!Array.isArray(objects)) return undefined;
   const arrived: ArrivedObject[] = [];
   for (const each of objects as unknown[]) {
@@ -80,6 +81,11 @@ function parseArrived(value: unknown): ArrivedObject | undefined {
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** A line of text: no controls, no marks that turn writing about. */
+function isLine(value: unknown): value is string {
+  return typeof value === 'string' && value !== '' && value.length <= LONGEST && isPrintable(value);
 }
 
 function is(value: unknown, pattern: RegExp): value is string {
