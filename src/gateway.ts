@@ -19,7 +19,7 @@ import { createLimitedStores } from './limits/limited-store.ts';
 import { createThrottles } from './limits/throttles.ts';
 import { measuredStore } from './metrics/measured-store.ts';
 import type { AuditSink, EndReason, SessionIdentity } from './ports/audit-sink.ts';
-import type { Log } from './ports/log.ts';
+import { reportDefect, type Log } from './ports/log.ts';
 import type { ClientMemory, Lease, Memory } from './ports/memory.ts';
 import type { Meter } from './ports/meter.ts';
 import type { OpenSession, Session } from './ports/sessions.ts';
@@ -157,9 +157,12 @@ export async function createGateway(options: {
       const own = await admit(served, identity);
       const session = await serveRestic(stream, await contextOf(served, identity), ending, { ...own, widen });
       served.session = session;
-      void session.ended.then((reason) => {
+      const ended = session.ended.then((reason) => {
         forget(served);
         logs.of(client.name).info({ client: client.name, session: session.id, reason }, 'session ended');
+      });
+      ended.catch((error: unknown) => {
+        reportDefect(log, error, { session: session.id }, 'a defect after the end of a session');
       });
       logs
         .of(client.name)
@@ -324,7 +327,11 @@ export async function createGateway(options: {
     if (served.ending || served.session === undefined) return;
     served.ending = true;
     log.info({ client: served.client.name, session: served.session.id, reason }, line);
-    served.tell(line);
+    try {
+      served.tell(line);
+    } catch {
+      // Whoever cannot be told any more is let go all the same.
+    }
     served.session.close(reason);
   };
 

@@ -6,6 +6,7 @@ import { createGateway } from '../gateway.ts';
 import type { Log } from '../ports/log.ts';
 import { proveStores } from '../safeguard/prove-stores.ts';
 import { collectGarbageForThroughput } from './garbage-collection.ts';
+import { surviveDefects } from './last-net.ts';
 import { createLog } from './logger.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { startWorkers } from './serve/primary.ts';
@@ -25,7 +26,10 @@ export async function runServe({ config: file }: { readonly config: string | und
   await tryStores(config, log);
   await proveStores(config, log, { anew: true });
   const service = workers === 1 ? startService({ config, log }) : startWorkers(workers, config, log);
-  await serve(config, log, await service);
+  const serving = await service;
+  // What goes wrong before this is the start's to tell.
+  surviveDefects(log);
+  await serve(config, log, serving);
   return 0;
 }
 

@@ -9,14 +9,19 @@ import { openStdio } from '../doors/stdio-stream.ts';
 import { createGateway, type Gateway } from '../gateway.ts';
 import { memoryOfOneSession } from '../limits/memory-limits.ts';
 import type { Log } from '../ports/log.ts';
+import type { Session } from '../ports/sessions.ts';
 import { parseArguments, textOption } from './arguments.ts';
 import { fileState } from './file-state.ts';
 import { followConfig } from './follow-config.ts';
 import { collectGarbageForThroughput } from './garbage-collection.ts';
+import { onDefect } from './last-net.ts';
 import { goOnAsUser } from './own-user.ts';
 
 // What happens here is in the audit; stderr belongs to the person at the client.
 const SILENT: Log = { info: () => undefined, warn: () => undefined, error: () => undefined };
+
+/** How long a session that met a defect may take to end, in ms. */
+const ENDING_MS = 10_000;
 
 const USAGE = 'usage: restic-gateway stdio CLIENT [-c FILE]';
 
@@ -50,9 +55,24 @@ async function serveStdio(
   door: Extract<Door, 'stdio' | 'admin'>,
   file: string | undefined,
 ): Promise<number> {
+  let deaf = true;
   const tell = (line: string): void => {
+    // Whoever hangs up before reading it must not keep the audit from its last line.
+    if (deaf) process.stderr.on('error', () => undefined);
+    deaf = false;
     process.stderr.write(`restic-gateway: ${printable(line)}\n`);
   };
+  let served: Session | undefined;
+  const failed = { yet: false };
+  onDefect((error) => {
+    if (failed.yet) return;
+    failed.yet = true;
+    tell('the gateway has failed, and this session ends; try again.');
+    if (process.env['RESTIC_GATEWAY_DEBUG'] !== undefined && error instanceof Error) tell(error.stack ?? '');
+    // The client must not hang with whatever hangs now.
+    setTimeout(() => process.exit(1), served === undefined ? 0 : ENDING_MS).unref();
+    served?.close('gateway-failed');
+  });
   let gateway: Gateway;
   let configFile: string;
   let configState: string;
@@ -74,7 +94,7 @@ async function serveStdio(
   }
   let unfollow: (() => void) | undefined;
   try {
-    return await serveForcedCommand({
+    const status = await serveForcedCommand({
       client,
       door,
       environment: process.env,
@@ -82,6 +102,7 @@ async function serveStdio(
       tell,
       openSession: async (request) => {
         const session = await gateway.openSession(request);
+        served = session;
         // sshd's socket is Node's own to read and write. When nghttp2 has given a client up that broke the protocol, Node 20 tells nobody
         // and reads no more: that nothing is left to wait for is the sign, and the audit still has to hear of the end.
         process.once('beforeExit', () => {
@@ -92,6 +113,7 @@ async function serveStdio(
         return session;
       },
     });
+    return failed.yet ? 1 : status;
   } finally {
     unfollow?.();
     await gateway.close();

@@ -35,7 +35,7 @@ export class ChannelStream extends Duplex {
     const push = channel.push.bind(channel);
     channel.push = (chunk: Buffer | null): boolean => {
       if (chunk === null) return push(chunk);
-      if (this.push(chunk)) this.#openWindow();
+      if (this.#pushSafely(chunk)) this.#openWindow();
       // Whatever comes of it, ssh2 has nothing to widen.
       return false;
     };
@@ -61,6 +61,27 @@ export class ChannelStream extends Duplex {
     if (this.readableLength < HELD) this.#openWindow();
   }
 
+  /** Node's HTTP/2 reads right here; what it throws ends this channel, not the connection with others on it. */
+  #pushSafely(chunk: Buffer): boolean {
+    try {
+      return this.push(chunk);
+    } catch (error) {
+      this.destroy(error as Error);
+      return false;
+    }
+  }
+
+  /** The same for what Node does when a write is done. */
+  #safely(done: () => void): () => void {
+    return () => {
+      try {
+        done();
+      } catch (error) {
+        this.destroy(error as Error);
+      }
+    };
+  }
+
   override _read(): void {
     this.#openWindow();
   }
@@ -76,13 +97,13 @@ export class ChannelStream extends Duplex {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#sender.send([chunk], done);
+    this.#sender.send([chunk], this.#safely(done));
   }
 
   override _writev(chunks: { chunk: Buffer; encoding: BufferEncoding }[], done: (error?: Error | null) => void): void {
     this.#sender.send(
       chunks.map(({ chunk }) => chunk),
-      done,
+      this.#safely(done),
     );
   }
 
@@ -92,8 +113,12 @@ export class ChannelStream extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.#channel.end();
-    this.#channel.close();
+    try {
+      this.#channel.end();
+      this.#channel.close();
+    } catch {
+      // Its connection is going, and it goes with it.
+    }
     done(error);
   }
 }

@@ -10,7 +10,7 @@ import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { printable } from '../core/printable.ts';
 import type { Principal } from '../core/principal.ts';
-import type { Log } from '../ports/log.ts';
+import { reportDefect, type Log } from '../ports/log.ts';
 import type { Lease, Memory } from '../ports/memory.ts';
 import type { OpenSession, Session } from '../ports/sessions.ts';
 import { offeredAlgorithms } from './algorithms.ts';
@@ -266,7 +266,10 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
         // ssh2's types do not say so: there is none for a second command, or when the channel is closed already.
         const channel = acceptExec() as ServerChannel | undefined;
         if (channel === undefined) reject();
-        else void serveChannel(channel, principalOf(proved, from, command));
+        else
+          serveChannel(channel, principalOf(proved, from, command)).catch((error: unknown) => {
+            reportDefect(log, error, { client: proved.client.name }, 'a defect at the end of a channel');
+          });
       });
     });
     // ssh2 refuses direct-tcpip, streamlocal, X11 and agent channels by itself where nobody listens for them.

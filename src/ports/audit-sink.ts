@@ -37,6 +37,8 @@ export type EndReason =
   | 'connection-lost'
   /** The client broke the protocol. */
   | 'protocol-error'
+  /** A defect of the gateway, which ends the session that met it and no other; its log has it. */
+  | 'gateway-failed'
   /** The gateway shut down. */
   | 'gateway-stopped'
   /** The key was removed, disabled or expired while the session ran. */

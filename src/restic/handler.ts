@@ -13,6 +13,7 @@ import type { Log } from '../ports/log.ts';
 import type { OperationResult, SessionMeter } from '../ports/meter.ts';
 import type { RepositoryStore } from '../ports/repository-store.ts';
 import type { Rate, Throttle } from '../ports/throttle.ts';
+import { createAllowance } from '../core/allowance.ts';
 import { hold, MAX_UNDER_WAY, refuse } from './http2-session.ts';
 import {
   inPieces,
@@ -24,6 +25,7 @@ import {
   type Pace,
 } from './responses.ts';
 import { mayGather, STREAM_WINDOW, takeFor } from './stream-memory.ts';
+import { isOpen } from './streams.ts';
 import { bufferedUpload, digestOf, namedUpload, type Upload } from './upload.ts';
 
 /** What a handler serves and reports to. */
@@ -55,8 +57,8 @@ export interface Counts {
 /** Serves the streams of one session. */
 export interface Handler {
   readonly counts: Readonly<Counts>;
-  /** Takes one request; never throws. Resolves when nothing works on it any more, and never rejects. */
-  handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Promise<void>;
+  /** Takes one request. Resolves when nothing works on it any more, and never rejects. */
+  readonly handle: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => Promise<void>;
   /** Resolves when no request is under way and the audit has all that is to say of them. */
   idle(): Promise<void>;
 }
@@ -94,8 +96,14 @@ const SLOWED: Readonly<Record<Rate, string>> = {
 /** A change that counts for nothing: of the admin, or one that was not announced. */
 const FREE: Attempt = { settle: () => undefined };
 
-/** Makes the handler of one session. */
-export function createHandler(context: HandlerContext): Handler {
+/** Lines of the log about an audit that takes nothing, over all sessions: a client that goes on asking must not fill the log. */
+const unrecorded = createAllowance(20, 0.1, () => performance.now());
+
+/**
+ * Makes the handler of one session.
+ * @param defect - told of what was thrown that nobody had foreseen
+ */
+export function createHandler(context: HandlerContext, defect: (error: unknown) => void): Handler {
   const { identity, grant, store, throttle, audit, records, log, meter } = context;
   const { principal } = identity;
   const origin: Origin = { client: principal.client, door: principal.door, session: identity.session };
@@ -362,7 +370,7 @@ export function createHandler(context: HandlerContext): Handler {
     if (operation?.kind === 'save') {
       if (failedSaves.size < REMEMBERED_FAILURES) failedSaves.add(objectKey(operation.ref));
     }
-    if (!(error instanceof Denied) && !stream.destroyed) {
+    if (!(error instanceof Denied) && isOpen(stream)) {
       const ref = operation !== undefined && 'ref' in operation ? { ref: operation.ref } : {};
       if (operation === undefined) {
         countDenial(error.code);
@@ -395,11 +403,11 @@ export function createHandler(context: HandlerContext): Handler {
 
   const serve = async (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Promise<void> => {
     const request = new AbortController();
-    stream.on('close', () => {
+    const gone = (): void => {
       request.abort();
-    });
-    // What goes wrong with a stream is seen by whoever reads or writes it.
-    stream.on('error', () => undefined);
+    };
+    stream.on('aborted', gone);
+    stream.on('close', gone);
     let operation: Operation | undefined;
     try {
       const turn = throttle?.request(request.signal);
@@ -415,14 +423,15 @@ export function createHandler(context: HandlerContext): Handler {
       await perform(stream, operation, request.signal);
       meter?.operation(operation.kind, 'ok');
     } catch (error) {
-      meter?.operation(operation?.kind ?? 'request', stream.destroyed ? 'gone' : resultOf(asGatewayError(error)));
+      meter?.operation(operation?.kind ?? 'request', isOpen(stream) ? resultOf(asGatewayError(error)) : 'gone');
       try {
         await fail(stream, operation, error);
       } catch (second) {
         // The audit cannot take the failure itself: the client hears so, and nothing was changed.
         const failure = asGatewayError(second);
         tellOnce(failure.code, `${failure.tell}.`);
-        log.error({ err: second, session: identity.session, client: principal.client }, failure.message);
+        if (unrecorded.take())
+          log.error({ err: second, session: identity.session, client: principal.client }, failure.message);
         respondError(stream, failure);
       }
     }
@@ -437,7 +446,9 @@ export function createHandler(context: HandlerContext): Handler {
         refuse(stream);
         return Promise.resolve();
       }
-      const task = serve(stream, headers).finally(() => running.delete(task));
+      const task = serve(stream, headers)
+        .catch(defect)
+        .finally(() => running.delete(task));
       running.add(task);
       return task;
     },

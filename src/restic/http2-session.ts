@@ -16,6 +16,7 @@ import type { EndReason } from '../ports/audit-sink.ts';
 import type { ClientMemory, Lease } from '../ports/memory.ts';
 import { watchGoaway } from './goaway.ts';
 import { createStreamMemory, FIRST_WINDOW } from './stream-memory.ts';
+import { drop, reset } from './streams.ts';
 
 /**
  * Streams at once. restic's lock operations bypass its own limit of connections, and its HTTP/2 client fails rather than queues when the
@@ -56,20 +57,40 @@ export interface Http2Service {
   close(reason: EndReason): void;
 }
 
+/** What a connection's streams and its end are given to. Whatever is thrown here is a defect that ends this connection, and no other. */
+export interface Http2Events {
+  /** A request has come. Resolves when nothing works on it any more. */
+  readonly stream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => Promise<void>;
+  /** Called once, just before `duplex` is destroyed. */
+  readonly ending: (reason: EndReason) => void;
+  /** Something was thrown that nobody had foreseen; the connection ends. */
+  readonly defect: (error: unknown) => void;
+}
+
 /**
- * Serves HTTP/2 on `duplex` and hands every stream to `onStream`, which must not throw or reject, and resolves when nothing works on the
- * stream any more. Destroys `duplex` at the end, just after `ending` was called.
+ * Serves HTTP/2 on `duplex`, and destroys it at the end.
  * @param memory - of the client, undefined for as much as there is; `own` is what the session has taken of it, `widen` lets the peer send more ahead on the channel beneath
  * @param stalledMs - how long a stream may stay without a byte moving
  */
 export function serveHttp2(
   duplex: Duplex,
-  onStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => Promise<void>,
-  ending: (reason: EndReason) => void,
+  events: Http2Events,
   memory: SessionMemory | undefined,
   stalledMs: number = STALLED_MS,
 ): Http2Service {
   let over = false;
+  const living = new Set<ServerHttp2Stream>();
+  /** Runs what an event calls for: a defect in it costs this connection. */
+  const safely =
+    <A extends readonly unknown[]>(listener: (...event: A) => void) =>
+    (...event: A): void => {
+      try {
+        listener(...event);
+      } catch (error) {
+        events.defect(error);
+        end('gateway-failed');
+      }
+    };
   let finish: (reason: EndReason) => void = () => undefined;
   const ended = new Promise<EndReason>((resolve) => (finish = resolve));
   // After the write, so that the client may still read why.
@@ -94,17 +115,31 @@ export function serveHttp2(
   const end = (reason: EndReason): void => {
     if (over) return;
     over = true;
-    ending(reason);
-    finish(reason);
+    try {
+      events.ending(reason);
+    } catch (error) {
+      events.defect(error);
+    }
     try {
       if (!session.destroyed) session.destroy();
     } catch {
       // Node asserts in its own JSStreamSocket when a write is under way at that moment; what is left of the session goes with its stream.
     }
+    // Whatever a stream holds goes now, and with it what waits for the stream.
+    for (const stream of living) drop(stream);
     duplex.destroy();
+    finish(reason);
   };
   let bodies = 0;
-  session.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
+  const onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
+    // What goes wrong with a stream is seen by whoever reads or writes it.
+    stream.on('error', () => undefined);
+    living.add(stream);
+    stream.once('close', () => living.delete(stream));
+    // Reset by the client, with a part of its body unread, it would stay until somebody has read that.
+    stream.once('aborted', () => {
+      setImmediate(drop, stream);
+    });
     if (!stream.endAfterHeaders) {
       if (bodies >= MAX_BODIES) {
         refuse(stream);
@@ -119,13 +154,19 @@ export function serveHttp2(
     }
     const onStalled = (): void => {
       if (held.has(stream)) stream.setTimeout(stalledMs, onStalled);
-      else stream.close(constants.NGHTTP2_CANCEL);
+      else reset(stream, constants.NGHTTP2_CANCEL);
     };
     stream.setTimeout(stalledMs, onStalled);
-    void onStream(stream, headers).then(() => {
-      streams?.done(stream);
-    });
-  });
+    const failed = (error: unknown): void => {
+      events.defect(error);
+      end('gateway-failed');
+    };
+    events
+      .stream(stream, headers)
+      .then(() => streams?.done(stream), failed)
+      .catch(failed);
+  };
+  session.on('stream', safely(onStream));
   // Resets and floods of frames that need an answer nobody reads are nghttp2's to count, which ends the session; these it answers for ever.
   const control = createAllowance(CONTROL_FRAMES.burst, CONTROL_FRAMES.perSecond, () => performance.now());
   const onControl = (): void => {
@@ -175,6 +216,5 @@ export async function hold(stream: ServerHttp2Stream, wait: Promise<void>): Prom
 
 /** Answers that a request was not begun (RFC 9113, 8.7), so that the client may send it again. */
 export function refuse(stream: ServerHttp2Stream): void {
-  stream.on('error', () => undefined);
-  stream.close(constants.NGHTTP2_REFUSED_STREAM);
+  reset(stream, constants.NGHTTP2_REFUSED_STREAM);
 }

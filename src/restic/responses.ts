@@ -1,10 +1,12 @@
 /**
- * The answers on the wire: status, headers and bodies of HTTP/2 streams, written no faster than the client takes them.
+ * The answers on the wire: status, headers and bodies of HTTP/2 streams, written no faster than the client takes them. Answers without a
+ * body never throw, in whatever state the client has left its stream; those with one throw `client-gone`, and what the store throws.
  */
 import { constants, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import { MethodNotAllowed, LIST_V1_TYPE, LIST_V2_TYPE, type ListVersion } from '../core/operation.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { ListedObject, LoadedObject, ObjectStat } from '../ports/repository-store.ts';
+import { begin, isOpen, reset } from './streams.ts';
 
 /** What sending has to heed. */
 export interface Pace {
@@ -16,20 +18,15 @@ export interface Pace {
 
 /** Answers with a status and no body. */
 export function respondEmpty(stream: ServerHttp2Stream, status: number, headers: OutgoingHttpHeaders = {}): void {
-  if (stream.destroyed || stream.headersSent) return;
-  stream.respond({ ':status': status, ...headers }, { endStream: true });
+  if (!begin(stream, { ':status': status, ...headers }, { endStream: true })) return;
   // The rest of a body that nobody will read is called off without blame (RFC 9113, 8.1).
-  if (!stream.readableEnded) stream.close(constants.NGHTTP2_NO_ERROR);
+  if (!stream.readableEnded) reset(stream, constants.NGHTTP2_NO_ERROR);
 }
 
 /** Answers with an error; when the answer has begun already, cuts it off so that the client cannot take it for whole. */
 export function respondError(stream: ServerHttp2Stream, error: GatewayError): void {
-  if (stream.destroyed) return;
-  if (stream.headersSent) {
-    stream.close(constants.NGHTTP2_INTERNAL_ERROR);
-    return;
-  }
-  respondEmpty(stream, error.status, error instanceof MethodNotAllowed ? { allow: error.allow } : {});
+  if (stream.headersSent) reset(stream, constants.NGHTTP2_INTERNAL_ERROR);
+  else respondEmpty(stream, error.status, error instanceof MethodNotAllowed ? { allow: error.allow } : {});
 }
 
 /** Answers a HEAD. */
@@ -44,13 +41,18 @@ export async function respondObject(
   ranged: boolean,
   pace: Pace,
 ): Promise<void> {
-  stream.respond({
+  const begun = begin(stream, {
     ':status': ranged ? 206 : 200,
     'content-type': 'application/octet-stream',
     'content-length': object.length,
     'accept-ranges': 'bytes',
     ...(ranged ? { 'content-range': `bytes ${object.first}-${object.first + object.length - 1}/${object.size}` } : {}),
   });
+  if (!begun) {
+    // Left unread, it would keep what the store has opened for it.
+    await object.body[Symbol.asyncIterator]().return?.();
+    throw new GatewayError('client-gone');
+  }
   for await (const chunk of object.body) {
     for (const piece of inPieces(chunk, pace.piece())) {
       const wait = pace.before(piece.length);
@@ -68,13 +70,14 @@ export async function respondList(
   pages: AsyncIterable<readonly ListedObject[]>,
   pace: Pace,
 ): Promise<void> {
-  const begin = (): void => {
-    stream.respond({ ':status': 200, 'content-type': version === 2 ? LIST_V2_TYPE : LIST_V1_TYPE });
+  const start = (): void => {
+    if (!begin(stream, { ':status': 200, 'content-type': version === 2 ? LIST_V2_TYPE : LIST_V1_TYPE }))
+      throw new GatewayError('client-gone');
   };
   let before = '[';
   for await (const page of pages) {
     if (page.length === 0) continue;
-    if (before === '[') begin();
+    if (before === '[') start();
     // Names are 64 hex digits by type, so there is nothing to escape.
     const text = page
       .map(({ name, size }) => (version === 2 ? `{"name":"${name}","size":${size}}` : `"${name}"`))
@@ -84,7 +87,7 @@ export async function respondList(
     await write(stream, before + text);
     before = ',';
   }
-  if (before === '[') begin();
+  if (before === '[') start();
   stream.end(before === '[' ? '[]' : ']');
 }
 
@@ -98,7 +101,7 @@ export function inPieces(chunk: Uint8Array, most: number): readonly Uint8Array[]
 
 /** Resolves when the client has room for more; throws when it is gone. */
 async function write(stream: ServerHttp2Stream, chunk: Uint8Array | string): Promise<void> {
-  if (stream.destroyed) throw new GatewayError('client-gone');
+  if (!isOpen(stream)) throw new GatewayError('client-gone');
   if (stream.write(chunk)) return;
   await new Promise<void>((resolve) => {
     const done = (): void => {

@@ -4,8 +4,9 @@
 import type { Duplex } from 'node:stream';
 import type { EndReason } from '../ports/audit-sink.ts';
 import type { Session } from '../ports/sessions.ts';
+import { reportDefect } from '../ports/log.ts';
 import { createHandler, type HandlerContext } from './handler.ts';
-import { serveHttp2, type SessionMemory } from './http2-session.ts';
+import { serveHttp2, type Http2Service, type SessionMemory } from './http2-session.ts';
 
 /**
  * Serves restic on `stream` until the client ends it or `close` is called.
@@ -20,9 +21,25 @@ export async function serveRestic(
   const { identity, audit, log, meter } = context;
   await audit.append(identity, { kind: 'session-start' });
   const started = performance.now();
-  const handler = createHandler(context);
+  /** A channel that is just closing must not take more than its own words with it. */
+  const tell = (line: string): void => {
+    try {
+      context.tell(line);
+    } catch (error) {
+      log.warn({ err: error, session: identity.session }, 'the client could not be told');
+    }
+  };
+  const report = (error: unknown): void => {
+    const { session, principal } = identity;
+    reportDefect(log, error, { session, client: principal.client }, 'a defect in a session, which ends; no other does');
+    tell('the gateway has failed, and this session ends; try again.');
+  };
+  const handler = createHandler({ ...context, tell }, (error) => {
+    report(error);
+    http2.close('gateway-failed');
+  });
   meter?.begin(handler.counts);
-  const http2 = serveHttp2(stream, (request, headers) => handler.handle(request, headers), ending, memory);
+  const http2: Http2Service = serveHttp2(stream, { stream: handler.handle, ending, defect: report }, memory);
 
   const conclude = async (): Promise<EndReason> => {
     const reason = await http2.ended;

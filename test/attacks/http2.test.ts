@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { duplexPair } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { hold, serveHttp2 } from '../../src/restic/http2-session.ts';
+import { hold, serveHttp2, type Http2Events } from '../../src/restic/http2-session.ts';
 import { respondObject } from '../../src/restic/responses.ts';
 import type { Session } from '../../src/ports/sessions.ts';
 import {
@@ -223,6 +223,14 @@ test('a thousand denials: a hundred lines or so, a summary, and the whole number
 });
 
 describe('streams on which nothing moves', () => {
+  const events = (stream: Http2Events['stream']): Http2Events => ({
+    stream,
+    ending: () => undefined,
+    defect: (error) => {
+      throw error;
+    },
+  });
+
   test('a reader that never opens its window is sent nothing more than waits in one buffer, and is cut', async () => {
     const { client, server } = await socketPair();
     const frames = collectFrames(client);
@@ -236,12 +244,10 @@ describe('streams on which nothing moves', () => {
     }
     const served = serveHttp2(
       server,
-      (stream) => {
-        stream.on('error', () => undefined);
+      events((stream) => {
         const object = { size: 1024 * MIB, first: 0, length: 1024 * MIB, body: endless() };
         return respondObject(stream, object, false, NO_PACE).catch(() => undefined);
-      },
-      () => undefined,
+      }),
       undefined,
       300,
     );
@@ -269,14 +275,12 @@ describe('streams on which nothing moves', () => {
     }
     const served = serveHttp2(
       server,
-      (stream, { ':path': path }) => {
-        stream.on('error', () => undefined);
+      events((stream, { ':path': path }) => {
         if (path !== '/paced') return Promise.resolve();
         const object = { size: 2 * body.length, first: 0, length: 2 * body.length, body: chunks() };
         const pace = { piece: () => 16 * 1024, before: () => hold(stream, wait) };
         return respondObject(stream, object, false, pace).catch(() => undefined);
-      },
-      () => undefined,
+      }),
       undefined,
       100,
     );
@@ -298,12 +302,10 @@ describe('streams on which nothing moves', () => {
     const frames = collectFrames(client);
     const served = serveHttp2(
       server,
-      (stream) => {
-        stream.on('error', () => undefined);
+      events((stream) => {
         stream.resume();
         return Promise.resolve();
-      },
-      () => undefined,
+      }),
       undefined,
       300,
     );

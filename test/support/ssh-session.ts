@@ -10,12 +10,30 @@ export interface SshSession extends ResticClient {
   readonly ended: Promise<{ readonly status: number | null; readonly stderr: string }>;
 }
 
-/** Starts ssh. The session may be refused: `ended` tells. */
-export function startSshSession(target: {
+interface Target {
   readonly port: number;
   readonly key: KeyFiles;
   readonly knownHosts: string;
-}): SshSession {
+}
+
+/** Starts ssh. The session may be refused: `ended` tells. */
+export function startSshSession(target: Target): SshSession {
+  const { socket, ended } = startSshSocket(target);
+  const client = resticClient(socket);
+  void ended.then(() => {
+    client.close();
+  });
+  return {
+    ...client,
+    close: () => {
+      socket.end();
+    },
+    ended,
+  };
+}
+
+/** Starts ssh and leaves it to the caller what is sent through it. */
+export function startSshSocket(target: Target): { readonly socket: Socket; readonly ended: SshSession['ended'] } {
   // One socket both ways, which Node's HTTP/2 uses natively: on two pipes made one by Duplex.from it now and then fails to an assertion of
   // its own (in JSStreamSocket) when ssh goes away in the middle of a write.
   const command = ['exec "$@" <&3 >&3 3>&-', 'sh', lab().ssh, ...sshClientArgs(target), 'restic'];
@@ -24,15 +42,10 @@ export function startSshSession(target: {
   let stderr = '';
   child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
   socket.on('error', () => undefined);
-  const client = resticClient(socket);
   return {
-    ...client,
-    close: () => {
-      socket.end();
-    },
+    socket,
     ended: new Promise((resolve) => {
       child.on('close', (status) => {
-        client.close();
         resolve({ status, stderr });
       });
     }),

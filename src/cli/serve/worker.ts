@@ -3,6 +3,7 @@ import cluster from 'node:cluster';
 import { asGatewayError } from '../../core/errors.ts';
 import type { Places } from '../../core/places.ts';
 import type { Log } from '../../ports/log.ts';
+import { surviveDefects } from '../last-net.ts';
 import { receivedConfig, type FromWorker, type ToWorker } from './messages.ts';
 import { startService, type Service } from './service.ts';
 
@@ -42,6 +43,7 @@ export function runWorker(log: Log): Promise<number> {
             return;
           }
           service = await startService({ config, log, places });
+          surviveDefects(log);
           const { address, hostKeys } = service;
           send({ kind: 'ready', address, hostKeys });
           return;

@@ -1,0 +1,25 @@
+/**
+ * The last net: what was thrown where nobody catches is told, and costs at most the session that it came from. Sessions have nets of their
+ * own (src/restic/session.ts); what falls through to here came from outside of them all, or from Node itself.
+ */
+import { reportDefect, type Log } from '../ports/log.ts';
+
+/** For a process that serves many: from now on a defect no longer ends it. */
+export function surviveDefects(log: Log): void {
+  onDefect((error) => {
+    reportDefect(log, error, {}, 'a defect outside of any session; the gateway goes on');
+  });
+}
+
+/** Calls `told` for what nobody has caught, instead of ending the process. What it throws itself is lost. */
+export function onDefect(told: (error: unknown) => void): void {
+  const tell = (error: unknown): void => {
+    try {
+      told(error);
+    } catch {
+      // There is nobody left to tell.
+    }
+  };
+  process.on('uncaughtException', tell);
+  process.on('unhandledRejection', tell);
+}

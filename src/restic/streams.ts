@@ -1,0 +1,51 @@
+/**
+ * HTTP/2 streams of Node, made safe to answer on: in whatever state a client has left a stream, nothing here throws.
+ *
+ * A client may reset a stream at any moment. Node then throws in `respond()`, and it does so also for a stream that is not `destroyed` yet,
+ * since part of its body lies unread.
+ */
+import { constants, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+
+/** Whether somebody may still hear an answer on the stream. */
+export function isOpen(stream: ServerHttp2Stream): boolean {
+  return !stream.destroyed && !stream.closed && !stream.aborted && stream.session?.destroyed === false;
+}
+
+/**
+ * Begins an answer.
+ * @param options - as for Node's `respond`
+ * @returns whether it was begun: not for a stream that has one already or whose client is gone
+ */
+export function begin(
+  stream: ServerHttp2Stream,
+  headers: OutgoingHttpHeaders,
+  options: { readonly endStream?: boolean } = {},
+): boolean {
+  if (!isOpen(stream) || stream.headersSent) return false;
+  try {
+    stream.respond(headers, options);
+    return true;
+  } catch {
+    // Between two looks a stream may be gone. Whatever else Node may have against it, this stream alone ends.
+    reset(stream, constants.NGHTTP2_INTERNAL_ERROR);
+    return false;
+  }
+}
+
+/** Resets a stream, unless it is over or about to be. @param code - RFC 9113, 7 */
+export function reset(stream: ServerHttp2Stream, code: number): void {
+  try {
+    if (isOpen(stream)) stream.close(code);
+  } catch {
+    drop(stream);
+  }
+}
+
+/** Lets go of a stream that is over, and of all that it holds. */
+export function drop(stream: ServerHttp2Stream): void {
+  try {
+    stream.destroy();
+  } catch {
+    // It is its session's to end then.
+  }
+}

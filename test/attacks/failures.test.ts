@@ -1,0 +1,210 @@
+/** Failures in the wrong moment: each costs one session at most, while the one next door is served by the same process. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
+import { startFaultProxy, type FaultProxy } from '../support/fault-proxy.ts';
+import { GATEWAY, startGateway, type RunningGateway } from '../support/gateway-process.ts';
+import { generateKey, tempDir, type KeyFiles } from '../support/lab.ts';
+import { withTmpfs } from '../support/mounts.ts';
+import { collectFrames, END_HEADERS, FRAME, frame, PREFACE, requestHeaders } from '../support/raw-http2.ts';
+import { sample, sha256 } from '../support/restic-client.ts';
+import { startSshSession, startSshSocket, type SshSession } from '../support/ssh-session.ts';
+import { until } from '../support/store-calls.ts';
+import { freshStore } from '../support/stores.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** What every peer may send in one frame. */
+const PIECE = Buffer.alloc(16 * KIB);
+const DEFECTS = path.resolve(import.meta.dirname, '../support/defects.mjs');
+
+let keys: Readonly<Record<string, KeyFiles>>;
+let gateway: RunningGateway;
+let proxy: FaultProxy;
+let neighbour: SshSession;
+let disk: string;
+
+const targetOf = (client: string) => {
+  const key = keys[client];
+  if (key === undefined) throw new Error(`no client ${client}`);
+  return { port: gateway.port, key, knownHosts: gateway.knownHosts };
+};
+const audit = () =>
+  readFileSync(gateway.auditFile, 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Readonly<Record<string, unknown>>);
+
+beforeAll(async () => {
+  const clients = ['honest', 'disk', 'bucket', 'defects'];
+  keys = Object.fromEntries(await Promise.all(clients.map(async (name) => [name, await generateKey()] as const)));
+  disk = tempDir();
+  const bucket = await freshStore('s3');
+  proxy = await startFaultProxy(bucket['endpoint'] ?? '');
+  const stores = {
+    main: await freshStore('directory'),
+    disk: { type: 'directory', path: disk },
+    bucket: { ...bucket, endpoint: proxy.endpoint },
+  };
+  const storeOf = (name: string): string => (name in stores ? name : 'main');
+  gateway = await startGateway(
+    tempDir(),
+    {
+      stores,
+      clients: Object.fromEntries(
+        clients.map((name) => [
+          name,
+          {
+            keys: [keys[name]?.publicLine],
+            repository: { store: storeOf(name) },
+            // So slow that a part of each body lies unread.
+            ...(name === 'disk' ? { bandwidth: { upload: '2MiB/s' } } : {}),
+          },
+        ]),
+      ),
+    },
+    { NODE_OPTIONS: `--import=${DEFECTS}` },
+  );
+  neighbour = startSshSession(targetOf('honest'));
+  expect((await neighbour.request('GET', '/file-1')).status).toBe(404);
+});
+afterEach(async () => {
+  // Whatever happened: the one next door is served, in the very session that it had.
+  expect((await neighbour.request('GET', '/file-1')).status).toBe(404);
+});
+afterAll(async () => {
+  neighbour.close();
+  await gateway.stop();
+  await proxy.close();
+});
+
+/**
+ * Begins uploads, sends as much of each as the gateway takes, up to `bytes`, and calls them off as if nothing were wrong, so that a part of
+ * them lies unread. Then what they are for fails.
+ */
+async function uploadsCalledOff(
+  client: string,
+  { bodies, bytes }: { readonly bodies: number; readonly bytes: number },
+  fail: () => Promise<void>,
+): Promise<void> {
+  const { socket, ended } = startSshSocket(targetOf(client));
+  const frames = collectFrames(socket);
+  socket.write(PREFACE);
+  await until(() => frames.some(({ type }) => type === FRAME.settings));
+  // Acknowledged: its windows count from here on.
+  socket.write(frame(FRAME.settings, 1, 0));
+  const length: readonly [string, string] = ['content-length', String(64 * MIB)];
+  const streams = Array.from({ length: bodies }, (_, index) => 2 * index + 1);
+  for (const stream of streams)
+    socket.write(frame(FRAME.headers, END_HEADERS, stream, requestHeaders('POST', `/data/${sample().name}`, [length])));
+  const sent = new Map(streams.map((stream) => [stream, 0]));
+  const windowOf = (stream: number): number =>
+    frames
+      .filter((each) => each.type === FRAME.window && each.stream === stream)
+      .reduce((sum, { payload }) => sum + payload.readUInt32BE(), MIB);
+  const send = (): boolean => {
+    let any = false;
+    for (const [stream, before] of sent) {
+      const till = Math.min(bytes, windowOf(stream));
+      let at = before;
+      for (; at + PIECE.length <= till; at += PIECE.length) socket.write(frame(FRAME.data, 0, stream, PIECE));
+      sent.set(stream, at);
+      any ||= at > before;
+    }
+    return any;
+  };
+  const all = (): boolean => [...sent.values()].every((each) => each >= bytes);
+  // Nobody says that no more will be taken.
+  for (let idle = 0; idle < 40 && !all(); idle++) {
+    if (send()) idle = 0;
+    await sleep(10);
+  }
+  for (const stream of streams) socket.write(frame(FRAME.reset, 0, stream, Buffer.alloc(4)));
+  await fail();
+  // The session goes on.
+  const next = 2 * bodies + 1;
+  socket.write(frame(FRAME.headers, END_HEADERS | 1, next, requestHeaders('GET', '/file-1')));
+  await until(() => frames.some((each) => each.type === FRAME.headers && each.stream === next));
+  expect(gateway.process.lines.filter((line) => line.includes('defect'))).toEqual([]);
+  socket.destroy();
+  await ended;
+}
+
+test('an upload that is called off without an error in the moment the disk is full', async () => {
+  await withTmpfs(
+    'size=8m',
+    async () => {
+      writeFileSync(path.join(disk, 'filler'), Buffer.alloc(8 * MIB - 512 * KIB));
+      const temporary = path.join(disk, 'disk/.restic-gateway/tmp');
+      for (let times = 0; times < 4; times++)
+        await uploadsCalledOff('disk', { bodies: 1, bytes: 2.5 * MIB }, () =>
+          until(() => readdirSync(temporary).length === 0),
+        );
+      // The store's own failure is answered as ever.
+      const session = startSshSession(targetOf('disk'));
+      const body = Buffer.alloc(2 * MIB, 1);
+      expect((await session.request('POST', `/data/${sha256(body)}`, { body })).status).toBe(507);
+      session.close();
+      await session.ended;
+    },
+    disk,
+  );
+});
+
+test('uploads that are called off without an error while the storage goes away', async () => {
+  proxy.set({ method: 'PUT', fault: { kind: 'stall-upload', after: 32 * KIB } });
+  await uploadsCalledOff('bucket', { bodies: 4, bytes: 32 * MIB }, async () => {
+    proxy.heal();
+    await until(() => proxy.open === 0);
+  });
+});
+
+test('a defect in an event of a session ends that session, and the audit says so', async () => {
+  const session = startSshSession(targetOf('defects'));
+  await expect(session.request('GET', '/file-1001')).rejects.toThrow();
+  const { status, stderr } = await session.ended;
+  expect({ status, stderr }).toEqual({
+    status: 1,
+    stderr: expect.stringContaining('restic-gateway: the gateway has failed, and this session ends; try again.\n'),
+  });
+  expect(stderr).not.toMatch(/TypeError|at .*:\d+/);
+  await until(() => audit().some((line) => line['client'] === 'defects' && line['reason'] === 'gateway-failed'));
+  await gateway.process.waitForLine(/a defect in a session/);
+});
+
+test.each(['/file-1002', '/file-1003'])('a defect where nobody catches (%s) is logged, and all go on', async (file) => {
+  const session = startSshSession(targetOf('defects'));
+  for (let times = 0; times < 50; times++) expect((await session.request('GET', file)).status).toBe(404);
+  await gateway.process.waitForLine(/a defect outside of any session/);
+  // However often it is met, it does not fill the log.
+  expect(gateway.process.lines.filter((line) => /defect/.test(line)).length).toBeLessThan(50);
+  session.close();
+  expect((await session.ended).status).toBe(0);
+});
+
+test.each(['/file-1001', '/file-1002', '/file-1003'])(
+  'at the forced command, a defect (%s) ends its one session in a plain line',
+  async (file) => {
+    const child = spawn(process.execPath, [GATEWAY, 'stdio', 'defects', '-c', gateway.configFile], {
+      env: { ...process.env, NODE_OPTIONS: `--import=${DEFECTS}` },
+      stdio: 'pipe',
+    });
+    let stderr = '';
+    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+    child.stdin.on('error', () => undefined);
+    child.stdout.resume();
+    child.stdin.write(Buffer.concat([PREFACE, frame(FRAME.headers, END_HEADERS | 1, 1, requestHeaders('GET', file))]));
+    const [status] = (await once(child, 'close')) as [number];
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: 'restic-gateway: the gateway has failed, and this session ends; try again.\n',
+    });
+    expect(audit().findLast((line) => line['event'] === 'session-end')).toMatchObject({
+      door: 'stdio',
+      reason: 'gateway-failed',
+    });
+  },
+);
