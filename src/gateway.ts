@@ -16,6 +16,7 @@ import { countedRepository } from './limits/counted-repository.ts';
 import { createMemoryBudget, type MemoryLimits } from './limits/memory-budget.ts';
 import { memoryOfServe } from './limits/memory-limits.ts';
 import { createLimitedStores } from './limits/limited-store.ts';
+import { createStoreCalls } from './limits/store-calls.ts';
 import { createThrottles } from './limits/throttles.ts';
 import { measuredStore } from './metrics/measured-store.ts';
 import type { AuditSink, EndReason, SessionIdentity } from './ports/audit-sink.ts';
@@ -23,6 +24,7 @@ import { reportDefect, type Log } from './ports/log.ts';
 import type { ClientMemory, Lease, Memory } from './ports/memory.ts';
 import type { Meter } from './ports/meter.ts';
 import type { OpenSession, Session } from './ports/sessions.ts';
+import type { Throttle } from './ports/throttle.ts';
 import { serveRestic } from './restic/session.ts';
 import { SESSION_BYTES } from './restic/stream-memory.ts';
 import { openSafeStorage, type SafeStorage } from './safeguard/safe-storage.ts';
@@ -113,6 +115,9 @@ export async function createGateway(options: {
     shared: { moment: openSharedMoment, tally: openSharedTally, tallied: talliedBelow },
     log,
   });
+  const storeCalls = createStoreCalls();
+  /** Of its own, so that what is kept for each client keeps no session with it. */
+  const throttleOf = (name: string): Throttle => throttles.of(name, () => config.clients[name]);
   const open = new Set<Served>();
   /** What earlier configs opened; closed when the last session that uses it has ended. */
   const retired = new Set<Promise<SafeStorage> | AuditSink>();
@@ -220,7 +225,9 @@ export async function createGateway(options: {
       const open = access === 'full' ? opened.repository(repository.prefix) : opened.safeRepository(repository.prefix);
       const whole = meter === undefined ? open : measuredStore(open, meter.store(repository.store));
       const admin = served.principal.door === 'admin';
-      const store = limited.limit(verifiedStore(whole), {
+      // The admin, who may be about to help, does not wait behind the client.
+      const bounded = admin ? whole : storeCalls.of(client.name, whole);
+      const store = limited.limit(verifiedStore(bounded), whole, {
         client: client.name,
         state: () => config.state,
         counted: () => countedRepository(config, client.repository),
@@ -229,7 +236,7 @@ export async function createGateway(options: {
         maxLocks: () => (admin ? undefined : served.client.maxLocks),
         record: (event) => audit.append(identity, event),
       });
-      const throttle = admin ? undefined : throttles.of(client.name, () => config.clients[client.name]);
+      const throttle = admin ? undefined : throttleOf(client.name);
       const grant = { access, addKeys: client.addKeys };
       const counted = records.of(client.name);
       return {

@@ -20,7 +20,8 @@ export interface SessionLimits extends LockLimits {
 
 /** Makes the stores of a gateway's sessions. */
 export interface LimitedStores {
-  limit(store: RepositoryStore, limits: SessionLimits): RepositoryStore;
+  /** @param counted - the same store, which may be kept for as long as the process lives: it must know nothing of the session */
+  limit(store: RepositoryStore, counted: RepositoryStore, limits: SessionLimits): RepositoryStore;
   close(): Promise<void>;
 }
 
@@ -29,20 +30,30 @@ export function createLimitedStores(log: Log): LimitedStores {
   let usage: Promise<Usage> | undefined;
   const loadUsage = (): Promise<Usage> => (usage ??= import('./usage.ts').then(({ createUsage }) => createUsage(log)));
   return {
-    limit: (store, limits) => limitQuota(limitLocks(store, limits), limits, loadUsage),
+    limit: (store, counted, limits) => limitQuota(limitLocks(store, limits), counted, limits, loadUsage),
     close: async () => {
       await (await usage)?.close();
     },
   };
 }
 
-function limitQuota(store: RepositoryStore, limits: SessionLimits, loadUsage: () => Promise<Usage>): RepositoryStore {
+function limitQuota(
+  store: RepositoryStore,
+  counted: RepositoryStore,
+  limits: SessionLimits,
+  loadUsage: () => Promise<Usage>,
+): RepositoryStore {
   return {
     create: async (ref, content, origin, options) => {
       const identity = limits.counted();
       if (identity === undefined || ref.type === 'locks') return store.create(ref, content, origin, options);
       const usage = await loadUsage();
-      const reserving = usage.reserve({ state: limits.state(), identity, store }, ref, content.size, limits.quota());
+      const reserving = usage.reserve(
+        { state: limits.state(), identity, store: counted },
+        ref,
+        content.size,
+        limits.quota(),
+      );
       const settle = await unlessAborted(reserving, options.signal, (late) => late?.('failed'));
       if (settle === undefined) {
         // What is there already takes no room; the store says so again, and the handler compares.
@@ -64,7 +75,7 @@ function limitQuota(store: RepositoryStore, limits: SessionLimits, loadUsage: ()
       const outcome = await store.remove(ref, options);
       if (outcome !== 'absent' && size !== undefined) {
         const usage = await loadUsage();
-        await usage.removed({ state: limits.state(), identity, store }, size);
+        await usage.removed({ state: limits.state(), identity, store: counted }, size);
       }
       return outcome;
     },

@@ -1,0 +1,101 @@
+/** What one client may have of a store at once, on a real directory: its own calls wait, nobody else's do. */
+import { setMaxListeners } from 'node:events';
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import { beforeEach, expect, test } from '@jest/globals';
+import { createStoreCalls } from '../../src/limits/store-calls.ts';
+import type { ListedObject, LoadedObject, RepositoryStore } from '../../src/ports/repository-store.ts';
+import { createDirectoryStorage } from '../../src/stores/directory-store.ts';
+import { tempDir } from '../support/lab.ts';
+import { contentOf, MIB, NEVER, ORIGIN, PREFIX, readAll, refOf, until } from '../support/store-calls.ts';
+
+const PACK = Buffer.alloc(2 * MIB, 7);
+/** Long enough that nothing is let go while a test looks. */
+const LONG_MS = 600_000;
+
+let store: RepositoryStore;
+beforeEach(async () => {
+  const directory = path.join(tempDir(), 'store');
+  mkdirSync(directory);
+  store = createDirectoryStorage({ type: 'directory', name: 'main', path: directory }).repository(PREFIX);
+  await store.create(refOf(PACK), contentOf(PACK), ORIGIN, NEVER);
+});
+
+/** Whether it is settled by the time that something later, of the same kind, is. */
+function watch(promise: Promise<unknown>): { readonly settled: boolean } {
+  const state = { settled: false };
+  promise.then(
+    () => (state.settled = true),
+    () => (state.settled = true),
+  );
+  return state;
+}
+
+const loadAs = (client: RepositoryStore, signal = NEVER.signal): Promise<LoadedObject> =>
+  client.load(refOf(PACK), undefined, { signal });
+
+test('downloads beyond a number wait for one to end; those of others, and look-ups, do not', async () => {
+  const calls = createStoreCalls(LONG_MS);
+  const [one, other] = [calls.of('appsrv', store), calls.of('neighbour', store)];
+  // From several sessions.
+  const open = await Promise.all(Array.from({ length: 32 }, () => loadAs(calls.of('appsrv', store))));
+  const waiting = loadAs(one);
+  const state = watch(waiting);
+  expect((await readAll(await loadAs(other))).equals(PACK)).toBe(true);
+  expect((await one.stat(refOf(PACK), NEVER)).size).toBe(PACK.length);
+  expect(state.settled).toBe(false);
+  expect((await readAll(open[0] as LoadedObject)).equals(PACK)).toBe(true);
+  expect((await readAll(await waiting)).equals(PACK)).toBe(true);
+});
+
+test('who goes away while it waits, or before it reads, takes nothing with it', async () => {
+  const one = createStoreCalls(LONG_MS).of('appsrv', store);
+  const sessions = new AbortController();
+  setMaxListeners(0, sessions.signal);
+  await Promise.all(Array.from({ length: 32 }, () => loadAs(one, sessions.signal)));
+  const gone = new AbortController();
+  const waiting = loadAs(one, gone.signal);
+  gone.abort();
+  await expect(waiting).rejects.toMatchObject({ code: 'client-gone' });
+  sessions.abort();
+  expect((await readAll(await loadAs(one))).equals(PACK)).toBe(true);
+});
+
+test('a download that nobody reads makes room, and comes whole once it is read', async () => {
+  const one = createStoreCalls(20).of('appsrv', store);
+  const open = await Promise.all(Array.from({ length: 32 }, () => loadAs(one)));
+  const begun = (open[0] as LoadedObject).body[Symbol.asyncIterator]();
+  const first = await begun.next();
+  // It waits for those who do not read.
+  expect((await readAll(await loadAs(one))).equals(PACK)).toBe(true);
+  const chunks = [first.value as Uint8Array];
+  for (let step = await begun.next(); step.done !== true; step = await begun.next()) chunks.push(step.value);
+  expect(Buffer.concat(chunks).equals(PACK)).toBe(true);
+});
+
+test('lists beyond a number wait, and fetch nothing meanwhile', async () => {
+  const calls = createStoreCalls(LONG_MS);
+  let asked = 0;
+  const counted: RepositoryStore = {
+    create: (...call) => store.create(...call),
+    load: (...call) => store.load(...call),
+    stat: (...call) => store.stat(...call),
+    remove: (...call) => store.remove(...call),
+    async *list(type, options) {
+      asked += 1;
+      yield* store.list(type, options);
+    },
+  };
+  const listAs = (client: string): AsyncIterator<readonly ListedObject[]> =>
+    calls.of(client, counted).list('data', NEVER)[Symbol.asyncIterator]();
+  const open = Array.from({ length: 4 }, () => listAs('appsrv'));
+  await Promise.all(open.map((list) => list.next()));
+  const fifth = listAs('appsrv').next();
+  const state = watch(fifth);
+  expect((await listAs('neighbour').next()).value).toHaveLength(1);
+  expect(state.settled).toBe(false);
+  expect(asked).toBe(5);
+  await open[0]?.return?.();
+  expect((await fifth).value).toHaveLength(1);
+  await until(() => state.settled);
+});
