@@ -94,8 +94,18 @@ async function uploadsCalledOff(
   const frames = collectFrames(socket);
   socket.write(PREFACE);
   await until(() => frames.some(({ type }) => type === FRAME.settings));
-  // Acknowledged: its windows count from here on.
-  socket.write(frame(FRAME.settings, 1, 0));
+  let acknowledged = 0;
+  /** What its SETTINGS say that a stream begins with, acknowledged: they grow as it has room (RFC 9113, 6.9.2). */
+  const initialWindow = (): number => {
+    const settings = frames.filter(({ type, flags }) => type === FRAME.settings && (flags & 1) === 0);
+    for (; acknowledged < settings.length; acknowledged++) socket.write(frame(FRAME.settings, 1, 0));
+    let window = 65_535;
+    for (const { payload } of settings)
+      for (let at = 0; at < payload.length; at += 6)
+        if (payload.readUInt16BE(at) === 4) window = payload.readUInt32BE(at + 2);
+    return window;
+  };
+  initialWindow();
   const length: readonly [string, string] = ['content-length', String(64 * MIB)];
   const streams = Array.from({ length: bodies }, (_, index) => 2 * index + 1);
   for (const stream of streams)
@@ -104,7 +114,7 @@ async function uploadsCalledOff(
   const windowOf = (stream: number): number =>
     frames
       .filter((each) => each.type === FRAME.window && each.stream === stream)
-      .reduce((sum, { payload }) => sum + payload.readUInt32BE(), MIB);
+      .reduce((sum, { payload }) => sum + payload.readUInt32BE(), initialWindow());
   const send = (): boolean => {
     let any = false;
     for (const [stream, before] of sent) {
