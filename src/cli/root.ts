@@ -44,13 +44,15 @@ export async function userOf({ user, file }: Pick<GatewayConfig, 'user' | 'file'
 
 /** Where root is the gateway's user, nobody else may have a hand in what it writes. @throws GatewayError `invalid-config` */
 async function mustBeRootsOwn({ file, user, state, audit, stores }: GatewayConfig): Promise<void> {
-  const places = [state, dirname(audit.file), audit.file];
+  const places = [state, dirname(audit.file), audit.file].map((place) => ({ place, leadsOn: false }));
   // Who else may write to a store's own directory is what `check --live` looks at.
   for (const store of Object.values(stores))
-    if (store.type === 'directory')
-      places.push(foreignOwner(store.path) === undefined ? dirname(store.path) : store.path);
-  for (const place of places) {
-    const problem = whyUntrusted(place, [0]);
+    if (store.type === 'directory') {
+      const roots = foreignOwner(store.path) === undefined;
+      places.push({ place: roots ? dirname(store.path) : store.path, leadsOn: roots });
+    }
+  for (const { place, leadsOn } of places) {
+    const problem = whyUntrusted(place, [0], leadsOn);
     if (problem === undefined) continue;
     const owner = foreignOwner(place);
     const account = owner === undefined ? undefined : await findAccount(owner);

@@ -30,8 +30,15 @@ export function mustBeTrusted(file: string, users: readonly number[] = trustedUs
   if (problem !== undefined) throw invalid(problem);
 }
 
-/** As `mustBeTrusted`, but gives the problem: undefined when all is well. */
-export function whyUntrusted(file: string, users: readonly number[] = trustedUsers()): string | undefined {
+/**
+ * As `mustBeTrusted`, but gives the problem: undefined when all is well.
+ * @param leadsOn - whether the file is a directory on the way to one of a trusted user's, so that it may be sticky
+ */
+export function whyUntrusted(
+  file: string,
+  users: readonly number[] = trustedUsers(),
+  leadsOn = false,
+): string | undefined {
   let at = '/';
   let links = 0;
   const rest = ['', ...resolve(file).split('/').filter(Boolean)];
@@ -50,7 +57,7 @@ export function whyUntrusted(file: string, users: readonly number[] = trustedUse
       if (target.startsWith('/')) at = '/';
       continue;
     }
-    const shared = found.isDirectory() && rest.length > 0 && (found.mode & STICKY) !== 0;
+    const shared = found.isDirectory() && (rest.length > 0 || leadsOn) && (found.mode & STICKY) !== 0;
     if ((found.mode & WRITABLE_BY_OTHERS) !== 0 && !shared) {
       const mode = (found.mode & 0o7777).toString(8).padStart(4, '0');
       return `${path}: others than its owner can change it (mode ${mode})${onTheWay}; run: chmod go-w ${path}`;

@@ -60,6 +60,14 @@ test('links are followed, and what they lead to counts', () => {
   expect(whyUntrusted(join(root, 'there', 'link'))).toContain(`${root}/open: others than its owner`);
 });
 
+test('a sticky directory is taken on the way to what is there, and not for itself', () => {
+  chmodSync(root, 0o1777);
+  expect(whyUntrusted(root)).toContain('others than its owner can change it');
+  expect(whyUntrusted(root, undefined, true)).toBeUndefined();
+  chmodSync(root, 0o777);
+  expect(whyUntrusted(root, undefined, true)).toContain('others than its owner can change it');
+});
+
 test('a loop ends', () => {
   symlinkSync('loop', join(root, 'loop'));
   expect(whyUntrusted(join(root, 'loop'))).toMatch(/more than 40 links/);
