@@ -9,7 +9,7 @@
  *   address may be the one who fails.
  */
 import type { Socket } from 'node:net';
-import { createFairPool, networksOf, type FairPool } from './fair-pool.ts';
+import { createFairPool, networksOf, type FairPool } from '../core/fair-pool.ts';
 import { exchangeIdentifications } from './identification.ts';
 import type { SshLimits } from './limits.ts';
 

@@ -9,6 +9,7 @@ import { isIP, type AddressInfo } from 'node:net';
 import { GatewayError } from '../core/errors.ts';
 import type { Log } from '../ports/log.ts';
 import type { WebAnswer, WebRoute } from '../ports/web.ts';
+import { boundConnections } from './guests.ts';
 
 /** A listener that serves. */
 export interface WebListener {
@@ -104,7 +105,7 @@ export async function openWebListener(options: {
     },
   );
   server.maxHeadersCount = MAX_HEADERS;
-  server.maxConnections = MAX_CONNECTIONS;
+  boundConnections(server, MAX_CONNECTIONS);
   server.maxRequestsPerSocket = MAX_REQUESTS;
   server.setTimeout(STALLED_MS);
   // Nothing is waited for that a client would send, nor any other protocol spoken.

@@ -2,7 +2,7 @@
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { createFairPool, networksOf, type Held } from '../../src/doors/fair-pool.ts';
+import { createFairPool, networksOf, type Held } from '../../src/core/fair-pool.ts';
 import { limitsOf, withinDescriptors } from '../../src/doors/limits.ts';
 import { quietLog } from '../../src/doors/quiet-log.ts';
 import { createWaitingRoom, type Visitor, type WaitingRoom } from '../../src/doors/waiting-room.ts';
