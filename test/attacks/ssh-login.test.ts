@@ -78,12 +78,12 @@ async function closedOf(client: Client): Promise<void> {
 }
 
 /** A client that has agreed on keys and may speak of authentication, and does nothing by itself. */
-async function atLogin(): Promise<Client> {
+async function atLogin(readyTimeout = 20_000): Promise<Client> {
   const client = new ssh2.Client();
   clients.push(client);
   client.on('error', () => undefined);
   const { host, port } = stack.door.address;
-  client.connect({ host, port, username: 'x', authHandler: () => undefined });
+  client.connect({ host, port, username: 'x', readyTimeout, authHandler: () => undefined });
   await once(client, 'handshake');
   await new Promise<void>((resolve) => {
     overhear(client, 'SERVICE_ACCEPT', () => {
@@ -424,6 +424,12 @@ describe('a rekey at odd moments', () => {
 });
 
 describe('more than a login takes', () => {
+  // Neither side's patience ends it.
+  beforeEach(async () => {
+    await stack.close();
+    await open({ loginSeconds: 600 });
+  });
+
   const flood: readonly (readonly [string, Buffer])[] = [
     ['IGNORE', message(2, 'x')],
     ['DEBUG', message(4, true, 'x', '')],
@@ -435,20 +441,20 @@ describe('more than a login takes', () => {
   ];
 
   test.each(flood)('%s, 250 of them: cut', async (_what, bytes) => {
-    const client = await atLogin();
+    const client = await atLogin(0);
     for (let i = 0; i < 250; i++) sendMessage(client, bytes);
     await closedOf(client);
     expect(stack.audit()).toEqual([]);
   });
 
   test('the service asked for twice: cut', async () => {
-    const client = await atLogin();
+    const client = await atLogin(0);
     sendMessage(client, message(SERVICE_REQUEST, 'ssh-userauth'));
     await closedOf(client);
   });
 
   test('ten packets of 30,000 bytes: cut', async () => {
-    const client = await atLogin();
+    const client = await atLogin(0);
     for (let i = 0; i < 10; i++) sendMessage(client, message(2, Buffer.alloc(30_000)));
     await closedOf(client);
   });
