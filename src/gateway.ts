@@ -15,6 +15,7 @@ import { createCountedRecords } from './limits/counted-records.ts';
 import { countedRepository } from './limits/counted-repository.ts';
 import { createMemoryBudget, type MemoryLimits } from './limits/memory-budget.ts';
 import { memoryOfServe } from './limits/memory-limits.ts';
+import { createFairTurns } from './limits/fair-turns.ts';
 import { createLimitedStores } from './limits/limited-store.ts';
 import { createStoreCalls } from './limits/store-calls.ts';
 import { createThrottles } from './limits/throttles.ts';
@@ -116,6 +117,7 @@ export async function createGateway(options: {
     log,
   });
   const storeCalls = createStoreCalls();
+  const turns = createFairTurns();
   /** Of its own, so that what is kept for each client keeps no session with it. */
   const throttleOf = (name: string): Throttle => throttles.of(name, () => config.clients[name]);
   const open = new Set<Served>();
@@ -244,6 +246,7 @@ export async function createGateway(options: {
         grant,
         store,
         throttle,
+        turns: admin ? undefined : turns.of(client.name),
         audit,
         records: counted,
         log: logs.of(client.name),

@@ -17,8 +17,8 @@ const MOST = {
   downloads: 32,
   /** A list is fetched some pages ahead, each a few hundred KiB while it is read. */
   lists: 4,
-  /** All else: look-ups, removals, and objects that are no packs. */
-  small: 64,
+  /** All else: look-ups, removals, and objects that are no packs. More would fill libuv's few threads, behind which everybody's files wait. */
+  small: 8,
 } as const;
 type Kind = keyof typeof MOST;
 

@@ -13,6 +13,7 @@ import type { Log } from '../ports/log.ts';
 import type { OperationResult, SessionMeter } from '../ports/meter.ts';
 import type { RepositoryStore } from '../ports/repository-store.ts';
 import type { Rate, Throttle } from '../ports/throttle.ts';
+import type { Turns } from '../ports/turns.ts';
 import { createAllowance } from '../core/allowance.ts';
 import { hold, MAX_UNDER_WAY, refuse } from './http2-session.ts';
 import {
@@ -35,6 +36,8 @@ export interface HandlerContext {
   readonly store: RepositoryStore;
   /** Undefined for who is held to no rate. */
   readonly throttle: Throttle | undefined;
+  /** Undefined for who waits for nobody. */
+  readonly turns?: Turns | undefined;
   readonly audit: AuditSink;
   /** Takes what a client can cause as often as it likes. */
   readonly records: CountedRecords;
@@ -104,7 +107,7 @@ const unrecorded = createAllowance(20, 0.1, () => performance.now());
  * @param defect - told of what was thrown that nobody had foreseen
  */
 export function createHandler(context: HandlerContext, defect: (error: unknown) => void): Handler {
-  const { identity, grant, store, throttle, audit, records, log, meter } = context;
+  const { identity, grant, store, throttle, turns, audit, records, log, meter } = context;
   const { principal } = identity;
   const origin: Origin = { client: principal.client, door: principal.door, session: identity.session };
   const counts: Counts = { bytesIn: 0, bytesOut: 0, objectsCreated: 0, objectsRemoved: 0, denied: 0 };
@@ -412,6 +415,9 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
     try {
       const turn = throttle?.request(request.signal);
       if (turn !== undefined) await slowDown(stream, 'requests', turn, request.signal);
+      const begin = turns?.take(request.signal);
+      if (begin !== undefined) await hold(stream, begin);
+      if (request.signal.aborted) throw new GatewayError('client-gone');
       operation = parseOperation({
         method: headers[':method'] ?? '',
         path: headers[':path'] ?? '',

@@ -1,0 +1,61 @@
+/** One client asks for as much as it may at once, while another asks for one thing: they are served by turns. */
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { END_HEADERS, END_STREAM, FRAME, frame, requestHeaders } from '../support/raw-http2.ts';
+import { collectFrames, PREFACE, socketPair } from '../support/raw-http2.ts';
+import { sample } from '../support/restic-client.ts';
+import { startStack, type Stack } from '../support/stack.ts';
+
+const SESSIONS = 8;
+const REQUESTS = 200;
+
+let stack: Stack;
+const sockets: Socket[] = [];
+beforeEach(async () => {
+  stack = await startStack({ hostile: {}, appsrv: {} });
+});
+afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.destroy();
+  await stack.close();
+});
+
+/** @returns all of its requests at once, and how many were answered so far */
+async function attack(method: string, where: string) {
+  const { client, server } = await socketPair();
+  sockets.push(client);
+  const frames = collectFrames(client);
+  await stack.gateway.openSession({
+    principal: { client: 'hostile', door: 'ssh' },
+    stream: server,
+    tell: () => undefined,
+    ending: () => undefined,
+  });
+  client.write(PREFACE);
+  const requests = Array.from({ length: REQUESTS }, (_, index) =>
+    frame(FRAME.headers, END_HEADERS | END_STREAM, 2 * index + 1, requestHeaders(method, where)),
+  );
+  return {
+    flood: () => client.write(Buffer.concat(requests)),
+    answered: () => frames.filter(({ type }) => type === FRAME.headers).length,
+  };
+}
+
+test.each([
+  ['requests that are refused', 'GET', '/nothing/at/all'],
+  ['look-ups of what is not there', 'HEAD', `/data/${'0'.repeat(64)}`],
+])('%s, by the thousand, are not all served before the one request of another client', async (_, method, where) => {
+  const { name, body } = sample(100);
+  const honest = await stack.connect('appsrv');
+  expect((await honest.request('POST', `/data/${name}`, { body })).status).toBe(200);
+  const sessions: Awaited<ReturnType<typeof attack>>[] = [];
+  for (let index = 0; index < SESSIONS; index++) sessions.push(await attack(method, where));
+  const answered = (): number => sessions.reduce((sum, session) => sum + session.answered(), 0);
+
+  for (const { flood } of sessions) flood();
+  const { status } = await honest.request('HEAD', `/data/${name}`);
+  const before = answered();
+  expect({ status, many: before > (SESSIONS * REQUESTS) / 4 ? before : false }).toEqual({ status: 200, many: false });
+  // Nor is any of them lost.
+  while (answered() < SESSIONS * REQUESTS) await sleep(10);
+});
