@@ -12,25 +12,27 @@ import { countPlaces, type Places } from './core/places.ts';
 import type { Principal } from './core/principal.ts';
 import { createClientLogs } from './limits/client-log.ts';
 import { createCountedRecords } from './limits/counted-records.ts';
-import { countedRepository } from './limits/counted-repository.ts';
+import { countedRepository, repositoryIdentity } from './limits/counted-repository.ts';
 import { createMemoryBudget, type MemoryLimits } from './limits/memory-budget.ts';
 import { memoryOfServe } from './limits/memory-limits.ts';
 import { createFairTurns } from './limits/fair-turns.ts';
 import { createLimitedStores } from './limits/limited-store.ts';
 import { createStoreCalls } from './limits/store-calls.ts';
+import type { AdminHold } from './limits/admin-hold.ts';
 import { createThrottles } from './limits/throttles.ts';
 import { measuredStore } from './metrics/measured-store.ts';
 import type { AuditSink, EndReason, SessionIdentity } from './ports/audit-sink.ts';
 import { reportDefect, type Log } from './ports/log.ts';
 import type { ClientMemory, Lease, Memory } from './ports/memory.ts';
 import type { Meter } from './ports/meter.ts';
-import type { OpenSession, Session } from './ports/sessions.ts';
+import type { HoldRequest, OpenSession, Session } from './ports/sessions.ts';
 import type { Throttle } from './ports/throttle.ts';
 import { serveRestic } from './restic/session.ts';
 import { SESSION_BYTES } from './restic/stream-memory.ts';
 import { openSafeStorage, type SafeStorage } from './safeguard/safe-storage.ts';
 import { verifiedStore } from './safeguard/verified-store.ts';
-import { enterLiveSessions } from './state/live-sessions.ts';
+import { enterLiveSessions, readLiveSessions } from './state/live-sessions.ts';
+import { openLockHolds, sessionsToEnd } from './state/lock-holds.ts';
 import { openSharedMoment } from './state/shared-moment.ts';
 import { openSharedTally, talliedBelow } from './state/shared-tally.ts';
 
@@ -68,6 +70,8 @@ interface Served {
   readonly tell: (line: string) => void;
   /** What the session holds by itself; set once it is taken. */
   memory: Lease | undefined;
+  /** Of an admin's that holds the repository; set once it may. */
+  hold: AdminHold | undefined;
   /** Set once one of `places` is taken for it. */
   placed: boolean;
   /** Takes it out of the machine's live sessions; set once it is one of them. */
@@ -143,7 +147,7 @@ export async function createGateway(options: {
     return opened;
   };
 
-  const openSession: OpenSession = async ({ principal, stream, widen, tell, ending }) => {
+  const openSession: OpenSession = async ({ principal, stream, widen, tell, ending, hold }) => {
     const client = config.clients[principal.client];
     if (state !== 'open')
       throw new GatewayError('session-refused', { detail: 'the gateway is being stopped; try again in a while.' });
@@ -156,13 +160,21 @@ export async function createGateway(options: {
     const store = config.stores[client.repository.store];
     const served: Served = {
       ...{ client, store, principal, audit, tell },
-      ...{ memory: undefined, placed: false, leave: undefined, storage: undefined, session: undefined, ending: false },
+      ...{
+        hold: undefined,
+        memory: undefined,
+        placed: false,
+        leave: undefined,
+        storage: undefined,
+        session: undefined,
+        ending: false,
+      },
     };
     // Known before anything is awaited, so that whatever changes meanwhile finds it.
     open.add(served);
     try {
       const own = await admit(served, identity);
-      const session = await serveRestic(stream, await contextOf(served, identity), ending, { ...own, widen });
+      const session = await serveRestic(stream, await contextOf(served, identity, hold), ending, { ...own, widen });
       served.session = session;
       const ended = session.ended.then((reason) => {
         forget(served);
@@ -189,6 +201,7 @@ export async function createGateway(options: {
 
   const forget = (served: Served): void => {
     open.delete(served);
+    served.hold?.release();
     // Before its place is given to another, which would still find it there.
     served.leave?.();
     served.memory?.release();
@@ -217,7 +230,7 @@ export async function createGateway(options: {
     }
   };
 
-  const contextOf = async (served: Served, identity: SessionIdentity) => {
+  const contextOf = async (served: Served, identity: SessionIdentity, hold: HoldRequest | undefined) => {
     const { access, repository } = identity;
     const { audit, tell, client } = served;
     try {
@@ -227,6 +240,7 @@ export async function createGateway(options: {
       const open = access === 'full' ? opened.repository(repository.prefix) : opened.safeRepository(repository.prefix);
       const whole = meter === undefined ? open : measuredStore(open, meter.store(repository.store));
       const admin = served.principal.door === 'admin';
+      const holds = once(() => openLockHolds(config.state, repositoryIdentity(config, client.repository)));
       // The admin, who may be about to help, does not wait behind the client.
       const bounded = admin ? whole : storeCalls.of(client.name, whole);
       const store = limited.limit(verifiedStore(bounded), whole, {
@@ -237,7 +251,18 @@ export async function createGateway(options: {
         quota: () => (admin ? undefined : served.client.quota),
         maxLocks: () => (admin ? undefined : served.client.maxLocks),
         record: (event) => audit.append(identity, event),
+        holds: admin ? undefined : holds,
       });
+      if (admin && hold !== undefined) {
+        const { holdForAdmin } = await import('./limits/admin-hold.ts');
+        served.hold = holdForAdmin(store, hold, {
+          holds: holds(),
+          record: (event) => audit.append(identity, event),
+          tell,
+          liveSessions: async () => new Set((await readLiveSessions(config.state)).map(({ id }) => id)),
+          madeHere: async (locks) => (await import('./audit/made-here.ts')).locksMadeHere(config.audit.file, locks),
+        });
+      }
       const throttle = admin ? undefined : throttleOf(client.name);
       const grant = { access, addKeys: client.addKeys };
       const counted = records.of(client.name);
@@ -252,6 +277,7 @@ export async function createGateway(options: {
         log: logs.of(client.name),
         meter: meter?.session(client.name),
         tell,
+        beforeLocks: beforeLocks(served.hold),
       };
     } catch (error) {
       const failure = asGatewayError(error);
@@ -349,7 +375,22 @@ export async function createGateway(options: {
     if (open.size > 0) await new Promise<void>((resolve) => waiting.add(resolve));
   };
 
+  /** Ends the sessions that an admin wants out of the way, whatever process the admin's session is in. */
+  const endForAdmin = (): void => {
+    if (open.size === 0) return;
+    const ids = sessionsToEnd(config.state);
+    if (ids.size === 0) return;
+    for (const served of open)
+      if (served.principal.door !== 'admin' && ids.has(served.session?.id ?? ''))
+        end(
+          served,
+          'ended-by-admin',
+          'the admin needs the repository alone, and has ended this session; run it again later.',
+        );
+  };
+
   const clock = setInterval(() => {
+    endForAdmin();
     const now = new Date();
     for (const served of open) if (served.client.expires !== undefined && now > served.client.expires) review(served);
   }, EXPIRY_LOOK_MS);
@@ -408,6 +449,17 @@ export async function createGateway(options: {
       await Promise.all(resources.map(closeResource));
     },
   };
+}
+
+/** Who holds no repository has nothing to wait for. */
+function beforeLocks(hold: AdminHold | undefined): ((signal: AbortSignal) => Promise<void>) | undefined {
+  return hold === undefined ? undefined : (signal) => hold.ready(signal);
+}
+
+/** A value that is made when it is first asked for. */
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
 }
 
 /** Why a client is not let in: a word for the audit, and one plain line for the client. */

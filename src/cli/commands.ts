@@ -95,13 +95,25 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       'restic <client>',
       "run the local restic with full access to a client's repository: restic CLIENT -- ARGS",
       (command) =>
-        command.positional('client', {
-          type: 'string',
-          demandOption: true,
-          describe: 'name of the client in the config',
-        }),
-      ({ config, client }) =>
-        run(async () => (await import('./restic.ts')).runRestic({ config, client, args: passedOn }))(),
+        command
+          .positional('client', { type: 'string', demandOption: true, describe: 'name of the client in the config' })
+          .option('hold-client', {
+            type: 'string',
+            describe:
+              'hold new runs of the client back meanwhile, and wait so long for those that hold a lock (10min unless given); done by itself for restic commands that need the repository alone, unless --no-hold-client',
+          })
+          .option('end-sessions', {
+            type: 'boolean',
+            default: false,
+            describe: 'after that wait, end the sessions of clients that still hold a lock',
+          }),
+      ({ config, client, holdClient, endSessions }) => {
+        // What yargs makes of --no-hold-client, other than its types say.
+        const wait = holdClient as string | false | undefined;
+        return run(async () =>
+          (await import('./restic.ts')).runRestic({ config, client, args: passedOn, holdClient: wait, endSessions }),
+        )();
+      },
     )
     .command(
       'scrub [client]',

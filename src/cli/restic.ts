@@ -5,8 +5,10 @@ import { loadConfig } from '../config/load.ts';
 import { GatewayError } from '../core/errors.ts';
 import { shellQuote } from '../doors/authorized-keys.ts';
 import { beginAdminRun, withoutSshd } from './admin-run.ts';
+import type { HoldRequest } from '../ports/sessions.ts';
 import { chooseConfigFile, sayConfigFile } from './own-user.ts';
 import { ownProgram, refuseInForcedCommand } from './program.ts';
+import { holdRequest } from './restic-hold.ts';
 
 /**
  * Runs restic.
@@ -17,12 +19,18 @@ export async function runRestic({
   client,
   args,
   config: file,
+  holdClient,
+  endSessions,
 }: {
   readonly client: string;
   readonly args: readonly string[];
   readonly config: string | undefined;
+  /** As `holdRequest`. */
+  readonly holdClient: string | false | undefined;
+  readonly endSessions: boolean;
 }): Promise<number> {
   refuseInForcedCommand();
+  const hold = holdRequest(args, { holdClient, endSessions });
   const config = loadConfig(chooseConfigFile(file));
   sayConfigFile(config.file);
   if (config.clients[client] === undefined)
@@ -40,7 +48,7 @@ export async function runRestic({
   });
   const options = [
     `rclone.program=${ownProgram().map(shellQuote).join(' ')}`,
-    `rclone.args=stdio --admin ${shellQuote(run.file)} -c ${shellQuote(config.file)}`,
+    `rclone.args=stdio --admin ${shellQuote(run.file)} ${holdWords(hold)}-c ${shellQuote(config.file)}`,
   ];
   const restic = spawn(program, ['-r', `rclone:${client}`, ...options.flatMap((option) => ['-o', option]), ...args], {
     stdio: 'inherit',
@@ -71,4 +79,9 @@ export async function runRestic({
 /** Where programs are looked for, without what depends on the working directory, which may be anybody's. */
 function absolutePath(): string {
   return (process.env['PATH'] ?? '').split(':').filter(isAbsolute).join(':');
+}
+
+/** For `stdio`, which does the holding. */
+function holdWords(hold: HoldRequest | undefined): string {
+  return hold === undefined ? '' : `--hold=${hold.waitMs} ${hold.endSessions ? '--end-sessions ' : ''}`;
 }

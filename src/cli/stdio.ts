@@ -9,7 +9,7 @@ import { openStdio } from '../doors/stdio-stream.ts';
 import { createGateway, type Gateway } from '../gateway.ts';
 import { memoryOfOneSession } from '../limits/memory-limits.ts';
 import type { Log } from '../ports/log.ts';
-import type { Session } from '../ports/sessions.ts';
+import type { HoldRequest, Session } from '../ports/sessions.ts';
 import { parseArguments, textOption } from './arguments.ts';
 import { fileState } from './file-state.ts';
 import { followConfig } from './follow-config.ts';
@@ -31,7 +31,7 @@ const USAGE = 'usage: restic-gateway stdio CLIENT [-c FILE]';
  * @throws GatewayError `usage`
  */
 export async function runStdio(argv: readonly string[]): Promise<number> {
-  const parsed = parseArguments(argv, { options: ['config', 'admin'], usage: USAGE });
+  const parsed = parseArguments(argv, { options: ['config', 'admin', 'hold'], flags: ['end-sessions'], usage: USAGE });
   if (parsed.help) {
     process.stdout.write(`${USAGE}\n\nServes one client on stdin and stdout: the forced command under OpenSSH.\n`);
     return 0;
@@ -47,13 +47,17 @@ export async function runStdio(argv: readonly string[]): Promise<number> {
       detail: 'stdio speaks HTTP/2 to restic, not to a terminal; it is meant for command="…" in authorized_keys',
     });
   collectGarbageForThroughput();
-  return serveStdio(client, admin ? 'admin' : 'stdio', textOption(parsed, 'config'));
+  const waitMs = textOption(parsed, 'hold');
+  const endSessions = parsed.options['end-sessions'] === true;
+  const hold = waitMs === undefined ? undefined : { waitMs: Number(waitMs), endSessions };
+  return serveStdio(client, admin ? 'admin' : 'stdio', textOption(parsed, 'config'), hold);
 }
 
 async function serveStdio(
   client: string,
   door: Extract<Door, 'stdio' | 'admin'>,
   file: string | undefined,
+  hold: HoldRequest | undefined,
 ): Promise<number> {
   let deaf = true;
   const tell = (line: string): void => {
@@ -100,6 +104,7 @@ async function serveStdio(
       environment: process.env,
       stream: openStdio(),
       tell,
+      hold,
       openSession: async (request) => {
         const session = await gateway.openSession(request);
         served = session;

@@ -33,6 +33,10 @@ const TABLE = {
   'store-full': { status: 507, tell: 'the storage behind the gateway is full' },
   'quota-exceeded': { status: 507, tell: 'the repository would outgrow its quota; ask the admin of the gateway' },
   'too-many-locks': { status: 403, tell: 'this client holds as many locks as it may; wait for its other runs to end' },
+  'held-by-admin': {
+    status: 423,
+    tell: 'the admin is working on this repository; new runs wait, as restic tries again, or fail in the end',
+  },
   'too-many-requests': { status: 429, tell: 'this client makes more requests than it may; try again in a while' },
   'too-many-objects': {
     status: 429,

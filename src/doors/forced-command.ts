@@ -8,7 +8,7 @@ import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs
 import type { Duplex } from 'node:stream';
 import type { Door, Principal } from '../core/principal.ts';
 import { asGatewayError } from '../core/errors.ts';
-import type { OpenSession } from '../ports/sessions.ts';
+import type { HoldRequest, OpenSession } from '../ports/sessions.ts';
 
 /** What the door needs of its process. */
 export interface ForcedCommand {
@@ -20,6 +20,8 @@ export interface ForcedCommand {
   /** Says one line to the person at the client. */
   readonly tell: (line: string) => void;
   readonly openSession: OpenSession;
+  /** As `SessionRequest.hold`. */
+  readonly hold?: HoldRequest | undefined;
 }
 
 /**
@@ -27,13 +29,14 @@ export interface ForcedCommand {
  * @returns the exit status: 0 when the client ended the session, else 1
  */
 export async function serveForcedCommand(command: ForcedCommand): Promise<number> {
-  const { stream, tell, openSession } = command;
+  const { stream, tell, openSession, hold } = command;
   try {
     const session = await openSession({
       principal: principalOf(command),
       stream,
       tell,
       ending: () => undefined,
+      hold,
     });
     return (await session.ended) === 'client-ended' ? 0 : 1;
   } catch (error) {

@@ -9,11 +9,7 @@ const countedByConfig = new WeakMap<GatewayConfig, ReadonlyMap<string, string>>(
 /** What tells a repository from all others on this machine, if any of its clients has a quota, whatever name its store has; else undefined. */
 export function countedRepository(config: GatewayConfig, repository: ClientConfig['repository']): string | undefined {
   const key = ({ store, prefix }: ClientConfig['repository']): string => `${store}/${prefix}`;
-  const identify = ({ store: name, prefix }: ClientConfig['repository']): string => {
-    const store = config.stores[name];
-    if (store?.type === 's3') return JSON.stringify([store.endpoint ?? store.region, store.bucket, prefix]);
-    return JSON.stringify([store?.path, prefix]);
-  };
+  const identify = (one: ClientConfig['repository']): string => repositoryIdentity(config, one);
   let counted = countedByConfig.get(config);
   if (counted === undefined) {
     const clients = Object.values(config.clients);
@@ -31,6 +27,13 @@ export function countedRepository(config: GatewayConfig, repository: ClientConfi
     countedByConfig.set(config, counted);
   }
   return counted.get(key(repository));
+}
+
+/** What tells a repository from all others on this machine, whatever name its store has. */
+export function repositoryIdentity(config: GatewayConfig, { store: name, prefix }: ClientConfig['repository']): string {
+  const store = config.stores[name];
+  if (store?.type === 's3') return JSON.stringify([store.endpoint ?? store.region, store.bucket, prefix]);
+  return JSON.stringify([store?.path, prefix]);
 }
 
 /** What a repository has in use, in bytes, where it is counted and the count can be read. */

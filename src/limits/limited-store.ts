@@ -5,6 +5,7 @@ import { GatewayError, isGatewayError } from '../core/errors.ts';
 import type { ObjectRef } from '../core/object.ts';
 import type { Log } from '../ports/log.ts';
 import type { CallOptions, RepositoryStore } from '../ports/repository-store.ts';
+import { heedHolds, type Holds } from './lock-hold.ts';
 import { limitLocks, type LockLimits } from './lock-limit.ts';
 import type { Usage } from './usage.ts';
 
@@ -16,6 +17,8 @@ export interface SessionLimits extends LockLimits {
   readonly counted: () => string | undefined;
   /** Bytes that the repository may have in use; undefined for no limit. */
   readonly quota: () => number | undefined;
+  /** What holds new locks back; undefined for whom nothing does. */
+  readonly holds: (() => Holds) | undefined;
 }
 
 /** Makes the stores of a gateway's sessions. */
@@ -30,7 +33,10 @@ export function createLimitedStores(log: Log): LimitedStores {
   let usage: Promise<Usage> | undefined;
   const loadUsage = (): Promise<Usage> => (usage ??= import('./usage.ts').then(({ createUsage }) => createUsage(log)));
   return {
-    limit: (store, counted, limits) => limitQuota(limitLocks(store, limits), counted, limits, loadUsage),
+    limit: (store, counted, limits) => {
+      const heeding = limits.holds === undefined ? store : heedHolds(store, limits.holds);
+      return limitQuota(limitLocks(heeding, limits), counted, limits, loadUsage);
+    },
     close: async () => {
       await (await usage)?.close();
     },

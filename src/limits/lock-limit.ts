@@ -95,6 +95,10 @@ export function limitLocks(store: RepositoryStore, { client, maxLocks, record }:
       making++;
       try {
         return await store.create(ref, content, origin, options);
+      } catch (error) {
+        // None was made.
+        if (isGatewayError(error, 'held-by-admin')) left++;
+        throw error;
       } finally {
         making--;
       }

@@ -42,7 +42,9 @@ export type EndReason =
   /** The gateway shut down. */
   | 'gateway-stopped'
   /** The key was removed, disabled or expired while the session ran. */
-  | 'revoked';
+  | 'revoked'
+  /** It held a lock when the admin wanted the repository alone, and said that such sessions are ended. */
+  | 'ended-by-admin';
 
 /** The rules by which something is out of the ordinary; docs/monitoring.md explains each. */
 export const ANOMALY_RULES = [

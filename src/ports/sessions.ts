@@ -25,6 +25,16 @@ export interface SessionRequest {
   readonly tell: (line: string) => void;
   /** Called once, just before the stream is destroyed: the last moment to give the peer an exit status. */
   readonly ending: (reason: EndReason) => void;
+  /** Of the admin's, who is to have the repository for itself: how its clients' runs are dealt with. */
+  readonly hold?: HoldRequest | undefined;
+}
+
+/** How the runs of clients are dealt with that hold a lock when the admin wants the repository alone. */
+export interface HoldRequest {
+  /** For how long to wait for them, in ms. */
+  readonly waitMs: number;
+  /** Whether their sessions are ended after that. */
+  readonly endSessions: boolean;
 }
 
 /**

@@ -46,6 +46,8 @@ export interface HandlerContext {
   readonly meter?: SessionMeter | undefined;
   /** Says one plain line to the person at the client. */
   readonly tell: (line: string) => void;
+  /** Awaited before the locks are listed, as long as it takes; undefined for who need not wait. */
+  readonly beforeLocks?: ((signal: AbortSignal) => Promise<void>) | undefined;
 }
 
 /** What the session has done so far. */
@@ -334,6 +336,8 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
         respondEmpty(stream, 200);
         return;
       case 'list': {
+        if (operation.type === 'locks' && context.beforeLocks !== undefined)
+          await hold(stream, context.beforeLocks(signal));
         const room = takeFor(stream, LIST_BYTES, signal);
         if (room !== undefined) await hold(stream, room);
         await respondList(

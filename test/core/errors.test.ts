@@ -17,6 +17,7 @@ describe('the table', () => {
       'session-refused': 403,
       retained: 403,
       'too-many-locks': 403,
+      'held-by-admin': 423,
       'not-found': 404,
       'method-not-allowed': 405,
       'length-required': 411,

@@ -62,7 +62,10 @@ describe('restic locks hold between the admin and a client', () => {
     const locked = async (): Promise<boolean> =>
       (await door.admin('appsrv', ['list', 'locks', '--no-lock'], 'secret')).stdout.trim() !== '';
     while (!(await locked())) await new Promise((resolve) => setTimeout(resolve, 200));
-    const prune = await door.admin('appsrv', ['forget', '--keep-last', '1', '--prune'], 'secret');
+    const prune = await door.admin('appsrv', ['forget', '--keep-last', '1', '--prune'], 'secret', [
+      ...['--hold-client', '1s'],
+    ]);
+    expect(prune.stderr).toMatch(/session \S+ of appsrv still has a lock; wait longer with --hold-client DURATION/);
     expect(prune.code).not.toBe(0);
     expect(prune.stderr).toMatch(/already locked/);
     await writer.stop();

@@ -13,8 +13,8 @@ export type DoorKind = 'ssh server' | 'sshd, authorized_keys' | 'sshd, Authorize
 export interface OpenDoor {
   /** What a client gives restic as rclone.program. */
   program(client: string): string;
-  /** Runs the admin's restic for a client. */
-  admin(client: string, args: readonly string[], password: string): Promise<Outcome>;
+  /** Runs the admin's restic for a client. @param own - options of `restic-gateway restic` itself */
+  admin(client: string, args: readonly string[], password: string, own?: readonly string[]): Promise<Outcome>;
   audit(): AuditLine[];
   readonly directory: string;
   readonly configFile: string;
@@ -81,8 +81,8 @@ export async function openDoor(
       if (key === undefined) throw new Error(`there is no client ${client}`);
       return [ssh, ...sshOptions, ...sshClientArgs({ port, key, knownHosts })].join(' ');
     },
-    admin: (client, args, password) =>
-      run(process.execPath, [GATEWAY, 'restic', client, '-c', configFile, '--', ...args], {
+    admin: (client, args, password, own = []) =>
+      run(process.execPath, [GATEWAY, 'restic', client, '-c', configFile, ...own, '--', ...args], {
         env: {
           RESTIC_PASSWORD: password,
           RESTIC_CACHE_DIR: path.join(directory, 'admin-cache'),
