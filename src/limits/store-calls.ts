@@ -1,6 +1,6 @@
 /**
- * How much of a store one client may have at once, over all of its sessions in this process. One more call waits for its turn, in order;
- * other clients never wait for it.
+ * How much of the stores one client may have at once, over all of its sessions in this process, and how much all may. One more call waits
+ * for its turn, in order; a part of what all may have is kept for clients that have little, so that no few can keep the others waiting.
  *
  * A download that nobody reads lets go of the store after a while and is resumed by its range when it is read again: an S3 server has some
  * dozens of threads, and each open download holds one.
@@ -10,17 +10,24 @@ import type { ByteRange } from '../core/operation.ts';
 import type { ObjectRef } from '../core/object.ts';
 import type { CallOptions, ListedObject, LoadedObject, RepositoryStore } from '../ports/repository-store.ts';
 
-/** Calls of a client at once, by kind. Each kind waits for its own kind alone, so that the refresh of a lock never waits for packs. */
+/**
+ * Calls at once, of each client and of all, by kind. Each kind waits for its own kind alone, so that the refresh of a lock never waits for
+ * packs.
+ */
 const MOST = {
   /** Packs on their way in, and downloads that are being read: more than one restic has connections. */
-  packs: 32,
-  downloads: 32,
+  packs: { each: 32, all: 256 },
+  downloads: { each: 32, all: 256 },
   /** A list is fetched some pages ahead, each a few hundred KiB while it is read. */
-  lists: 4,
+  lists: { each: 4, all: 64 },
   /** All else: look-ups, removals, and objects that are no packs. More would fill libuv's few threads, behind which everybody's files wait. */
-  small: 8,
+  small: { each: 8, all: 256 },
 } as const;
 type Kind = keyof typeof MOST;
+
+/** The part of all that is kept for clients that have few, and the part of their own that is few. */
+const RESERVE = 1 / 4;
+const FEW = 1 / 8;
 
 /** Calls of one kind that a client may have waiting. More are told to come again. */
 const MOST_WAITING = 1024;
@@ -36,14 +43,14 @@ export interface StoreCalls {
 
 /** @param unreadMs - after how long a download that nobody reads lets go of the store */
 export function createStoreCalls(unreadMs: number = UNREAD_MS): StoreCalls {
-  const clients = new Map<string, Map<Kind, Turns>>();
-  const take = (client: string, kind: Kind, signal: AbortSignal): Promise<() => void> => {
-    let kinds = clients.get(client);
-    if (kinds === undefined) clients.set(client, (kinds = new Map<Kind, Turns>()));
-    let turns = kinds.get(kind);
-    if (turns === undefined) kinds.set(kind, (turns = new Turns(MOST[kind])));
-    return turns.take(signal);
+  const turns: Readonly<Record<Kind, Turns>> = {
+    packs: new Turns(MOST.packs),
+    downloads: new Turns(MOST.downloads),
+    lists: new Turns(MOST.lists),
+    small: new Turns(MOST.small),
   };
+  const take = (client: string, kind: Kind, signal: AbortSignal): Promise<() => void> =>
+    turns[kind].take(client, signal);
   return {
     of: (client, store) => {
       const during = async <T>(kind: Kind, { signal }: CallOptions, call: () => Promise<T>): Promise<T> => {
@@ -71,53 +78,90 @@ export function createStoreCalls(unreadMs: number = UNREAD_MS): StoreCalls {
   };
 }
 
-/** So many at once, the others in the order in which they came. */
-class Turns {
-  #free: number;
-  readonly #waiting = new Set<() => void>();
+/** A client's turns of one kind. */
+interface Own {
+  used: number;
+  /** Those who wait, in the order in which they came. */
+  readonly waiting: Set<() => void>;
+}
 
-  constructor(most: number) {
-    this.#free = most;
+/** Turns of one kind for all clients: so many for each and so many in all, of which the last part is kept for those who have few. */
+class Turns {
+  readonly #limits: { readonly each: number; readonly all: number };
+  readonly #clients = new Map<string, Own>();
+  /** Clients of which somebody waits; whose turn it was goes to the end. */
+  readonly #queue = new Map<string, Own>();
+  #used = 0;
+
+  constructor(limits: { readonly each: number; readonly all: number }) {
+    this.#limits = limits;
   }
 
   /**
    * Waits for a turn. @returns a function that ends it; it may be called again and does nothing then
    * @throws GatewayError `client-gone` on the signal, `too-many-requests` when too many wait
    */
-  take(signal: AbortSignal): Promise<() => void> {
+  take(client: string, signal: AbortSignal): Promise<() => void> {
     if (signal.aborted) return Promise.reject(new GatewayError('client-gone'));
-    if (this.#free > 0) {
-      this.#free -= 1;
-      return Promise.resolve(this.#turn());
-    }
-    if (this.#waiting.size >= MOST_WAITING) return Promise.reject(new GatewayError('too-many-requests'));
+    let own = this.#clients.get(client);
+    if (own === undefined) this.#clients.set(client, (own = { used: 0, waiting: new Set() }));
+    const { waiting } = own;
+    if (waiting.size === 0 && this.#mayHave(own)) return Promise.resolve(this.#turn(client, own));
+    if (waiting.size >= MOST_WAITING) return Promise.reject(new GatewayError('too-many-requests'));
+    const mine = own;
     return new Promise((resolve, reject) => {
       const go = (): void => {
         signal.removeEventListener('abort', onAbort);
-        resolve(this.#turn());
+        resolve(this.#turn(client, mine));
       };
       const onAbort = (): void => {
-        this.#waiting.delete(go);
+        waiting.delete(go);
+        this.#tidy(client, mine);
         reject(new GatewayError('client-gone'));
       };
-      this.#waiting.add(go);
+      waiting.add(go);
+      this.#queue.set(client, mine);
       signal.addEventListener('abort', onAbort, { once: true });
     });
   }
 
-  #turn(): () => void {
+  #mayHave({ used }: Own): boolean {
+    const { each, all } = this.#limits;
+    if (used >= each || this.#used >= all) return false;
+    return this.#used < all - all * RESERVE || used < Math.max(1, each * FEW);
+  }
+
+  #turn(client: string, own: Own): () => void {
+    own.used += 1;
+    this.#used += 1;
     let over = false;
     return () => {
       if (over) return;
       over = true;
-      const [next] = this.#waiting;
-      if (next === undefined) {
-        this.#free += 1;
-        return;
-      }
-      this.#waiting.delete(next);
-      next();
+      own.used -= 1;
+      this.#used -= 1;
+      this.#tidy(client, own);
+      this.#next();
     };
+  }
+
+  /** Gives the turns that are free to those who wait, one client after the other. */
+  #next(): void {
+    for (const [client, own] of [...this.#queue]) {
+      const [go] = own.waiting;
+      if (go === undefined || !this.#mayHave(own)) continue;
+      own.waiting.delete(go);
+      this.#queue.delete(client);
+      if (own.waiting.size > 0) this.#queue.set(client, own);
+      go();
+      if (this.#used >= this.#limits.all) return;
+    }
+  }
+
+  #tidy(client: string, own: Own): void {
+    if (own.waiting.size > 0) return;
+    this.#queue.delete(client);
+    if (own.used === 0) this.#clients.delete(client);
   }
 }
 

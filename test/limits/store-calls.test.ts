@@ -99,3 +99,29 @@ test('lists beyond a number wait, and fetch nothing meanwhile', async () => {
   expect((await fifth).value).toHaveLength(1);
   await until(() => state.settled);
 });
+
+test('all clients together leave a part for those that have few', async () => {
+  const calls = createStoreCalls(LONG_MS);
+  // More than there are places for, by clients that each keep to their own bound.
+  const greedy = Array.from({ length: 8 }, (_, client) =>
+    Array.from({ length: 32 }, () => watchOpened(loadAs(calls.of(`greedy-${client}`, store)))),
+  ).flat();
+  await until(() => greedy.filter(({ opened }) => opened).length >= 192);
+  // Whoever comes with one has it at once, and so has the next one.
+  for (const client of ['appsrv', 'neighbour'])
+    expect((await readAll(await loadAs(calls.of(client, store)))).equals(PACK)).toBe(true);
+  const had = greedy.filter(({ opened }) => opened).length;
+  expect(had).toBeLessThan(256);
+  // What is given back, beyond what is kept, goes to those who wait.
+  for (const { object } of greedy.slice(0, 16)) await readAll(await object);
+  await until(() => greedy.filter(({ opened }) => opened).length > had);
+});
+
+function watchOpened(object: Promise<LoadedObject>): {
+  readonly object: Promise<LoadedObject>;
+  readonly opened: boolean;
+} {
+  const state = { object, opened: false };
+  void object.then(() => (state.opened = true));
+  return state;
+}
