@@ -106,7 +106,7 @@ function describeAll(shown: readonly ClientStanding[], all: readonly ClientStand
   return [
     title,
     ...coloured,
-    ...reasons.map(printable),
+    ...reasons.map((reason) => printable(reason)),
     ...(reasons.length > 0 ? ['', 'restic-gateway status CLIENT says more, and what to do.'] : []),
     `${all.length} ${all.length === 1 ? 'client' : 'clients'}${counts.length === 0 ? '' : `: ${counts.join(', ')}`}`,
     '',
@@ -190,7 +190,7 @@ function sessionRow(one: SessionFigures): readonly string[] {
     one.end === undefined ? '' : formatBytes(one.bytesOut),
     ...[count(one.removed), count(one.denied), count(one.failed)],
     one.outcome,
-  ].map(printable);
+  ].map((line) => printable(line));
 }
 
 function sizeText({ size }: ClientStanding): string {

@@ -67,7 +67,7 @@ test.each(STORES)('forced commands on the %s store share a quota over processes 
     stringify({
       stores: { main: await freshStore(kind) },
       clients: {
-        appsrv: { keys: [(await generateKey()).publicLine], repository: { store: 'main' }, quota: '1 MB' },
+        appsrv: { keys: [(await generateKey()).publicLine], repository: { store: 'main' }, quota: '670 KB' },
       },
       audit: { file: path.join(directory, 'audit.jsonl') },
     }),
@@ -77,7 +77,7 @@ test.each(STORES)('forced commands on the %s store share a quota over processes 
     const { name, body } = sample(size);
     return (await client.request('POST', `/data/${name}`, { body })).status;
   };
-  const statuses = await Promise.all(processes.flatMap((client) => [1, 2, 3, 4, 5].map(() => save(client, 90_000))));
+  const statuses = await Promise.all(processes.flatMap((client) => [1, 2, 3, 4, 5].map(() => save(client, 60_000))));
   expect(statuses.filter((status) => status === 200)).toHaveLength(11);
   for (const client of processes) client.end();
   for (const client of processes) expect(await client.exited).toMatchObject({ status: 0 });

@@ -79,7 +79,7 @@ describe('a session whose grant goes away', () => {
     [
       'removed key',
       (yaml, other) => (clientOf(yaml, 'b')['keys'] = [other.publicLine]),
-      'this key is no longer one of client b.',
+      'this key is not, or no longer, one of client b.',
     ],
     ['disabled', (yaml) => (clientOf(yaml, 'b')['disabled'] = true), "client b is disabled; ask the gateway's admin."],
     [
