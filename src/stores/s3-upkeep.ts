@@ -127,8 +127,8 @@ export class S3Upkeep implements RepositoryUpkeep, CopyStore {
       const request = { method: 'PUT', key: this.#prefix + key, headers, body, accept: [200, 412] } as const;
       const { status } = await this.#client.send(request, signal);
       if (status !== 200) return 'exists';
-      await this.#prove(key, bytes.length, signal);
-      return 'created';
+      // Where versions are kept, two at once may both be told that they made it; the one that is there counts.
+      return (await this.#written(key, signal)) === bytes.length ? 'created' : 'exists';
     } catch (error) {
       throw this.#client.failure(error, signal);
     } finally {
@@ -160,11 +160,16 @@ export class S3Upkeep implements RepositoryUpkeep, CopyStore {
 
   /** What was just written must be seen by another request: what is written here is little, and some of it is the only copy. */
   async #prove(key: string, size: number, signal: AbortSignal): Promise<void> {
+    if ((await this.#written(key, signal)) !== size)
+      throw new BadAnswer(`it answered that it has stored ${this.#prefix}${key}, and has it with another size`);
+  }
+
+  /** The size of what was just written, as another request sees it. */
+  async #written(key: string, signal: AbortSignal): Promise<number> {
     const answer = await lookUp(this.#client, this.#prefix + key, {}, signal);
-    if (answer === undefined || readStat(answer).size !== size)
-      throw new BadAnswer(
-        `it answered that it has stored ${this.#prefix}${key}, and ${answer === undefined ? 'does not have it' : 'has it with another size'}`,
-      );
+    if (answer === undefined)
+      throw new BadAnswer(`it answered that it has stored ${this.#prefix}${key}, and does not have it`);
+    return readStat(answer).size;
   }
 
   close(): Promise<void> {
