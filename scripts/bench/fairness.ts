@@ -153,7 +153,7 @@ async function listens(port: number): Promise<boolean> {
 
 async function main(): Promise<void> {
   const [seconds = '5', ...named] = process.argv.slice(2);
-  const floods = named.length > 0 ? named : [...Object.keys(FLOODS), 'frames'];
+  const floods = named.length > 0 ? named : Object.keys(FLOODS);
   const directory = mkdtempSync(path.join(tmpdir(), 'fairness-'));
   const children = new Set<ChildProcess>();
   const start = (args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess => {

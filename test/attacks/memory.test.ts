@@ -161,7 +161,7 @@ describe('inside of sessions', () => {
     expect(buffered() - before).toBeLessThan(2 * MEMORY.perClient);
   });
 
-  test('while bodies wait, their session still answers, and takes a small object such as a lock', async () => {
+  test('while bodies wait, their session still answers, and takes a small object', async () => {
     await open({ maxSessions: 1, ...STALLED });
     const client = await stack.connect('attacker');
     const streams = Array.from({ length: 64 }, () => {
