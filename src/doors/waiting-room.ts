@@ -167,9 +167,7 @@ export function createWaitingRoom(
       const networks = networksOf(socket.remoteAddress ?? '');
       const address = networks.at(-1) ?? '';
       const delay = delayOf(address);
-      // Those who wait for the end of a penalty grow old in no order, else in a flood none would live to see it.
-      const since = now() + random() * delay;
-      const visitor: Present = { socket, networks, address, since, step: 'silent', cut: false };
+      const visitor: Present = { socket, networks, address, since: now(), step: 'silent', cut: false };
       const others = present.get(address);
       if (others === undefined) present.set(address, new Set([visitor]));
       else others.add(visitor);
@@ -181,31 +179,23 @@ export function createWaitingRoom(
       };
       const grace = setTimeout(end, delay + whole);
       let stepGrace: NodeJS.Timeout | undefined;
-      const step = (next: Step): void => {
+      /** @param held - for how long it may not go on yet, in ms */
+      const step = (next: Step, held = 0): void => {
         clearTimeout(stepGrace);
         if (over || visitor.cut) return;
         if (next !== visitor.step) {
           pools[visitor.step].remove(visitor);
-          Object.assign(visitor, { step: next, since: now() });
+          // Those who wait for the end of a penalty grow old in no order, else in a flood none would live to see it.
+          Object.assign(visitor, { step: next, since: now() + random() * held });
           pools[next].add(visitor);
           makePlace(next);
         }
         const { most } = RULES[next];
-        if (most < whole) stepGrace = setTimeout(end, most);
+        if (most < whole) stepGrace = setTimeout(end, held + most);
       };
-      const begin = (): void => {
-        if (socket.destroyed) return;
-        step('silent');
-        exchangeIdentifications(socket, (wrong) => {
-          if (wrong === undefined) {
-            step('exchanging');
-            // It may have had to make place itself.
-            if (!socket.destroyed) reception.serve();
-            return;
-          }
-          reception.refuse(wrong);
-          socket.destroy();
-        });
+      const serve = (): void => {
+        // It may have had to make place itself.
+        if (!socket.destroyed) reception.serve();
       };
       let waiting: NodeJS.Timeout | undefined;
       let over = false;
@@ -220,8 +210,20 @@ export function createWaitingRoom(
         // One that never sent a byte is a load balancer's look at the port.
         if (visitor.step !== 'silent' || (socket.bytesRead > 0 && !visitor.cut)) failed(address);
       });
-      if (delay > 0) waiting = setTimeout(begin, delay);
-      else begin();
+      step('silent');
+      const came = now();
+      // Its line is read before its address's penalty is over: who waits for that stands among those who have spoken, not among the silent.
+      exchangeIdentifications(socket, (wrong) => {
+        if (wrong !== undefined) {
+          reception.refuse(wrong);
+          socket.destroy();
+          return;
+        }
+        const held = Math.max(0, came + delay - now());
+        step('exchanging', held);
+        if (held > 0) waiting = setTimeout(serve, held);
+        else serve();
+      });
       makePlaceOf(address);
       makePlace('silent');
       return {

@@ -89,7 +89,8 @@ describe('a flood', () => {
 
   test('of silent connections behind the address of honest clients: they get in', async () => {
     await flooded(1, 600, 'silent');
-    // Beside so many of its own address one may be drawn; who comes again gets in.
+    // The floods before have earned the address a penalty, too, which honest clients behind it wait for. One of them may be drawn; who
+    // comes again gets in.
     const getsIn = async (): Promise<boolean> =>
       (await login('127.1.0.9')) || (await login('127.1.0.9')) || login('127.1.0.9');
     for (let i = 0; i < 5; i++) expect(await getsIn()).toBe(true);
