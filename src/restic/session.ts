@@ -5,7 +5,8 @@ import type { Duplex } from 'node:stream';
 import type { EndReason } from '../ports/audit-sink.ts';
 import type { Session } from '../ports/sessions.ts';
 import { reportDefect } from '../ports/log.ts';
-import { createHandler, type HandlerContext } from './handler.ts';
+import type { HandlerContext } from './context.ts';
+import { createHandler } from './handler.ts';
 import { serveHttp2, type Http2Service, type SessionMemory } from './http2-session.ts';
 
 /**

@@ -1,0 +1,193 @@
+/** Carries out what changes a repository, saving and removing: announced in the audit before anything becomes visible. */
+import type { ServerHttp2Stream } from 'node:http2';
+import { asGatewayError, GatewayError, isGatewayError } from '../core/errors.ts';
+import { SIZE_LIMITS, type ObjectRef } from '../core/object.ts';
+import type { Operation } from '../core/operation.ts';
+import type { Origin } from '../core/principal.ts';
+import type { Attempt } from '../ports/counted-records.ts';
+import type { ObjectStat, RepositoryStore } from '../ports/repository-store.ts';
+import type { Counts, HandlerContext } from './context.ts';
+import type { Pacing } from './pacing.ts';
+import type { Reports } from './reports.ts';
+import { inPieces, type Pace } from './responses.ts';
+import { mayGather } from './stream-memory.ts';
+import { bufferedUpload, digestOf, namedUpload, type Upload } from './upload.ts';
+
+/** A change that counts for nothing: of the admin, or one that was not announced. */
+const FREE: Attempt = { settle: () => undefined };
+
+/** Changes of one session. */
+export interface Changes {
+  /** Stores the body of a request. Resolves when the object is there, whole and durable. @throws GatewayError for whatever else */
+  save(stream: ServerHttp2Stream, operation: Operation & { kind: 'save' }, signal: AbortSignal): Promise<void>;
+  /** Removes an object, or finds it absent. */
+  remove(ref: ObjectRef, signal: AbortSignal): Promise<void>;
+}
+
+/** How far an object on its way in has come. */
+interface Saving {
+  readonly ref: ObjectRef;
+  readonly size: number;
+  readonly upload: Upload;
+  attempt: Attempt;
+  /** The audit has said that it comes, or may have. */
+  announced: boolean;
+  /** It was found to be there before anything was announced. */
+  there: boolean;
+}
+
+/** Makes the changes of one session. */
+export function createChanges(context: HandlerContext, counts: Counts, pacing: Pacing, reports: Reports): Changes {
+  const { identity, store, audit, records } = context;
+  const { principal } = identity;
+  const origin: Origin = { client: principal.client, door: principal.door, session: identity.session };
+
+  /** A change that is about to be announced. @returns undefined when too many of the client's have failed */
+  const begin = (): Attempt | undefined => (principal.door === 'admin' ? FREE : records.attempt());
+
+  /** Opens the body of a request, so that the audit hears of it just before the last piece goes to the store. */
+  const receive = async (
+    stream: ServerHttp2Stream,
+    { ref, size }: Operation & { kind: 'save' },
+    signal: AbortSignal,
+  ): Promise<Saving> => {
+    const commit = async (): Promise<void> => {
+      const attempt = begin();
+      if (attempt === undefined) {
+        // What is there already is no failure when nothing is announced.
+        progress.there = (await statOrAbsent(store, ref, signal)) !== undefined;
+        throw new GatewayError(progress.there ? 'already-exists' : 'too-many-failures');
+      }
+      progress.attempt = attempt;
+      // From here on, whatever happens is told: a line that was begun may be in the file.
+      progress.announced = true;
+      await audit.append(identity, { kind: 'create', ref, size, sha256: upload.content.sha256 });
+    };
+    const pace = pacing.body('upload', stream, signal, (bytes) => (counts.bytesIn += bytes));
+    const source = incoming(stream, pace);
+    const upload =
+      ref.type === 'config'
+        ? await bufferedUpload(source, size, commit)
+        : namedUpload(source, size, ref.name, commit, () => mayGather(stream));
+    const progress: Saving = { ref, size, upload, attempt: FREE, announced: false, there: false };
+    return progress;
+  };
+
+  /** Gives an object to the store, and settles what was announced. */
+  const deliver = async (saving: Saving, signal: AbortSignal): Promise<'created' | 'exists'> => {
+    const storing = new AbortController();
+    // Once the audit has said that the object comes, a client that goes away no longer stops it: what is said is carried out.
+    signal.addEventListener('abort', () => {
+      if (!saving.announced) storing.abort();
+    });
+    const { ref, upload } = saving;
+    let outcome: 'created' | 'exists';
+    try {
+      outcome = await store.create(ref, upload.content, origin, { signal: storing.signal }).catch((error: unknown) => {
+        if (saving.there) return 'exists';
+        throw error;
+      });
+    } catch (error) {
+      saving.attempt.settle('failed');
+      if (saving.announced)
+        await audit.append(identity, { kind: 'create-failed', ref, reason: asGatewayError(error).code });
+      // Content that is wrong for a name that is taken is an attempt to overwrite, and is said to be one.
+      if (isGatewayError(error, 'content-mismatch') && (await statOrAbsent(store, ref, signal)) !== undefined)
+        throw await overwrite(ref);
+      throw error;
+    }
+    saving.attempt.settle(outcome === 'created' ? 'done' : 'failed');
+    if (outcome === 'exists' && saving.announced)
+      await audit.append(identity, { kind: 'create-failed', ref, reason: 'exists' });
+    return outcome;
+  };
+
+  /** A save whose answer was lost is sent again: good, if the very same content is there, whole. */
+  const isSame = async ({ ref, size, upload }: Saving, signal: AbortSignal): Promise<boolean> => {
+    if (!(await upload.verify())) return false;
+    const stored = await store.load(ref, undefined, { signal });
+    return stored.size === size && (await digestOf(stored.body)) === upload.content.sha256;
+  };
+
+  /** @returns what to throw */
+  const overwrite = (ref: ObjectRef): Promise<GatewayError> => {
+    const line = new GatewayError('already-exists').tell;
+    reports.notifyOnce('denied', `refused to overwrite ${ref.type}: ${line}.`);
+    return reports.deny({ kind: 'denied', operation: 'save', ref, reason: 'overwrite' }, line);
+  };
+
+  return {
+    save: async (stream, operation, signal) => {
+      const { ref, size } = operation;
+      if (size > SIZE_LIMITS[ref.type])
+        throw new GatewayError('too-large', {
+          detail: `${ref.type} may have ${SIZE_LIMITS[ref.type]} bytes, not ${size}`,
+        });
+      const wait = pacing.object(stream, size, signal);
+      if (wait !== undefined) await wait;
+      const saving = await receive(stream, operation, signal);
+      if ((await deliver(saving, signal)) === 'created') counts.objectsCreated++;
+      else if (!(await isSame(saving, signal))) throw await overwrite(ref);
+    },
+    remove: async (ref, signal) => {
+      const attempt = begin();
+      if (attempt === undefined) {
+        if ((await statOrAbsent(store, ref, signal)) === undefined) return;
+        throw new GatewayError('too-many-failures');
+      }
+      await audit.append(identity, { kind: 'remove', ref });
+      let outcome: 'removed' | 'hidden' | 'absent';
+      try {
+        outcome = await store.remove(ref, { signal });
+      } catch (error) {
+        attempt.settle('failed');
+        await audit.append(identity, { kind: 'remove-failed', ref, reason: asGatewayError(error).code });
+        throw error;
+      }
+      attempt.settle(outcome === 'absent' ? 'failed' : 'done');
+      if (outcome === 'absent') {
+        await audit.append(identity, { kind: 'remove-failed', ref, reason: 'absent' });
+        return;
+      }
+      counts.objectsRemoved++;
+      // Every run removes its own lock; only who thins out the backups needs to know where the space went.
+      if (outcome === 'hidden' && ref.type !== 'locks')
+        reports.notifyOnce(
+          'hidden',
+          'the bucket keeps old versions: what is removed is hidden, not gone, and its space comes free only when its retention and the lifecycle rules of the bucket let it go.',
+        );
+    },
+  };
+}
+
+/** Undefined for what is not there. */
+export async function statOrAbsent(
+  store: RepositoryStore,
+  ref: ObjectRef,
+  signal: AbortSignal,
+): Promise<ObjectStat | undefined> {
+  try {
+    return await store.stat(ref, { signal });
+  } catch (error) {
+    if (isGatewayError(error, 'not-found')) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * The body of a request; left early, the stream stays open for an answer.
+ * @param pace - heeded before each piece is handed on, and with it before more is read
+ */
+async function* incoming(stream: ServerHttp2Stream, pace: Pace): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>) {
+      for (const piece of inPieces(chunk, pace.piece())) {
+        const wait = pace.before(piece.length);
+        if (wait !== undefined) await wait;
+        yield piece;
+      }
+    }
+  } catch (error) {
+    throw new GatewayError('client-gone', { cause: error });
+  }
+}
