@@ -8,7 +8,6 @@ import { openAudit } from './audit/open-audit.ts';
 import type { ClientConfig, GatewayConfig, StoreConfig } from './config/types.ts';
 import { refuseAdmission } from './core/admission.ts';
 import { asGatewayError, GatewayError, isGatewayError, messageOf } from './core/errors.ts';
-import { countPlaces, type Places } from './core/places.ts';
 import type { Principal } from './core/principal.ts';
 import { createClientLogs } from './limits/client-log.ts';
 import { createCountedRecords } from './limits/counted-records.ts';
@@ -72,8 +71,6 @@ interface Served {
   memory: Lease | undefined;
   /** Of an admin's that holds the repository; set once it may. */
   hold: AdminHold | undefined;
-  /** Set once one of `places` is taken for it. */
-  placed: boolean;
   /** Takes it out of the machine's live sessions; set once it is one of them. */
   leave: (() => void) | undefined;
   storage: Promise<SafeStorage> | undefined;
@@ -88,7 +85,6 @@ const EXPIRY_LOOK_MS = 500;
 
 /**
  * Makes a gateway. Storage is opened when a session first needs it.
- * @param options.places - counts the sessions of each client; by default those of this gateway alone
  * @param options.meter - counts what the sessions do; by default nobody does
  * @param options.memory - what this process may hold under a config; by default all that `serve` may
  * @throws GatewayError `audit-unavailable` when the audit file cannot be opened
@@ -96,13 +92,11 @@ const EXPIRY_LOOK_MS = 500;
 export async function createGateway(options: {
   readonly config: GatewayConfig;
   readonly log: Log;
-  readonly places?: Places;
   readonly meter?: Meter | undefined;
   readonly memory?: (config: GatewayConfig) => MemoryLimits;
 }): Promise<Gateway> {
   const {
     log,
-    places = countPlaces(),
     meter,
     memory: memoryOf = (given: GatewayConfig) => memoryOfServe(given, 1),
   } = options;
@@ -163,7 +157,6 @@ export async function createGateway(options: {
       ...{
         hold: undefined,
         memory: undefined,
-        placed: false,
         leave: undefined,
         storage: undefined,
         session: undefined,
@@ -205,7 +198,6 @@ export async function createGateway(options: {
     // Before its place is given to another, which would still find it there.
     served.leave?.();
     served.memory?.release();
-    if (served.placed) places.leave(served.client.name);
     closeUnused();
     if (open.size > 0) return;
     for (const done of waiting) done();
@@ -296,11 +288,8 @@ export async function createGateway(options: {
     const admin = principal.door === 'admin';
     let refusal = admin ? undefined : refusalOf(client, principal, 0);
     if (refusal === undefined && !admin) {
-      const before = await places.take(client.name, client.maxSessions);
-      served.placed = before < client.maxSessions;
-      refusal = refusalOf(client, principal, before);
       const own = records.of(client.name);
-      if (refusal === undefined && !own.session()) refusal = tooMany(client, own.sessionRate);
+      if (!own.session()) refusal = tooMany(client, own.sessionRate);
     }
     refusal ??= await enter(served, identity);
     const of = memory.of(client.name);

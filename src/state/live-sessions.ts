@@ -84,7 +84,7 @@ export async function enterLiveSessions(
     const found = full(live);
     if (found === undefined) return { entered: true, leave };
     leave();
-    const settled = found.others.filter((other) => ageMs(join(directory, other)) > SETTLED_MS);
+    const settled = found.others.filter((other) => isOwn(other) || ageMs(join(directory, other)) > SETTLED_MS);
     if (settled.length >= most[found.of] || performance.now() > patience)
       return { entered: false, of: found.of, others: found.others.length };
     await sleep(5 + Math.random() * 45);
@@ -105,6 +105,17 @@ export async function readLiveSessions(state: string): Promise<readonly LiveSess
 
 const NAME = /^[0-9TZ]+-[0-9a-f]+\.(ssh|stdio|admin)\.(\d+)\.(\d+)\.([A-Za-z0-9][\w.-]{0,63})\.json$/;
 
+/** How many sessions processes have open, or had when they ended, by what is written down; the admin's do not count. */
+export function countLiveSessions(state: string, pids: readonly (number | undefined)[]): number {
+  try {
+    return counted(readdirSync(join(state, 'sessions'))).filter((name) => pids.includes(Number(NAME.exec(name)?.[2])))
+      .length;
+  } catch {
+    // Before the first session there is no directory.
+    return 0;
+  }
+}
+
 function clientOf(name: string): string | undefined {
   return NAME.exec(name)?.[4];
 }
@@ -112,6 +123,13 @@ function clientOf(name: string): string | undefined {
 /** Those that count to what clients may have. */
 function counted(names: readonly string[]): readonly string[] {
   return names.filter((name) => (NAME.exec(name)?.[1] ?? 'admin') !== 'admin');
+}
+
+/** Of this process, which is let in as soon as it is seen: between writing and counting nothing else runs here. */
+function isOwn(name: string): boolean {
+  const [, , pid, begun] = NAME.exec(name) ?? [];
+  const own = ownProcess();
+  return Number(pid) === own.pid && Number(begun) === own.begun;
 }
 
 /** False for what a dead process has left, which it removes. */

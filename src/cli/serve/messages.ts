@@ -7,8 +7,6 @@ import type { Service } from './service.ts';
 /** To a worker. The first is `config`, and each later one is to be taken up. */
 export type ToWorker =
   | { readonly kind: 'config'; readonly config: GatewayConfig }
-  /** The answer to `take`: how many places were taken before. */
-  | { readonly kind: 'taken'; readonly ask: number; readonly before: number }
   /** Asks for `figures`. */
   | { readonly kind: 'count' }
   /** Let nobody in any more, and end when the last session has ended. */
@@ -25,9 +23,7 @@ export type FromWorker =
   /** It could not start, and ends. */
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly detail: string }
   /** What it has counted: when it is asked, and when it ends. */
-  | { readonly kind: 'figures'; readonly figures: Figures }
-  | { readonly kind: 'take'; readonly ask: number; readonly client: string; readonly most: number }
-  | { readonly kind: 'leave'; readonly client: string };
+  | { readonly kind: 'figures'; readonly figures: Figures };
 
 /** A config that came through the channel, which gives every object a prototype: names are looked up in these, and find only themselves. */
 export function receivedConfig(config: GatewayConfig): GatewayConfig {

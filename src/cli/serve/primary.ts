@@ -1,15 +1,14 @@
 /**
- * The process above the workers: it starts them, replaces those that die, counts the sessions of each client over all of them, and
- * passes on the config and the end. It takes connections in and hands them to the workers in turn (Node's SCHED_RR): a session lasts
+ * The process above the workers: it starts them, replaces those that die, and passes on the config and the end. It takes connections in and hands them to the workers in turn (Node's SCHED_RR): a session lasts
  * for minutes and keeps a core busy, so that an even spread counts, and no byte of it goes through here.
  */
 import cluster, { type Worker } from 'node:cluster';
 import { createInterface } from 'node:readline';
 import type { GatewayConfig } from '../../config/types.ts';
 import { GatewayError } from '../../core/errors.ts';
-import { countPlaces } from '../../core/places.ts';
 import { createGateway } from '../../gateway.ts';
 import type { Log } from '../../ports/log.ts';
+import { countLiveSessions } from '../../state/live-sessions.ts';
 import type { FromWorker, ToWorker } from './messages.ts';
 import type { Service } from './service.ts';
 import { keepWorkerFigures, type WorkerFigures } from './worker-figures.ts';
@@ -27,7 +26,6 @@ const END_MS = 15_000;
  */
 export async function startWorkers(count: number, first: GatewayConfig, log: Log): Promise<Service> {
   let config = first;
-  const places = countPlaces();
   const workers = new Set<Worker>();
   const serving = new Set<Worker>();
   const kept = keepWorkerFigures();
@@ -46,8 +44,6 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
       const worker = cluster.fork();
       const { pid = 0 } = worker.process;
       const started = performance.now();
-      /** One entry for each place that this worker has taken. */
-      const held: string[] = [];
       let failure: GatewayError | undefined;
       workers.add(worker);
       let figures: WorkerFigures | undefined;
@@ -70,20 +66,6 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
             return;
           case 'figures':
             figures?.told(message.figures);
-            return;
-          case 'take': {
-            const { ask, client, most } = message;
-            const before = places.take(client, most);
-            if (before < most) held.push(client);
-            tell(worker, { kind: 'taken', ask, before });
-            return;
-          }
-          case 'leave': {
-            const index = held.indexOf(message.client);
-            if (index < 0) return;
-            held.splice(index, 1);
-            places.leave(message.client);
-          }
         }
       });
       worker.once('error', (error) => {
@@ -93,16 +75,16 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
         workers.delete(worker);
         serving.delete(worker);
         figures?.ended();
-        for (const client of held) places.leave(client);
         const how = signal ?? `exit status ${status ?? 0}`;
         reject(failure ?? new GatewayError('internal', { detail: `a worker ended before it served (${how})` }));
         if (state === 'stopping' && workers.size === 0) ended();
         if (state !== 'running') return;
         shortLives = performance.now() - started < SHORT_LIFE_MS ? shortLives + 1 : 0;
         const delay = shortLives === 0 ? 0 : Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (shortLives - 1));
+        const sessions = countLiveSessions(config.state, [pid]);
         log.error(
-          { worker: pid, sessions: held.length, ...(failure && { err: failure }) },
-          `worker ${pid} died (${how}) with ${held.length} sessions; another one is started in ${delay / 1000} s`,
+          { worker: pid, sessions, ...(failure && { err: failure }) },
+          `worker ${pid} died (${how}) with ${sessions} sessions; another one is started in ${delay / 1000} s`,
         );
         const timer = setTimeout(() => {
           restarts.delete(timer);
@@ -142,7 +124,11 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
   state = 'running';
   return {
     ...ready.value,
-    sessionCount: () => places.total(),
+    sessionCount: () =>
+      countLiveSessions(
+        config.state,
+        [...workers].map(({ process }) => process.pid),
+      ),
     served: () => kept.served(),
     isListening: () => state === 'running' && serving.size > 0,
     reconfigure: async (next) => {

@@ -1,7 +1,6 @@
 /** What serves clients in one process: a gateway and its SSH door, which take up another config and end together. */
 import { availableParallelism } from 'node:os';
 import type { GatewayConfig } from '../../config/types.ts';
-import type { Places } from '../../core/places.ts';
 import { openSshDoor, type SshDoor } from '../../doors/ssh-server.ts';
 import { createGateway } from '../../gateway.ts';
 import { memoryOfServe } from '../../limits/memory-limits.ts';
@@ -38,13 +37,11 @@ export interface Service {
 
 /**
  * Starts to serve, and to count where the config has metrics.
- * @param options.places - as for `createGateway`
  * @throws GatewayError `invalid-config`, `audit-unavailable`
  */
 export async function startService(options: {
   readonly config: GatewayConfig;
   readonly log: Log;
-  readonly places?: Places;
 }): Promise<Service> {
   // Loaded before the first session comes, and only for who wants it.
   const meter = await openMeter(options.config);

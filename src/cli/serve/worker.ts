@@ -1,7 +1,6 @@
 /** One of the processes that share the port. The primary tells it what to do; signals are the primary's business. */
 import cluster from 'node:cluster';
 import { asGatewayError } from '../../core/errors.ts';
-import type { Places } from '../../core/places.ts';
 import type { Log } from '../../ports/log.ts';
 import { surviveDefects } from '../last-net.ts';
 import { receivedConfig, type FromWorker, type ToWorker } from './messages.ts';
@@ -14,7 +13,6 @@ const ORPHAN_MS = 5000;
 export function runWorker(log: Log): Promise<number> {
   // A terminal and systemd send these to every process of the service.
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
-  const places = askedPlaces();
   let service: Service | undefined;
 
   // Else Node ends this process as soon as the channel is closed, and the audit would not hear how the sessions ended.
@@ -42,15 +40,12 @@ export function runWorker(log: Log): Promise<number> {
             await service.reconfigure(config);
             return;
           }
-          service = await startService({ config, log, places });
+          service = await startService({ config, log });
           surviveDefects(log);
           const { address, hostKeys } = service;
           send({ kind: 'ready', address, hostKeys });
           return;
         }
-        case 'taken':
-          places.answer(message.ask, message.before);
-          return;
         case 'count':
           await sendFigures();
           return;
@@ -62,10 +57,10 @@ export function runWorker(log: Log): Promise<number> {
           await end(0);
       }
     };
-    // In their order, but for answers, since what is under way may be waiting for one, and for what changes nothing.
+    // In their order, but for what changes nothing.
     let handled = Promise.resolve();
     process.on('message', (message: ToWorker) => {
-      if (message.kind === 'taken' || message.kind === 'count') {
+      if (message.kind === 'count') {
         handle(message).catch(() => undefined);
         return;
       }
@@ -88,27 +83,6 @@ export function runWorker(log: Log): Promise<number> {
       void end(1);
     });
   });
-}
-
-/** Places that the primary counts. */
-function askedPlaces(): Places & { answer(ask: number, before: number): void } {
-  const waiting = new Map<number, (before: number) => void>();
-  let asks = 0;
-  return {
-    take: (client, most) =>
-      new Promise((resolve) => {
-        const ask = ++asks;
-        waiting.set(ask, resolve);
-        send({ kind: 'take', ask, client, most });
-      }),
-    leave: (client) => {
-      send({ kind: 'leave', client });
-    },
-    answer: (ask, before) => {
-      waiting.get(ask)?.(before);
-      waiting.delete(ask);
-    },
-  };
 }
 
 function send(message: FromWorker): void {
