@@ -95,11 +95,7 @@ export async function createGateway(options: {
   readonly meter?: Meter | undefined;
   readonly memory?: (config: GatewayConfig) => MemoryLimits;
 }): Promise<Gateway> {
-  const {
-    log,
-    meter,
-    memory: memoryOf = (given: GatewayConfig) => memoryOfServe(given, 1),
-  } = options;
+  const { log, meter, memory: memoryOf = (given: GatewayConfig) => memoryOfServe(given, 1) } = options;
   let { config } = options;
   const memory = createMemoryBudget(memoryOf(config));
   let audit: AuditSink = await openAudit(config, log);

@@ -187,7 +187,7 @@ class S3Repository implements RepositoryStore {
     // between look and act, both hear `removed`: harmless, as it is gone for both.
     if ((await this.#statOrAbsent(ref, options)) === undefined) return 'absent';
     try {
-      return await this.#client.ask((bucket) => bucket.delete(this.#key(ref), signal), signal);
+      return await this.#client.remove(this.#key(ref), signal);
     } catch (error) {
       // Storages word it as they like, and some in the same words as a right that is missing.
       if (this.#objectLock !== undefined && error instanceof S3Refusal && error.status === 403)

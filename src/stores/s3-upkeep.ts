@@ -147,7 +147,7 @@ export class S3Upkeep implements RepositoryUpkeep, CopyStore {
       if (there === undefined)
         await this.#client.ask((bucket) => bucket.copy(this.#prefix + from, this.#prefix + to, signal), signal);
       await this.#prove(to, source.size, signal);
-      const removed = await this.#client.ask((bucket) => bucket.delete(this.#prefix + from, signal), signal);
+      const removed = await this.#client.remove(this.#prefix + from, signal);
       if ((await lookUp(this.#client, this.#prefix + from, {}, signal)) !== undefined)
         throw new BadAnswer(`it answered that it has removed ${this.#prefix}${from}, which is still there`);
       return removed === 'hidden' ? 'hidden' : 'moved';

@@ -39,10 +39,7 @@ export interface Service {
  * Starts to serve, and to count where the config has metrics.
  * @throws GatewayError `invalid-config`, `audit-unavailable`
  */
-export async function startService(options: {
-  readonly config: GatewayConfig;
-  readonly log: Log;
-}): Promise<Service> {
+export async function startService(options: { readonly config: GatewayConfig; readonly log: Log }): Promise<Service> {
   // Loaded before the first session comes, and only for who wants it.
   const meter = await openMeter(options.config);
   const gateway = await createGateway({

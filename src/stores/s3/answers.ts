@@ -39,6 +39,7 @@ export function assertAnswer(asked: Asked, answer: HttpAnswer): void {
   if (parsesAsError(answer)) throw new S3Refusal(answer);
   if (key === undefined) return;
   if (method === 'PUT') assertStored(asked, answer);
+  else if (method === 'DELETE') assertDocument(method, undefined, answer);
   else assertObject(asked, answer);
 }
 

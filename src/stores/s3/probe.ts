@@ -172,13 +172,13 @@ export async function probeBucket(client: S3Client, config: S3StoreConfig, signa
     for (const [from, known] of versions) {
       try {
         // Not granted as a rule, but where it is nothing stays.
-        for (const version of known) await client.ask((bucket) => bucket.delete(from, signal, version), signal);
+        for (const version of known) await client.remove(from, signal, version);
         if ((await lookUp(client, from, {}, signal)) === undefined) continue;
       } catch {
         // Hidden instead.
       }
       try {
-        if ((await client.ask((bucket) => bucket.delete(from, signal), signal)) === 'hidden') hidden.push(from);
+        if ((await client.remove(from, signal)) === 'hidden') hidden.push(from);
         if ((await lookUp(client, from, {}, signal)) !== undefined)
           throw new BadAnswer('it was answered as removed, and is there');
       } catch (error) {

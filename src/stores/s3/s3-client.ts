@@ -17,7 +17,7 @@ import { ContentError, REPEATABLE_BYTES, type UploadBody } from './upload-body.t
  * a session's start as much again when it has to be loaded.
  */
 export interface S3Request {
-  readonly method: 'GET' | 'HEAD' | 'PUT';
+  readonly method: 'GET' | 'HEAD' | 'PUT' | 'DELETE';
   /** The object's key in the bucket; undefined for the bucket itself. */
   readonly key?: string;
   readonly query?: Readonly<Record<string, string>>;
@@ -80,6 +80,17 @@ export class S3Client {
     // Asked after the attempt: what was pulled by then decides.
     const repeatable = (): boolean => request.body?.repeatable !== false;
     return this.#patiently(() => this.#attempt(request, signal), repeatable, signal);
+  }
+
+  /**
+   * Removes an object, or the one version of it that is named; S3 answers alike where there is none.
+   * @returns `hidden`: a delete marker was put over it, and it is there still as an older version
+   * @throws as `send`
+   */
+  async remove(key: string, signal: AbortSignal, version?: string): Promise<'removed' | 'hidden'> {
+    const query = version === undefined ? {} : { versionId: version };
+    const { headers } = await this.send({ method: 'DELETE', key, query, accept: [200, 204] }, signal);
+    return headers['x-amz-delete-marker'] === 'true' ? 'hidden' : 'removed';
   }
 
   /** Runs a call of the SDK on the bucket; again, a few times, when it fails for the moment. @throws as `send` */

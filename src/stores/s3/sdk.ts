@@ -1,11 +1,9 @@
 /**
  * The AWS SDK for what not every session does: it builds and signs requests and reads the answers, which go over this store's own
- * transport, so that time limits, connections and errors are the same everywhere. Loaded when first needed: a session that only saves,
- * loads and lists does without.
+ * transport, so that time limits, connections and errors are the same everywhere. Loaded when first needed: no session of a client does.
  */
 import {
   CopyObjectCommand,
-  DeleteObjectCommand,
   GetObjectLockConfigurationCommand,
   S3Client,
   type ServiceInputTypes,
@@ -33,8 +31,8 @@ interface SdkRequest {
 /** One call of the SDK: its options, which reach the request handler as they are, and what came of it there. */
 interface Call {
   readonly abortSignal: AbortSignal;
-  /** The outermost element of the answer; undefined where S3 answers without a body. */
-  readonly root?: string;
+  /** The outermost element of the answer. */
+  readonly root: string;
   failure?: { readonly error: unknown };
 }
 
@@ -90,16 +88,6 @@ export class SdkBucket {
     // A copy may fail after its 200 has begun; the body then holds an error instead.
     const call: Call = { abortSignal: signal, root: 'CopyObjectResult' };
     await this.#send(new CopyObjectCommand({ Bucket: this.#bucket, Key: to, CopySource: source }), call);
-  }
-
-  /**
-   * Removes an object, or the one version of it that is named. `hidden`: a delete marker was put over it, and it is there still as an
-   * older version.
-   */
-  async delete(key: string, signal: AbortSignal, version?: string): Promise<'removed' | 'hidden'> {
-    const command = new DeleteObjectCommand({ Bucket: this.#bucket, Key: key, VersionId: version });
-    const { DeleteMarker: marker } = await this.#send(command, { abortSignal: signal });
-    return marker === true ? 'hidden' : 'removed';
   }
 
   /** Whether the bucket has Object Lock, and its own retention in words, if it has one. */
