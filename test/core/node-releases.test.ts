@@ -46,7 +46,7 @@ test('whatever names the recommended Node names the same', () => {
     'scripts/lab/setup': /^readonly NODE_LTS=(\d+)$/gm,
     '.github/workflows/ci.yml': /^ +image: node:(\d+)-/gm,
     'README.md': /Node\.js (\d+) \(LTS\)/g,
-    'docs/packages.md': /Node\.js (\d+) \(LTS\)/g,
+    'docs/install.md': /Node\.js (\d+) \(LTS\)/g,
     'docs/node.md': /Node\.js (\d+) \(LTS\)/g,
   };
   for (const [file, pattern] of Object.entries(named)) {
