@@ -2,7 +2,7 @@
 import { readFileSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { runtimeTrouble } from '../core/node-releases.ts';
-import { usesNativeCipher } from '../doors/native-cipher.ts';
+import { loadSsh2 } from '../doors/ssh2-internals.ts';
 
 /** Where dpkg keeps what is installed. */
 const DPKG = '/var/lib/dpkg';
@@ -26,7 +26,7 @@ export function describeRuntime(): RuntimeReport {
   let trouble = runtimeTrouble(runtime, today);
   // Debian's own build has the same number as one that gets no fixes; asked only then, since dpkg's records are some MB.
   if (trouble !== undefined) trouble = runtimeTrouble({ ...runtime, debian: debianPackage(process.execPath) }, today);
-  return { node: process.version, trouble, encryption: usesNativeCipher() ? 'native' : 'node' };
+  return { node: process.version, trouble, encryption: loadSsh2().crypto.bindingAvailable ? 'native' : 'node' };
 }
 
 /** The version of Debian's own package `nodejs`, if `program` is of it; others (NodeSource, Ubuntu) have the same name and another maintainer. */

@@ -6,15 +6,10 @@ import { Duplex } from 'node:stream';
 import type { ServerChannel } from 'ssh2';
 import { PacketSender } from './packet-sender.ts';
 import { UNSERVED_WINDOW, type Link } from './peer-guard.ts';
+import { internalsOf } from './ssh2-internals.ts';
 
 /** Data that waits here while the reader is slow or the peer does, in bytes, before more is held back. */
 const HELD = 256 * 1024;
-
-/** What is used of ssh2's channel. */
-interface Channel {
-  readonly incoming: { window: number };
-  readonly outgoing: { readonly id: number; readonly state: string };
-}
 
 /** One end of an SSH channel. Destroying it closes the channel. */
 export class ChannelStream extends Duplex {
@@ -39,7 +34,7 @@ export class ChannelStream extends Duplex {
       // Whatever comes of it, ssh2 has nothing to widen.
       return false;
     };
-    channel._read = () => undefined;
+    internalsOf(channel)._read = () => undefined;
     channel.resume();
     channel.on('end', () => {
       this.push(null);
@@ -87,7 +82,7 @@ export class ChannelStream extends Duplex {
   }
 
   #openWindow(): void {
-    const { incoming, outgoing } = this.#channel as unknown as Channel;
+    const { incoming, outgoing } = internalsOf(this.#channel);
     // RFC 4254, 5.3: nothing is sent on a channel after its CHANNEL_CLOSE.
     if (this.destroyed || incoming.window > this.#window / 2 || (outgoing.state !== 'open' && outgoing.state !== 'eof'))
       return;

@@ -16,10 +16,10 @@
  *
  * Source: draft-ietf-sshm-mlkem-hybrid-kex; RFC 4253, 7 and 8 (negotiation, exchange hash); RFC 5656, 4 (the packets).
  */
-import { createRequire } from 'node:module';
-import ssh2, { type Client, type Connection, type ParsedKey } from 'ssh2';
-import { GatewayError } from '../core/errors.ts';
+import ssh2, { type Client, type Connection } from 'ssh2';
 import { hybridExchange, nobleMlKem, nodeMlKem, type HybridExchange } from './mlkem768x25519.ts';
+import { loadSsh2, passingHostKey, protocolOf, unexpectedSsh2 } from './ssh2-internals.ts';
+import type { KeyExchange, Offer, Protocol, Ssh2Modules } from './ssh2-internals.ts';
 
 /** The method's name on the wire. */
 export const MLKEM_KEX = 'mlkem768x25519-sha256';
@@ -32,54 +32,7 @@ const SSH_MSG_KEXINIT = 20;
 /** Where the lists begin in KEXINIT: after the message's number and the cookie of 16 bytes. Key exchange methods are the first. */
 const LISTS_AT = 17;
 
-type PayloadHandler = (payload: Buffer) => unknown;
-type MessageHandler = (protocol: Protocol, payload: Buffer) => unknown;
-
-/** What both sides propose, as ssh2's KexInit holds it. */
-interface Offer {
-  readonly lists: {
-    readonly kex: { readonly array: readonly string[] };
-    readonly serverHostKey: { readonly array: readonly string[] };
-  };
-}
-
-/** A key exchange under way; `computeSecret` returns its errors. */
-interface KeyExchange {
-  type: string;
-  readonly negotiated: { kex: string };
-  _remoteKexinit: Buffer;
-  getPublicKey: () => Buffer;
-  convertPublicKey: (publicKey: Buffer) => Buffer;
-  computeSecret: (peer: Buffer) => Buffer | Error;
-}
-
-/** What is used of ssh2's Protocol, the state of one connection. */
-interface Protocol {
-  readonly _server: boolean;
-  readonly _debug?: (line: string) => void;
-  _offer: Offer;
-  _kex: KeyExchange | undefined;
-  _decipher: { _onPayload: PayloadHandler } | undefined;
-  _onHeader: (header: unknown) => void;
-  _skipNextInboundPacket: boolean;
-  start(): void;
-  parse(data: Uint8Array, from: number, to: number): void;
-  rekey(): void;
-  cleanup(): void;
-}
-
-/** The modules of ssh2 that this goes by. */
-export interface Ssh2Internals {
-  readonly version: string;
-  readonly constants: { readonly SUPPORTED_KEX: string[] };
-  readonly kex: {
-    readonly KexInit: new (lists: unknown) => Offer;
-    readonly onKEXPayload: (this: Protocol, state: { firstPacket: boolean }, payload: Buffer) => unknown;
-  };
-  /** Handlers by message number. */
-  readonly handlers: MessageHandler[];
-  readonly Protocol: new (config: unknown) => Protocol;
-}
+type MessageHandler = Ssh2Modules['handlers'][number];
 
 /** ssh2 with the method in it. */
 export interface MlKemKex {
@@ -99,28 +52,12 @@ let added: Promise<MlKemKex> | undefined;
  * @throws GatewayError `internal` when ssh2 is not built as expected
  */
 export function addMlKemKex(): Promise<MlKemKex> {
-  added ??= (async () => extendSsh2(loadInternals(), hybridExchange(nodeMlKem() ?? (await nobleMlKem()))))();
+  added ??= (async () => extendSsh2(loadSsh2(), hybridExchange(nodeMlKem() ?? (await nobleMlKem()))))();
   return added;
 }
 
-/** @throws GatewayError `internal` when there are no such modules */
-export function loadInternals(): Ssh2Internals {
-  const require = createRequire(import.meta.url);
-  try {
-    return {
-      version: (require('ssh2/package.json') as { readonly version: string }).version,
-      constants: require('ssh2/lib/protocol/constants.js') as Ssh2Internals['constants'],
-      kex: require('ssh2/lib/protocol/kex.js') as Ssh2Internals['kex'],
-      handlers: require('ssh2/lib/protocol/handlers.js') as Ssh2Internals['handlers'],
-      Protocol: require('ssh2/lib/protocol/Protocol.js') as Ssh2Internals['Protocol'],
-    };
-  } catch (error) {
-    throw unexpected('?', error);
-  }
-}
-
 /** Adds the method to the given ssh2, and proves it there. @throws GatewayError `internal` when it does not work */
-export function extendSsh2(internals: Ssh2Internals, hybrid: HybridExchange): MlKemKex {
+export function extendSsh2(internals: Ssh2Modules, hybrid: HybridExchange): MlKemKex {
   const { constants, handlers, kex, version } = internals;
   try {
     const negotiate = handlers[SSH_MSG_KEXINIT];
@@ -169,20 +106,8 @@ export function extendSsh2(internals: Ssh2Internals, hybrid: HybridExchange): Ml
       },
     };
   } catch (error) {
-    throw unexpected(version, error);
+    throw unexpectedSsh2(version, error);
   }
-}
-
-function protocolOf(connection: Connection | Client): Protocol {
-  return (connection as unknown as { readonly _protocol: Protocol })._protocol;
-}
-
-function unexpected(version: string, cause: unknown): GatewayError {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new GatewayError('internal', {
-    detail: `ssh2 ${version} is not built as the key exchange ${MLKEM_KEX} needs it (${why}); install the gateway's own packages with: npm ci`,
-    cause,
-  });
 }
 
 /** True when this method is the first of the client's that the server has too (RFC 4253, 7.1). */
@@ -293,21 +218,11 @@ function replaceMethod(exchange: KeyExchange, server: boolean, hybrid: HybridExc
   };
 }
 
-/**
- * A host key for the proof alone. ssh2 1.17 drops leading zero bytes of the public key that it generates, so that one key in 256 cannot
- * be read again; another one is made then.
- */
-function passingHostKey(): { readonly text: string; readonly hostKey: ParsedKey } {
-  for (;;) {
-    const text = ssh2.utils.generateKeyPairSync('ed25519').private;
-    const hostKey = ssh2.utils.parseKey(text);
-    if (!(hostKey instanceof Error)) return { text, hostKey };
-  }
-}
-
 /** Exchanges keys in memory, and again, by this method alone. @throws whatever is not as it should be */
-function prove({ Protocol, kex }: Ssh2Internals, use: (protocol: Protocol) => void): void {
-  const { text, hostKey } = passingHostKey();
+function prove({ Protocol, kex }: Ssh2Modules, use: (protocol: Protocol) => void): void {
+  const text = passingHostKey();
+  const hostKey = ssh2.utils.parseKey(text);
+  if (hostKey instanceof Error) throw hostKey;
   // Refuses names that it does not know.
   new ssh2.Server({ hostKeys: [text], algorithms: { kex: [MLKEM_KEX as never] } });
   const direction = { cipher: ['aes128-gcm@openssh.com'], mac: [], compress: ['none'], lang: [] };

@@ -3,14 +3,15 @@
  *
  * ssh2 1.17 makes every packet by itself: one piece of memory, one call for its random padding and one write to the socket each, which
  * together cost more than the encryption. Here the packets of a batch lie side by side in one piece of memory that is used again, and
- * leave in one write. It goes by ssh2's internals: the state of the channel (Channel.js), and of the AES-GCM cipher of ssh2's native part
- * (protocol/crypto.js), which encrypts in place. With another cipher, or without that part, ssh2 makes the packets.
+ * leave in one write. It goes by the state of ssh2's channel, and by the AES-GCM cipher of ssh2's native part, which encrypts in place
+ * (ssh2-internals.ts). With another cipher, or without that part, ssh2 makes the packets.
  *
  * Source: RFC 4253, 6 (packets); RFC 5647, 7 (AES-GCM); RFC 4254, 5.2 (data and windows).
  */
 import { randomFillSync } from 'node:crypto';
 import type { ServerChannel } from 'ssh2';
-import type { Cipher, Link } from './peer-guard.ts';
+import type { Link } from './peer-guard.ts';
+import { encryptsInPlace, internalsOf, type InternalChannel } from './ssh2-internals.ts';
 
 /** The most data in a packet, in bytes: what every implementation takes. */
 const PACKET_DATA = 32 * 1024;
@@ -25,15 +26,6 @@ const SSH_MSG_CHANNEL_DATA = 94;
 /** In bytes: the block that packets are filled up to, the least padding, and the tag behind. */
 const [BLOCK, LEAST_PADDING, TAG] = [16, 4, 16];
 
-/** What is used of ssh2's channel. */
-interface Channel {
-  readonly outgoing: { readonly id: number; readonly packetSize: number; readonly state: string; window: number };
-  /** Set while somebody waits for the peer to widen the window. */
-  _waitWindow: boolean;
-  /** Called when it has. */
-  _chunkcb: (() => void) | undefined;
-}
-
 /** Memory for batches, that of a session which is idle in use by the others. */
 const idle: Buffer[] = [];
 const MOST_IDLE = 16;
@@ -44,12 +36,12 @@ let paddingUsed = padding.length;
 
 /** Sends the data of one channel. */
 export class PacketSender {
-  readonly #channel: Channel;
+  readonly #channel: InternalChannel;
   readonly #link: Link;
 
   /** @param link - the connection that carries the channel */
   constructor(channel: ServerChannel, link: Link) {
-    this.#channel = channel as unknown as Channel;
+    this.#channel = internalsOf(channel);
     this.#link = link;
   }
 
@@ -86,14 +78,14 @@ export class PacketSender {
       this.#channel._waitWindow = true;
       return;
     }
-    const cipher = protocol._cipher;
-    if (cipher.constructor.name !== 'AESGCMCipherBinding' || cipher._instance === undefined || cipher._dead)
-      this.#sendBySsh2(data, next);
-    else this.#sendInPlace(data, cipher, cipher._instance, next);
+    const native = encryptsInPlace(protocol);
+    if (native === undefined) this.#sendBySsh2(data, next);
+    else this.#sendInPlace(data, native, next);
   }
 
-  #sendInPlace(data: Pieces, cipher: Cipher, native: { encrypt(packet: Buffer): void }, next: () => void): void {
+  #sendInPlace(data: Pieces, native: { encrypt(packet: Buffer): void }, next: () => void): void {
     const { outgoing } = this.#channel;
+    const { _cipher: cipher } = this.#link.protocol;
     const wanted = Math.min(data.left, outgoing.window);
     const whole = wanted > SMALL;
     const batch = whole

@@ -8,7 +8,7 @@
 import type { Socket } from 'node:net';
 import type { Connection } from 'ssh2';
 import { createAllowance } from '../core/allowance.ts';
-import { GatewayError } from '../core/errors.ts';
+import { channelOf, protocolOf, socketOf, unexpectedSsh2, type Protocol } from './ssh2-internals.ts';
 
 /** The smallest packets a peer may want, in bytes; with those of 0, ssh2 would send for ever. OpenSSH takes 32 KiB. */
 const LEAST_PACKET = 4096;
@@ -36,45 +36,6 @@ export const UNSERVED_WINDOW = 64 * 1024;
 /** A message that ssh2 does not get to see. */
 const DROP = Symbol('drop');
 
-type Handler = (protocol: unknown, ...message: unknown[]) => unknown;
-
-/** Both directions of a channel, which ssh2 shares between a session and its channel. */
-interface Channel {
-  readonly incoming: { window: number; readonly state: string };
-  readonly outgoing: { readonly state: string };
-}
-
-/** What is used of ssh2's cipher for what goes out; `_instance` is its native part. */
-export interface Cipher {
-  outSeqno: number;
-  readonly _dead: boolean;
-  readonly _instance?: { encrypt(packet: Buffer): void };
-}
-
-/** What is used of ssh2's state of a connection. */
-interface Protocol {
-  readonly _cipher: Cipher;
-  channelData(id: number, data: Buffer): void;
-  channelWindowAdjust(id: number, bytes: number): void;
-  channelOpenConfirm(remote: number, local: number, window: number, packetSize: number): void;
-}
-
-/** What is used of ssh2's connection. */
-interface Internals {
-  readonly _protocol: Protocol & {
-    readonly _handlers: Record<string, Handler | undefined>;
-    readonly _kexinit: unknown;
-    _onPacket: () => void;
-  };
-  readonly _chanMgr: { get(id: number): { readonly _channel?: Channel; readonly _chanInfo?: Channel } | undefined };
-  readonly _sock: Socket;
-}
-
-/** The TCP connection beneath an SSH connection. */
-export function socketOf(connection: Connection): Socket {
-  return (connection as unknown as Internals)._sock;
-}
-
 /** What a sender on a guarded connection has to wait for. */
 export interface Link {
   readonly socket: Socket;
@@ -90,7 +51,7 @@ export interface Link {
  * @throws GatewayError `internal` when ssh2 is not built as expected
  */
 export function guardPeer(connection: Connection, guardExchanges: (may: () => boolean) => void): Link {
-  const { _protocol: protocol, _chanMgr: channels, _sock: socket } = connection as unknown as Internals;
+  const [protocol, socket] = [protocolOf(connection), socketOf(connection)];
   const handlers = protocol._handlers;
   const clock = (): number => performance.now();
   const requests = createAllowance(REQUESTS.burst, REQUESTS.perSecond, clock);
@@ -105,7 +66,7 @@ export function guardPeer(connection: Connection, guardExchanges: (may: () => bo
   /** Has `wrong` look at every message of a kind before ssh2 does, which does not get what is to be dropped. */
   const before = (kind: string, wrong: (...message: unknown[]) => string | typeof DROP | undefined): void => {
     const handler = handlers[kind];
-    if (handler === undefined) throw new GatewayError('internal', { detail: `ssh2 has no handler of ${kind}` });
+    if (handler === undefined) throw unexpectedSsh2('?', `no handler of ${kind}`);
     handlers[kind] = (from, ...message) => {
       if (socket.destroyed) return undefined;
       const why = wrong(...message);
@@ -122,13 +83,13 @@ export function guardPeer(connection: Connection, guardExchanges: (may: () => bo
   before('CHANNEL_REQUEST', tooMany);
   before('GLOBAL_REQUEST', tooMany);
   before('CHANNEL_DATA', (id, data) => {
-    const session = channels.get(id as number);
-    const { incoming, outgoing } = session?._channel ?? session?._chanInfo ?? {};
-    if (incoming === undefined) return 'the peer sent data to a channel that is not open';
+    const channel = channelOf(connection, id as number);
+    if (channel === undefined) return 'the peer sent data to a channel that is not open';
+    const { incoming, outgoing } = channel;
     if (incoming.state !== 'open') return 'the peer sent data after its end';
     const { length } = data as Buffer;
     if (length > incoming.window) return 'the peer sent more than its window';
-    if (session?._channel !== undefined && outgoing?.state === 'open') return undefined;
+    if (channel.open && outgoing.state === 'open') return undefined;
     // Without a command yet, or closed by us: nobody reads it, and the window stays as it is.
     incoming.window -= length;
     return DROP;
@@ -138,8 +99,8 @@ export function guardPeer(connection: Connection, guardExchanges: (may: () => bo
   // ssh2 has one window for all, of 2 MiB, which a peer could fill before anybody serves it, or after it was refused.
   const confirm = protocol.channelOpenConfirm.bind(protocol);
   protocol.channelOpenConfirm = (remote, local, _window, packetSize) => {
-    const incoming = channels.get(local)?._chanInfo?.incoming;
-    if (incoming !== undefined) incoming.window = UNSERVED_WINDOW;
+    const channel = channelOf(connection, local);
+    if (channel !== undefined) channel.incoming.window = UNSERVED_WINDOW;
     confirm(remote, local, UNSERVED_WINDOW, packetSize);
   };
 

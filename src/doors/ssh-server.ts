@@ -19,9 +19,10 @@ import { readHostKey, type HostKey } from './host-key.ts';
 import { SOFTWARE, withoutOwnLine } from './identification.ts';
 import { descriptorLimit, limitsOf, withinDescriptors, type SshLimits } from './limits.ts';
 import { addMlKemKex } from './mlkem-kex.ts';
-import { guardPeer, socketOf, UNSERVED_WINDOW } from './peer-guard.ts';
+import { guardPeer, UNSERVED_WINDOW } from './peer-guard.ts';
 import { quietLog } from './quiet-log.ts';
 import { createAuthentication, type KnownKey, type ProvedKey } from './ssh-auth.ts';
+import { checkSsh2, socketOf } from './ssh2-internals.ts';
 import { createWaitingRoom, type Visitor } from './waiting-room.ts';
 
 /** Connections of one client beyond its sessions: of runs that are told that there are too many, and of those just ending. */
@@ -65,6 +66,7 @@ export async function openSshDoor({
     });
   const hostKeys = await Promise.all(config.hostKeys.map((file) => readHostKey(file)));
   let known = keysOf(Object.values(config.clients));
+  await checkSsh2();
   const mlKemKex = await addMlKemKex();
   const log = quietLog(loud);
   const limits = withinDescriptors(limitsOf(config.ssh), descriptorLimit(), log);

@@ -1,13 +1,14 @@
 /** An ssh2 that is built otherwise than the one that mlkem-kex.ts was made for is found when the door opens, not when a client comes. */
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { extendSsh2, loadInternals, type Ssh2Internals } from '../../src/doors/mlkem-kex.ts';
+import { extendSsh2 } from '../../src/doors/mlkem-kex.ts';
 import { hybridExchange, nobleMlKem } from '../../src/doors/mlkem768x25519.ts';
+import { loadSsh2, type Ssh2Modules } from '../../src/doors/ssh2-internals.ts';
 
-const real = loadInternals();
+const real = loadSsh2();
 const hybrid = hybridExchange(await nobleMlKem());
 
 /** Protocol, with a property of each object defined by `hide`. */
-function hiding(property: string, hide: (value: unknown) => PropertyDescriptor): Ssh2Internals['Protocol'] {
+function hiding(property: string, hide: (value: unknown) => PropertyDescriptor): Ssh2Modules['Protocol'] {
   return class extends real.Protocol {
     constructor(config: unknown) {
       super(config);
@@ -33,7 +34,7 @@ afterEach(() => {
 });
 
 describe('an ssh2', () => {
-  test.each<[string, RegExp, Partial<Ssh2Internals>]>([
+  test.each<[string, RegExp, Partial<Ssh2Modules>]>([
     ['without a list of methods', /push/, { constants: {} as never }],
     ['with a list of methods that it does not use', /Unsupported algorithm/, { constants: { SUPPORTED_KEX: [] } }],
     ['without a table of message handlers', /no handler of KEXINIT/, { handlers: [] }],
@@ -54,7 +55,7 @@ describe('an ssh2', () => {
         code: 'internal',
         message: expect.stringMatching(
           new RegExp(
-            `^ssh2 1\\.17\\.0 is not built as the key exchange mlkem768x25519-sha256 needs it \\([^\n]*${reason.source}[^\n]*\\); install the gateway's own packages with: npm ci$`,
+            `^ssh2 1\\.17\\.0 is not built as this gateway needs it \\([^\n]*${reason.source}[^\n]*\\); install the gateway's own packages with: npm ci$`,
           ),
         ),
       }),
