@@ -20,7 +20,7 @@ function commandsIn(text: string): string[][] {
 
 test('the unit and the crontab keep what they should, remove the rest, and prune', async () => {
   const unit = commandsIn(read(`${EXAMPLES}.service`).replace(/^#.*$/gm, ''));
-  const cron = commandsIn(/^ {4}17 3 .*$/m.exec(read('docs/retention.md'))?.[0] ?? '');
+  const cron = commandsIn(/^17 3 .*$/m.exec(read('docs/retention.md'))?.[0] ?? '');
   expect([unit.map(([, , , what]) => what), cron.map(([, , , what]) => what)]).toEqual([
     ['forget', 'check'],
     ['forget'],
