@@ -1,7 +1,9 @@
 /** How the copy of the audit stands, in `audit-copy.json` in the state directory: for whoever asks, and for the next one who copies. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import * as v from 'valibot';
+import { isoTime, line, readShape } from '../state/shapes.ts';
 
 /** What is known. */
 export interface CopyState {
@@ -15,13 +17,18 @@ export interface CopyState {
 
 /** Undefined when there is none that can be read. */
 export async function readCopyState(state: string): Promise<CopyState | undefined> {
-  try {
-    const value: unknown = JSON.parse(await readFile(fileOf(state), 'utf8'));
-    return typeof value === 'object' && value !== null && 'copy' in value ? (value as CopyState) : undefined;
-  } catch {
-    return undefined;
-  }
+  return readShape(fileOf(state), MOST_BYTES, SHAPE);
 }
+
+/** Why it fails is the storage's to say, and may be a long line. */
+const MOST_BYTES = 64 * 1024;
+const LONGEST = 4000;
+
+const SHAPE: v.GenericSchema<unknown, CopyState> = v.object({
+  copy: line(LONGEST),
+  complete: v.exactOptional(isoTime),
+  failing: v.exactOptional(v.object({ since: isoTime, why: line(LONGEST), late: v.boolean() })),
+});
 
 /** @throws Error of the file system */
 export async function writeCopyState(state: string, value: CopyState): Promise<void> {

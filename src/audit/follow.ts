@@ -4,11 +4,12 @@
  * A place in the audit is told by its file's first line, which rotation does not change as it does names and inodes, and is held to the
  * hash of the last line before it.
  */
-import { open, stat, type FileHandle } from 'node:fs/promises';
+import { stat, type FileHandle } from 'node:fs/promises';
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import { hashLine } from './chain.ts';
 import { LINE_BREAK, LineSplitter, parseLine, splitLines } from './lines.ts';
+import { openAuditFile } from './open-file.ts';
 import { auditFiles, readLines } from './read.ts';
 import { segmentId, segmentOf } from './segments.ts';
 
@@ -130,7 +131,7 @@ export function openFollower(options: {
   };
 
   const readPlain = async ({ name, first }: Found): Promise<typeof MOVED | undefined> => {
-    const handle = await open(name, 'r');
+    const handle = await openAuditFile(name);
     try {
       if ((await segmentOf(handle)) !== first) return MOVED;
       await readOn(handle, first);
@@ -275,7 +276,7 @@ async function fits(name: string, { offset, lines, last }: Place): Promise<boole
       newest = group.findLast(({ number }) => number <= lines)?.bytes ?? newest;
     return newest !== undefined && hashLine(newest) === last.hash;
   }
-  const handle = await open(name, 'r');
+  const handle = await openAuditFile(name);
   try {
     const from = Math.max(0, offset - last.length - MOST_EMPTY);
     const { bytesRead, buffer } = await handle.read(Buffer.alloc(offset - from), 0, offset - from, from);

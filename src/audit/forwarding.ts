@@ -4,15 +4,18 @@
  * left out unless the network loses it.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import * as v from 'valibot';
 import type { GatewayConfig } from '../config/types.ts';
 import { messageOf } from '../core/errors.ts';
 import type { AuditEvent } from '../ports/audit-sink.ts';
 import type { Log } from '../ports/log.ts';
+import { readShape } from '../state/shapes.ts';
 import { openFollower, type Follower, type Place } from './follow.ts';
 import { openAudit } from './open-audit.ts';
+import { placeShape } from './place-shape.ts';
 import { openSyslog, type SyslogLine } from './syslog.ts';
 
 /** Sends in the background. */
@@ -164,13 +167,13 @@ function wordOf(value: unknown): string {
 
 /** Up to where it was sent; undefined when it never was to this address. */
 async function readPlace(state: string, address: string, file: string): Promise<Place | undefined> {
-  try {
-    const kept = JSON.parse(await readFile(placeFile(state), 'utf8')) as Readonly<Record<string, unknown>>;
-    return kept['address'] === address && kept['audit'] === file ? (kept['place'] as Place) : undefined;
-  } catch {
-    return undefined;
-  }
+  const kept = await readShape(placeFile(state), MOST_BYTES, SHAPE);
+  return kept?.address === address && kept.audit === file ? kept.place : undefined;
 }
+
+/** Two names and a place. */
+const MOST_BYTES = 64 * 1024;
+const SHAPE = v.object({ address: v.string(), audit: v.string(), place: placeShape });
 
 async function keepPlace(state: string, address: string, file: string, place: Place): Promise<void> {
   await mkdir(state, { recursive: true, mode: 0o700 });

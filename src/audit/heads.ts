@@ -4,8 +4,11 @@
  * One small file of fixed slots, one line each: a process writes into the slot that its id selects, so none waits for another and nothing
  * has to be cleaned up. Should two share a slot, the later note stands; the lines of both are still linked to what follows them.
  */
-import { mkdir, open, readFile, type FileHandle } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { mkdir, open, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { GatewayError, messageOf } from '../core/errors.ts';
+import { openStateFile, readStateFile } from '../state/state-file.ts';
 
 /** A line that was written. */
 export interface Head {
@@ -86,21 +89,22 @@ async function openFile(file: string): Promise<FileHandle> {
     return await open(file, 'wx', 0o600);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    return open(file, 'r+');
+    return openStateFile(file, constants.O_RDWR);
   }
 }
 
-/** What the processes of this host have noted; undefined when there are no notes. */
+/** What the processes of this host have noted; undefined when there are no notes. @throws GatewayError `state-unavailable` */
 export async function readHeads(file: string): Promise<readonly Head[] | undefined> {
-  let text;
+  let bytes;
   try {
-    text = await readFile(file, 'latin1');
+    bytes = await readStateFile(file, SLOTS * SLOT_BYTES);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
+    throw new GatewayError('state-unavailable', {
+      detail: `the notes of the audit's newest lines cannot be read: ${messageOf(error)}`,
+      cause: error,
+    });
   }
-  return [...text.matchAll(/\{"head":"([\w-]{22})","time":"([^"]+)"\}/g)].map(([, hash = '', time = '']) => ({
-    hash,
-    time,
-  }));
+  return bytes && [...bytes.toString('latin1').matchAll(NOTE)].map(([, hash = '', time = '']) => ({ hash, time }));
 }
+
+const NOTE = /\{"head":"([\w-]{22})","time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"\}/g;

@@ -1,4 +1,5 @@
 /** The bytes of the audit as lines: the one place that splits them. */
+import { parseJson } from '../state/state-file.ts';
 
 /** A line of a file. */
 export interface RawLine {
@@ -12,6 +13,8 @@ export interface RawLine {
 export const LINE_BREAK = 0x0a;
 /** What no line of the audit comes near; something so long without an end is cut there. */
 export const MOST_LINE_BYTES = 4 * 1024 * 1024;
+/** What an event comes to at most: the longest command and user name as written, and its links, are a third of it. */
+const MOST_EVENT_BYTES = 64 * 1024;
 
 /** The lines that have an end, empty ones included, and where the last of them ends. */
 export function splitLines(bytes: Buffer): { readonly lines: readonly Buffer[]; readonly end: number } {
@@ -64,12 +67,7 @@ export class LineSplitter {
   }
 }
 
-/** A line's object, undefined when it is torn. */
+/** A line's object, undefined when it is torn, or so long that no gateway wrote it. */
 export function parseLine(bytes: Buffer): Readonly<Record<string, unknown>> | undefined {
-  try {
-    const value: unknown = JSON.parse(bytes.toString('utf8'));
-    return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : undefined;
-  } catch {
-    return undefined;
-  }
+  return bytes.length > MOST_EVENT_BYTES ? undefined : parseJson(bytes.toString());
 }

@@ -1,5 +1,4 @@
 /** Reading the audit: its files, those that were rotated away too, line by line and in bounded memory. */
-import { createReadStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -7,6 +6,7 @@ import { createGunzip } from 'node:zlib';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import { hashLine, readLinks } from './chain.ts';
 import { LineSplitter, parseLine, type RawLine } from './lines.ts';
+import { openAuditFile } from './open-file.ts';
 
 /**
  * The lines of a file that are not empty, in groups as they are read. A name that ends in `.gz` is unpacked.
@@ -14,7 +14,10 @@ import { LineSplitter, parseLine, type RawLine } from './lines.ts';
  * @throws GatewayError `audit-unavailable` when it cannot be read
  */
 export async function* readLines(file: string, start = 0): AsyncGenerator<readonly RawLine[]> {
-  const raw = createReadStream(file, { highWaterMark: 256 * 1024, start });
+  const handle = await openAuditFile(file).catch((error: unknown) => {
+    throw unreadable(file, error);
+  });
+  const raw = handle.createReadStream({ highWaterMark: 256 * 1024, start });
   let stream: Readable = raw;
   if (file.endsWith('.gz')) {
     const unpacked = createGunzip();
@@ -25,15 +28,16 @@ export async function* readLines(file: string, start = 0): AsyncGenerator<readon
   try {
     for await (const chunk of stream as AsyncIterable<Buffer>) yield splitter.push(chunk);
   } catch (error) {
-    throw new GatewayError('audit-unavailable', {
-      detail: `${file} cannot be read: ${messageOf(error)}`,
-      cause: error,
-    });
+    throw unreadable(file, error);
   } finally {
     raw.destroy();
   }
   const last = splitter.end();
   if (last !== undefined) yield [last];
+}
+
+function unreadable(file: string, cause: unknown): GatewayError {
+  return new GatewayError('audit-unavailable', { detail: `${file} cannot be read: ${messageOf(cause)}`, cause });
 }
 
 /**

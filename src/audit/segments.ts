@@ -3,10 +3,11 @@
  * chunks that lie end to end, `SEGMENT/OFFSET.jsonl`; joined in the order of their names they are the file.
  */
 import { hash } from 'node:crypto';
-import { open, type FileHandle } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { pipeline, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { LineSplitter, MOST_LINE_BYTES, parseLine } from './lines.ts';
+import { openAuditFile } from './open-file.ts';
 
 /** A file of the audit that has at least one line, open: what it is and what it holds stay the same file's, whatever its path leads to. */
 export interface Segment {
@@ -30,7 +31,7 @@ const READ_BYTES = 256 * 1024;
 
 /** Undefined while it has no whole line. @throws Error of the file system */
 export async function openSegment(file: string): Promise<Segment | undefined> {
-  const handle = await open(file, 'r');
+  const handle = await openAuditFile(file);
   const bytes = (from: number): AsyncGenerator<Buffer> => bytesOf(handle, file.endsWith('.gz'), from);
   let id: string | undefined;
   try {

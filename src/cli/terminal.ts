@@ -29,8 +29,9 @@ export interface Column {
 /** A table without lines, its columns two spaces apart; with a line break at its end. Cells are made printable, so they hold no colours. */
 export function table(columns: readonly Column[], all: readonly (readonly string[])[]): string {
   const rows = all.map((cells) => cells.map((cell) => printable(cell)));
+  // Of a million rows, Math.max cannot be given all at once.
   const widths = columns.map(({ title }, index) =>
-    Math.max(title.length, ...rows.map((row) => (row[index] ?? '').length)),
+    rows.reduce((width, row) => Math.max(width, (row[index] ?? '').length), title.length),
   );
   const line = (cells: readonly string[]): string =>
     columns

@@ -75,6 +75,8 @@ export function applyLine(text: string, state: LedgerState, windows: ReadonlySet
     case '+': {
       const [, size, limit, token, key] = line;
       if (limit !== null && Math.max(0, state.used) + size > limit) return false;
+      // Beyond that no sum is right.
+      if (!Number.isSafeInteger(state.used + size)) return false;
       state.used += size;
       state.underWay.set(token, { key, size });
       for (const window of windows) window.uploads.set(token, { key, size });
@@ -111,15 +113,24 @@ export function applyLine(text: string, state: LedgerState, windows: ReadonlySet
   }
 }
 
-const SHAPES: Readonly<Record<LedgerLine[0], readonly string[]>> = {
-  base: ['string', 'number', 'number', 'number'],
-  '+': ['string', 'number', 'limit', 'string', 'string'],
-  '.': ['string', 'string'],
-  x: ['string', 'string'],
-  '-': ['string', 'number', 'string'],
-  claim: ['string', 'number', 'string'],
-  fix: ['string', 'number', 'number', 'number', 'string'],
-  seal: ['string'],
+type Check = (value: unknown) => boolean;
+
+const isNumber: Check = (value) => Number.isSafeInteger(value);
+const isCount: Check = (value) => Number.isSafeInteger(value) && Number(value) >= 0;
+const isLimit: Check = (value) => value === null || isCount(value);
+/** Tokens and keys are only compared. */
+const isWord: Check = (value) => typeof value === 'string' && /^[ -~]{1,200}$/.test(value);
+
+/** What follows the kind. */
+const SHAPES: Readonly<Record<LedgerLine[0], readonly Check[]>> = {
+  base: [isNumber, isCount, isCount],
+  '+': [isCount, isLimit, isWord, isWord],
+  '.': [isWord],
+  x: [isWord],
+  '-': [isCount, isWord],
+  claim: [isCount, isWord],
+  fix: [isNumber, isCount, isCount, isWord],
+  seal: [],
 };
 
 /** Undefined for what is no line of a ledger: one that was cut short, or another program's. */
@@ -132,13 +143,9 @@ function parseLine(text: string): LedgerLine | undefined {
   }
   if (!Array.isArray(value)) return undefined;
   const items: readonly unknown[] = value;
-  const [kind] = items;
+  const [kind, ...rest] = items;
   if (typeof kind !== 'string' || !Object.hasOwn(SHAPES, kind)) return undefined;
   const shape = SHAPES[kind as LedgerLine[0]];
-  const fits =
-    items.length === shape.length &&
-    shape.every((type, index) =>
-      type === 'limit' ? items[index] === null || typeof items[index] === 'number' : typeof items[index] === type,
-    );
+  const fits = rest.length === shape.length && shape.every((check, index) => check(rest[index]));
   return fits ? (value as unknown as LedgerLine) : undefined;
 }

@@ -7,14 +7,19 @@
  */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { link, mkdir, open, readdir, readFile, unlink, writeFile, type FileHandle } from 'node:fs/promises';
+import { link, mkdir, readdir, unlink, writeFile, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asGatewayError, GatewayError, messageOf } from '../core/errors.ts';
+import { openStateFile, readStateFile } from '../state/state-file.ts';
 import { applyLine, emptyLedger, formatLine, type LedgerLine, type LedgerWindow } from './ledger-lines.ts';
 
 /** A file of this size is sealed, in bytes: some ten thousand lines, read in some ten ms. */
 const SEAL_BYTES = 1024 * 1024;
 const READ_BYTES = 64 * 1024;
+/** Many who append at once, each a line, do not come near it; what is longer is no ledger. */
+const MOST_BYTES = 64 * SEAL_BYTES;
+/** A line has some 200. */
+const MOST_LINE_BYTES = 4096;
 /** After a first count: uploads that began before anyone kept a ledger may have been missed by it. In ms. */
 const FIRST_DUE_MS = 60 * 60 * 1000;
 /** No count is put off for so long, in ms: one that is due later was noted by a clock that has been set back since. */
@@ -75,7 +80,7 @@ export function openLedger(directory: string, measure: () => Promise<number>): L
       } catch (error) {
         if (error instanceof GatewayError) throw error;
         throw new GatewayError('state-unavailable', {
-          detail: `the ledger in ${directory} cannot be kept: ${messageOf(error)}`,
+          detail: `the ledger in ${directory} cannot be kept: ${messageOf(error)}; without the directory, the store is counted anew`,
           cause: error,
         });
       }
@@ -102,6 +107,8 @@ export function openLedger(directory: string, measure: () => Promise<number>): L
       const bytes = Buffer.concat([rest, buffer.subarray(0, bytesRead)]);
       const end = bytes.lastIndexOf(10) + 1;
       rest = bytes.subarray(end);
+      // Nothing that anyone wrote as a line, so what is left of it will be none either.
+      if (rest.length > MOST_LINE_BYTES) rest = Buffer.alloc(0);
       for (const text of bytes.toString('utf8', 0, end).split('\n')) {
         if (text === '' || state.sealed) continue;
         const counted = applyLine(text, state, windows);
@@ -119,7 +126,9 @@ export function openLedger(directory: string, measure: () => Promise<number>): L
       const before = file?.number;
       await leave();
       try {
-        file = { handle: await open(join(directory, String(number)), constants.O_RDWR | constants.O_APPEND), number };
+        const path = join(directory, String(number));
+        file = { handle: await openStateFile(path, constants.O_RDWR | constants.O_APPEND), number };
+        if ((await file.handle.stat()).size > MOST_BYTES) throw new Error(`${path} is no ledger, it is too long`);
       } catch (error) {
         // Someone has put a newer one in its place.
         if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
@@ -173,8 +182,11 @@ export function openLedger(directory: string, measure: () => Promise<number>): L
       if (!(await openNewest())) throw new Error('it was removed while it was being made');
     }
     while (state.sealed && file !== undefined) {
-      await goOn(file.number);
+      const { number } = file;
+      await goOn(number);
       await openNewest();
+      // Else it would go on for ever; no name has so many digits by counting up.
+      if (file.number <= number) throw new Error(`nothing can follow ${number}`);
     }
     return true;
   };
@@ -261,7 +273,7 @@ export async function readLedger(directory: string): Promise<number | undefined>
     const number = (await numbersIn(directory)).at(-1);
     if (number === undefined) return undefined;
     const state = emptyLedger();
-    const text = await readFile(join(directory, String(number)), 'utf8');
+    const text = String(await readStateFile(join(directory, String(number)), MOST_BYTES));
     for (const line of text.slice(0, text.lastIndexOf('\n') + 1).split('\n')) applyLine(line, state, new Set());
     return Math.max(0, state.used);
   } catch {

@@ -4,10 +4,13 @@
  * none.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeMonitorDirectory } from './directory.ts';
 import type { Place } from '../audit/follow.ts';
+import { asShape } from '../state/shapes.ts';
+import { readStateFile } from '../state/state-file.ts';
+import { checkpointShape } from './checkpoint-shape.ts';
 import { MODEL_VERSION, type ClientRecord, type Model, type RepositoryRecord } from './model.ts';
 
 /** A model and the place up to which the audit is in it. */
@@ -15,6 +18,9 @@ export interface Checkpoint {
   readonly model: Model;
   readonly place: Place;
 }
+
+/** Some 40 KB for each client that was busy on each day: of 6,000 such. What is longer is none of ours. */
+const MOST_BYTES = 256 * 1024 * 1024;
 
 /** The file's second line; the first is its SHA-256 in hex. */
 interface Content {
@@ -30,10 +36,11 @@ interface Content {
 /** Undefined when there is none that can be used. */
 export async function readCheckpoint(state: string, audit: string): Promise<Checkpoint | undefined> {
   try {
-    const [hash, text = ''] = (await readFile(fileOf(state), 'utf8')).split('\n');
+    const bytes = await readStateFile(fileOf(state), MOST_BYTES);
+    const [hash, text = ''] = String(bytes).split('\n', 2);
     if (hash !== hashOf(text)) return undefined;
-    const content = JSON.parse(text) as Content;
-    if (content.v !== MODEL_VERSION || content.audit !== audit) return undefined;
+    const content: Content | undefined = asShape(text, checkpointShape);
+    if (content?.audit !== audit) return undefined;
     const { latest, clients, repositories, place } = content;
     return { model: { latest, clients: new Map(clients), repositories: new Map(repositories) }, place };
   } catch {

@@ -7,6 +7,9 @@ import type { AnomalyRule } from '../ports/audit-sink.ts';
 /** Goes up whenever the same lines would add up to something else, so that checkpoints from before are not used. */
 export const MODEL_VERSION = 4;
 
+/** Texts of the audit that are longer, in characters, are none that a session has written there. */
+export const LONGEST_WORD = 1000;
+
 export const DAY_MS = 86_400_000;
 /** How far the rules look back: six weeks, so that what happens once a month is known. */
 export const LOOK_BACK_DAYS = 42;

@@ -149,7 +149,7 @@ export function openMonitor(options: {
         used,
         scrub: result && {
           ...{ finished: new Date(result.finished), quick: result.quick, objects: result.objects },
-          ...{ bytes: result.bytes, findings: result.findings.length },
+          ...{ bytes: result.bytes, findings: result.findings.length + (result.unlisted ?? 0) },
           found: result.findings.slice(0, FOUND_SHOWN),
         },
         unfinishedScrub: progress && unfinished(progress),

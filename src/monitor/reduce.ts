@@ -15,6 +15,7 @@ import {
   emptyRepository,
   estimatedSize,
   KEPT_DAYS,
+  LONGEST_WORD,
   LOOK_BACK_DAYS,
   MOST,
   repositoryKey,
@@ -312,7 +313,9 @@ function addMoreDenied(event: Event): void {
 /** How often each was counted in a summary. */
 function reasonsOf({ line }: Event): readonly (readonly [string, number])[] {
   const reasons = typeof line['reasons'] === 'object' && line['reasons'] !== null ? line['reasons'] : {};
-  return Object.entries(reasons).map(([reason, value]) => [reason, count(value)]);
+  return Object.entries(reasons).flatMap(([reason, value]) =>
+    reason.length <= LONGEST_WORD && reason !== '__proto__' ? [[reason, count(value)] as const] : [],
+  );
 }
 
 /** Counts what was refused. */
@@ -320,7 +323,7 @@ function addDenials(event: Event, reason: string, many: number): void {
   const { client, at } = event;
   const { denied } = today(client, at);
   if (Object.hasOwn(denied, reason) || Object.keys(denied).length < MOST.reasons)
-    denied[reason] = (denied[reason] ?? 0) + many;
+    denied[reason] = (Object.hasOwn(denied, reason) ? (denied[reason] ?? 0) : 0) + many;
   const open = openOf(event);
   if (open !== undefined) open.denied += many;
 }
@@ -411,7 +414,8 @@ function bringBack(client: ClientRecord, at: number): void {
     day.added += added;
     day.read += read;
     day.snapshots += snapshots;
-    for (const [reason, times] of Object.entries(denied)) day.denied[reason] = (day.denied[reason] ?? 0) + times;
+    for (const [reason, times] of Object.entries(denied))
+      day.denied[reason] = (Object.hasOwn(day.denied, reason) ? (day.denied[reason] ?? 0) : 0) + times;
     if (size !== undefined) day.size = size;
   }
   client.first = now(client.first);
@@ -436,9 +440,9 @@ function entry<T>(map: Map<string, T>, key: string, make: () => T): T {
 }
 
 function text(value: unknown): string | undefined {
-  return typeof value === 'string' ? value : undefined;
+  return typeof value === 'string' && value.length <= LONGEST_WORD ? value : undefined;
 }
 
 function count(value: unknown): number {
-  return typeof value === 'number' && value >= 0 ? value : 0;
+  return Number.isSafeInteger(value) && Number(value) >= 0 ? Number(value) : 0;
 }

@@ -3,11 +3,12 @@
  * processes of this machine share, so that a session costs the reading of one small file.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, rename, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { S3StoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { Storage, StorageProbe } from '../ports/repository-store.ts';
+import { parseJson, readStateFile } from '../state/state-file.ts';
 
 /** What a trial has shown, as far as it matters to whether the store is used. */
 export type Shown = Pick<StorageProbe, 'neverOverwrites' | 'keepsVersions' | 'keepsPacks'>;
@@ -16,6 +17,8 @@ export type Shown = Pick<StorageProbe, 'neverOverwrites' | 'keepsVersions' | 'ke
 const LASTS_MS = 24 * 60 * 60 * 1000;
 /** For how long a store that did not pass is not tried again, in ms; whoever has put it right need not wait for long. */
 const REFUSED_MS = 10_000;
+/** What is shared takes some 200. */
+const MOST_BYTES = 4096;
 
 /** Proves one store. */
 export class Proof {
@@ -104,9 +107,8 @@ export class Proof {
   /** Undefined when there is nothing that is readable, recent and good enough. */
   async #read(): Promise<{ readonly time: number; readonly shown: Shown } | undefined> {
     try {
-      const { time, neverOverwrites, keepsVersions, keepsPacks } = JSON.parse(
-        await readFile(this.#file, 'utf8'),
-      ) as Record<string, unknown>;
+      const { time, neverOverwrites, keepsVersions, keepsPacks } =
+        parseJson(String(await readStateFile(this.#file, MOST_BYTES))) ?? {};
       if (typeof time !== 'number' || !holds(time, LASTS_MS)) return undefined;
       const shown = {
         neverOverwrites: neverOverwrites === true,

@@ -7,11 +7,12 @@
  * more than may be. When that is one too many, those who came at once step back and come again.
  */
 import { mkdirSync, readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Door, Principal } from '../core/principal.ts';
 import { isRunning, ownProcess, type ProcessMark } from './processes.ts';
+import { parseJson, readStateFile } from './state-file.ts';
 
 /** An open session, as its file says it. */
 export interface LiveSession {
@@ -97,7 +98,8 @@ export async function readLiveSessions(state: string): Promise<readonly LiveSess
   const found: LiveSession[] = [];
   for (const name of await orNone(readdir(directory))) {
     if (!NAME.test(name) || !isLive(directory, name)) continue;
-    const session = parse(await readFile(join(directory, name), 'utf8').catch(() => ''), name);
+    const bytes = await readStateFile(join(directory, name), MOST_BYTES).catch(() => undefined);
+    const session = bytes === undefined ? undefined : parse(bytes.toString(), name);
     if (session !== undefined) found.push(session);
   }
   return found.sort((a, b) => a.started.getTime() - b.started.getTime());
@@ -180,26 +182,30 @@ async function orNone(names: Promise<string[]>): Promise<string[]> {
 
 /** Undefined for one that is just being written or that ended meanwhile, and for what no session has written: others may write there. */
 function parse(text: string, name: string): LiveSession | undefined {
-  if (text === '' || text.length > MOST_TEXT) return undefined;
-  try {
-    const { id, client, door, from, fromPort, key, pid, begun, started } = JSON.parse(text) as Partial<LiveSession>;
-    const at = new Date(String(started));
-    if (name !== `${id}.${door}.${pid}.${begun}.${client}.json` || Number.isNaN(at.getTime())) return undefined;
-    if (from !== undefined && !/^[\w.:%-]{1,100}$/.test(from)) return undefined;
-    if (key !== undefined && !/^SHA256:[\w+/]{1,64}$/.test(key)) return undefined;
-    if (fromPort !== undefined && !Number.isInteger(fromPort)) return undefined;
-    const peer = {
-      ...(from !== undefined && { from }),
-      ...(fromPort !== undefined && { fromPort }),
-      ...(key !== undefined && { key }),
-    };
-    return id === undefined || client === undefined || door === undefined || pid === undefined || begun === undefined
-      ? undefined
-      : { id, client, door, ...peer, pid, begun, started: at };
-  } catch {
-    return undefined;
-  }
+  const { id, client, door, from, fromPort, key, pid, begun, started } = parseJson(text) ?? {};
+  // The name has been held to its pattern; what is the same as in it needs no more.
+  if (typeof id !== 'string' || typeof client !== 'string' || !isDoor(door)) return undefined;
+  if (typeof pid !== 'number' || typeof begun !== 'number' || typeof started !== 'string') return undefined;
+  const at = new Date(started);
+  if (name !== `${id}.${door}.${pid}.${begun}.${client}.json` || Number.isNaN(at.getTime())) return undefined;
+  if (from !== undefined && (typeof from !== 'string' || !/^[\w.:%-]{1,100}$/.test(from))) return undefined;
+  if (key !== undefined && (typeof key !== 'string' || !/^SHA256:[\w+/]{1,64}$/.test(key))) return undefined;
+  if (fromPort !== undefined && !isPort(fromPort)) return undefined;
+  const peer = {
+    ...(from !== undefined && { from }),
+    ...(fromPort !== undefined && { fromPort }),
+    ...(key !== undefined && { key }),
+  };
+  return { id, client, door, ...peer, pid, begun, started: at };
 }
 
-/** A session's file has some 300 characters. */
-const MOST_TEXT = 4096;
+function isDoor(value: unknown): value is Door {
+  return value === 'ssh' || value === 'stdio' || value === 'admin';
+}
+
+function isPort(value: unknown): value is number {
+  return Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 65_535;
+}
+
+/** A session's file has some 300. */
+const MOST_BYTES = 4096;

@@ -8,10 +8,11 @@
  * for holds then; an admin who has put a hold there waits for the marks that are there to go. One of the two always sees the other.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isRunning, ownProcess } from './processes.ts';
+import { parseJson, readStateFileSync } from './state-file.ts';
 
 /** How far an admin's session has come: it waits for the runs that hold a lock, or the repository is its own. */
 type Phase = 'waiting' | 'closed';
@@ -117,15 +118,22 @@ function readHolds(directory: string): readonly Held[] {
 
 function read(file: string): Held | undefined {
   try {
-    const { phase, end, untilMs } = JSON.parse(readFileSync(file, 'utf8')) as Readonly<Record<string, unknown>>;
-    if ((phase !== 'waiting' && phase !== 'closed') || typeof untilMs !== 'number' || !Array.isArray(end))
-      return undefined;
-    return { phase, untilMs, end: end.filter((id): id is string => typeof id === 'string') };
+    const { phase, end, untilMs } = parseJson(String(readStateFileSync(file, MOST_BYTES))) ?? {};
+    if ((phase !== 'waiting' && phase !== 'closed') || !Array.isArray(end)) return undefined;
+    if (typeof untilMs !== 'number' || !Number.isSafeInteger(untilMs) || !end.every(isSessionId)) return undefined;
+    return { phase, untilMs, end };
   } catch {
     // Over just now.
     return undefined;
   }
 }
+
+function isSessionId(value: unknown): value is string {
+  return typeof value === 'string' && /^[\w.:-]{1,100}$/.test(value);
+}
+
+/** Of some thousands of sessions that are to end. */
+const MOST_BYTES = 256 * 1024;
 
 const NAME = /^(\d+)\.(\d+)\.[0-9a-f]+$/;
 

@@ -8,6 +8,9 @@ export interface ProcessMark {
   readonly begun: number;
 }
 
+/** As far as pid_t reaches. */
+const MOST_PID = 0x7fff_ffff;
+
 let own: ProcessMark | undefined;
 
 /** This very process. */
@@ -18,6 +21,8 @@ export function ownProcess(): ProcessMark {
 /** True as long as the process runs. One that belongs to another user, or that cannot be looked at, counts as running. */
 export function isRunning({ pid, begun }: ProcessMark): boolean {
   if (pid === process.pid) return begun === ownProcess().begun;
+  // 0 and what is no number that a process can have stand for others, or for none.
+  if (!Number.isInteger(pid) || pid < 1 || pid > MOST_PID) return false;
   try {
     process.kill(pid, 0);
   } catch (error) {

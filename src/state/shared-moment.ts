@@ -5,9 +5,10 @@
  * Moments are of a clock that nobody sets (`limits/clock.ts`), and that begins anew when the machine does. So the file's other time says in
  * which run of the machine it was moved: one from before counts as never moved.
  */
-import { mkdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, lstatSync, lutimesSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Moment } from '../core/schedule.ts';
+import { openStateFileSync } from './state-file.ts';
 
 let boot: number | undefined;
 
@@ -29,12 +30,12 @@ export function openSharedMoment(file: string): Moment {
   let alone = false;
   const move = (to: number): void => {
     // In seconds, with a fraction.
-    utimesSync(file, thisBoot(), to / 1000);
+    lutimesSync(file, thisBoot(), to / 1000);
   };
   return {
     read: () => {
       try {
-        const stats = statSync(file, { throwIfNoEntry: false });
+        const stats = lstatSync(file, { throwIfNoEntry: false });
         const kept = stats !== undefined && Math.round(stats.atimeMs / 1000) === thisBoot() ? stats.mtimeMs : 0;
         return alone ? Math.max(own, kept) : kept;
       } catch {
@@ -50,7 +51,7 @@ export function openSharedMoment(file: string): Moment {
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
           mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-          writeFileSync(file, '', { mode: 0o600 });
+          closeSync(openStateFileSync(file, constants.O_WRONLY | constants.O_CREAT, 0o600).descriptor);
           move(to);
         }
       } catch {

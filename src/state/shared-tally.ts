@@ -5,11 +5,12 @@
  * Below the directory of each owner, `now` has a line for each addition. Whoever takes the counts renames it, waits until those who were
  * just adding to it are done, and adds it up. A file that was renamed and whose process is gone is taken by the next one.
  */
-import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, renameSync, statSync, writeSync } from 'node:fs';
-import { readdir, readFile, rmdir, unlink } from 'node:fs/promises';
+import { closeSync, constants, mkdirSync, readdirSync, renameSync, statSync, writeSync } from 'node:fs';
+import { readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isRunning, ownProcess } from './processes.ts';
+import { openStateFileSync, readStateFile } from './state-file.ts';
 
 /** Counts by name; names are of lower-case letters, `-` and `/`. */
 export type Counts = ReadonlyMap<string, number>;
@@ -30,7 +31,10 @@ export interface SharedTally {
 /** To add takes two calls of the system, one after the other; after so long, in ms, whoever was about to has. */
 const SETTLE_MS = 50;
 /** From this size on, in bytes, the lines are added up to a few. */
-const MOST_BYTES = 256 * 1024;
+const SHORTEN_BYTES = 256 * 1024;
+/** Who adds at once, each a line, does not come near it; what is longer was counted by nobody. */
+const MOST_BYTES = 16 * 1024 * 1024;
+const APPEND = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND;
 
 const TAKEN = /^(\d+)\.(\d+)\.\d+$/;
 let taken = 0;
@@ -47,17 +51,17 @@ export function openSharedTally(directory: string): SharedTally {
     try {
       let file;
       try {
-        file = openSync(now, 'a', 0o600);
+        file = openStateFileSync(now, APPEND, 0o600);
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
         mkdirSync(directory, { recursive: true, mode: 0o700 });
-        file = openSync(now, 'a', 0o600);
+        file = openStateFileSync(now, APPEND, 0o600);
       }
       try {
-        if (writeSync(file, `${text}\n`) < text.length) return false;
-        if (fstatSync(file).size > MOST_BYTES) shorten();
+        if (writeSync(file.descriptor, `${text}\n`) < text.length) return false;
+        if (file.size > SHORTEN_BYTES) shorten();
       } finally {
-        closeSync(file);
+        closeSync(file.descriptor);
       }
       return true;
     } catch {
@@ -98,13 +102,16 @@ export function openSharedTally(directory: string): SharedTally {
     const files = names.map(claim).filter((file) => file !== undefined);
     if (files.length > 0) await sleep(SETTLE_MS);
     const counts = new Map<string, number>();
-    for (const file of files)
-      for (const [, name = '', count] of (await readFile(file, 'latin1')).matchAll(/^([a-z/-]+) (\d+)$/gm))
+    for (const file of files) {
+      // What cannot be read as a count is none, and goes with the others.
+      const bytes = await readStateFile(file, MOST_BYTES).catch(() => undefined);
+      for (const [, name = '', count] of String(bytes).matchAll(/^([a-z/-]{1,64}) (\d{1,12})$/gm))
         counts.set(name, (counts.get(name) ?? 0) + Number(count));
+    }
     return {
       counts,
       told: async () => {
-        await Promise.all(files.map((file) => unlink(file).catch(() => undefined)));
+        await Promise.all(files.map((file) => rm(file, { force: true, recursive: true }).catch(() => undefined)));
         // Whoever has nothing counted is not looked at; it fails when there is more by now.
         await rmdir(directory).catch(() => undefined);
       },

@@ -4,8 +4,11 @@
  * are replaced whole; one that is missing or torn means that nothing is known.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import * as v from 'valibot';
+import { GatewayError, messageOf } from '../core/errors.ts';
+import { count, isoTime, readShape } from '../state/shapes.ts';
 
 /** What is wrong with a file of a repository. */
 export interface Finding {
@@ -35,6 +38,8 @@ export interface ScrubResult {
   readonly objects: number;
   readonly bytes: number;
   readonly findings: readonly Finding[];
+  /** In the file alone: how many findings there were beyond those. */
+  readonly unlisted?: number;
 }
 
 /** How far a scrub has come: the shape of `scrub/<hash>.progress.json`. */
@@ -63,6 +68,38 @@ export interface ScrubState {
   finish(result: ScrubResult): Promise<void>;
 }
 
+/** How many findings a result's file lists; whoever scrubs is shown all of them. */
+const LISTED = 10_000;
+/** Of 10,000 findings with long keys, and of 200,000 in the progress with keys as restic's. What is longer is none of ours, or begun anew. */
+const MOST_BYTES = 64 * 1024 * 1024;
+
+const FINDINGS: v.GenericSchema<unknown, readonly Finding[]> = v.array(
+  v.object({
+    // As the storage has it, printable or not.
+    key: v.pipe(v.string(), v.maxLength(8192)),
+    problem: v.picklist(['damaged', 'empty', 'unreadable', 'foreign', 'missing']),
+    detail: v.pipe(v.string(), v.maxLength(8192)),
+  }),
+);
+const FIGURES = { objects: count, bytes: count, findings: FINDINGS };
+const RESULT: v.GenericSchema<unknown, ScrubResult> = v.object({
+  v: v.literal(1),
+  store: v.string(),
+  prefix: v.string(),
+  started: isoTime,
+  finished: isoTime,
+  quick: v.boolean(),
+  ...FIGURES,
+  unlisted: v.exactOptional(count),
+});
+const PART = v.pipe(v.string(), v.regex(/^(?:config|(?:index|keys|locks|snapshots)\/|data\/[0-9a-f]{2}\/)$/));
+const PROGRESS: v.GenericSchema<unknown, ScrubProgress> = v.object({
+  v: v.literal(1),
+  started: isoTime,
+  quick: v.boolean(),
+  parts: v.record(PART, v.object(FIGURES)),
+});
+
 /** @param state - the config's `state`; made when something is first written */
 export function scrubState(
   state: string,
@@ -73,36 +110,27 @@ export function scrubState(
   const resultFile = join(directory, `${hash}.json`);
   const progressFile = join(directory, `${hash}.progress.json`);
   const replace = async (file: string, value: unknown): Promise<void> => {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
     const temporary = `${file}.${randomUUID()}`;
     try {
+      await mkdir(directory, { recursive: true, mode: 0o700 });
       await writeFile(temporary, `${JSON.stringify(value)}\n`, { mode: 0o600 });
       await rename(temporary, file);
     } catch (error) {
-      await rm(temporary, { force: true });
-      throw error;
+      await rm(temporary, { force: true }).catch(() => undefined);
+      throw new GatewayError('state-unavailable', {
+        detail: `${file} cannot be written: ${messageOf(error)}; move away what is there`,
+        cause: error,
+      });
     }
   };
   return {
-    readProgress: async () => {
-      try {
-        const progress = JSON.parse(await readFile(progressFile, 'utf8')) as ScrubProgress | { readonly v: unknown };
-        return progress.v === 1 ? (progress as ScrubProgress) : undefined;
-      } catch {
-        return undefined;
-      }
-    },
+    readProgress: () => readShape(progressFile, MOST_BYTES, PROGRESS),
     writeProgress: (progress) => replace(progressFile, progress),
-    readResult: async () => {
-      try {
-        const result = JSON.parse(await readFile(resultFile, 'utf8')) as ScrubResult | { readonly v: unknown };
-        return result.v === 1 ? (result as ScrubResult) : undefined;
-      } catch {
-        return undefined;
-      }
-    },
+    readResult: () => readShape(resultFile, MOST_BYTES, RESULT),
     finish: async (result) => {
-      await replace(resultFile, result);
+      const { findings } = result;
+      const unlisted = findings.length - LISTED;
+      await replace(resultFile, unlisted > 0 ? { ...result, findings: findings.slice(0, LISTED), unlisted } : result);
       await rm(progressFile, { force: true });
     },
   };

@@ -84,7 +84,7 @@ test('what is in the store and not in the ledger comes in, and the other way rou
   await save(1000);
   const bytes = randomBytes(77);
   await real.create(refOf(bytes, 'index'), contentOf(bytes), ORIGIN, NEVER);
-  appendFileSync(ledger(), '\n["-",-100,"lie"]\n');
+  appendFileSync(ledger(), '\n["+",100,null,"lie","data/lie"]\n[".","lie"]\n');
   expect((await recount()).change).toBe(77 - 100);
 });
 

@@ -6,10 +6,12 @@
  * written whole before the object becomes visible and put in its place by the one who created the object, after that. It is not synced:
  * it matters while a lock lives.
  */
-import { readFile, rename, unlink, writeFile } from 'node:fs/promises';
+import { rename, unlink, writeFile } from 'node:fs/promises';
+import { isPrintable } from '../../core/printable.ts';
 import type { Origin } from '../../core/principal.ts';
 import type { Steps } from './bounded.ts';
 import { errnoOf } from './failures.ts';
+import { openRegular } from './files.ts';
 import { machineMoment } from './machine-clock.ts';
 
 /**
@@ -49,14 +51,25 @@ export interface NotedOrigin {
 
 /** The origin of the object whose last write was at `modifiedNs`, or undefined when none is known. */
 export async function readOrigin(steps: Steps, path: string, modifiedNs: bigint): Promise<NotedOrigin | undefined> {
-  let text: string;
+  const text = await readText(steps, path);
+  return text === undefined ? undefined : parse(text, String(modifiedNs));
+}
+
+/** Some 300 bytes. */
+const MOST_BYTES = 4096;
+
+/** Undefined where there is none, and for one so long that nobody wrote it. @throws as `openRegular` for what is no file */
+async function readText(steps: Steps, path: string): Promise<string | undefined> {
+  const opened = await openRegular(steps, path);
+  if (opened === undefined) return undefined;
+  const { handle, size } = opened;
   try {
-    text = await steps.io(() => readFile(path, 'utf8'));
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return undefined;
-    throw error;
+    if (size > MOST_BYTES) return undefined;
+    const { buffer, bytesRead } = await steps.io(() => handle.read(Buffer.alloc(size), 0, size, 0));
+    return buffer.toString('utf8', 0, bytesRead);
+  } finally {
+    await steps.cleanUp(() => handle.close());
   }
-  return parse(text, String(modifiedNs));
 }
 
 /** Removes the side file, if there is one. To be done before the object itself is removed: after it, it could be the next one's. */
@@ -78,15 +91,20 @@ function parse(text: string, wantedNs: string): NotedOrigin | undefined {
   }
   if (typeof value !== 'object' || value === null) return undefined;
   const { client, door, session, time, boot, bootMs, sha256, modifiedNs } = value as Readonly<Record<string, unknown>>;
-  if (modifiedNs !== wantedNs || typeof client !== 'string' || typeof session !== 'string') return undefined;
+  if (modifiedNs !== wantedNs || !isWord(client) || !isWord(session)) return undefined;
   if (door !== 'ssh' && door !== 'stdio' && door !== 'admin') return undefined;
   const arrived = new Date(typeof time === 'string' ? time : Number.NaN);
   const now = machineMoment();
-  const comparable = now.boot !== undefined && boot === now.boot && typeof bootMs === 'number';
+  const comparable = now.boot !== undefined && boot === now.boot && Number.isSafeInteger(bootMs);
   return {
     origin: { client, door, session },
     arrived: Number.isNaN(arrived.getTime()) ? undefined : arrived,
     sha256: typeof sha256 === 'string' && /^[0-9a-f]{64}$/.test(sha256) ? sha256 : undefined,
-    ageMs: comparable ? Math.max(0, now.ms - bootMs) : undefined,
+    ageMs: comparable ? Math.max(0, now.ms - Number(bootMs)) : undefined,
   };
+}
+
+/** A name or an id, which is the same for the store. */
+function isWord(value: unknown): value is string {
+  return typeof value === 'string' && value !== '' && value.length <= 200 && isPrintable(value);
 }

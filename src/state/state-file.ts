@@ -1,0 +1,132 @@
+/**
+ * Files that the gateway's processes leave for each other, as they are read: whoever has the gateway's user can put anything in their place,
+ * and a crash can leave them torn. So no link is followed, nothing but a regular file is read, and never more of it than one of its kind has.
+ */
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
+import { open, type FileHandle } from 'node:fs/promises';
+
+/** A FIFO that nobody writes to, or a terminal, must not hold whoever opens it. */
+const CAREFULLY = constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
+
+/**
+ * Opens a regular file without following a link at its end.
+ * @param flags - as for open(2)
+ * @throws Error that says what to do about whatever else is there; of the file system, such as `ENOENT`
+ */
+export async function openStateFile(file: string, flags: number, mode?: number): Promise<FileHandle> {
+  let handle: FileHandle;
+  try {
+    handle = await open(file, flags | CAREFULLY, mode);
+  } catch (error) {
+    throw explained(file, error);
+  }
+  try {
+    mustBeRegular(file, await handle.stat());
+    return handle;
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+/** As `openStateFile`, at once. @returns the descriptor, and the file's size */
+export function openStateFileSync(
+  file: string,
+  flags: number,
+  mode?: number,
+): { readonly descriptor: number; readonly size: number } {
+  let descriptor: number;
+  try {
+    descriptor = openSync(file, flags | CAREFULLY, mode);
+  } catch (error) {
+    throw explained(file, error);
+  }
+  try {
+    const stats = fstatSync(descriptor);
+    mustBeRegular(file, stats);
+    return { descriptor, size: stats.size };
+  } catch (error) {
+    closeSync(descriptor);
+    throw error;
+  }
+}
+
+/**
+ * The content of a file; undefined when it is not there.
+ * @param mostBytes - what none of its kind has more of
+ * @throws Error as `openStateFile`, and for a file that is longer
+ */
+export async function readStateFile(file: string, mostBytes: number): Promise<Buffer | undefined> {
+  let handle: FileHandle;
+  try {
+    handle = await openStateFile(file, constants.O_RDONLY);
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+  try {
+    const { size } = await handle.stat();
+    mustBeShort(file, size, mostBytes);
+    const buffer = Buffer.allocUnsafe(size);
+    let length = 0;
+    while (length < size) {
+      const { bytesRead } = await handle.read(buffer, length, size - length, length);
+      if (bytesRead === 0) break;
+      length += bytesRead;
+    }
+    return buffer.subarray(0, length);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** As `readStateFile`, at once: for files of a few hundred bytes. */
+export function readStateFileSync(file: string, mostBytes: number): Buffer | undefined {
+  let opened;
+  try {
+    opened = openStateFileSync(file, constants.O_RDONLY);
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+  const { descriptor, size } = opened;
+  try {
+    mustBeShort(file, size, mostBytes);
+    const buffer = Buffer.allocUnsafe(size);
+    return buffer.subarray(0, readSync(descriptor, buffer));
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** The object that a text in JSON is, else undefined. */
+export function parseJson(text: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
+    return isObject ? (value as Readonly<Record<string, unknown>>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function mustBeRegular(file: string, stats: Stats): void {
+  if (!stats.isFile()) throw new Error(`${file} is not a regular file; move it away`);
+}
+
+function mustBeShort(file: string, size: number, mostBytes: number): void {
+  if (size > mostBytes) throw new Error(`${file} has ${size} bytes, so the gateway has not written it; move it away`);
+}
+
+/** What the system says of a link, a socket or a FIFO that nobody reads is no help to a person. */
+function explained(file: string, error: unknown): unknown {
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === 'ELOOP') return new Error(`${file} is a symbolic link; move it away`, { cause: error });
+  if (code === 'ENXIO' || code === 'EISDIR')
+    return new Error(`${file} is not a regular file; move it away`, { cause: error });
+  return error;
+}
+
+function isGone(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'ENOENT';
+}
