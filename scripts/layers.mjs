@@ -20,13 +20,13 @@ export const LAYERS = {
   page: ['core/', 'ports/', 'config/types.ts', 'monitor/standing.ts'],
   monitor: ['core/', 'ports/', 'config/types.ts', 'audit/', 'limits/', 'state/', 'upkeep/scrub-state.ts'],
   'maintenance.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'upkeep/'],
-  'gateway.ts': [
+  gateway: [
     ...['core/', 'ports/', 'config/', 'stores/', 'limits/', 'safeguard/', 'audit/', 'restic/', 'state/'],
     'metrics/measured-store.ts',
   ],
   cli: [
     ...['core/', 'ports/', 'config/', 'safeguard/', 'audit/', 'upkeep/', 'state/', 'monitor/', 'web/', 'page/'],
-    ...['limits/memory-limits.ts', 'metrics/', 'doors/', 'probe/', 'gateway.ts', 'maintenance.ts'],
+    ...['limits/memory-limits.ts', 'metrics/', 'doors/', 'probe/', 'gateway/gateway.ts', 'maintenance.ts'],
   ],
 };
 

@@ -11,7 +11,7 @@ import { GatewayError } from '../core/errors.ts';
 import { shellQuote } from '../doors/authorized-keys.ts';
 import { readHostKey } from '../doors/host-key.ts';
 import { generateOpenSshKey } from '../doors/openssh-key.ts';
-import { createGateway } from '../gateway.ts';
+import { createGateway } from '../gateway/gateway.ts';
 import type { StorageCheck } from '../ports/repository-store.ts';
 import type { Account } from './account.ts';
 import { collectAnswers, type Answers, type InitOptions } from './init/answers.ts';

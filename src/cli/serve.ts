@@ -2,7 +2,7 @@
 import cluster from 'node:cluster';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
-import { createGateway } from '../gateway.ts';
+import { createGateway } from '../gateway/gateway.ts';
 import type { Log } from '../ports/log.ts';
 import { proveStores } from '../safeguard/prove-stores.ts';
 import { collectGarbageForThroughput } from './garbage-collection.ts';

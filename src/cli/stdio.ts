@@ -6,7 +6,7 @@ import type { Door } from '../core/principal.ts';
 import { printable } from '../core/printable.ts';
 import { serveForcedCommand } from '../doors/forced-command.ts';
 import { openStdio } from '../doors/stdio-stream.ts';
-import { createGateway, type Gateway } from '../gateway.ts';
+import { createGateway, type Gateway } from '../gateway/gateway.ts';
 import { memoryOfOneSession } from '../limits/memory-limits.ts';
 import type { Log } from '../ports/log.ts';
 import type { HoldRequest, Session } from '../ports/sessions.ts';

@@ -176,7 +176,8 @@ describe('the test itself sees', () => {
     'doors/ssh-server.ts': '',
     'audit/jsonl-sink.ts': '',
     'cli/main.ts': '',
-    'gateway.ts': '',
+    'gateway/gateway.ts': '',
+    'gateway/sessions.ts': '',
   };
   const found = (path: string, text: string): string[] =>
     violations(
@@ -244,18 +245,31 @@ describe('the test itself sees', () => {
       `type S = import('../stores/s3-store.ts').S;`,
       'doors/a.ts: ../stores/s3-store.ts: doors may not import this',
     ],
-    ['doors/a.ts', `import { g } from '../gateway.ts';`, 'doors/a.ts: ../gateway.ts: doors may not import this'],
+    [
+      'doors/a.ts',
+      `import { g } from '../gateway/gateway.ts';`,
+      'doors/a.ts: ../gateway/gateway.ts: doors may not import this',
+    ],
     [
       'doors/a.ts',
       `const s = require('../stores/s3-store.ts');`,
       'doors/a.ts: ../stores/s3-store.ts: doors may not import this',
     ],
     [
-      'gateway.ts',
-      `import { d } from './doors/ssh-server.ts';`,
-      'gateway.ts: ./doors/ssh-server.ts: gateway.ts may not import this',
+      'gateway/a.ts',
+      `import { d } from '../doors/ssh-server.ts';`,
+      'gateway/a.ts: ../doors/ssh-server.ts: gateway may not import this',
     ],
-    ['gateway.ts', `import { m } from './cli/main.ts';`, 'gateway.ts: ./cli/main.ts: gateway.ts may not import this'],
+    [
+      'gateway/a.ts',
+      `import { m } from '../cli/main.ts';`,
+      'gateway/a.ts: ../cli/main.ts: gateway may not import this',
+    ],
+    [
+      'cli/a.ts',
+      `import { s } from '../gateway/sessions.ts';`,
+      'cli/a.ts: ../gateway/sessions.ts: cli may not import this',
+    ],
     [
       'cli/a.ts',
       `import { h } from '../restic/handler.ts';`,
@@ -297,7 +311,7 @@ describe('the test itself sees', () => {
     ['cli/a.ts', `import { j } from '../audit/jsonl-sink.ts'; process.exit(0);`],
     ['doors/a.ts', `process.exitCode = 1; stream.exit(0);`],
     ['limits/a.ts', `import type { C } from '../config/types.ts';`],
-    ['gateway.ts', `import { j } from './audit/jsonl-sink.ts'; import { h } from './restic/handler.ts';`],
+    ['gateway/a.ts', `import { j } from '../audit/jsonl-sink.ts'; import { h } from '../restic/handler.ts';`],
   ])('nothing wrong in %s: %s', (path, text) => {
     expect(found(path, text)).toEqual([]);
   });

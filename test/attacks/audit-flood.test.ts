@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { messageOf } from '../../src/core/errors.ts';
-import { createGateway, type Gateway } from '../../src/gateway.ts';
+import { createGateway, type Gateway } from '../../src/gateway/gateway.ts';
 import type { Principal } from '../../src/core/principal.ts';
 import type { Log } from '../../src/ports/log.ts';
 import { openSharedTally } from '../../src/state/shared-tally.ts';

@@ -8,7 +8,7 @@ import ssh2, { type ClientChannel, type ConnectConfig } from 'ssh2';
 import { parsePublicKey } from '../../src/config/public-key.ts';
 import type { ClientConfig, GatewayConfig } from '../../src/config/types.ts';
 import { openSshDoor, type SshDoor } from '../../src/doors/ssh-server.ts';
-import { createGateway } from '../../src/gateway.ts';
+import { createGateway } from '../../src/gateway/gateway.ts';
 import type { AuditLine } from './stack.ts';
 
 /** A key pair in OpenSSH's formats. */

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { ClientConfig, GatewayConfig, StoreConfig } from '../../src/config/types.ts';
 import type { Principal } from '../../src/core/principal.ts';
-import { createGateway, type Gateway } from '../../src/gateway.ts';
+import { createGateway, type Gateway } from '../../src/gateway/gateway.ts';
 import type { Session } from '../../src/ports/sessions.ts';
 import { resticClient, type ResticClient } from './restic-client.ts';
 

@@ -6,7 +6,7 @@ import cluster, { type Worker } from 'node:cluster';
 import { createInterface } from 'node:readline';
 import type { GatewayConfig } from '../../config/types.ts';
 import { GatewayError } from '../../core/errors.ts';
-import { createGateway } from '../../gateway.ts';
+import { createGateway } from '../../gateway/gateway.ts';
 import type { Log } from '../../ports/log.ts';
 import { countLiveSessions } from '../../state/live-sessions.ts';
 import type { FromWorker, ToWorker } from './messages.ts';

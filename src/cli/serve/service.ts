@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import type { GatewayConfig } from '../../config/types.ts';
 import { openSshDoor, type SshDoor } from '../../doors/ssh-server.ts';
-import { createGateway } from '../../gateway.ts';
+import { createGateway } from '../../gateway/gateway.ts';
 import { memoryOfServe } from '../../limits/memory-limits.ts';
 import type { Figures } from '../../metrics/figures.ts';
 import type { ProcessMeter } from '../../metrics/process-meter.ts';

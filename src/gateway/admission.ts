@@ -1,0 +1,89 @@
+/** Decides whether a proved principal may have a session, and takes what the session counts for. */
+import type { GatewayConfig } from '../config/types.ts';
+import { GatewayError, messageOf } from '../core/errors.ts';
+import type { ClientLogs } from '../limits/client-log.ts';
+import type { AllCountedRecords } from '../limits/counted-records.ts';
+import type { SessionIdentity } from '../ports/audit-sink.ts';
+import type { ClientMemory, Lease, Memory } from '../ports/memory.ts';
+import type { Meter } from '../ports/meter.ts';
+import { SESSION_BYTES } from '../restic/stream-memory.ts';
+import { enterLiveSessions } from '../state/live-sessions.ts';
+import { NO_MEMORY, noRoom, refusalOf, tooMany, type AdmissionRefusal } from './refusals.ts';
+import type { Served } from './served.ts';
+
+/** What sessions are counted by. */
+export interface AdmissionContext {
+  /** The newest config. */
+  readonly config: () => GatewayConfig;
+  readonly records: AllCountedRecords;
+  readonly memory: Memory;
+  readonly logs: ClientLogs;
+  readonly meter: Meter | undefined;
+}
+
+/** Lets sessions in. */
+export interface Admission {
+  /**
+   * Takes a live session and memory for a session, each noted in `served` as soon as it is taken.
+   * @throws GatewayError `session-refused`, which the audit has, and `audit-unavailable`
+   */
+  admit(served: Served, identity: SessionIdentity): Promise<{ readonly of: ClientMemory; readonly own: Lease }>;
+  /** Records that a session was refused. @throws GatewayError `audit-unavailable` */
+  refused(identity: SessionIdentity, reason: string, detail: string): Promise<void>;
+}
+
+/** Makes the admission of one gateway. */
+export function createAdmission({ config, records, memory, logs, meter }: AdmissionContext): Admission {
+  const admit: Admission['admit'] = async (served, identity) => {
+    const { client, principal } = served;
+    const admin = principal.door === 'admin';
+    let refusal = admin ? undefined : refusalOf(client, principal, 0);
+    if (refusal === undefined && !admin) {
+      const own = records.of(client.name);
+      if (!own.session()) refusal = tooMany(client, own.sessionRate);
+    }
+    refusal ??= await enter(served, identity);
+    const of = memory.of(client.name);
+    if (refusal === undefined) {
+      const own = of.take(SESSION_BYTES);
+      served.memory = own;
+      if (own !== undefined) return { of, own };
+      refusal = NO_MEMORY;
+    }
+    const { reason, line } = refusal;
+    meter?.refused(client.name, reason);
+    await refused(identity, reason, line);
+    throw new GatewayError('session-refused', { detail: line });
+  };
+
+  const refused: Admission['refused'] = async (identity, reason, detail) => {
+    const own = records.of(identity.principal.client);
+    await own.record(identity, { kind: 'session-refused', reason, detail });
+    void own.conclude();
+  };
+
+  /** Makes it one of the machine's live sessions. @returns why not, when its client or all have as many as they may in all processes together */
+  const enter = async (served: Served, identity: SessionIdentity): Promise<AdmissionRefusal | undefined> => {
+    const { client, principal } = served;
+    try {
+      const most = { client: client.maxSessions, all: config().maxSessions };
+      const entry = await enterLiveSessions(config().state, { id: identity.session, principal }, most);
+      if (!entry.entered) return entry.of === 'all' ? noRoom(entry.others) : refusalOf(client, principal, entry.others);
+      served.leave = entry.leave;
+      return undefined;
+    } catch (error) {
+      const detail = `the live sessions below ${config().state} cannot be counted: ${messageOf(error)}`;
+      logs.of(client.name).error({ err: error, client: client.name }, detail);
+      // The admin is let in, who may be about to help.
+      if (principal.door === 'admin') return undefined;
+      meter?.refused(client.name, 'state-unavailable');
+      await refused(identity, 'state-unavailable', detail);
+      throw new GatewayError('session-refused', {
+        detail: 'the gateway cannot count its sessions; its admin finds why in the audit.',
+        cause: error,
+      });
+    }
+  };
+
+  return { admit, refused };
+}

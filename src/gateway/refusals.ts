@@ -1,0 +1,96 @@
+/** Why a client may not open a session, or may not go on with one: decided from the config and the principal alone. */
+import { BlockList, isIPv6 } from 'node:net';
+import { isDeepStrictEqual } from 'node:util';
+import type { ClientConfig, GatewayConfig } from '../config/types.ts';
+import { refuseAdmission } from '../core/admission.ts';
+import type { Principal } from '../core/principal.ts';
+import type { Served } from './served.ts';
+
+/** Why a client is not let in: a word for the audit, and one plain line for the client. */
+export interface AdmissionRefusal {
+  readonly reason: string;
+  readonly line: string;
+}
+
+/** Why a client is not let in now, or undefined. @param sessions - how many it has open */
+export function refusalOf(client: ClientConfig, principal: Principal, sessions: number): AdmissionRefusal | undefined {
+  // A connection may have proved its key before that key was taken out of the config.
+  if (isListable(client, principal) && !hasKey(client, principal))
+    return { reason: 'key-removed', line: `this key is not, or no longer, one of client ${client.name}.` };
+  return refuseAdmission(client.name, client, {
+    now: new Date(),
+    open: sessions,
+    addressAllowed: addressAllowed(client, principal),
+  });
+}
+
+/**
+ * Whether the key must be one of the config's. At the forced command sshd decides on keys, but where it has told which one it took, a key
+ * that was taken out of the config ends there, too. Left to authorized_keys alone are keys of other algorithms and certificates, which the
+ * config cannot hold, and all keys of a client that has none in the config.
+ */
+function isListable(client: ClientConfig, { door, key, keyType }: Principal): boolean {
+  if (key === undefined) return false;
+  return door === 'ssh' || (door === 'stdio' && keyType === 'ssh-ed25519' && client.keys.length > 0);
+}
+
+function hasKey({ keys }: ClientConfig, { key }: Principal): boolean {
+  return keys.some(({ fingerprint }) => fingerprint === key);
+}
+
+export const NO_MEMORY: AdmissionRefusal = {
+  reason: 'no-memory',
+  line: 'the gateway holds as much as it may at the moment; try again in a while.',
+};
+
+/** @param sessions - how many all clients have open */
+export function noRoom(sessions: number): AdmissionRefusal {
+  return {
+    reason: 'max-sessions-of-all',
+    line: `the gateway has ${sessions} sessions open already, the most it may; try again in a while.`,
+  };
+}
+
+/** @param rate - at which it may open sessions, in words */
+export function tooMany(client: ClientConfig, rate: string): AdmissionRefusal {
+  return {
+    reason: 'too-many-sessions',
+    line: `client ${client.name} opens more sessions than it may (${rate}); try again in a while.`,
+  };
+}
+
+/** Why a session cannot go on under a config, as one plain line for its client; undefined when it can. */
+export function revocationOf(
+  { client: before, store, principal }: Pick<Served, 'client' | 'store' | 'principal'>,
+  config: GatewayConfig,
+): string | undefined {
+  if (principal.door === 'admin') return undefined;
+  const client = config.clients[before.name];
+  if (client === undefined) return `client ${before.name} was removed; ask the gateway's admin.`;
+  const refusal = refusalOf(client, principal, 0);
+  if (refusal !== undefined) return refusal.line;
+  // The last one may have gone.
+  if (principal.keyType !== undefined && hasKey(before, principal) && !hasKey(client, principal))
+    return `this key is no longer one of client ${before.name}.`;
+  const same =
+    client.access === before.access &&
+    client.addKeys === before.addKeys &&
+    isDeepStrictEqual(client.repository, before.repository) &&
+    isDeepStrictEqual(config.stores[client.repository.store], store);
+  return same ? undefined : `what client ${before.name} may do was changed; connect again.`;
+}
+
+function addressAllowed(client: ClientConfig, principal: Principal): boolean {
+  if (client.from.length === 0) return true;
+  if (principal.from === undefined) return false;
+  const list = new BlockList();
+  for (const range of client.from) {
+    const [address = '', bits] = range.split('/');
+    const family = isIPv6(address) ? 'ipv6' : 'ipv4';
+    if (bits === undefined) list.addAddress(address, family);
+    else list.addSubnet(address, Number(bits), family);
+  }
+  // An IPv4 peer of a dual-stack listener comes as ::ffff:a.b.c.d.
+  const address = principal.from.replace(/^::ffff:(?=\d+\.)/i, '');
+  return list.check(address, isIPv6(address) ? 'ipv6' : 'ipv4');
+}

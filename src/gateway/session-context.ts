@@ -1,0 +1,144 @@
+/** Puts together what the requests of one session are served with: its store, its rates, its log and its counts. */
+import type { GatewayConfig } from '../config/types.ts';
+import { asGatewayError, GatewayError } from '../core/errors.ts';
+import type { AdminHold } from '../limits/admin-hold.ts';
+import type { ClientLogs } from '../limits/client-log.ts';
+import { countedRepository, repositoryIdentity } from '../limits/counted-repository.ts';
+import type { AllCountedRecords } from '../limits/counted-records.ts';
+import { createFairTurns } from '../limits/fair-turns.ts';
+import { createLimitedStores } from '../limits/limited-store.ts';
+import { createStoreCalls } from '../limits/store-calls.ts';
+import { createThrottles } from '../limits/throttles.ts';
+import { measuredStore } from '../metrics/measured-store.ts';
+import type { AuditEvent, SessionIdentity } from '../ports/audit-sink.ts';
+import type { Log } from '../ports/log.ts';
+import type { Meter } from '../ports/meter.ts';
+import type { RepositoryStore } from '../ports/repository-store.ts';
+import type { HoldRequest } from '../ports/sessions.ts';
+import type { Throttle } from '../ports/throttle.ts';
+import type { HandlerContext } from '../restic/context.ts';
+import { verifiedStore } from '../safeguard/verified-store.ts';
+import { readLiveSessions } from '../state/live-sessions.ts';
+import { openLockHolds } from '../state/lock-holds.ts';
+import { openSharedMoment } from '../state/shared-moment.ts';
+import type { Admission } from './admission.ts';
+import type { Resources } from './resources.ts';
+import type { Served } from './served.ts';
+
+/** Contexts of one gateway's sessions. */
+export interface SessionContexts {
+  /**
+   * Opens the session's storage, noted in `served`, and what else it needs.
+   * @throws GatewayError `session-refused`, which the audit has, and `audit-unavailable`
+   */
+  open(served: Served, identity: SessionIdentity, hold: HoldRequest | undefined): Promise<HandlerContext>;
+  /** Lets go of what all of them share. */
+  close(): Promise<void>;
+}
+
+/** Makes the contexts of one gateway. @param parts.config - the newest */
+export function createSessionContexts(parts: {
+  readonly config: () => GatewayConfig;
+  readonly resources: Resources;
+  readonly admission: Admission;
+  readonly records: AllCountedRecords;
+  readonly logs: ClientLogs;
+  readonly log: Log;
+  readonly meter: Meter | undefined;
+}): SessionContexts {
+  const { config, resources, admission, records, logs, log, meter } = parts;
+  const limited = createLimitedStores(log);
+  const throttles = createThrottles(() => config().state, openSharedMoment);
+  const storeCalls = createStoreCalls();
+  const turns = createFairTurns();
+  /** Of its own, so that what is kept for each client keeps no session with it. */
+  const throttleOf = (name: string): Throttle => throttles.of(name, () => config().clients[name]);
+
+  const storeOf = async (served: Served, { access, repository }: SessionIdentity, about: About) => {
+    const { client } = served;
+    served.storage = resources.storage(repository.store);
+    const opened = await served.storage;
+    // Whoever has full access may change what is there anyway.
+    const open = access === 'full' ? opened.repository(repository.prefix) : opened.safeRepository(repository.prefix);
+    const whole = meter === undefined ? open : measuredStore(open, meter.store(repository.store));
+    // The admin, who may be about to help, does not wait behind the client.
+    const bounded = about.admin ? whole : storeCalls.of(client.name, whole);
+    return limited.limit(verifiedStore(bounded), whole, {
+      client: client.name,
+      state: () => config().state,
+      counted: () => countedRepository(config(), client.repository),
+      // The newest config counts. The admin, who makes room when there is none left, is held to nothing.
+      quota: () => (about.admin ? undefined : served.client.quota),
+      maxLocks: () => (about.admin ? undefined : served.client.maxLocks),
+      record: about.record,
+      holds: about.admin ? undefined : about.holds,
+    });
+  };
+
+  const holdRepository = async (served: Served, store: RepositoryStore, request: HoldRequest, about: About) => {
+    const { holdForAdmin } = await import('../limits/admin-hold.ts');
+    served.hold = holdForAdmin(store, request, {
+      holds: about.holds(),
+      record: about.record,
+      tell: served.tell,
+      liveSessions: async () => new Set((await readLiveSessions(config().state)).map(({ id }) => id)),
+      madeHere: async (locks) => (await import('../audit/made-here.ts')).locksMadeHere(config().audit.file, locks),
+    });
+  };
+
+  return {
+    open: async (served, identity, hold) => {
+      const { audit, tell, client } = served;
+      const admin = served.principal.door === 'admin';
+      const about: About = {
+        admin,
+        record: (event) => audit.append(identity, event),
+        holds: once(() => openLockHolds(config().state, repositoryIdentity(config(), client.repository))),
+      };
+      try {
+        const store = await storeOf(served, identity, about);
+        if (admin && hold !== undefined) await holdRepository(served, store, hold, about);
+        return {
+          identity,
+          grant: { access: identity.access, addKeys: client.addKeys },
+          store,
+          throttle: admin ? undefined : throttleOf(client.name),
+          turns: admin ? undefined : turns.of(client.name),
+          audit,
+          records: records.of(client.name),
+          log: logs.of(client.name),
+          meter: meter?.session(client.name),
+          tell,
+          beforeLocks: beforeLocks(served.hold),
+        };
+      } catch (error) {
+        const failure = asGatewayError(error);
+        const { store } = identity.repository;
+        logs.of(client.name).error({ err: error, store, client: client.name }, failure.message);
+        meter?.refused(client.name, failure.code);
+        await admission.refused(identity, failure.code, failure.message);
+        throw new GatewayError('session-refused', { detail: `${failure.tell}.`, cause: error });
+      }
+    },
+    close: () => limited.close(),
+  };
+}
+
+/** What several parts of a session's context need. */
+interface About {
+  /** Whether it is the admin's own. */
+  readonly admin: boolean;
+  readonly record: (event: AuditEvent) => Promise<void>;
+  readonly holds: () => ReturnType<typeof openLockHolds>;
+}
+
+/** Who holds no repository has nothing to wait for. */
+function beforeLocks(hold: AdminHold | undefined): ((signal: AbortSignal) => Promise<void>) | undefined {
+  return hold === undefined ? undefined : (signal) => hold.ready(signal);
+}
+
+/** A value that is made when it is first asked for. */
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
+}

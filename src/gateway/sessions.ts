@@ -1,0 +1,177 @@
+/** The sessions of one gateway, from the moment they are asked for to their end, and what ends them before their time. */
+import { randomBytes } from 'node:crypto';
+import type { GatewayConfig } from '../config/types.ts';
+import { GatewayError, isGatewayError } from '../core/errors.ts';
+import type { ClientLogs } from '../limits/client-log.ts';
+import type { EndReason, SessionIdentity } from '../ports/audit-sink.ts';
+import { reportDefect, type Log } from '../ports/log.ts';
+import type { OpenSession } from '../ports/sessions.ts';
+import { serveRestic } from '../restic/session.ts';
+import { sessionsToEnd } from '../state/lock-holds.ts';
+import type { Admission } from './admission.ts';
+import { revocationOf } from './refusals.ts';
+import type { Resources } from './resources.ts';
+import type { Served } from './served.ts';
+import type { SessionContexts } from './session-context.ts';
+
+/** How often the passing of time is looked at, in ms: an expired key loses its sessions within this. */
+const EXPIRY_LOOK_MS = 500;
+
+/** Sessions that are open or opening. */
+export interface Sessions {
+  readonly open: OpenSession;
+  count(): number;
+  /** Ends those that would not be opened like this under the newest config. */
+  review(): void;
+  /** Opens none from now on. Resolves when those that are open have ended. */
+  drain(): Promise<void>;
+  /** Ends all. Resolves when they have ended. */
+  close(): Promise<void>;
+}
+
+/** Serves nobody yet. @param parts.config - the newest */
+export function createSessions(parts: {
+  readonly config: () => GatewayConfig;
+  readonly resources: Resources;
+  readonly admission: Admission;
+  readonly contexts: SessionContexts;
+  readonly logs: ClientLogs;
+  readonly log: Log;
+}): Sessions {
+  const { config, resources, admission, contexts, logs, log } = parts;
+  const all = new Set<Served>();
+  /** Those who wait for the last session to end. */
+  const waiting = new Set<() => void>();
+  let state: 'open' | 'draining' | 'closing' = 'open';
+
+  const open: OpenSession = async ({ principal, stream, widen, tell, ending, hold }) => {
+    const client = config().clients[principal.client];
+    if (state !== 'open')
+      throw new GatewayError('session-refused', { detail: 'the gateway is being stopped; try again in a while.' });
+    if (client === undefined)
+      throw new GatewayError('session-refused', { detail: `client ${principal.client} is not known here.` });
+    // The admin on the gateway host manages what the client may not, and is no one's guest.
+    const access = principal.door === 'admin' ? 'full' : client.access;
+    const identity: SessionIdentity = { session: sessionId(), principal, access, repository: client.repository };
+    const store = config().stores[client.repository.store];
+    const served: Served = {
+      ...{ client, store, principal, audit: resources.audit(), tell },
+      ...{ hold: undefined, memory: undefined, leave: undefined, storage: undefined },
+      ...{ session: undefined, ending: false },
+    };
+    // Known before anything is awaited, so that whatever changes meanwhile finds it.
+    all.add(served);
+    try {
+      const own = await admission.admit(served, identity);
+      const context = await contexts.open(served, identity, hold);
+      const session = await serveRestic(stream, context, ending, { ...own, widen });
+      served.session = session;
+      const ended = session.ended.then((reason) => {
+        forget(served);
+        logs.of(client.name).info({ client: client.name, session: session.id, reason }, 'session ended');
+      });
+      ended.catch((error: unknown) => {
+        reportDefect(log, error, { session: session.id }, 'a defect after the end of a session');
+      });
+      const { door, from } = principal;
+      logs.of(client.name).info({ client: client.name, session: session.id, door, from }, 'session started');
+      review(served);
+      return session;
+    } catch (error) {
+      forget(served);
+      if (!isGatewayError(error, 'session-refused'))
+        logs.of(client.name).error({ err: error, client: client.name }, 'a session could not be opened');
+      throw error;
+    }
+  };
+
+  const forget = (served: Served): void => {
+    all.delete(served);
+    served.hold?.release();
+    // Before its place is given to another, which would still find it there.
+    served.leave?.();
+    served.memory?.release();
+    closeUnused();
+    if (all.size > 0) return;
+    for (const done of waiting) done();
+    waiting.clear();
+  };
+
+  const closeUnused = (): void => {
+    resources.closeUnused(new Set<unknown>([...all].flatMap(({ audit, storage }) => [audit, storage])));
+  };
+
+  /** Ends a session that would not be opened like this now. */
+  const review = (served: Served): void => {
+    if (state === 'closing') {
+      end(served, 'gateway-stopped', 'the gateway is being stopped; try again in a while.');
+      return;
+    }
+    const line = revocationOf(served, config());
+    if (line !== undefined) end(served, 'revoked', line);
+    else served.client = config().clients[served.client.name] ?? served.client;
+  };
+
+  const end = (served: Served, reason: EndReason, line: string): void => {
+    // One that is still opening is looked at again when it is open.
+    if (served.ending || served.session === undefined) return;
+    served.ending = true;
+    log.info({ client: served.client.name, session: served.session.id, reason }, line);
+    try {
+      served.tell(line);
+    } catch {
+      // Whoever cannot be told any more is let go all the same.
+    }
+    served.session.close(reason);
+  };
+
+  /** Ends the sessions that an admin wants out of the way, whatever process the admin's session is in. */
+  const endForAdmin = (): void => {
+    if (all.size === 0) return;
+    const ids = sessionsToEnd(config().state);
+    if (ids.size === 0) return;
+    for (const served of all)
+      if (served.principal.door !== 'admin' && ids.has(served.session?.id ?? ''))
+        end(
+          served,
+          'ended-by-admin',
+          'the admin needs the repository alone, and has ended this session; run it again later.',
+        );
+  };
+
+  const noneLeft = async (): Promise<void> => {
+    if (all.size > 0) await new Promise<void>((resolve) => waiting.add(resolve));
+  };
+
+  const clock = setInterval(() => {
+    endForAdmin();
+    const now = new Date();
+    for (const served of all) if (served.client.expires !== undefined && now > served.client.expires) review(served);
+  }, EXPIRY_LOOK_MS);
+  clock.unref();
+
+  return {
+    open,
+    count: () => all.size,
+    review: () => {
+      for (const served of all) review(served);
+      closeUnused();
+    },
+    drain: async () => {
+      if (state === 'open') state = 'draining';
+      await noneLeft();
+    },
+    close: async () => {
+      state = 'closing';
+      for (const served of all) review(served);
+      await noneLeft();
+      clearInterval(clock);
+    },
+  };
+}
+
+/** `20261123T211500Z-` and ten random hex digits: sorts by time, unique over gateways, easy to type. */
+function sessionId(): string {
+  const time = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
+  return `${time}-${randomBytes(5).toString('hex')}`;
+}
