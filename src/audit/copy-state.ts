@@ -1,9 +1,8 @@
 /** How the copy of the audit stands, in `audit-copy.json` in the state directory: for whoever asks, and for the next one who copies. */
-import { randomBytes } from 'node:crypto';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { isoTime, line, readShape } from '../state/shapes.ts';
+import { replaceStateFile } from '../state/state-file.ts';
 
 /** What is known. */
 export interface CopyState {
@@ -31,16 +30,8 @@ const SHAPE: v.GenericSchema<unknown, CopyState> = v.object({
 });
 
 /** @throws Error of the file system */
-export async function writeCopyState(state: string, value: CopyState): Promise<void> {
-  await mkdir(state, { recursive: true, mode: 0o700 });
-  const made = `${fileOf(state)}.${randomBytes(6).toString('hex')}`;
-  try {
-    await writeFile(made, `${JSON.stringify(value)}\n`, { mode: 0o600 });
-    await rename(made, fileOf(state));
-  } catch (error) {
-    await rm(made, { force: true });
-    throw error;
-  }
+export function writeCopyState(state: string, value: CopyState): Promise<void> {
+  return replaceStateFile(fileOf(state), `${JSON.stringify(value)}\n`);
 }
 
 function fileOf(state: string): string {

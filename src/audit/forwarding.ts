@@ -3,28 +3,19 @@
  * not run. How far it has come is kept in `audit-syslog.json` in the state directory; a line may be sent twice, after a crash, but none is
  * left out unless the network loses it.
  */
-import { randomBytes } from 'node:crypto';
-import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isDeepStrictEqual } from 'node:util';
 import * as v from 'valibot';
 import type { GatewayConfig } from '../config/types.ts';
 import { messageOf } from '../core/errors.ts';
 import type { AuditEvent } from '../ports/audit-sink.ts';
 import type { Log } from '../ports/log.ts';
 import { readShape } from '../state/shapes.ts';
+import { replaceStateFile } from '../state/state-file.ts';
 import { openFollower, type Follower, type Place } from './follow.ts';
 import { openAudit } from './open-audit.ts';
 import { placeShape } from './place-shape.ts';
+import { NOT_RUNNING, restarting, type Restarting, type Running } from './restarting.ts';
 import { openSyslog, type SyslogLine } from './syslog.ts';
-
-/** Sends in the background. */
-interface AuditForwarding {
-  /** Takes up another config. */
-  reconfigure(config: GatewayConfig): void;
-  /** Sends what is left, if it can be, and ends. Never rejects. */
-  close(): Promise<void>;
-}
 
 const LOOK_MS = 1000;
 const LONGEST_DELAY_MS = 30_000;
@@ -32,25 +23,14 @@ const LONGEST_DELAY_MS = 30_000;
 const LATE_MS = 5 * 60_000;
 
 /** Begins to send, if the config says so. */
-export function forwardAudit(first: GatewayConfig, log: Log): AuditForwarding {
-  let config = first;
-  let running = start(first, log);
-  return {
-    reconfigure: (next) => {
-      const before = config;
-      config = next;
-      if (isDeepStrictEqual(before.audit, next.audit) && before.state === next.state) return;
-      const begun = running.close().then(() => start(next, log));
-      running = { close: async () => (await begun).close() };
-    },
-    close: () => running.close(),
-  };
+export function forwardAudit(config: GatewayConfig, log: Log): Restarting {
+  return restarting(config, ['audit', 'state'], (next) => start(next, log));
 }
 
-function start(config: GatewayConfig, log: Log): Pick<AuditForwarding, 'close'> {
+function start(config: GatewayConfig, log: Log): Running {
   const { audit, state } = config;
   const { syslog, file } = audit;
-  if (syslog === undefined) return { close: () => Promise.resolve() };
+  if (syslog === undefined) return NOT_RUNNING;
   const { address } = syslog;
   const sender = openSyslog(syslog);
   let closed = false;
@@ -103,7 +83,7 @@ function start(config: GatewayConfig, log: Log): Pick<AuditForwarding, 'close'> 
     const place = follow.place();
     if (place === undefined || JSON.stringify(place) === kept) return;
     kept = JSON.stringify(place);
-    await keepPlace(state, address, file, place);
+    await replaceStateFile(placeFile(state), `${JSON.stringify({ address, audit: file, place })}\n`);
   };
 
   const tell = async (event: AuditEvent): Promise<void> => {
@@ -174,13 +154,6 @@ async function readPlace(state: string, address: string, file: string): Promise<
 /** Two names and a place. */
 const MOST_BYTES = 64 * 1024;
 const SHAPE = v.object({ address: v.string(), audit: v.string(), place: placeShape });
-
-async function keepPlace(state: string, address: string, file: string, place: Place): Promise<void> {
-  await mkdir(state, { recursive: true, mode: 0o700 });
-  const made = `${placeFile(state)}.${randomBytes(6).toString('hex')}`;
-  await writeFile(made, `${JSON.stringify({ address, audit: file, place })}\n`, { mode: 0o600 });
-  await rename(made, placeFile(state));
-}
 
 function placeFile(state: string): string {
   return join(state, 'audit-syslog.json');

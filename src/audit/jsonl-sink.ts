@@ -8,6 +8,7 @@ import { dirname } from 'node:path';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import type { ObjectRef } from '../core/object.ts';
 import { printableJson } from '../core/printable.ts';
+import { within } from '../core/waiting.ts';
 import type { AuditEvent, AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
 import { openAppender, type Appender, type Line } from './appender.ts';
 import { openHeadNotes } from './heads.ts';
@@ -114,12 +115,7 @@ export async function openJsonlSink(options: JsonlSinkOptions): Promise<AuditSin
     async close() {
       closed = true;
       const done = (draining ?? Promise.resolve()).then(() => appender.close());
-      let timer: NodeJS.Timeout | undefined;
-      const tooLong = new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, limitMs);
-      });
-      await Promise.race([done, tooLong]);
-      clearTimeout(timer);
+      await within(limitMs, done);
     },
   };
 }

@@ -3,29 +3,25 @@ import { constants, type Stats } from 'node:fs';
 import { access, open, stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { GatewayError, messageOf } from '../core/errors.ts';
+import { within } from '../core/waiting.ts';
 
 /** How long the disk may take to answer, in ms. */
 const PATIENCE_MS = 5000;
 
 /** @throws GatewayError `audit-unavailable` that says why not */
 export async function checkAuditWritable(file: string): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const tooLong = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(reject, PATIENCE_MS, new Error('its disk does not answer'));
-  });
   try {
-    await Promise.race([check(file), tooLong]);
+    if ((await within(PATIENCE_MS, check(file))) === undefined) throw new Error('its disk does not answer');
   } catch (error) {
     throw new GatewayError('audit-unavailable', {
       detail: `the audit ${file} cannot be written: ${messageOf(error)}`,
       cause: error,
     });
-  } finally {
-    clearTimeout(timer);
   }
 }
 
-async function check(file: string): Promise<void> {
+/** @returns true, for there is nothing else to say */
+async function check(file: string): Promise<true> {
   const found = await statOrNone(file);
   // Moved away by logrotate a moment ago: it will be made anew.
   if (found === undefined) await access(dirname(file), constants.W_OK);
@@ -33,6 +29,7 @@ async function check(file: string): Promise<void> {
   else await (await open(file, constants.O_WRONLY | constants.O_APPEND)).close();
   const { bavail } = await statfs(found === undefined ? dirname(file) : file);
   if (bavail === 0) throw new Error('its disk is full');
+  return true;
 }
 
 async function statOrNone(file: string): Promise<Stats | undefined> {

@@ -1,4 +1,5 @@
 /** Whether the admin's restic is to have the repository for itself, and how the clients' runs are dealt with then. */
+import { readDuration } from '../config/values.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { HoldRequest } from '../ports/sessions.ts';
 
@@ -36,12 +37,8 @@ export function holdRequest(
   return { waitMs: holdClient === undefined || holdClient === '' ? WAIT_MS : parseWait(holdClient), endSessions };
 }
 
-const WAIT = /^(\d{1,5}) ?(s|min|h)$/;
-const UNIT_MS: Readonly<Record<string, number>> = { s: 1000, min: 60_000, h: 3_600_000 };
-
 function parseWait(text: string): number {
-  const [, number, unit = ''] = WAIT.exec(text) ?? [];
-  const ms = Number(number) * (UNIT_MS[unit] ?? NaN);
+  const ms = readDuration(text);
   if (!(ms <= 12 * 3_600_000))
     throw new GatewayError('usage', {
       detail: `--hold-client ${text}: must be a length of time with its unit, up to 12h, such as 90s, 10min or 2h`,

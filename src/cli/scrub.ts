@@ -1,9 +1,11 @@
 /** `restic-gateway scrub CLIENT|--all`: reads every object of a repository and checks it against its name. */
 import type { GatewayConfig } from '../config/types.ts';
+import { parseRate } from '../config/values.ts';
 import { GatewayError } from '../core/errors.ts';
 import { openClientUpkeep } from '../maintenance.ts';
 import { scrub, type ScrubStanding } from '../upkeep/scrub.ts';
 import type { ScrubResult } from '../upkeep/scrub-state.ts';
+import { parseOption } from './option.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { formatBytes, formatDuration, jsonLine, styled, table } from './terminal.ts';
@@ -27,7 +29,8 @@ interface ScrubArguments {
  */
 export async function runScrub(given: ScrubArguments): Promise<number> {
   refuseInForcedCommand();
-  const bytesPerSecond = given.bandwidth === undefined ? undefined : parseBandwidth(given.bandwidth);
+  const bytesPerSecond =
+    given.bandwidth === undefined ? undefined : parseOption('--bandwidth', given.bandwidth, parseRate);
   const config = await loadOwnConfig(given.config);
   const stop = new AbortController();
   const onSignal = (): void => {
@@ -126,13 +129,4 @@ function progressLine(
       if (shown > 0) process.stderr.write('\r\u001b[K');
     },
   };
-}
-
-const UNITS: Readonly<Record<string, number>> = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
-
-function parseBandwidth(text: string): number {
-  const [, number = '', unit = ''] = /^(\d{1,9})(B|KiB|MiB|GiB)\/s$/.exec(text) ?? [];
-  const rate = Number(number) * (UNITS[unit] ?? Number.NaN);
-  if (!(rate > 0)) throw new GatewayError('usage', { detail: '--bandwidth must be a rate such as 50MiB/s' });
-  return rate;
 }

@@ -1,18 +1,8 @@
 /** Moments as people write them on a command line. As in the audit, all is UTC unless a zone is written. */
+import { readDuration } from '../config/values.ts';
 import { GatewayError } from '../core/errors.ts';
 
-const SECOND = 1000;
-const DAY = 86_400 * SECOND;
-const UNITS: Readonly<Record<string, number>> = {
-  s: SECOND,
-  m: 60 * SECOND,
-  min: 60 * SECOND,
-  h: 3600 * SECOND,
-  d: DAY,
-  w: 7 * DAY,
-};
-
-const AGO = /^(\d{1,9})(s|m|min|h|d|w)$/;
+const DAY = 86_400_000;
 const MOMENT =
   /^(\d{4}-\d\d-\d\d)(?:[T ]([01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,3})?)?(Z|[+-](?:0\d|1[0-4]):[0-5]\d)?)?$/;
 
@@ -27,8 +17,8 @@ export function parseTime(text: string, option: string, now: Date = new Date()):
   if (text === 'now') return new Date(now);
   if (text === 'today') return new Date(midnight);
   if (text === 'yesterday') return new Date(midnight - DAY);
-  const [, count, unit = ''] = AGO.exec(text) ?? [];
-  if (count !== undefined) return valid(new Date(now.getTime() - Number(count) * (UNITS[unit] ?? NaN)), option);
+  const ago = readDuration(text);
+  if (!Number.isNaN(ago)) return valid(new Date(now.getTime() - ago), option);
   const [, day, hour, zone] = MOMENT.exec(text) ?? [];
   if (day === undefined)
     throw new GatewayError('usage', {

@@ -3,7 +3,7 @@
  *
  * Source: sshd(8), AUTHORIZED_KEYS FILE FORMAT; RFC 4253, 6.6 and RFC 8709, 4 (a string `ssh-ed25519`, a string of 32 bytes).
  */
-import { createHash } from 'node:crypto';
+import { fingerprintOf } from './fingerprint.ts';
 import { hasControls, invalid } from './problems.ts';
 
 /** An `ssh-ed25519` public key (RFC 8709). */
@@ -53,11 +53,6 @@ export function parsePublicKey(line: string): PublicKey {
   if (wire.length !== WIRE_HEAD.length + KEY_LENGTH || !wire.subarray(0, WIRE_HEAD.length).equals(WIRE_HEAD))
     throw damaged();
   return { type: TYPE, blob, fingerprint: fingerprintOf(wire), comment: comment.join(' ') };
-}
-
-/** The fingerprint as `ssh-keygen -l` prints it. @param wire - the key in SSH wire format */
-function fingerprintOf(wire: Buffer): string {
-  return `SHA256:${createHash('sha256').update(wire).digest('base64').replace(/=+$/, '')}`;
 }
 
 function damaged(): Error {

@@ -108,16 +108,21 @@ export function parseSyslogAddress(text: string): SyslogAddress {
   return { address: text, to: { transport, host: host.replace(/^\[|\]$/g, ''), port: Number(port) } };
 }
 
-const DURATION = /^([1-9]\d{0,4}) ?(s|m|min|h|d|w)$/;
+const DURATION = /^(0|[1-9]\d{0,8}) ?(s|m|min|h|d|w)$/;
 const UNIT_MS: Readonly<Record<string, number>> = {
   ...{ s: 1000, m: 60_000, min: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 },
 };
 
-/** A length of time such as 26h or 8d, in ms; at most a year. */
-export function parseDuration(text: string): number {
+/** A length of time such as 26h or 8d, in ms; NaN for what is none. */
+export function readDuration(text: string): number {
   const [, number, unit = ''] = DURATION.exec(text) ?? [];
-  const ms = Number(number) * (UNIT_MS[unit] ?? NaN);
-  if (!(ms <= 366 * 86_400_000))
+  return Number(number) * (UNIT_MS[unit] ?? NaN);
+}
+
+/** A length of time of at most a year, in ms. */
+export function parseDuration(text: string): number {
+  const ms = readDuration(text);
+  if (!(ms > 0 && ms <= 366 * 86_400_000))
     throw invalid('must be a length of time with its unit, up to a year, such as 90s, 30m, 26h, 8d or 2w');
   return ms;
 }
@@ -126,7 +131,7 @@ export function parseDuration(text: string): number {
 const LEAST_BANDWIDTH = 64 * 1024;
 
 /** A size a second such as 50MiB/s, in bytes a second. */
-export function parseBandwidth(text: string): number {
+export function parseRate(text: string): number {
   let bytes = NaN;
   try {
     if (text.endsWith('/s')) bytes = parseSize(text.slice(0, -2));
@@ -134,6 +139,12 @@ export function parseBandwidth(text: string): number {
     // Told below.
   }
   if (!(bytes > 0)) throw invalid('must be a size a second, such as 50MiB/s or 2.5 MB/s');
+  return bytes;
+}
+
+/** What a client's bandwidth may be. */
+export function parseBandwidth(text: string): number {
+  const bytes = parseRate(text);
   if (bytes < LEAST_BANDWIDTH) throw invalid('must be at least 64KiB/s; to shut a client out, write disabled: true');
   return bytes;
 }

@@ -3,9 +3,9 @@
  *
  * Source: sshd(8) and sshd_config(5): SSH_CONNECTION, SSH_ORIGINAL_COMMAND, and SSH_USER_AUTH where ExposeAuthInfo is on.
  */
-import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
+import { fingerprintOf } from '../config/fingerprint.ts';
 import type { Door, Principal } from '../core/principal.ts';
 import { asGatewayError } from '../core/errors.ts';
 import type { HoldRequest, OpenSession } from '../ports/sessions.ts';
@@ -90,7 +90,7 @@ function keyOf(file: string | undefined): { readonly key?: string; readonly keyT
     if (keyType === undefined || base64 === undefined) return {};
     const blob = Buffer.from(base64, 'base64');
     const bare = keyType === ED25519_CERTIFICATE ? certifiedKey(blob) : blob;
-    return { keyType, key: `SHA256:${createHash('sha256').update(bare).digest('base64').replace(/=+$/, '')}` };
+    return { keyType, key: fingerprintOf(bare) };
   } catch {
     // The file is sshd's; without it the session is as good, its audit one field poorer.
     return {};

@@ -1,8 +1,8 @@
 /** Host keys from disk: OpenSSH's own format and its own rule that nobody else may read them. */
 import { constants, type Stats } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { createHash } from 'node:crypto';
 import ssh2 from 'ssh2';
+import { fingerprintOf } from '../config/fingerprint.ts';
 import { isShared, whyUntrusted } from '../config/trusted-files.ts';
 import { GatewayError } from '../core/errors.ts';
 
@@ -50,7 +50,7 @@ export async function readHostKey(file: string, users?: readonly number[]): Prom
   const blob = key.getPublicSSH();
   return {
     privateKey: content,
-    fingerprint: `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`,
+    fingerprint: fingerprintOf(blob),
     publicKey: `ssh-ed25519 ${blob.toString('base64')}`,
   };
 }

@@ -1,6 +1,6 @@
 /** The sessions of one gateway, from the moment they are asked for to their end, and what ends them before their time. */
-import { randomBytes } from 'node:crypto';
 import type { GatewayConfig } from '../config/types.ts';
+import { timedId } from '../core/timed-id.ts';
 import { GatewayError, isGatewayError } from '../core/errors.ts';
 import type { ClientLogs } from '../limits/client-log.ts';
 import type { EndReason, SessionIdentity } from '../ports/audit-sink.ts';
@@ -52,7 +52,7 @@ export function createSessions(parts: {
       throw new GatewayError('session-refused', { detail: `client ${principal.client} is not known here.` });
     // The admin on the gateway host manages what the client may not, and is no one's guest.
     const access = principal.door === 'admin' ? 'full' : client.access;
-    const identity: SessionIdentity = { session: sessionId(), principal, access, repository: client.repository };
+    const identity: SessionIdentity = { session: timedId(), principal, access, repository: client.repository };
     const store = config().stores[client.repository.store];
     const served: Served = {
       ...{ client, store, principal, audit: resources.audit(), tell },
@@ -168,10 +168,4 @@ export function createSessions(parts: {
       clearInterval(clock);
     },
   };
-}
-
-/** `20261123T211500Z-` and ten random hex digits: sorts by time, unique over gateways, easy to type. */
-function sessionId(): string {
-  const time = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
-  return `${time}-${randomBytes(5).toString('hex')}`;
 }

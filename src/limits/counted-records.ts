@@ -1,6 +1,6 @@
 /** What each client may cause in the audit; the numbers are docs/limits.md's. */
-import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { timedId } from '../core/timed-id.ts';
 import type { ClientConfig } from '../config/types.ts';
 import type { Door } from '../core/principal.ts';
 import { takeTurn, type Moment } from '../core/schedule.ts';
@@ -134,7 +134,7 @@ export function createCountedRecords(options: {
           const sum = Object.values(reasons).reduce((total, many) => total + many, 0);
           if (sum > 0)
             await audit().append(
-              { session: ownId(), principal: { client: name, door }, access, repository },
+              { session: timedId(), principal: { client: name, door }, access, repository },
               { kind, count: sum, reasons },
             );
           for (const reason of Object.keys(reasons)) left.delete(`${kind}/${reason}`);
@@ -221,9 +221,4 @@ function countedAs(event: CountedEvent): string {
     case 'throttled':
       return 'more-denied/throttled';
   }
-}
-
-/** As a session's: sorts by time, unique. */
-function ownId(): string {
-  return `${new Date().toISOString().replace(/[-:]|\.\d+/g, '')}-${randomBytes(5).toString('hex')}`;
 }

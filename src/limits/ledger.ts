@@ -10,6 +10,7 @@ import { constants } from 'node:fs';
 import { link, mkdir, readdir, unlink, writeFile, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asGatewayError, GatewayError, messageOf } from '../core/errors.ts';
+import { ownProcess, type ProcessMark } from '../state/processes.ts';
 import { openStateFile, readStateFile } from '../state/state-file.ts';
 import { applyLine, emptyLedger, formatLine, type LedgerLine, type LedgerWindow } from './ledger-lines.ts';
 
@@ -62,7 +63,8 @@ export interface LedgerWatch {
  * @param measure - counts the store, in bytes
  */
 export function openLedger(directory: string, measure: () => Promise<number>): Ledger {
-  const identity = `${process.pid}-${randomBytes(5).toString('hex')}`;
+  const { pid, begun } = ownProcess();
+  const identity = `${pid}.${begun}-${randomBytes(5).toString('hex')}`;
   const windows = new Set<LedgerWindow>();
   let tokens = 0;
   let state = emptyLedger();
@@ -265,6 +267,12 @@ export function openLedger(directory: string, measure: () => Promise<number>): L
       });
     },
   };
+}
+
+/** The process that a token is of; undefined for a token that none has made. */
+export function ownerOf(token: string): ProcessMark | undefined {
+  const [, pid, begun] = /^([1-9]\d{0,9})\.(\d{1,15})-/.exec(token) ?? [];
+  return pid === undefined ? undefined : { pid: Number(pid), begun: Number(begun) };
 }
 
 /** What a repository has in use, in bytes, by its ledger; undefined when there is none that can be read. */

@@ -3,6 +3,7 @@
  */
 import { GatewayError, isGatewayError } from '../core/errors.ts';
 import type { ObjectRef } from '../core/object.ts';
+import { unlessAborted } from '../core/waiting.ts';
 import type { Log } from '../ports/log.ts';
 import type { CallOptions, RepositoryStore } from '../ports/repository-store.ts';
 import { heedHolds, type Holds } from './lock-hold.ts';
@@ -60,7 +61,12 @@ function limitQuota(
         content.size,
         limits.quota(),
       );
-      const settle = await unlessAborted(reserving, options.signal, (late) => late?.('failed'));
+      const settle = await unlessAborted(
+        reserving,
+        options.signal,
+        () => new GatewayError('client-gone'),
+        (late) => late?.('failed'),
+      );
       if (settle === undefined) {
         // What is there already takes no room; the store says so again, and the handler compares.
         if ((await sizeOf(store, ref, options)) === content.size) return store.create(ref, content, origin, options);
@@ -98,23 +104,5 @@ async function sizeOf(store: RepositoryStore, ref: ObjectRef, options: CallOptio
   } catch (error) {
     if (isGatewayError(error, 'not-found')) return undefined;
     throw error;
-  }
-}
-
-/** What a promise resolves to, unless the client goes away before. @param discard - takes what comes too late */
-async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal, discard: (late: T) => unknown): Promise<T> {
-  let onAbort = (): void => undefined;
-  const aborted = new Promise<never>((_resolve, reject) => {
-    onAbort = () => {
-      promise.then(discard, () => undefined);
-      reject(new GatewayError('client-gone'));
-    };
-    if (signal.aborted) onAbort();
-    else signal.addEventListener('abort', onAbort);
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
   }
 }

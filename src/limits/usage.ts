@@ -8,7 +8,8 @@ import { isGatewayError, messageOf } from '../core/errors.ts';
 import { CONFIG_REF, NAMED_TYPES, objectKey, type ObjectRef } from '../core/object.ts';
 import type { Log } from '../ports/log.ts';
 import type { ListedObject, RepositoryStore } from '../ports/repository-store.ts';
-import { openLedger, type Ledger, type LedgerWatch } from './ledger.ts';
+import { isRunning } from '../state/processes.ts';
+import { openLedger, ownerOf, type Ledger, type LedgerWatch } from './ledger.ts';
 
 /** How often a store is counted. */
 const COUNT_MS = 24 * 60 * 60 * 1000;
@@ -157,16 +158,9 @@ function missed({ window }: LedgerWatch, listed: ReadonlySet<string>, underWay: 
   for (const [token, { key, size }] of window.uploads) {
     if (listed.has(key)) continue;
     // Room that a process had set aside when it died.
-    if (underWay.has(token) && !isAlive(Number(token.split('-', 1)[0]))) continue;
+    const owner = ownerOf(token);
+    if (underWay.has(token) && (owner === undefined || !isRunning(owner))) continue;
     bytes += size;
   }
   return bytes;
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }

@@ -1,5 +1,6 @@
 /** `/metrics`: the figures of this process, of its workers, and of the clients as the audit tells of them. */
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { within } from '../core/waiting.ts';
 import type { ClientStanding } from '../monitor/standing.ts';
 import type { WebAnswer } from '../ports/web.ts';
 import { formatFigures, type Figures } from './figures.ts';
@@ -90,19 +91,4 @@ export function createExporter(sources: MetricSources): () => Promise<WebAnswer>
     (telling ??= tell().finally(() => {
       telling = undefined;
     }));
-}
-
-/** @returns undefined when it takes longer */
-async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => {
-      resolve(undefined);
-    }, ms);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -3,14 +3,13 @@
  * audit again. Any number of processes may write it: each is whole, and any of them will do. One that is damaged or of another version is
  * none.
  */
-import { createHash, randomUUID } from 'node:crypto';
-import { rename, rm, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { makeMonitorDirectory } from './directory.ts';
 import type { Place } from '../audit/follow.ts';
 import { asShape } from '../state/shapes.ts';
-import { readStateFile } from '../state/state-file.ts';
+import { readStateFile, replaceStateFile } from '../state/state-file.ts';
 import { checkpointShape } from './checkpoint-shape.ts';
+import { makeMonitorDirectory } from './directory.ts';
 import { MODEL_VERSION, type ClientRecord, type Model, type RepositoryRecord } from './model.ts';
 
 /** A model and the place up to which the audit is in it. */
@@ -56,15 +55,7 @@ export async function writeCheckpoint(state: string, audit: string, { model, pla
   };
   const text = JSON.stringify(content);
   await makeMonitorDirectory(state);
-  const file = fileOf(state);
-  const temporary = `${file}.${randomUUID()}`;
-  try {
-    await writeFile(temporary, `${hashOf(text)}\n${text}\n`, { mode: 0o600 });
-    await rename(temporary, file);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
+  await replaceStateFile(fileOf(state), `${hashOf(text)}\n${text}\n`);
 }
 
 function fileOf(state: string): string {

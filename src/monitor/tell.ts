@@ -5,9 +5,9 @@
  * needed until everyone has read the line, and counts for nothing after a while, so that what a killed process has not written is written
  * by another.
  */
-import { randomBytes } from 'node:crypto';
 import { readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { timedId } from '../core/timed-id.ts';
 import { openAudit } from '../audit/open-audit.ts';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
@@ -72,12 +72,7 @@ async function withAudit(config: GatewayConfig, work: (audit: AuditSink) => Prom
 function append(audit: AuditSink, client: ClientConfig, session: string | undefined, event: AuditEvent): Promise<void> {
   const { name, access, repository } = client;
   const principal = { client: name, door: 'admin' } as const;
-  return audit.append({ session: session ?? ownId(), principal, access, repository }, event);
-}
-
-/** As a session's: sorts by time, unique. */
-function ownId(): string {
-  return `${new Date().toISOString().replace(/[-:]|\.\d+/g, '')}-${randomBytes(5).toString('hex')}`;
+  return audit.append({ session: session ?? timedId(), principal, access, repository }, event);
 }
 
 async function claimsDirectory(state: string): Promise<string> {

@@ -1,4 +1,5 @@
 /** The pages for people: `/` and `/clients/NAME`, from what the monitor knows. They only read. */
+import { within } from '../core/waiting.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { asGatewayError } from '../core/errors.ts';
 import type { ClientStanding, ClientState } from '../monitor/standing.ts';
@@ -102,21 +103,6 @@ function note(
 function busy(root: './' | '../'): WebAnswer {
   const text = `A long one takes its time once, and leaves the sessions theirs. This page looks again every ${RETRY_SECONDS} seconds.`;
   return note(503, root, 'never', 'The audit is being read', text, RETRY_SECONDS);
-}
-
-/** Undefined when it takes longer. */
-async function within<T>(ms: number, work: Promise<T>): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => {
-      resolve(undefined);
-    }, ms);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** The same promise for all who ask while it is under way and shortly after. */

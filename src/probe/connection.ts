@@ -8,6 +8,7 @@ import ssh2, {
   type ExecOptions,
   type ServerHostKeyAlgorithm,
 } from 'ssh2';
+import { within } from '../core/waiting.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import { printable } from '../core/printable.ts';
 import type { KnownHost } from './known-hosts.ts';
@@ -79,19 +80,6 @@ function hostKeyAlgorithms(types: readonly string[]): ServerHostKeyAlgorithm[] {
   return types.flatMap((type) =>
     type === 'ssh-rsa' ? ['rsa-sha2-512', 'rsa-sha2-256'] : [type],
   ) as ServerHostKeyAlgorithm[];
-}
-
-/** What comes of an attempt that may never be answered. */
-export function within<T>(ms: number, work: Promise<T>): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => {
-      resolve(undefined);
-    }, ms);
-  });
-  return Promise.race([work, late]).finally(() => {
-    clearTimeout(timer);
-  });
 }
 
 /** An answer of the server; `status` 0 for a request that got none (reset, closed, no answer in time). */

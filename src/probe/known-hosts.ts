@@ -1,7 +1,7 @@
 /** What a client knows of a server's host key: a fingerprint, or a known_hosts file as OpenSSH itself reads it. */
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
+import { fingerprintOf } from '../config/fingerprint.ts';
 import { GatewayError } from '../core/errors.ts';
 
 /** A host's keys as they are known beforehand. */
@@ -12,11 +12,6 @@ export interface KnownHost {
   accepts(key: Buffer): boolean;
   /** Why a key that is not accepted is refused, and what to do. */
   refusal(key: Buffer): string;
-}
-
-/** The fingerprint as `ssh-keygen -l` prints it. @param wire - the key in SSH wire format */
-function fingerprintOf(wire: Buffer): string {
-  return `SHA256:${createHash('sha256').update(wire).digest('base64').replace(/=+$/, '')}`;
 }
 
 /** A host that is known by the fingerprint of its key. @throws GatewayError `usage` */

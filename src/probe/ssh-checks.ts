@@ -1,7 +1,8 @@
 /** What a client tries below restic: other ways to log in, weak algorithms, and all that SSH offers beside one command. */
 import type { Algorithms, Client } from 'ssh2';
 import { messageOf } from '../core/errors.ts';
-import { execute, logIn, within, type Target } from './connection.ts';
+import { within } from '../core/waiting.ts';
+import { execute, logIn, type Target } from './connection.ts';
 import { notTried, row, type Row } from './rows.ts';
 
 /** Printed with the sum worked out by a shell only: an echo of the input shows the sum itself. */

@@ -2,13 +2,13 @@
  * Whether a store may take what append-only clients bring: proved by a live trial, which is repeated once a day and whose outcome the
  * processes of this machine share, so that a session costs the reading of one small file.
  */
-import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, rename, unlink, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { S3StoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import type { Storage, StorageProbe } from '../ports/repository-store.ts';
-import { parseJson, readStateFile } from '../state/state-file.ts';
+import { parseJson, readStateFile, replaceStateFile } from '../state/state-file.ts';
 
 /** What a trial has shown, as far as it matters to whether the store is used. */
 export type Shown = Pick<StorageProbe, 'neverOverwrites' | 'keepsVersions' | 'keepsPacks'>;
@@ -24,7 +24,6 @@ const MOST_BYTES = 4096;
 export class Proof {
   readonly #config: S3StoreConfig;
   readonly #storage: Storage;
-  readonly #directory: string;
   readonly #file: string;
   #known: { readonly time: number; readonly shown: Shown } | undefined;
   /** Why it does not keep packs. */
@@ -35,9 +34,8 @@ export class Proof {
   constructor(config: S3StoreConfig, storage: Storage, state: string) {
     this.#config = config;
     this.#storage = storage;
-    this.#directory = join(state, 'probes');
     // Its secret is not in it. What is tried with another key, or in another bucket, is another store.
-    this.#file = join(this.#directory, `${createHash('sha256').update(JSON.stringify(config)).digest('hex')}.json`);
+    this.#file = join(state, 'probes', `${createHash('sha256').update(JSON.stringify(config)).digest('hex')}.json`);
   }
 
   /**
@@ -123,18 +121,12 @@ export class Proof {
 
   /** Replaces what is shared as a whole. Where nothing can be written, each process tries for itself. */
   async #share({ time, shown }: { readonly time: number; readonly shown: Shown }): Promise<void> {
-    const temporary = `${this.#file}.${randomUUID()}`;
     try {
       // What was shared before no longer counts, whatever it said.
-      if (!this.#accepts(shown)) {
-        await unlink(this.#file);
-        return;
-      }
-      await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-      await writeFile(temporary, JSON.stringify({ store: this.#config.name, time, ...shown }), { mode: 0o600 });
-      await rename(temporary, this.#file);
+      if (!this.#accepts(shown)) await unlink(this.#file);
+      else await replaceStateFile(this.#file, JSON.stringify({ store: this.#config.name, time, ...shown }));
     } catch {
-      await unlink(temporary).catch(() => undefined);
+      // Said above.
     }
   }
 }

@@ -2,6 +2,7 @@
 import type { StoreConfig } from '../config/types.ts';
 import { GatewayError, isGatewayError } from '../core/errors.ts';
 import type { ObjectRef } from '../core/object.ts';
+import { unlessAborted } from '../core/waiting.ts';
 import type { CallOptions, RepositoryStore, Storage } from '../ports/repository-store.ts';
 import { openStorage } from '../stores/open-storage.ts';
 import { Proof, type Shown } from './proof.ts';
@@ -42,7 +43,12 @@ export async function openSafeStorage(config: StoreConfig, state: string): Promi
 function careful(inner: RepositoryStore, proof: Proof): RepositoryStore {
   return {
     create: async (ref, content, origin, options) => {
-      const { neverOverwrites } = await orGivenUp(proof.shown(), options);
+      // Others may wait for the same proof, so that it goes on when one of them is gone.
+      const { neverOverwrites } = await unlessAborted(
+        proof.shown(),
+        options.signal,
+        () => new GatewayError('client-gone', { detail: 'the call was given up' }),
+      );
       // Accepted by the admin: this leaves to chance only what two bring at the same moment.
       if (!neverOverwrites && (await isThere(inner, ref, options))) return 'exists';
       return inner.create(ref, content, origin, options);
@@ -62,18 +68,4 @@ async function isThere(store: RepositoryStore, ref: ObjectRef, options: CallOpti
     if (isGatewayError(error, 'not-found')) return false;
     throw error;
   }
-}
-
-/** Others may wait for the same proof, so that it goes on when one of them is gone. */
-function orGivenUp<T>(promise: Promise<T>, { signal }: CallOptions): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      reject(new GatewayError('client-gone', { detail: 'the call was given up' }));
-    };
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    void promise.then(resolve, reject).finally(() => {
-      signal.removeEventListener('abort', onAbort);
-    });
-  });
 }

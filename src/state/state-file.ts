@@ -1,9 +1,11 @@
 /**
- * Files that the gateway's processes leave for each other, as they are read: whoever has the gateway's user can put anything in their place,
- * and a crash can leave them torn. So no link is followed, nothing but a regular file is read, and never more of it than one of its kind has.
+ * Files that the gateway's processes leave for each other, as they are read and replaced: whoever has the gateway's user can put anything in
+ * their place, and a crash can leave them torn. So no link is followed, nothing but a regular file is read, and never more of it than one of its kind has.
  */
+import { randomUUID } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
-import { open, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, rename, rm, writeFile, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
 
 /** A FIFO that nobody writes to, or a terminal, must not hold whoever opens it. */
 const CAREFULLY = constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
@@ -96,6 +98,23 @@ export function readStateFileSync(file: string, mostBytes: number): Buffer | und
     return buffer.subarray(0, readSync(descriptor, buffer));
   } finally {
     closeSync(descriptor);
+  }
+}
+
+/**
+ * Puts a text in a file's place as a whole, so that whoever reads it has all that was written at one time; makes its directory where there
+ * is none.
+ * @throws Error of the file system: the file is as it was then, and nothing is beside it
+ */
+export async function replaceStateFile(file: string, text: string): Promise<void> {
+  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+  const made = `${file}.${randomUUID()}`;
+  try {
+    await writeFile(made, text, { mode: 0o600, flag: 'wx' });
+    await rename(made, file);
+  } catch (error) {
+    await rm(made, { force: true }).catch(() => undefined);
+    throw error;
   }
 }
 

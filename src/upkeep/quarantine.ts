@@ -5,9 +5,9 @@
  * The manifest is written before the first object is moved and says so until the last one is: whatever cuts it off, the same again
  * completes it.
  */
-import { randomBytes } from 'node:crypto';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { parseObjectKey } from '../core/object.ts';
+import { timedId } from '../core/timed-id.ts';
 import type { AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
 import type { RepositoryUpkeep } from '../ports/repository-upkeep.ts';
 import {
@@ -57,8 +57,8 @@ export async function takeOut(
   work: QuarantineWork,
   { client, selection, objects }: Pick<Quarantine, 'client' | 'selection' | 'objects'>,
 ): Promise<{ readonly quarantine: Quarantine; readonly counts: MoveCounts }> {
-  const made = new Date().toISOString();
-  const id = `${made.replace(/[-:]|\.\d+/g, '')}-${randomBytes(3).toString('hex')}`;
+  const now = new Date();
+  const [made, id] = [now.toISOString(), timedId(3, now)];
   const quarantine: Quarantine = { v: 1, id, client, selection, made, state: 'moving', objects };
   await writeManifest(work, quarantine);
   return { quarantine, counts: await finishTakingOut(work, quarantine) };

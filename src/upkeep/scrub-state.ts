@@ -3,12 +3,13 @@
  * how far an unfinished one has come. `<hash>` is the first 16 hex digits of the SHA-256 of the store's name, a NUL and the prefix. Files
  * are replaced whole; one that is missing or torn means that nothing is known.
  */
-import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import { count, isoTime, readShape } from '../state/shapes.ts';
+import { replaceStateFile } from '../state/state-file.ts';
 
 /** What is wrong with a file of a repository. */
 export interface Finding {
@@ -110,13 +111,9 @@ export function scrubState(
   const resultFile = join(directory, `${hash}.json`);
   const progressFile = join(directory, `${hash}.progress.json`);
   const replace = async (file: string, value: unknown): Promise<void> => {
-    const temporary = `${file}.${randomUUID()}`;
     try {
-      await mkdir(directory, { recursive: true, mode: 0o700 });
-      await writeFile(temporary, `${JSON.stringify(value)}\n`, { mode: 0o600 });
-      await rename(temporary, file);
+      await replaceStateFile(file, `${JSON.stringify(value)}\n`);
     } catch (error) {
-      await rm(temporary, { force: true }).catch(() => undefined);
       throw new GatewayError('state-unavailable', {
         detail: `${file} cannot be written: ${messageOf(error)}; move away what is there`,
         cause: error,

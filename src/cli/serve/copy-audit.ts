@@ -1,45 +1,22 @@
 /** Copies the audit as long as `serve` runs, and once more when it ends. */
-import { isDeepStrictEqual } from 'node:util';
 import { createCopying } from '../../audit/copying.ts';
+import { NOT_RUNNING, restarting, type Restarting, type Running } from '../../audit/restarting.ts';
 import type { GatewayConfig } from '../../config/types.ts';
 import { messageOf } from '../../core/errors.ts';
 import { openAuditCopy } from '../../maintenance.ts';
 import type { Log } from '../../ports/log.ts';
 
-/** Copies in the background. */
-interface AuditCopying {
-  /** Takes up another config. */
-  reconfigure(config: GatewayConfig): void;
-  /** Copies what is left, within some seconds, and ends. Never rejects. */
-  close(): Promise<void>;
-}
-
 /** How long the last run may take, in ms. */
 const LAST_MS = 10_000;
 
 /** Begins to copy, if the config says so. */
-export function copyAudit(first: GatewayConfig, log: Log): AuditCopying {
-  let config = first;
-  let running = start(first, log);
-  return {
-    reconfigure: (next) => {
-      const before = config;
-      config = next;
-      const same = (key: 'audit' | 'state' | 'stores'): boolean => isDeepStrictEqual(before[key], next[key]);
-      if (same('audit') && same('state') && same('stores')) return;
-      const old = running;
-      running = { close: () => Promise.resolve() };
-      const ended = old.close();
-      const begun = ended.then(() => start(next, log));
-      running = { close: async () => (await begun).close() };
-    },
-    close: () => running.close(),
-  };
+export function copyAudit(config: GatewayConfig, log: Log): Restarting {
+  return restarting(config, ['audit', 'state', 'stores'], (next) => start(next, log));
 }
 
-function start(config: GatewayConfig, log: Log): Pick<AuditCopying, 'close'> {
+function start(config: GatewayConfig, log: Log): Running {
   const { copy } = config.audit;
-  if (copy === undefined) return { close: () => Promise.resolve() };
+  if (copy === undefined) return NOT_RUNNING;
   const closing = new AbortController();
   let wake: () => void = () => undefined;
 

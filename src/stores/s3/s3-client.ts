@@ -4,12 +4,13 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { S3StoreConfig } from '../../config/types.ts';
 import { GatewayError } from '../../core/errors.ts';
+import { unlessAborted, within } from '../../core/waiting.ts';
 import { addressOf, type BucketAddress } from './address.ts';
 import { assertAnswer } from './answers.ts';
 import { judge, S3Refusal, type StoreNames } from './errors.ts';
 import { EMPTY_HASH, encodePart, encodeQuery, Signer, type S3Credentials } from './signature.ts';
 import type { SdkBucket } from './sdk.ts';
-import { HttpTransport, Limit, type HttpAnswer, type S3Limits } from './transport.ts';
+import { HttpTransport, StoreTimeout, type HttpAnswer, type S3Limits } from './transport.ts';
 import { ContentError, REPEATABLE_BYTES, type UploadBody } from './upload-body.ts';
 
 /**
@@ -174,17 +175,13 @@ export class S3Client {
   #freshCredentials(signal: AbortSignal): S3Credentials | Promise<S3Credentials> {
     const given = this.#credentials();
     if (!(given instanceof Promise)) return given;
-    return new Promise((resolve, reject) => {
-      const limit = new Limit(reject);
-      limit.arm(this.#limits.answerMs, 'has no credentials: their source did not answer');
-      const onAbort = (): void => {
-        reject(signal.reason as Error);
-      };
-      signal.addEventListener('abort', onAbort, { once: true });
-      void given.then(resolve, reject).finally(() => {
-        limit.disarm();
-        signal.removeEventListener('abort', onAbort);
-      });
+    const { answerMs } = this.#limits;
+    return within(
+      answerMs,
+      unlessAborted(given, signal, () => signal.reason as Error),
+    ).then((found) => {
+      if (found !== undefined) return found;
+      throw new StoreTimeout(`it has no credentials: their source did not answer for ${answerMs} ms`);
     });
   }
 }

@@ -3,6 +3,7 @@
  * failed attempt can be repeated.
  */
 import { GatewayError } from '../../core/errors.ts';
+import { unlessAborted } from '../../core/waiting.ts';
 import type { Content } from '../../ports/repository-store.ts';
 
 /**
@@ -60,9 +61,7 @@ export class UploadBody {
    */
   async release(signal: AbortSignal): Promise<void> {
     if (this.#pulled !== undefined && !signal.aborted) {
-      const { promise, stop } = untilAborted(signal);
-      await Promise.race([this.#pulled.catch(() => undefined), promise]);
-      stop();
+      await unlessAborted(this.#pulled, signal, () => new Error('no longer')).catch(() => undefined);
     }
     // Not awaited: a generator that still waits for its client ends when that does.
     void this.#source.return?.().catch(() => undefined);
@@ -104,18 +103,4 @@ export class UploadBody {
     const detail = `${this.#received} bytes came of ${this.size} declared`;
     return new ContentError(new GatewayError('incomplete-upload', { detail }));
   }
-}
-
-function untilAborted(signal: AbortSignal): { readonly promise: Promise<void>; readonly stop: () => void } {
-  let stop = (): void => undefined;
-  const promise = new Promise<void>((resolve) => {
-    const onAbort = (): void => {
-      resolve();
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
-    stop = () => {
-      signal.removeEventListener('abort', onAbort);
-    };
-  });
-  return { promise, stop };
 }
