@@ -3,13 +3,12 @@ import type { GatewayConfig } from '../config/types.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import type { AdminHold } from '../limits/admin-hold.ts';
 import type { ClientLogs } from '../limits/client-log.ts';
-import { countedRepository, repositoryIdentity } from '../limits/counted-repository.ts';
+import { repositoryIdentity } from '../limits/counted-repository.ts';
 import type { AllCountedRecords } from '../limits/counted-records.ts';
 import { createFairTurns } from '../limits/fair-turns.ts';
-import { createLimitedStores } from '../limits/limited-store.ts';
+import { createQuotas } from '../limits/quota.ts';
 import { createStoreCalls } from '../limits/store-calls.ts';
 import { createThrottles } from '../limits/throttles.ts';
-import { measuredStore } from '../metrics/measured-store.ts';
 import type { AuditEvent, SessionIdentity } from '../ports/audit-sink.ts';
 import type { Log } from '../ports/log.ts';
 import type { Meter } from '../ports/meter.ts';
@@ -17,13 +16,13 @@ import type { RepositoryStore } from '../ports/repository-store.ts';
 import type { HoldRequest } from '../ports/sessions.ts';
 import type { Throttle } from '../ports/throttle.ts';
 import type { HandlerContext } from '../restic/context.ts';
-import { verifiedStore } from '../safeguard/verified-store.ts';
 import { readLiveSessions } from '../state/live-sessions.ts';
 import { openLockHolds } from '../state/lock-holds.ts';
 import { openSharedMoment } from '../state/shared-moment.ts';
 import type { Admission } from './admission.ts';
 import type { Resources } from './resources.ts';
 import type { Served } from './served.ts';
+import { sessionStore } from './session-store.ts';
 
 /** Contexts of one gateway's sessions. */
 export interface SessionContexts {
@@ -47,33 +46,12 @@ export function createSessionContexts(parts: {
   readonly meter: Meter | undefined;
 }): SessionContexts {
   const { config, resources, admission, records, logs, log, meter } = parts;
-  const limited = createLimitedStores(log);
+  const quotas = createQuotas(log);
   const throttles = createThrottles(() => config().state, openSharedMoment);
-  const storeCalls = createStoreCalls();
+  const calls = createStoreCalls();
   const turns = createFairTurns();
   /** Of its own, so that what is kept for each client keeps no session with it. */
   const throttleOf = (name: string): Throttle => throttles.of(name, () => config().clients[name]);
-
-  const storeOf = async (served: Served, { access, repository }: SessionIdentity, about: About) => {
-    const { client } = served;
-    served.storage = resources.storage(repository.store);
-    const opened = await served.storage;
-    // Whoever has full access may change what is there anyway.
-    const open = access === 'full' ? opened.repository(repository.prefix) : opened.safeRepository(repository.prefix);
-    const whole = meter === undefined ? open : measuredStore(open, meter.store(repository.store));
-    // The admin, who may be about to help, does not wait behind the client.
-    const bounded = about.admin ? whole : storeCalls.of(client.name, whole);
-    return limited.limit(verifiedStore(bounded), whole, {
-      client: client.name,
-      state: () => config().state,
-      counted: () => countedRepository(config(), client.repository),
-      // The newest config counts. The admin, who makes room when there is none left, is held to nothing.
-      quota: () => (about.admin ? undefined : served.client.quota),
-      maxLocks: () => (about.admin ? undefined : served.client.maxLocks),
-      record: about.record,
-      holds: about.admin ? undefined : about.holds,
-    });
-  };
 
   const holdRepository = async (served: Served, store: RepositoryStore, request: HoldRequest, about: About) => {
     const { holdForAdmin } = await import('../limits/admin-hold.ts');
@@ -96,7 +74,8 @@ export function createSessionContexts(parts: {
         holds: once(() => openLockHolds(config().state, repositoryIdentity(config(), client.repository))),
       };
       try {
-        const store = await storeOf(served, identity, about);
+        served.storage = resources.storage(identity.repository.store);
+        const store = sessionStore(await served.storage, { served, identity, config, meter, calls, quotas, ...about });
         if (admin && hold !== undefined) await holdRepository(served, store, hold, about);
         return {
           identity,
@@ -120,7 +99,7 @@ export function createSessionContexts(parts: {
         throw new GatewayError('session-refused', { detail: `${failure.tell}.`, cause: error });
       }
     },
-    close: () => limited.close(),
+    close: () => quotas.close(),
   };
 }
 

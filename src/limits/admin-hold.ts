@@ -5,7 +5,7 @@
  * While an admin's session holds the repository, the gateway makes no new locks for clients. Runs that hold one already are waited for, and
  * may refresh it meanwhile; after a time the admin is told whose they are, or they are ended, as the admin has said.
  */
-import { GatewayError, isGatewayError } from '../core/errors.ts';
+import { GatewayError } from '../core/errors.ts';
 import type { ObjectName } from '../core/object.ts';
 import { STALE_LOCK_MS } from '../core/policy.ts';
 import type { CallOptions, RepositoryStore } from '../ports/repository-store.ts';
@@ -147,14 +147,11 @@ async function clearDead(
     await Promise.all(Array.from({ length: LOOK_UPS }, worker));
   };
   await eachOf(names, async (name) => {
-    try {
-      const { ageMs, origin } = await store.stat({ type: 'locks', name }, options);
-      // An admin's, or one that came by no gateway, is restic's to judge.
-      if (origin !== undefined && origin.door !== 'admin')
-        locks.push({ name, client: origin.client, session: origin.session, stale: ageMs > STALE_LOCK_MS });
-    } catch (error) {
-      if (!isGatewayError(error, 'not-found')) throw error;
-    }
+    const stat = await store.stat({ type: 'locks', name }, options);
+    // An admin's, or one that came by no gateway, is restic's to judge.
+    if (stat?.origin === undefined || stat.origin.door === 'admin') return;
+    const { client, session } = stat.origin;
+    locks.push({ name, client, session, stale: stat.ageMs > STALE_LOCK_MS });
   });
   const live = await liveSessions();
   const unheld = locks.filter(({ session }) => !live.has(session));

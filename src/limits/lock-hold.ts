@@ -4,6 +4,7 @@
 import { GatewayError } from '../core/errors.ts';
 import type { ObjectName } from '../core/object.ts';
 import type { Content, RepositoryStore } from '../ports/repository-store.ts';
+import { wrapStore } from '../ports/wrap-store.ts';
 
 /** The holds of a repository, as `state` keeps them: the comments are there. */
 export interface Holds {
@@ -27,7 +28,7 @@ export function heedHolds(store: RepositoryStore, holds: () => Holds): Repositor
     const held = holds().held();
     if (held === 'closed' || (held === 'waiting' && own.size === 0)) throw new GatewayError('held-by-admin');
   };
-  return {
+  return wrapStore(store, {
     create: async (ref, content, origin, options) => {
       if (ref.type !== 'locks') return store.create(ref, content, origin, options);
       // Before its body is read, so that the audit need not announce it; and then once more.
@@ -54,10 +55,7 @@ export function heedHolds(store: RepositoryStore, holds: () => Holds): Repositor
       if (ref.type === 'locks') own.delete(ref.name);
       return outcome;
     },
-    load: (ref, range, options) => store.load(ref, range, options),
-    stat: (ref, options) => store.stat(ref, options),
-    list: (type, options) => store.list(type, options),
-  };
+  });
 }
 
 /** Reads the content whole, so that the time between being let through and being made is none of the client's. A lock is small. */

@@ -11,6 +11,7 @@ import type { ObjectName, ObjectRef } from '../core/object.ts';
 import { STALE_LOCK_MS } from '../core/policy.ts';
 import type { AuditEvent } from '../ports/audit-sink.ts';
 import type { CallOptions, ListedObject, RepositoryStore } from '../ports/repository-store.ts';
+import { wrapStore } from '../ports/wrap-store.ts';
 
 /** How many a session may make on the strength of one list, as other sessions make some, too. */
 const PER_LIST = 16;
@@ -65,23 +66,21 @@ export function limitLocks(store: RepositoryStore, { client, maxLocks, record }:
     setMaxListeners(0, options.signal);
     const worker = async (): Promise<void> => {
       for (let name = unknown.pop(); name !== undefined && held < most; name = unknown.pop()) {
-        try {
-          const { ageMs, origin } = await store.stat({ type: 'locks', name }, options);
-          const own = origin?.client === client && origin.door !== 'admin';
-          if (ageMs <= STALE_LOCK_MS) {
-            if (own) held++;
-          } else if (own) await removeLock(store, name, record, options);
-          else stale.add(name);
-        } catch (error) {
-          if (!isGatewayError(error, 'not-found')) throw error;
-        }
+        const stat = await store.stat({ type: 'locks', name }, options);
+        if (stat === undefined) continue;
+        const { ageMs, origin } = stat;
+        const own = origin?.client === client && origin.door !== 'admin';
+        if (ageMs <= STALE_LOCK_MS) {
+          if (own) held++;
+        } else if (own) await removeLock(store, name, record, options);
+        else stale.add(name);
       }
     };
     await Promise.all(Array.from({ length: LOOK_UPS }, worker));
     return held;
   };
 
-  return {
+  return wrapStore(store, {
     create: async (ref, content, origin, options) => {
       const most = maxLocks();
       if (ref.type !== 'locks' || most === undefined) return store.create(ref, content, origin, options);
@@ -111,10 +110,7 @@ export function limitLocks(store: RepositoryStore, { client, maxLocks, record }:
         if (listed < most) allow(listed);
       });
     },
-    remove: (ref, options) => store.remove(ref, options),
-    load: (ref, range, options) => store.load(ref, range, options),
-    stat: (ref, options) => store.stat(ref, options),
-  };
+  });
 }
 
 /** Removes a lock by a decision of the gateway's, with its lines in the audit. @throws what the audit and the store throw */

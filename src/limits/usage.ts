@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { join } from 'node:path';
-import { isGatewayError, messageOf } from '../core/errors.ts';
+import { messageOf } from '../core/errors.ts';
 import { CONFIG_REF, NAMED_TYPES, objectKey, type ObjectRef } from '../core/object.ts';
 import type { Log } from '../ports/log.ts';
 import type { ListedObject, RepositoryStore } from '../ports/repository-store.ts';
@@ -112,12 +112,7 @@ async function measure(
   seen: (refs: readonly ListedObject[], type: Exclude<ObjectRef['type'], 'config' | 'locks'>) => Promise<void> = () =>
     Promise.resolve(),
 ): Promise<number> {
-  let bytes = 0;
-  try {
-    bytes += (await store.stat(CONFIG_REF, { signal })).size;
-  } catch (error) {
-    if (!isGatewayError(error, 'not-found')) throw error;
-  }
+  let bytes = (await store.stat(CONFIG_REF, { signal }))?.size ?? 0;
   for (const type of NAMED_TYPES) {
     if (type === 'locks') continue;
     for await (const page of store.list(type, { signal })) {

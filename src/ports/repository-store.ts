@@ -66,9 +66,9 @@ export interface CallOptions {
 /**
  * The storage of one repository.
  *
- * Errors: every method throws `GatewayError` only: `not-found` when the store has said so clearly, and one of `store-failed`,
+ * Errors: every method throws `GatewayError` only: `not-found` (of `load`) when the store has said so clearly, and one of `store-failed`,
  * `store-unavailable`, `store-misconfigured`, `store-timeout`, `store-full`, `store-unsafe` for everything else. A failure is never
- * `not-found` and never an empty list. Every call ends within the store's time limits, whatever the storage does.
+ * `not-found`, never an absent `stat` and never an empty list. Every call ends within the store's time limits, whatever the storage does.
  */
 export interface RepositoryStore {
   /**
@@ -82,8 +82,8 @@ export interface RepositoryStore {
   /** Opens an object, or the part of it that `range` covers. @throws `not-found`, `range-not-satisfiable` */
   load(ref: ObjectRef, range: ByteRange | undefined, options: CallOptions): Promise<LoadedObject>;
 
-  /** @throws `not-found` */
-  stat(ref: ObjectRef, options: CallOptions): Promise<ObjectStat>;
+  /** Looks an object up; undefined when the store has said clearly that there is none. */
+  stat(ref: ObjectRef, options: CallOptions): Promise<ObjectStat | undefined>;
 
   /**
    * Removes an object durably; `absent` when there was none. `hidden`: to every reader it is gone, but the storage keeps it as an older

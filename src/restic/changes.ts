@@ -5,7 +5,6 @@ import { SIZE_LIMITS, type ObjectRef } from '../core/object.ts';
 import type { Operation } from '../core/operation.ts';
 import type { Origin } from '../core/principal.ts';
 import type { Attempt } from '../ports/counted-records.ts';
-import type { ObjectStat, RepositoryStore } from '../ports/repository-store.ts';
 import type { Counts, HandlerContext } from './context.ts';
 import type { Pacing } from './pacing.ts';
 import type { Reports } from './reports.ts';
@@ -55,7 +54,7 @@ export function createChanges(context: HandlerContext, counts: Counts, pacing: P
       const attempt = begin();
       if (attempt === undefined) {
         // What is there already is no failure when nothing is announced.
-        progress.there = (await statOrAbsent(store, ref, signal)) !== undefined;
+        progress.there = (await store.stat(ref, { signal })) !== undefined;
         throw new GatewayError(progress.there ? 'already-exists' : 'too-many-failures');
       }
       progress.attempt = attempt;
@@ -92,7 +91,7 @@ export function createChanges(context: HandlerContext, counts: Counts, pacing: P
       if (saving.announced)
         await audit.append(identity, { kind: 'create-failed', ref, reason: asGatewayError(error).code });
       // Content that is wrong for a name that is taken is an attempt to overwrite, and is said to be one.
-      if (isGatewayError(error, 'content-mismatch') && (await statOrAbsent(store, ref, signal)) !== undefined)
+      if (isGatewayError(error, 'content-mismatch') && (await store.stat(ref, { signal })) !== undefined)
         throw await overwrite(ref);
       throw error;
     }
@@ -132,7 +131,7 @@ export function createChanges(context: HandlerContext, counts: Counts, pacing: P
     remove: async (ref, signal) => {
       const attempt = begin();
       if (attempt === undefined) {
-        if ((await statOrAbsent(store, ref, signal)) === undefined) return;
+        if ((await store.stat(ref, { signal })) === undefined) return;
         throw new GatewayError('too-many-failures');
       }
       await audit.append(identity, { kind: 'remove', ref });
@@ -158,20 +157,6 @@ export function createChanges(context: HandlerContext, counts: Counts, pacing: P
         );
     },
   };
-}
-
-/** Undefined for what is not there. */
-export async function statOrAbsent(
-  store: RepositoryStore,
-  ref: ObjectRef,
-  signal: AbortSignal,
-): Promise<ObjectStat | undefined> {
-  try {
-    return await store.stat(ref, { signal });
-  } catch (error) {
-    if (isGatewayError(error, 'not-found')) return undefined;
-    throw error;
-  }
 }
 
 /**

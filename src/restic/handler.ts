@@ -7,7 +7,7 @@ import { CONFIG_REF } from '../core/object.ts';
 import { parseOperation, type Operation } from '../core/operation.ts';
 import { decide, factsNeeded, type DenialReason, type Facts } from '../core/policy.ts';
 import type { OperationResult } from '../ports/meter.ts';
-import { createChanges, statOrAbsent } from './changes.ts';
+import { createChanges } from './changes.ts';
 import type { Counts, HandlerContext } from './context.ts';
 import { hold, MAX_UNDER_WAY, refuse } from './http2-session.ts';
 import { createPacing } from './pacing.ts';
@@ -50,9 +50,9 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
       case 'none':
         return { kind };
       case 'repository':
-        return { kind, exists: (await statOrAbsent(store, CONFIG_REF, signal)) !== undefined };
+        return { kind, exists: (await store.stat(CONFIG_REF, { signal })) !== undefined };
       case 'lock': {
-        const stat = operation.kind === 'remove' ? await statOrAbsent(store, operation.ref, signal) : undefined;
+        const stat = operation.kind === 'remove' ? await store.stat(operation.ref, { signal }) : undefined;
         if (stat === undefined) return { kind, lock: undefined };
         return { kind, lock: { ageMs: stat.ageMs, ...(stat.origin ? { origin: stat.origin } : {}) } };
       }
@@ -110,9 +110,12 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
         return;
       case 'list':
         return list(stream, operation, signal);
-      case 'stat':
-        respondStat(stream, await store.stat(operation.ref, { signal }));
+      case 'stat': {
+        const stat = await store.stat(operation.ref, { signal });
+        if (stat === undefined) throw new GatewayError('not-found');
+        respondStat(stream, stat);
         return;
+      }
       case 'load':
         return load(stream, operation, signal);
       case 'save':

@@ -24,7 +24,7 @@ async function proveStore(store: StoreConfig, state: string, log: Log, anew: boo
   try {
     const storage = await openSafeStorage(store, state);
     try {
-      const shown = await storage.prove({ anew });
+      const shown = await storage.proof?.shown({ anew });
       if (shown !== undefined && !shown.neverOverwrites)
         log.warn(
           { store: name },

@@ -1,21 +1,16 @@
 /** A store with its proof: what append-only clients bring is stored only where it cannot replace what is there. */
 import type { StoreConfig } from '../config/types.ts';
-import { GatewayError, isGatewayError } from '../core/errors.ts';
-import type { ObjectRef } from '../core/object.ts';
+import { GatewayError } from '../core/errors.ts';
 import { unlessAborted } from '../core/waiting.ts';
-import type { CallOptions, RepositoryStore, Storage } from '../ports/repository-store.ts';
+import type { RepositoryStore, Storage } from '../ports/repository-store.ts';
+import { wrapStore } from '../ports/wrap-store.ts';
 import { openStorage } from '../stores/open-storage.ts';
-import { Proof, type Shown } from './proof.ts';
+import { Proof } from './proof.ts';
 
 /** Storage that can be used with care. */
 export interface SafeStorage extends Storage {
-  /**
-   * The repository for clients that may not change what is there. Its `create` also throws `store-unsafe`, for a store that would let them;
-   * everything else is as with `repository`.
-   */
-  safeRepository(prefix: string): RepositoryStore;
-  /** As `Proof.shown`; undefined for a store that needs no proof. */
-  prove(options?: { readonly anew?: boolean }): Promise<Shown | undefined>;
+  /** What append-only rests on there; undefined for a store that needs no proof. */
+  readonly proof: Proof | undefined;
 }
 
 /**
@@ -26,22 +21,15 @@ export interface SafeStorage extends Storage {
 export async function openSafeStorage(config: StoreConfig, state: string): Promise<SafeStorage> {
   const storage = await openStorage(config);
   // A directory is this machine's own, and each create there rests on link(2).
-  if (config.type === 'directory')
-    return {
-      ...storage,
-      safeRepository: (prefix) => storage.repository(prefix),
-      prove: () => Promise.resolve(undefined),
-    };
-  const proof = new Proof(config, storage, state);
-  return {
-    ...storage,
-    safeRepository: (prefix) => careful(storage.repository(prefix), proof),
-    prove: (options) => proof.shown(options),
-  };
+  return { ...storage, proof: config.type === 'directory' ? undefined : new Proof(config, storage, state) };
 }
 
-function careful(inner: RepositoryStore, proof: Proof): RepositoryStore {
-  return {
+/**
+ * The repository for clients that may not change what is there. Its `create` also throws `store-unsafe`, for a store that would let them.
+ * @param proof - of the storage that the repository is in
+ */
+export function safeCreation(store: RepositoryStore, proof: Proof): RepositoryStore {
+  return wrapStore(store, {
     create: async (ref, content, origin, options) => {
       // Others may wait for the same proof, so that it goes on when one of them is gone.
       const { neverOverwrites } = await unlessAborted(
@@ -50,22 +38,8 @@ function careful(inner: RepositoryStore, proof: Proof): RepositoryStore {
         () => new GatewayError('client-gone', { detail: 'the call was given up' }),
       );
       // Accepted by the admin: this leaves to chance only what two bring at the same moment.
-      if (!neverOverwrites && (await isThere(inner, ref, options))) return 'exists';
-      return inner.create(ref, content, origin, options);
+      if (!neverOverwrites && (await store.stat(ref, options)) !== undefined) return 'exists';
+      return store.create(ref, content, origin, options);
     },
-    load: (ref, range, options) => inner.load(ref, range, options),
-    stat: (ref, options) => inner.stat(ref, options),
-    remove: (ref, options) => inner.remove(ref, options),
-    list: (type, options) => inner.list(type, options),
-  };
-}
-
-async function isThere(store: RepositoryStore, ref: ObjectRef, options: CallOptions): Promise<boolean> {
-  try {
-    await store.stat(ref, options);
-    return true;
-  } catch (error) {
-    if (isGatewayError(error, 'not-found')) return false;
-    throw error;
-  }
+  });
 }

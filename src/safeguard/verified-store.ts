@@ -5,6 +5,7 @@
 import { GatewayError, isGatewayError } from '../core/errors.ts';
 import { objectKey, type ObjectRef } from '../core/object.ts';
 import type { CallOptions, RepositoryStore } from '../ports/repository-store.ts';
+import { wrapStore } from '../ports/wrap-store.ts';
 
 /** An object that the session has stored. */
 interface Stored {
@@ -54,7 +55,7 @@ export function verifiedStore(store: RepositoryStore): RepositoryStore {
     stored = 0;
   };
 
-  return {
+  return wrapStore(store, {
     create: async (ref, content, origin, options) => {
       if (ref.type === 'snapshots') await assertSample(options);
       const outcome = await store.create(ref, content, origin, options);
@@ -75,23 +76,14 @@ export function verifiedStore(store: RepositoryStore): RepositoryStore {
       }
       return store.remove(ref, options);
     },
-    load: (ref, range, options) => store.load(ref, range, options),
-    stat: (ref, options) => store.stat(ref, options),
-    list: (type, options) => store.list(type, options),
-  };
+  });
 }
 
 /** @throws GatewayError `store-lost`; what the store throws when it cannot tell */
 async function assertThere(store: RepositoryStore, { ref, size }: Stored, options: CallOptions): Promise<void> {
-  let found: string;
-  try {
-    const stat = await store.stat(ref, options);
-    if (stat.size === size) return;
-    found = `has ${stat.size} of its ${size} bytes`;
-  } catch (error) {
-    if (!isGatewayError(error, 'not-found')) throw error;
-    found = 'does not have it';
-  }
+  const stat = await store.stat(ref, options);
+  if (stat?.size === size) return;
+  const found = stat === undefined ? 'does not have it' : `has ${stat.size} of its ${size} bytes`;
   throw new GatewayError('store-lost', {
     detail:
       `the storage answered that it has stored ${objectKey(ref)}, and ${found}: something between the gateway and the storage, such as a cache ` +

@@ -178,9 +178,13 @@ class DirectoryRepository implements RepositoryStore {
     }
   }
 
-  stat(ref: ObjectRef, { signal }: CallOptions): Promise<ObjectStat> {
+  stat(ref: ObjectRef, { signal }: CallOptions): Promise<ObjectStat | undefined> {
     return this.#call(`looking up ${objectKey(ref)}`, signal, async (steps) => {
-      const file = (await this.#lookUp(steps, this.#pathOf(ref))) ?? (await this.#notFound(steps));
+      const file = await this.#lookUp(steps, this.#pathOf(ref));
+      if (file === undefined) {
+        await assertRoot(steps, this.#root);
+        return undefined;
+      }
       const noted = await readOrigin(steps, this.#originOf(ref), file.mtimeNs);
       const modifiedMs = Number(file.mtimeNs / 1_000_000n);
       return {

@@ -175,17 +175,20 @@ class S3Repository implements RepositoryStore {
     }
   }
 
-  async stat(ref: ObjectRef, options: CallOptions): Promise<ObjectStat> {
-    const stat = await this.#statOrAbsent(ref, options);
-    if (stat === undefined) throw new GatewayError('not-found');
-    return stat;
+  async stat(ref: ObjectRef, { signal }: CallOptions): Promise<ObjectStat | undefined> {
+    try {
+      const answer = await lookUp(this.#client, this.#key(ref), {}, signal);
+      return answer && readStat(answer);
+    } catch (error) {
+      throw this.#client.failure(error, signal);
+    }
   }
 
   async remove(ref: ObjectRef, options: CallOptions): Promise<'removed' | 'hidden' | 'absent'> {
     const { signal } = options;
     // S3 answers a DELETE alike whether something was there or not, so that is looked up before. Should two remove the same object
     // between look and act, both hear `removed`: harmless, as it is gone for both.
-    if ((await this.#statOrAbsent(ref, options)) === undefined) return 'absent';
+    if ((await this.stat(ref, options)) === undefined) return 'absent';
     try {
       return await this.#client.remove(this.#key(ref), signal);
     } catch (error) {
@@ -255,15 +258,6 @@ class S3Repository implements RepositoryStore {
       if (ref?.type === type) objects.push({ name: ref.name, size });
     }
     return objects;
-  }
-
-  async #statOrAbsent(ref: ObjectRef, { signal }: CallOptions): Promise<ObjectStat | undefined> {
-    try {
-      const answer = await lookUp(this.#client, this.#key(ref), {}, signal);
-      return answer && readStat(answer);
-    } catch (error) {
-      throw this.#client.failure(error, signal);
-    }
   }
 }
 

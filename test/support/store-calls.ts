@@ -65,7 +65,7 @@ export const CALLS = {
     return hashOf(await readAll(loaded)) === hashOf(there.subarray(10));
   },
   stat: async (storage, { there }) =>
-    (await storage.repository(PREFIX).stat(refOf(there), NEVER)).size === there.length,
+    (await storage.repository(PREFIX).stat(refOf(there), NEVER))?.size === there.length,
   list: async (storage, { there }) => (await listAll(storage, 'data')).includes(hashOf(there)),
   reach: async (storage) => {
     await storage.reach(NEVER);
