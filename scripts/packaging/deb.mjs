@@ -18,7 +18,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { NEEDED } from './externals.mjs';
+import { EXTERNALS } from './externals.mjs';
 
 const [, , target] = process.argv;
 if (target === undefined || !existsSync('dist/main.js')) {
@@ -64,7 +64,7 @@ const put = (path, content, mode = 0o644) => {
 };
 try {
   const library = join(root, 'usr/lib/restic-gateway');
-  const packages = closure(NEEDED);
+  const packages = closure(EXTERNALS);
   for (const part of ['bin', 'dist', 'package.json']) cpSync(part, join(library, part), { recursive: true });
   for (const path of packages.keys()) cpSync(path, join(library, path), { recursive: true, filter: isUseful });
   mkdirSync(join(root, 'usr/bin'), { recursive: true });

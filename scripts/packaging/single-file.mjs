@@ -2,8 +2,9 @@
  * Bundles everything into one executable file that needs nothing but Node: node scripts/packaging/single-file.mjs FILE
  * ssh2's native part cannot come along, so that its encryption is Node's own; and all of it is read at every start, where dist reads a part.
  */
-import { chmodSync, readFileSync } from 'node:fs';
+import { chmodSync } from 'node:fs';
 import { build } from 'esbuild';
+import { seeRequires } from './externals.mjs';
 import { buildVersion } from './version.mjs';
 
 const [, , outfile] = process.argv;
@@ -11,20 +12,6 @@ if (outfile === undefined) {
   process.stderr.write('usage: node scripts/packaging/single-file.mjs FILE\n');
   process.exit(2);
 }
-/** What the sources require at run time by `createRequire`, the bundler has to see: with its own `require` it does. */
-const seeRequires = {
-  name: 'see-requires',
-  setup: ({ onLoad }) => {
-    onLoad({ filter: /\/src\/.*\.ts$/ }, ({ path }) => {
-      const contents = readFileSync(path, 'utf8').replace(
-        /^ *const require = createRequire\(import\.meta\.url\);$/m,
-        '',
-      );
-      return { contents, loader: 'ts' };
-    });
-  },
-};
-
 await build({
   stdin: {
     contents: "import { main } from './src/cli/main.ts';\nawait main(process.argv.slice(2));\n",
