@@ -63,6 +63,15 @@ export interface CallOptions {
   readonly signal: AbortSignal;
 }
 
+/** Options of a list. */
+export interface ListOptions extends CallOptions {
+  /**
+   * Asked before the store fetches a page that nobody waits for yet: whether it may hold one more of them for as long as the list runs.
+   * Undefined for as many as it likes.
+   */
+  readonly mayFetchAhead?: () => boolean;
+}
+
 /**
  * The storage of one repository.
  *
@@ -96,7 +105,7 @@ export interface RepositoryStore {
    * The objects of a type in pages as the store delivers them, in no order, each exactly once. Foreign files are left out. A repository
    * or type that was never written to is empty. Throws in mid-way when the list cannot be completed.
    */
-  list(type: NamedType, options: CallOptions): AsyncIterable<readonly ListedObject[]>;
+  list(type: NamedType, options: ListOptions): AsyncIterable<readonly ListedObject[]>;
 }
 
 /** One thing that was tried on a storage. */

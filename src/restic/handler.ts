@@ -13,8 +13,8 @@ import { hold, MAX_UNDER_WAY, refuse } from './http2-session.ts';
 import { createPacing } from './pacing.ts';
 import { createReports, isFailure } from './reports.ts';
 import { respondEmpty, respondList, respondObject, respondStat } from './responses.ts';
-import { takeFor } from './stream-memory.ts';
-import { isOpen } from './streams.ts';
+import { takeFor, takeMoreFor } from './stream-memory.ts';
+import { isOpen, peerWindow } from './streams.ts';
 
 /** Serves the streams of one session. */
 export interface Handler {
@@ -27,10 +27,22 @@ export interface Handler {
 
 /**
  * What an object on its way out takes, in bytes: what was read ahead of it, what waits to be sent, and its packets; and what a list takes
- * with a page.
+ * for each page that it holds, of a thousand names and the XML that they were cut out of.
  */
 const LOAD_BYTES = 640 * 1024;
-const LIST_BYTES = 512 * 1024;
+const LIST_BYTES = 640 * 1024;
+/** What a page of a list comes to on the wire. */
+const PAGE_TEXT = 96 * 1024;
+
+/** Leave to fetch pages of a list before the client takes them: no more than it has opened windows for, and than there is memory for. */
+function listAhead(stream: ServerHttp2Stream): () => boolean {
+  let pages = 1;
+  return () => {
+    if ((pages + 1) * PAGE_TEXT > peerWindow(stream) || !takeMoreFor(stream, LIST_BYTES)) return false;
+    pages += 1;
+    return true;
+  };
+}
 
 /**
  * Makes the handler of one session.
@@ -83,7 +95,7 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
     const room = takeFor(stream, LIST_BYTES, signal);
     if (room !== undefined) await hold(stream, room);
     const pace = pacing.body('download', stream, signal, () => undefined);
-    await respondList(stream, version, store.list(type, { signal }), pace);
+    await respondList(stream, version, store.list(type, { signal, mayFetchAhead: listAhead(stream) }), pace);
   };
 
   const load = async (

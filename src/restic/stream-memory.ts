@@ -87,6 +87,12 @@ export function takeFor(stream: ServerHttp2Stream, bytes: number, signal: AbortS
   });
 }
 
+/** Takes more memory for what a stream is sent, if there is plenty. @returns whether it was taken */
+export function takeMoreFor(stream: ServerHttp2Stream, bytes: number): boolean {
+  const streamMemory = held.get(stream);
+  return streamMemory === undefined || streamMemory.leases.at(-1)?.grow(bytes) === true;
+}
+
 /** The most bytes of a stream's body that a store may gather before it writes them. */
 export function mayGather(stream: ServerHttp2Stream): number {
   return held.get(stream)?.gathered ?? LEAST_GATHERED;

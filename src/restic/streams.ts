@@ -12,6 +12,15 @@ export function isOpen(stream: ServerHttp2Stream): boolean {
 }
 
 /**
+ * How many bytes the client lets come on a stream: what it keeps open for each, and what is left of its connection's window (RFC 9113, 5.2).
+ * What it has added to one stream alone is not seen.
+ */
+export function peerWindow({ session }: ServerHttp2Stream): number {
+  if (session === undefined || session.destroyed) return 0;
+  return Math.min(session.remoteSettings.initialWindowSize ?? 0, session.state.remoteWindowSize ?? 0);
+}
+
+/**
  * Begins an answer.
  * @param options - as for Node's `respond`
  * @returns whether it was begun: not for a stream that has one already or whose client is gone

@@ -11,6 +11,7 @@ import type {
   CallOptions,
   Content,
   ListedObject,
+  ListOptions,
   LoadedObject,
   ObjectStat,
   RepositoryStore,
@@ -201,8 +202,8 @@ class S3Repository implements RepositoryStore {
     }
   }
 
-  async *list(type: NamedType, options: CallOptions): AsyncGenerator<readonly ListedObject[]> {
-    const { signal } = options;
+  async *list(type: NamedType, options: ListOptions): AsyncGenerator<readonly ListedObject[]> {
+    const { signal, mayFetchAhead } = options;
     const folder = `${this.#prefix}${type}/`;
     try {
       const first = await this.#page(folder, undefined, signal);
@@ -217,7 +218,7 @@ class S3Repository implements RepositoryStore {
       // nothing rests on the order in which the storage lists.
       const seen = new Set<string>(objects.map(({ name }) => name));
       const shards = SHARDS.map((digit) => (inner: AbortSignal) => this.#pages(type, folder + digit, undefined, inner));
-      for await (const page of inParallel(shards, signal))
+      for await (const page of inParallel(shards, signal, mayFetchAhead))
         yield seen.size === 0 ? page : page.filter(({ name }) => !seen.delete(name));
     } catch (error) {
       throw this.#client.failure(error, signal);

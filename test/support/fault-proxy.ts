@@ -62,6 +62,8 @@ export interface FaultProxy {
   readonly connections: number;
   /** Connections that are open now. */
   readonly open: number;
+  /** How many requests of a kind are under way, their answers included. @param line - as in `requests` */
+  underWay(line: RegExp): number;
   /** From now on, instead of what was set before. */
   set(...rules: readonly Rule[]): void;
   /** Lets everything pass again, and ends what still hangs. */
@@ -75,6 +77,7 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
   const agent = new http.Agent({ keepAlive: true });
   const sockets = new Set<Socket>();
   const requests: string[] = [];
+  const running = new Map<ServerResponse, string>();
   let connections = 0;
   let rules: { rule: Rule; left: number }[] = [];
 
@@ -92,7 +95,10 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
 
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     const { method = '', url = '' } = request;
-    requests.push(`${method} ${url.split('?')[0] ?? ''}`);
+    const line = `${method} ${url.split('?')[0] ?? ''}`;
+    requests.push(line);
+    running.set(response, line);
+    response.once('close', () => running.delete(response));
     const fault = faultFor(request);
     request.on('error', () => undefined);
     switch (fault?.kind) {
@@ -246,6 +252,7 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
     get open() {
       return sockets.size;
     },
+    underWay: (line) => [...running.values()].filter((one) => line.test(one)).length,
     set: (...given) => {
       rules = given.map((rule) => ({ rule, left: rule.times ?? Infinity }));
     },

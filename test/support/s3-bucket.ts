@@ -21,3 +21,12 @@ export async function bucketUnderTest(options: BucketOptions = {}): Promise<Buck
     sdk: new S3Client({ endpoint, region, credentials: secret, forcePathStyle: true }),
   };
 }
+
+/** A bucket as a store of `startStack`, at its own address or at that of a proxy before it. */
+export function storeOn({ config, secret }: BucketUnderTest, endpoint = config.endpoint): S3StoreConfig {
+  return {
+    ...config,
+    ...{ name: 'store', endpoint: endpoint ?? '' },
+    credentials: { accessKeyId: secret.accessKeyId, secret: { variable: 'S3_SECRET_ACCESS_KEY' } },
+  };
+}
