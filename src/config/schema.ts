@@ -264,12 +264,12 @@ export function rootSchema(base: string) {
   const memory = v.pipe(
     section({
       total: optional(
-        parsed('size, from `80MiB`', (text) => parseSizeFrom(text, LEAST_MEMORY, '80MiB')),
+        parsed('size, from `80MiB`', (text) => parseSizeFrom(text, LEAST_MEMORY, '80MiB', '512MiB')),
         { about: 'over all workers; each needs 40MiB of it', unless: '`512MiB`' },
       ),
       perClient: optional(
         parsed('size, from `20MiB` to half of the total', (text) =>
-          parseSizeFrom(text, LEAST_MEMORY_PER_CLIENT, '20MiB'),
+          parseSizeFrom(text, LEAST_MEMORY_PER_CLIENT, '20MiB', '128MiB'),
         ),
         {
           about: 'what one client may hold of it, all of its sessions together',
@@ -368,7 +368,7 @@ export function rootSchema(base: string) {
       parsed('1 – 256, `auto`', (text) => parseWorkers(text, 256)),
       '1',
       {
-        about: 'processes of `serve`',
+        about: 'processes of `serve`; `auto`: one for each core, and at most one for each 40MiB of `memory.total`',
         restart: true,
       },
     ),

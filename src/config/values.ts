@@ -84,15 +84,15 @@ export function parseAuditSize(text: string): number | 'none' {
   return size;
 }
 
-/** A size of at least `least` bytes. @param words - how that is written */
-export function parseSizeFrom(text: string, least: number, words: string): number {
+/** A size of at least `least` bytes. @param words - how that is written @param example - a size that is good */
+export function parseSizeFrom(text: string, least: number, words: string, example: string): number {
   let bytes = NaN;
   try {
     bytes = parseSize(text);
   } catch {
     // Told below.
   }
-  if (!(bytes >= least)) throw invalid(`must be a size of ${words} or more, such as 512MiB`);
+  if (!(bytes >= least)) throw invalid(`must be a size of ${words} or more, such as ${example}`);
   return bytes;
 }
 

@@ -24,6 +24,11 @@ export function memoryOfServe({ memory = {} }: GatewayConfig, processes: number)
   };
 }
 
+/** How many processes of `serve` there is memory for. */
+export function mostProcessesOfServe({ memory: { total = DEFAULT_TOTAL } = {} }: GatewayConfig): number {
+  return Math.max(1, Math.floor(total / (2 * LEAST_PER_CLIENT)));
+}
+
 /** The memory of a process that serves one session: as many of them as a client may have make up its share. */
 export function memoryOfOneSession({ memory = {}, clients }: GatewayConfig, client: string): MemoryLimits {
   const { total = DEFAULT_TOTAL, perClient = total * DEFAULT_SHARE } = memory;

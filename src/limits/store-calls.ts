@@ -10,6 +10,13 @@ import type { ByteRange } from '../core/operation.ts';
 import type { ObjectRef } from '../core/object.ts';
 import type { CallOptions, ListedObject, LoadedObject, RepositoryStore } from '../ports/repository-store.ts';
 
+/** How many turns each client may have at once, and all together; and a client while no other has had any lately. */
+interface MostTurns {
+  readonly each: number;
+  readonly alone?: number;
+  readonly all: number;
+}
+
 /**
  * Calls at once, of each client and of all, by kind. Each kind waits for its own kind alone, so that the refresh of a lock never waits for
  * packs.
@@ -18,16 +25,22 @@ const MOST = {
   /** Packs on their way in, and downloads that are being read: more than one restic has connections. */
   packs: { each: 32, all: 256 },
   downloads: { each: 32, all: 256 },
-  /** A list is fetched some pages ahead, each a few hundred KiB while it is read. */
+  /** Each page is some hundred KiB while it is read. */
   lists: { each: 4, all: 64 },
-  /** All else: look-ups, removals, and objects that are no packs. More would fill libuv's few threads, behind which everybody's files wait. */
-  small: { each: 8, all: 256 },
-} as const;
+  /**
+   * All else: look-ups, removals, and objects that are no packs. More would fill libuv's few threads, behind which everybody's files wait;
+   * where there is nobody else, they only wait for the storage, and a slow one is asked for more at once.
+   */
+  small: { each: 8, alone: 32, all: 256 },
+} as const satisfies Readonly<Record<string, MostTurns>>;
 type Kind = keyof typeof MOST;
 
 /** The part of all that is kept for clients that have few, and the part of their own that is few. */
 const RESERVE = 1 / 4;
 const FEW = 1 / 8;
+
+/** For so long, in ms, a client that had a turn counts as one that may want the next. */
+const LATELY_MS = 5000;
 
 /** Calls of one kind that a client may have waiting. More are told to come again. */
 const MOST_WAITING = 1024;
@@ -87,14 +100,17 @@ interface Own {
 
 /** Turns of one kind for all clients: so many for each and so many in all, of which the last part is kept for those who have few. */
 class Turns {
-  readonly #limits: { readonly each: number; readonly all: number };
+  readonly #limits: Required<MostTurns>;
   readonly #clients = new Map<string, Own>();
   /** Clients of which somebody waits; whose turn it was goes to the end. */
   readonly #queue = new Map<string, Own>();
   #used = 0;
+  /** Who asked last, and until when it is not alone. */
+  #last: string | undefined;
+  #sharedUntil = 0;
 
-  constructor(limits: { readonly each: number; readonly all: number }) {
-    this.#limits = limits;
+  constructor({ alone, ...limits }: MostTurns) {
+    this.#limits = { ...limits, alone: alone ?? limits.each };
   }
 
   /**
@@ -103,6 +119,10 @@ class Turns {
    */
   take(client: string, signal: AbortSignal): Promise<() => void> {
     if (signal.aborted) return Promise.reject(new GatewayError('client-gone'));
+    if (client !== this.#last) {
+      if (this.#last !== undefined) this.#sharedUntil = performance.now() + LATELY_MS;
+      this.#last = client;
+    }
     let own = this.#clients.get(client);
     if (own === undefined) this.#clients.set(client, (own = { used: 0, waiting: new Set() }));
     const { waiting } = own;
@@ -126,9 +146,15 @@ class Turns {
   }
 
   #mayHave({ used }: Own): boolean {
-    const { each, all } = this.#limits;
-    if (used >= each || this.#used >= all) return false;
+    const { each, alone, all } = this.#limits;
+    if (used >= each && (used >= alone || this.#isShared())) return false;
+    if (this.#used >= all) return false;
     return this.#used < all - all * RESERVE || used < Math.max(1, each * FEW);
+  }
+
+  /** Whether another client has turns, wants some, or did lately. */
+  #isShared(): boolean {
+    return this.#clients.size > 1 || performance.now() < this.#sharedUntil;
   }
 
   #turn(client: string, own: Own): () => void {

@@ -1,6 +1,7 @@
 /** What one process counts, by prom-client. */
-import { collectDefaultMetrics, Counter, Histogram, Registry } from 'prom-client';
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ErrorCode } from '../core/errors.ts';
+import type { Memory } from '../ports/memory.ts';
 import type { Meter, StoreOperation } from '../ports/meter.ts';
 import type { Figures } from './figures.ts';
 
@@ -25,14 +26,25 @@ const STORE_FAILURES: readonly ErrorCode[] = [
 /**
  * Begins to count, and to watch what this process takes.
  * @param config - the names of its clients and stores: theirs begin at 0, so that a first increase is seen as one
+ * @param memory - what this process holds for its clients; asked at each scrape
  */
-export function createProcessMeter(config: {
-  readonly clients: readonly string[];
-  readonly stores: readonly string[];
-}): ProcessMeter {
+export function createProcessMeter(
+  config: { readonly clients: readonly string[]; readonly stores: readonly string[] },
+  memory: () => Pick<Memory, 'used' | 'total'>,
+): ProcessMeter {
   const counted = new Registry();
   const own = new Registry();
   collectDefaultMetrics({ register: own });
+  const buffered = new Gauge({
+    name: 'restic_gateway_buffered_bytes',
+    help: 'What is taken of the memory for bytes on their way between clients and stores',
+    registers: [own],
+  });
+  const limit = new Gauge({
+    name: 'restic_gateway_buffered_limit_bytes',
+    help: 'How much of it there is',
+    registers: [own],
+  });
   const counter = <const L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> =>
     new Counter({ name: `restic_gateway_${name}`, help, labelNames, registers: [counted] });
 
@@ -98,6 +110,9 @@ export function createProcessMeter(config: {
     }),
     figures: async () => {
       for (const add of moving) add();
+      const { used, total } = memory();
+      buffered.set(used);
+      limit.set(total);
       const [all, process] = await Promise.all([counted.getMetricsAsJSON(), own.getMetricsAsJSON()]);
       return { counted: all, own: process } as unknown as Figures;
     },

@@ -501,6 +501,41 @@ describe('keys and values that the schema does not have', () => {
       ['1:23: ssh.extraCiphers[0]: must be "chacha20-poly1305@openssh.com"'],
     ],
     [
+      'less memory than a process needs',
+      'memory: { total: 64MiB }',
+      ['1:18: memory.total: must be a size of 80MiB or more, such as 512MiB'],
+    ],
+    [
+      'less memory than a session at full speed needs',
+      'memory: { perClient: 1MiB }',
+      ['1:22: memory.perClient: must be a size of 20MiB or more, such as 128MiB'],
+    ],
+    [
+      'a client that may take what all others need',
+      'memory: { total: 100MiB, perClient: 60MiB }',
+      [
+        '1:37: memory.perClient: must be at most half of memory.total (100MiB), so that no client can take what all others need',
+      ],
+    ],
+    [
+      'a client that may take what all others need of the default',
+      'memory: { perClient: 300MiB }',
+      [
+        '1:22: memory.perClient: must be at most half of memory.total (512MiB), so that no client can take what all others need',
+      ],
+    ],
+    [
+      'more workers than there is memory for',
+      'memory: { total: 100MiB }\nworkers: 3',
+      ['2:10: workers: are too many for memory.total (100MiB): each of them needs 40MiB of it'],
+    ],
+    [
+      'more workers than there is memory for by default',
+      'workers: 13',
+      ['1:10: workers: are too many for memory.total (512MiB): each of them needs 40MiB of it'],
+    ],
+    ['no workers', 'workers: 0', ['1:10: workers: must be a whole number from 1 to 256, or auto for one on each core']],
+    [
       'the audit as a file',
       'audit: audit.jsonl',
       ['1:8: audit: must be a section with file, maxSize, keep, copy, syslog'],

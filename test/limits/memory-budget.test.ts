@@ -3,6 +3,7 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { createMemoryBudget } from '../../src/limits/memory-budget.ts';
 import { memoryOfOneSession, memoryOfServe } from '../../src/limits/memory-limits.ts';
+import { processesOf } from '../../src/cli/serve/service.ts';
 import type { GatewayConfig } from '../../src/config/types.ts';
 import type { Lease } from '../../src/ports/memory.ts';
 
@@ -144,6 +145,17 @@ describe('what a process may hold', () => {
     ['one of very many', config(undefined), 100, { total: 40 * MIB, perClient: 20 * MIB }],
   ])('%s', (_what, given, processes, limits) => {
     expect(memoryOfServe(given, processes)).toEqual(limits);
+  });
+
+  test.each<[GatewayConfig, number]>([
+    [config(undefined), 12],
+    [config({ total: 80 * MIB }), 2],
+    [config({ total: 119 * MIB }), 2],
+  ])('processes for which there is a number of cores are no more than there is memory for: %#', (given, most) => {
+    expect(processesOf({ ...given, workers: 'auto' }, 64)).toBe(most);
+    expect(processesOf({ ...given, workers: 'auto' }, 2)).toBe(2);
+    // What all of them hold is no more than the total.
+    expect(memoryOfServe(given, most).total * most).toBeLessThanOrEqual(given.memory?.total ?? 512 * MIB);
   });
 
   test('of forced commands, as many as the client may have make up its share', () => {

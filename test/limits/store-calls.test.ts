@@ -73,6 +73,35 @@ test('a download that nobody reads makes room, and comes whole once it is read',
   expect(Buffer.concat(chunks).equals(PACK)).toBe(true);
 });
 
+test('look-ups of a client that is alone are many at once, and few while there is another', async () => {
+  const calls = createStoreCalls(LONG_MS);
+  const stuck: (() => void)[] = [];
+  /** Look-ups that end when the test says so. */
+  const slow: RepositoryStore = {
+    ...{ create: (...call) => store.create(...call), load: (...call) => store.load(...call) },
+    ...{ remove: (...call) => store.remove(...call), list: (...call) => store.list(...call) },
+    stat: async (...call) => {
+      await new Promise<void>((resolve) => stuck.push(resolve));
+      return store.stat(...call);
+    },
+  };
+  const stats = Array.from({ length: 50 }, () => calls.of('appsrv', slow).stat(refOf(PACK), NEVER));
+  await until(() => stuck.length === 32);
+  expect((await calls.of('neighbour', store).stat(refOf(PACK), NEVER))?.size).toBe(PACK.length);
+  // What was begun before goes on; until there are few, no other begins.
+  for (let ended = 0; ended < 24; ended++) stuck[ended]?.();
+  await Promise.all(stats.slice(0, 24));
+  await calls.of('neighbour', store).stat(refOf(PACK), NEVER);
+  expect(stuck).toHaveLength(32);
+  stuck[24]?.();
+  await until(() => stuck.length === 33);
+  for (let next = 25; next < 50; next++) {
+    await until(() => stuck.length > next);
+    stuck[next]?.();
+  }
+  await Promise.all(stats);
+});
+
 test('lists beyond a number wait, and fetch nothing meanwhile', async () => {
   const calls = createStoreCalls(LONG_MS);
   let asked = 0;

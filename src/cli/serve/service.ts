@@ -2,11 +2,12 @@
 import { availableParallelism } from 'node:os';
 import type { GatewayConfig } from '../../config/types.ts';
 import { openSshDoor, type SshDoor } from '../../doors/ssh-server.ts';
-import { createGateway } from '../../gateway/gateway.ts';
-import { memoryOfServe } from '../../limits/memory-limits.ts';
+import { createGateway, type Gateway } from '../../gateway/gateway.ts';
+import { memoryOfServe, mostProcessesOfServe } from '../../limits/memory-limits.ts';
 import type { Figures } from '../../metrics/figures.ts';
 import type { ProcessMeter } from '../../metrics/process-meter.ts';
 import type { Log } from '../../ports/log.ts';
+import type { Memory } from '../../ports/memory.ts';
 
 /** What processes have counted. */
 export interface Served {
@@ -41,8 +42,8 @@ export interface Service {
  */
 export async function startService(options: { readonly config: GatewayConfig; readonly log: Log }): Promise<Service> {
   // Loaded before the first session comes, and only for who wants it.
-  const meter = await openMeter(options.config);
-  const gateway = await createGateway({
+  const meter = await openMeter(options.config, () => gateway.memory);
+  const gateway: Gateway = await createGateway({
     ...options,
     meter,
     memory: (config) => memoryOfServe(config, processesOf(config)),
@@ -83,15 +84,17 @@ export async function startService(options: { readonly config: GatewayConfig; re
   };
 }
 
-/** How many processes of `serve` take connections. */
-export function processesOf({ workers }: GatewayConfig): number {
-  return workers === 'auto' ? availableParallelism() : workers;
+/** How many processes of `serve` take connections; `auto` is one for each core, as far as there is memory for them. */
+export function processesOf(config: GatewayConfig, cores: number = availableParallelism()): number {
+  return config.workers === 'auto' ? Math.min(cores, mostProcessesOfServe(config)) : config.workers;
 }
 
-async function openMeter({ metrics, clients, stores }: GatewayConfig): Promise<ProcessMeter | undefined> {
+/** @param memory - asked once sessions are served */
+async function openMeter(
+  { metrics, clients, stores }: GatewayConfig,
+  memory: () => Memory,
+): Promise<ProcessMeter | undefined> {
   if (metrics === undefined) return undefined;
-  return (await import('../../metrics/process-meter.ts')).createProcessMeter({
-    clients: Object.keys(clients),
-    stores: Object.keys(stores),
-  });
+  const { createProcessMeter } = await import('../../metrics/process-meter.ts');
+  return createProcessMeter({ clients: Object.keys(clients), stores: Object.keys(stores) }, memory);
 }
