@@ -73,6 +73,23 @@ describe('processes', () => {
     expect(alive(started.pid)).toBe(false);
     await expect(started.waitForLine(/^three$/)).rejects.toThrow('ended before a line matched /^three$/');
   });
+
+  /** As sshd's sessions do: a session and an environment of its own, and the parent ends. */
+  const leaveOne = 'env -i setsid sleep 1000 & echo "left $!";';
+
+  test('stop ends what a program leaves to nobody', async () => {
+    const started = await startProcess('bash', ['-c', `${leaveOne} trap "exit 7" TERM; while :; do sleep 0.1; done`]);
+    const pid = Number(/\d+/.exec(await started.waitForLine(/^left/))?.[0]);
+    expect(await started.stop()).toBe(7);
+    expect(alive(pid)).toBe(false);
+  });
+
+  test('who holds the pipes of a program that has ended keeps nobody waiting', async () => {
+    const started = await startProcess('bash', ['-c', leaveOne]);
+    const { stdout } = await run('bash', ['-c', leaveOne]);
+    expect(await started.exited).toBe(0);
+    for (const line of [stdout, await started.waitForLine(/^left/)]) process.kill(Number(/\d+/.exec(line)?.[0]));
+  });
 });
 
 describe('trees', () => {

@@ -85,6 +85,9 @@ export async function run(command: string, args: readonly string[], options: Run
     for (const end = performance.now() + GRACE_MS; performance.now() < end && membersOf(family).length > 0;)
       await sleep(20);
   await killAll(family);
+  await inTime(output, () => {
+    for (const pipe of [child.stdout, child.stderr]) pipe?.destroy();
+  });
   const [stdout, stderr] = await output;
   if (code === undefined)
     throw new Error(`${command} ${args.join(' ')} did not end in ${timeoutMs} ms; it said: ${tail(stdout + stderr)}`);
@@ -106,24 +109,35 @@ export async function startProcess(
   const wake = (): void => {
     for (const look of waiting) look();
   };
+  const pipes = [child.stdout, child.stderr].filter((stream) => stream !== null);
+  const readers = pipes.map((input) => createInterface({ input }));
   const read = Promise.all(
-    [child.stdout, child.stderr].map(async (stream) => {
-      if (stream === null) return;
-      for await (const line of createInterface({ input: stream })) {
+    readers.map(async (reader) => {
+      for await (const line of reader) {
         lines.push(line);
         wake();
       }
     }),
   );
+  /** Those of the family that ran when it was to stop: a daemon that ends leaves its sessions to nobody. */
+  let members: readonly Member[] = [];
   let over = false;
   const exited = statusOf(child).then(async (code) => {
-    await killAll(family);
-    await read;
-    over = true;
-    running.delete(started);
-    wake();
+    try {
+      await killAll(family, members);
+    } finally {
+      await inTime(read, () => {
+        for (const reader of readers) reader.close();
+        for (const pipe of pipes) pipe.destroy();
+      });
+      over = true;
+      running.delete(started);
+      wake();
+    }
     return code;
   });
+  // Whoever waits for it hears of it.
+  exited.catch(() => undefined);
 
   const started: LabProcess = {
     pid: family.leader,
@@ -158,10 +172,11 @@ export async function startProcess(
     rssBytes: () => membersOf(family).reduce((sum, one) => sum + residentBytes(one), 0),
     stop: async () => {
       if (over) return exited;
+      members = membersOf(family).map(memberOf);
       child.kill('SIGTERM');
       const timer = new AbortController();
       const tooLong = sleep(10_000, undefined, { signal: timer.signal }).then(
-        () => killAll(family),
+        () => killAll(family, members),
         () => undefined,
       );
       const code = await Promise.race([exited, tooLong.then(() => exited)]);
@@ -222,9 +237,11 @@ function statusOf(child: ChildProcess): Promise<number> {
   });
 }
 
+/** All that a pipe gives, or gave before it was destroyed. */
 async function text(stream: Readable | null): Promise<string> {
   const chunks: Buffer[] = [];
-  if (stream !== null) for await (const chunk of stream) chunks.push(chunk as Buffer);
+  stream?.on('data', (chunk: Buffer) => chunks.push(chunk)).on('error', () => undefined);
+  if (stream !== null) await new Promise((resolve) => stream.once('close', resolve));
   return Buffer.concat(chunks).toString();
 }
 
@@ -252,10 +269,23 @@ function membersOf({ leader, mark }: Family): number[] {
   return [...members];
 }
 
-/** Returns when nothing of the family runs. */
-async function killAll(family: Family): Promise<void> {
+/** A process, told from a later one with its pid. */
+interface Member {
+  readonly pid: number;
+  readonly started: string;
+}
+
+/** Of proc(5): field 22, what comes after the name begins with field 3. */
+function memberOf(pid: number): Member {
+  const fields = readProc(`/proc/${pid}/stat`).replace(/^.*\) /s, '').split(' ');
+  return { pid, started: fields[0] === 'Z' ? '' : (fields[19] ?? '') };
+}
+
+/** Returns when nothing of the family runs. @param known - of it, though nothing may show it any more */
+async function killAll(family: Family, known: readonly Member[] = []): Promise<void> {
   for (let tries = 1; ; tries += 1) {
-    const left = membersOf(family);
+    const stray = known.filter(({ pid, started }) => started !== '' && memberOf(pid).started === started);
+    const left = [...new Set([...membersOf(family), ...stray.map(({ pid }) => pid)])];
     if (left.length === 0) return;
     if (tries === 200) throw new Error(`processes ${left.join(', ')} cannot be killed`);
     for (const pid of left)
@@ -266,6 +296,14 @@ async function killAll(family: Family): Promise<void> {
       }
     await sleep(10);
   }
+}
+
+/** Waits for pipes to be read to their end, for a while; others may hold them, who are no longer known to be of the family. */
+async function inTime(reading: Promise<unknown>, giveUp: () => void): Promise<void> {
+  const timer = setTimeout(giveUp, GRACE_MS);
+  await reading.finally(() => {
+    clearTimeout(timer);
+  });
 }
 
 function residentBytes(pid: number): number {
