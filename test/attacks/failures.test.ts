@@ -1,15 +1,16 @@
 /** Failures in the wrong moment: each costs one session at most, while the one next door is served by the same process. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { startFaultProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { GATEWAY, startGateway, type RunningGateway } from '../support/gateway-process.ts';
-import { generateKey, tempDir, type KeyFiles } from '../support/lab.ts';
+import { freePort, generateKey, tempDir, type KeyFiles } from '../support/lab.ts';
+import { parseMetrics } from '../support/metrics.ts';
 import { withTmpfs } from '../support/mounts.ts';
-import { collectFrames, END_HEADERS, FRAME, frame, PREFACE, requestHeaders } from '../support/raw-http2.ts';
+import { collectFrames, END_HEADERS, END_STREAM, FRAME, frame, PREFACE, requestHeaders } from '../support/raw-http2.ts';
 import { sample, sha256 } from '../support/restic-client.ts';
 import { startSshSession, startSshSocket, type SshSession } from '../support/ssh-session.ts';
 import { until } from '../support/store-calls.ts';
@@ -29,12 +30,21 @@ let gateway: RunningGateway;
 let proxy: FaultProxy;
 let neighbour: SshSession;
 let disk: string;
+let metrics: string;
 
 const targetOf = (client: string) => {
   const key = keys[client];
   if (key === undefined) throw new Error(`no client ${client}`);
   return { port: gateway.port, key, knownHosts: gateway.knownHosts };
 };
+/** Uploads of a client that are over, however they ended. */
+const savesOf = async (client: string): Promise<number> =>
+  parseMetrics(await (await fetch(`http://${metrics}/metrics`)).text())
+    .filter(
+      ({ name, labels }) =>
+        name === 'restic_gateway_operations_total' && labels['operation'] === 'save' && labels['client'] === client,
+    )
+    .reduce((sum, { value }) => sum + value, 0);
 const audit = () =>
   readFileSync(gateway.auditFile, 'utf8')
     .trimEnd()
@@ -45,6 +55,7 @@ beforeAll(async () => {
   const clients = ['honest', 'disk', 'bucket', 'defects'];
   keys = Object.fromEntries(await Promise.all(clients.map(async (name) => [name, await generateKey()] as const)));
   disk = tempDir();
+  metrics = `127.0.0.1:${await freePort()}`;
   const bucket = await freshStore('s3');
   proxy = await startFaultProxy(bucket['endpoint'] ?? '');
   const stores = {
@@ -57,6 +68,7 @@ beforeAll(async () => {
     tempDir(),
     {
       stores,
+      metrics: { listen: metrics },
       clients: Object.fromEntries(
         clients.map((name) => [
           name,
@@ -93,6 +105,7 @@ async function uploadsCalledOff(
   { bodies, bytes }: { readonly bodies: number; readonly bytes: number },
   fail: () => Promise<void>,
 ): Promise<void> {
+  const before = await savesOf(client);
   const { socket, ended } = startSshSocket(targetOf(client));
   const frames = collectFrames(socket);
   socket.write(PREFACE);
@@ -137,25 +150,33 @@ async function uploadsCalledOff(
   }
   for (const stream of streams) socket.write(frame(FRAME.reset, 0, stream, Buffer.alloc(4)));
   await fail();
+  while ((await savesOf(client)) < before + bodies) await sleep(20);
   // The session goes on.
   const next = 2 * bodies + 1;
-  socket.write(frame(FRAME.headers, END_HEADERS | 1, next, requestHeaders('GET', '/file-1')));
+  socket.write(frame(FRAME.headers, END_HEADERS | END_STREAM, next, requestHeaders('GET', '/file-1')));
   await until(() => frames.some((each) => each.type === FRAME.headers && each.stream === next));
   expect(gateway.process.lines.filter((line) => line.includes('defect'))).toEqual([]);
   socket.destroy();
   await ended;
 }
 
-test('an upload that is called off without an error in the moment the disk is full', async () => {
+test('uploads that are called off without an error while the disk fills up, and one that it has no room for', async () => {
   await withTmpfs(
     'size=8m',
     async () => {
-      writeFileSync(path.join(disk, 'filler'), Buffer.alloc(8 * MIB - 512 * KIB));
+      const filler = path.join(disk, 'filler');
       const temporary = path.join(disk, 'disk/.restic-gateway/tmp');
-      for (let times = 0; times < 4; times++)
-        await uploadsCalledOff('disk', { bodies: 1, bytes: 2.5 * MIB }, () =>
-          until(() => readdirSync(temporary).length === 0),
-        );
+      for (let times = 0; times < 2; times++) {
+        await uploadsCalledOff('disk', { bodies: 8, bytes: MIB }, () => {
+          expect(() => {
+            writeFileSync(filler, Buffer.alloc(9 * MIB));
+          }).toThrow('ENOSPC');
+          return Promise.resolve();
+        });
+        await until(() => readdirSync(temporary).length === 0);
+        rmSync(filler);
+      }
+      writeFileSync(filler, Buffer.alloc(7 * MIB));
       // The store's own failure is answered as ever.
       const session = startSshSession(targetOf('disk'));
       const body = Buffer.alloc(2 * MIB, 1);
@@ -168,15 +189,11 @@ test('an upload that is called off without an error in the moment the disk is fu
 });
 
 test('uploads that are called off without an error while the storage goes away', async () => {
-  // A stream is closed, a part of its body lies unread, and then its upload fails: this ended the process at the second time at the latest.
-  for (let times = 0; times < 4; times++) {
-    proxy.set({ method: 'PUT', fault: { kind: 'stall-upload', after: 1 } });
-    await uploadsCalledOff('bucket', { bodies: 5, bytes: MIB }, async () => {
-      await sleep(300);
-      proxy.heal();
-      await until(() => proxy.open === 0);
-    });
-  }
+  proxy.set({ method: 'PUT', fault: { kind: 'stall-upload', after: 1 } });
+  await uploadsCalledOff('bucket', { bodies: 32, bytes: MIB }, async () => {
+    proxy.heal();
+    await until(() => proxy.open === 0);
+  });
 });
 
 test('a defect in an event of a session ends that session, and the audit says so', async () => {
@@ -213,7 +230,9 @@ test.each(['/file-1001', '/file-1002', '/file-1003'])(
     child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
     child.stdin.on('error', () => undefined);
     child.stdout.resume();
-    child.stdin.write(Buffer.concat([PREFACE, frame(FRAME.headers, END_HEADERS | 1, 1, requestHeaders('GET', file))]));
+    child.stdin.write(
+      Buffer.concat([PREFACE, frame(FRAME.headers, END_HEADERS | END_STREAM, 1, requestHeaders('GET', file))]),
+    );
     const [status] = (await once(child, 'close')) as [number];
     expect({ status, stderr }).toEqual({
       status: 1,

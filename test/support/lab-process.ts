@@ -277,7 +277,9 @@ interface Member {
 
 /** Of proc(5): field 22, what comes after the name begins with field 3. */
 function memberOf(pid: number): Member {
-  const fields = readProc(`/proc/${pid}/stat`).replace(/^.*\) /s, '').split(' ');
+  const fields = readProc(`/proc/${pid}/stat`)
+    .replace(/^.*\) /s, '')
+    .split(' ');
   return { pid, started: fields[0] === 'Z' ? '' : (fields[19] ?? '') };
 }
 
