@@ -14,6 +14,8 @@
  *    with the first letter of the first method's name). For a right guess that is undone, whatever the method.
  * 6. At start, two of ssh2's protocol objects exchange keys and rekey in memory, so that an ssh2 that works otherwise is found then.
  *
+ * scripts/upstream has the method as a patch for ssh2 itself (mscdex/ssh2#1471). With a release that has it, this file goes.
+ *
  * Source: draft-ietf-sshm-mlkem-hybrid-kex; RFC 4253, 7 and 8 (negotiation, exchange hash); RFC 5656, 4 (the packets).
  */
 import ssh2, { type Client, type Connection } from 'ssh2';
