@@ -1,8 +1,7 @@
 /** How the copy of the audit stands, in `audit-copy.json` in the state directory: for whoever asks, and for the next one who copies. */
 import { join } from 'node:path';
-import * as v from 'valibot';
-import { isoTime, line, readShape } from '../state/shapes.ts';
-import { replaceStateFile } from '../state/state-file.ts';
+import { flag, isoTime, line, record, type Shape } from '../core/shape.ts';
+import { readShape, replaceStateFile } from '../state/state-file.ts';
 
 /** What is known. */
 export interface CopyState {
@@ -23,11 +22,10 @@ export async function readCopyState(state: string): Promise<CopyState | undefine
 const MOST_BYTES = 64 * 1024;
 const LONGEST = 4000;
 
-const SHAPE: v.GenericSchema<unknown, CopyState> = v.object({
-  copy: line(LONGEST),
-  complete: v.exactOptional(isoTime),
-  failing: v.exactOptional(v.object({ since: isoTime, why: line(LONGEST), late: v.boolean() })),
-});
+const SHAPE: Shape<CopyState> = record(
+  { copy: line(LONGEST) },
+  { complete: isoTime, failing: record({ since: isoTime, why: line(LONGEST), late: flag }) },
+);
 
 /** @throws Error of the file system */
 export function writeCopyState(state: string, value: CopyState): Promise<void> {

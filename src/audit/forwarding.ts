@@ -4,13 +4,12 @@
  * left out unless the network loses it.
  */
 import { join } from 'node:path';
-import * as v from 'valibot';
 import type { GatewayConfig } from '../config/types.ts';
 import { messageOf } from '../core/errors.ts';
+import { record, text } from '../core/shape.ts';
 import type { AuditEvent } from '../ports/audit-sink.ts';
 import type { Log } from '../ports/log.ts';
-import { readShape } from '../state/shapes.ts';
-import { replaceStateFile } from '../state/state-file.ts';
+import { readShape, replaceStateFile } from '../state/state-file.ts';
 import { openFollower, type Follower, type Place } from './follow.ts';
 import { openAudit } from './open-audit.ts';
 import { placeShape } from './place-shape.ts';
@@ -153,7 +152,7 @@ async function readPlace(state: string, address: string, file: string): Promise<
 
 /** Two names and a place. */
 const MOST_BYTES = 64 * 1024;
-const SHAPE = v.object({ address: v.string(), audit: v.string(), place: placeShape });
+const SHAPE = record({ address: text(4096), audit: text(4096), place: placeShape });
 
 function placeFile(state: string): string {
   return join(state, 'audit-syslog.json');

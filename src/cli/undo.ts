@@ -3,6 +3,7 @@ import { GatewayError } from '../core/errors.ts';
 import { openClientUpkeep, type OpenedUpkeep } from '../maintenance.ts';
 import {
   finishTakingOut,
+  inQuarantines,
   listQuarantines,
   restore,
   takeOut,
@@ -147,11 +148,15 @@ async function carryOut(
       const done = new Set(unfinished.objects.map(({ key }) => key));
       rest = rest.filter(({ key }) => !done.has(key));
     }
-    if (rest.length === 0) return status;
     const selection = session === undefined ? `--since ${since ?? ''}` : `--session ${session}`;
-    const { quarantine, counts } = await takeOut(work, { client, selection, objects: rest });
-    status ||= tellMoved(quarantine.id, counts);
-    process.stdout.write(`To bring it back: restic-gateway undo ${client} --restore ${quarantine.id}\n`);
+    const parts = inQuarantines(rest);
+    for (const part of parts) {
+      const { quarantine, counts } = await takeOut(work, { client, selection, objects: part });
+      status ||= tellMoved(quarantine.id, counts);
+      process.stdout.write(`To bring it back: restic-gateway undo ${client} --restore ${quarantine.id}\n`);
+    }
+    // What others point at went last.
+    if (parts.length > 1) process.stdout.write('Of these, bring the last one back first.\n');
     return status;
   });
 }

@@ -1,105 +1,85 @@
 /** What a checkpoint holds, as the shape it is held to: what the rules and the page take from it is what `reduce.ts` could have made. */
-import * as v from 'valibot';
 import { placeShape } from '../audit/place-shape.ts';
+import {
+  count,
+  either,
+  flag,
+  like,
+  listOf,
+  moment,
+  only,
+  pairOf,
+  record,
+  sum,
+  tableOf,
+  text,
+  type Shape,
+} from '../core/shape.ts';
 import { ANOMALY_RULES, type AnomalyRule } from '../ports/audit-sink.ts';
-import { count, moment } from '../state/shapes.ts';
 import { LONGEST_WORD, MODEL_VERSION, type ClientRecord, type RepositoryRecord } from './model.ts';
 
 /** Ids, names, reasons and addresses as they stand in the audit; whoever prints them makes them printable. */
-const word = v.pipe(v.string(), v.maxLength(LONGEST_WORD));
-/** What is taken back when a change failed is more or less than nothing for a moment, or for ever in an audit that lacks lines. */
-const sum = v.pipe(v.number(), v.safeInteger());
+const word = text(LONGEST_WORD);
 const isOrdinary = (rule: AnomalyRule): rule is Exclude<AnomalyRule, 'late'> => rule !== 'late';
-const optional = v.exactOptional;
 
+// What is taken back when a change failed may be below nothing for ever, in an audit that lacks lines: a sum.
 const figures = {
-  session: word,
-  door: word,
-  from: optional(word),
-  key: optional(word),
-  start: moment,
-  added: sum,
-  objects: sum,
-  snapshots: sum,
-  removed: sum,
-  denied: count,
-  failed: count,
+  ...{ session: word, door: word, start: moment },
+  ...{ added: sum, objects: sum, snapshots: sum, removed: sum, denied: count, failed: count },
 };
+const peer = { from: word, key: word };
 
-const open = v.object({
-  ...figures,
-  earlyKeys: count,
-  pending: v.array(v.object({ object: word, size: count })),
-});
-const ended = v.object({ ...figures, end: moment, outcome: word, bytesIn: count, bytesOut: count });
+const client: Shape<ClientRecord> = record(
+  {
+    ...{ first: moment, sessions: count, snapshots: sum, arrived: sum },
+    arrivals: listOf(record({ at: moment, session: word, object: word }, { gone: only(true) })),
+    hour: record({ hour: sum, snapshots: count }),
+    days: listOf(
+      record(
+        {
+          ...{ day: like(/^\d{4}-\d\d-\d\d$/), added: sum, read: count, snapshots: count },
+          ...{ denied: tableOf(word, count), gaps: pairOf(count, count), busiestHour: count },
+        },
+        { size: sum },
+      ),
+    ),
+    open: listOf(
+      record({ ...figures, earlyKeys: count, pending: listOf(record({ object: word, size: count })) }, peer),
+    ),
+    latest: listOf(record({ ...figures, end: moment, outcome: word, bytesIn: count, bytesOut: count }, peer)),
+    addresses: listOf(record({ value: word, first: moment, last: moment })),
+    keys: listOf(record({ value: word, first: moment, last: moment })),
+    refusals: listOf(
+      record({ at: moment, last: moment, count, reason: word }, { session: word, operation: word, object: word }),
+    ),
+    anomalies: listOf(
+      record(
+        {
+          ...{ id: word, rule: only(...ANOMALY_RULES.filter(isOrdinary)), at: moment, last: moment, count },
+          facts: tableOf(word, either(word, isFinite)),
+        },
+        { session: word, told: only(true), acknowledged: only(true) },
+      ),
+    ),
+    toldLate: listOf(word),
+  },
+  { usualGap: count, firstSnapshot: moment },
+);
 
-const day = v.object({
-  day: v.pipe(v.string(), v.regex(/^\d{4}-\d\d-\d\d$/)),
-  added: sum,
-  read: count,
-  snapshots: count,
-  denied: v.record(word, count),
-  gaps: v.tuple([count, count]),
-  busiestHour: count,
-  size: optional(sum),
-});
-
-const seen = v.object({ value: word, first: moment, last: moment });
-
-const refusal = v.object({
-  at: moment,
-  last: moment,
-  count,
-  session: optional(word),
-  operation: optional(word),
-  object: optional(word),
-  reason: word,
-});
-
-const anomaly = v.object({
-  id: word,
-  rule: v.picklist(ANOMALY_RULES.filter(isOrdinary)),
-  at: moment,
-  last: moment,
-  count,
-  session: optional(word),
-  facts: v.record(word, v.union([word, v.pipe(v.number(), v.finite())])),
-  told: optional(v.literal(true)),
-  acknowledged: optional(v.literal(true)),
-});
-
-const client: v.GenericSchema<unknown, ClientRecord> = v.object({
-  first: moment,
-  sessions: count,
-  snapshots: sum,
-  arrived: sum,
-  usualGap: optional(count),
-  firstSnapshot: optional(moment),
-  arrivals: v.array(v.object({ at: moment, session: word, object: word, gone: optional(v.literal(true)) })),
-  hour: v.object({ hour: v.pipe(v.number(), v.safeInteger()), snapshots: count }),
-  days: v.array(day),
-  open: v.array(open),
-  latest: v.array(ended),
-  addresses: v.array(seen),
-  keys: v.array(seen),
-  refusals: v.array(refusal),
-  anomalies: v.array(anomaly),
-  toldLate: v.array(word),
-});
-
-const objects = v.object({ created: sum, bytes: sum, removed: count });
-const repository: v.GenericSchema<unknown, RepositoryRecord> = v.object({
-  begun: v.boolean(),
-  packs: objects,
-  others: objects,
-});
+const objects = record({ created: sum, bytes: sum, removed: count });
+const repository: Shape<RepositoryRecord> = record({ begun: flag, packs: objects, others: objects });
 
 /** The file's second line. */
-export const checkpointShape = v.object({
-  v: v.literal(MODEL_VERSION),
-  audit: v.string(),
+export const checkpointShape = record({
+  v: only(MODEL_VERSION),
+  audit: text(4096),
   place: placeShape,
   latest: moment,
-  clients: v.array(v.tuple([word, client])),
-  repositories: v.array(v.tuple([word, repository])),
+  clients: listOf(pairOf(word, client)),
+  repositories: listOf(pairOf(text(2 * LONGEST_WORD + 1), repository)),
 });
+
+/** JSON has no others, but for those too large. */
+function isFinite(value: unknown): value is number {
+  return Number.isFinite(value);
+}

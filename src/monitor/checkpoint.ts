@@ -6,8 +6,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { Place } from '../audit/follow.ts';
-import { asShape } from '../state/shapes.ts';
-import { readStateFile, replaceStateFile } from '../state/state-file.ts';
+import { parseJson, readStateFile, replaceStateFile } from '../state/state-file.ts';
 import { checkpointShape } from './checkpoint-shape.ts';
 import { makeMonitorDirectory } from './directory.ts';
 import { MODEL_VERSION, type ClientRecord, type Model, type RepositoryRecord } from './model.ts';
@@ -38,8 +37,8 @@ export async function readCheckpoint(state: string, audit: string): Promise<Chec
     const bytes = await readStateFile(fileOf(state), MOST_BYTES);
     const [hash, text = ''] = String(bytes).split('\n', 2);
     if (hash !== hashOf(text)) return undefined;
-    const content: Content | undefined = asShape(text, checkpointShape);
-    if (content?.audit !== audit) return undefined;
+    const content: unknown = parseJson(text);
+    if (!checkpointShape(content) || content.audit !== audit) return undefined;
     const { latest, clients, repositories, place } = content;
     return { model: { latest, clients: new Map(clients), repositories: new Map(repositories) }, place };
   } catch {

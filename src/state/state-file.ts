@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { mkdir, open, rename, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import type { Shape } from '../core/shape.ts';
 
 /** A FIFO that nobody writes to, or a terminal, must not hold whoever opens it. */
 const CAREFULLY = constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
@@ -116,6 +117,17 @@ export async function replaceStateFile(file: string, text: string): Promise<void
     await rm(made, { force: true }).catch(() => undefined);
     throw error;
   }
+}
+
+/**
+ * What a file holds as JSON, if it has that shape. Undefined for a file that is not there or is anything else: all that is read so can be
+ * made anew.
+ * @param mostBytes - what none of its kind has more of
+ */
+export async function readShape<T>(file: string, mostBytes: number, shape: Shape<T>): Promise<T | undefined> {
+  const bytes = await readStateFile(file, mostBytes).catch(() => undefined);
+  const value = bytes === undefined ? undefined : parseJson(bytes.toString());
+  return shape(value) ? value : undefined;
 }
 
 /** The object that a text in JSON is, else undefined. */

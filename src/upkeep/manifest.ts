@@ -11,8 +11,13 @@ import type { ArrivedObject } from './undo-plan.ts';
 export const QUARANTINE = `${PRIVATE_DIRECTORY}/quarantine/`;
 /** The file's name in each. */
 export const MANIFEST = 'manifest.json';
-/** Some 250 bytes for an object, of which a repository has ten million at most. */
-export const MOST_MANIFEST_BYTES = 1024 * 1024 * 1024;
+/**
+ * How many objects one quarantine takes at most; of more, an undo makes several. To read so many takes 260 MB of memory and a second, and a
+ * client at its default limits adds four times as many small ones in a week.
+ */
+export const MOST_QUARANTINED = 250_000;
+/** An object takes some 180 bytes and at most 262. */
+export const MOST_MANIFEST_BYTES = 64 * 1024 * 1024;
 
 const STATES = ['moving', 'quarantined', 'restoring', 'restored'] as const;
 
@@ -60,7 +65,7 @@ export function parseManifest(text: string, key: string): Quarantine | undefined
   const state = STATES.find((one) => one === said);
   if (!is(id, ID) || key !== `${QUARANTINE}${id}/${MANIFEST}`) return undefined;
   if (!is(client, CLIENT) || !isLine(selection) || !is(made, TIME) || state === undefined) return undefined;
-  if (!Array.isArray(objects)) return undefined;
+  if (!Array.isArray(objects) || objects.length > MOST_QUARANTINED) return undefined;
   const arrived: ArrivedObject[] = [];
   for (const each of objects as unknown[]) {
     const object = parseArrived(each);

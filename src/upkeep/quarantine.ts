@@ -14,6 +14,7 @@ import {
   isQuarantineId,
   MANIFEST,
   MOST_MANIFEST_BYTES,
+  MOST_QUARANTINED,
   parseManifest,
   QUARANTINE,
   type Quarantine,
@@ -52,7 +53,15 @@ export async function listQuarantines(upkeep: RepositoryUpkeep, signal: AbortSig
   return quarantines;
 }
 
-/** Takes objects out. What they are is written down first. */
+/** Objects in their order, as the quarantines that will hold them. */
+export function inQuarantines(objects: readonly ArrivedObject[]): readonly (readonly ArrivedObject[])[] {
+  const count = Math.ceil(objects.length / MOST_QUARANTINED);
+  return Array.from({ length: count }, (_, index) =>
+    objects.slice(index * MOST_QUARANTINED, (index + 1) * MOST_QUARANTINED),
+  );
+}
+
+/** Takes objects out, as many as one quarantine holds. What they are is written down first. */
 export async function takeOut(
   work: QuarantineWork,
   { client, selection, objects }: Pick<Quarantine, 'client' | 'selection' | 'objects'>,

@@ -6,10 +6,9 @@
 import { createHash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import * as v from 'valibot';
 import { GatewayError, messageOf } from '../core/errors.ts';
-import { count, isoTime, readShape } from '../state/shapes.ts';
-import { replaceStateFile } from '../state/state-file.ts';
+import { count, flag, isoTime, like, listOf, only, record, tableOf, text, type Shape } from '../core/shape.ts';
+import { readShape, replaceStateFile } from '../state/state-file.ts';
 
 /** What is wrong with a file of a repository. */
 export interface Finding {
@@ -74,31 +73,28 @@ const LISTED = 10_000;
 /** Of 10,000 findings with long keys, and of 200,000 in the progress with keys as restic's. What is longer is none of ours, or begun anew. */
 const MOST_BYTES = 64 * 1024 * 1024;
 
-const FINDINGS: v.GenericSchema<unknown, readonly Finding[]> = v.array(
-  v.object({
-    // As the storage has it, printable or not.
-    key: v.pipe(v.string(), v.maxLength(8192)),
-    problem: v.picklist(['damaged', 'empty', 'unreadable', 'foreign', 'missing']),
-    detail: v.pipe(v.string(), v.maxLength(8192)),
-  }),
+const FIGURES = {
+  objects: count,
+  bytes: count,
+  findings: listOf(
+    record({
+      // As the storage has it, printable or not.
+      key: text(8192),
+      problem: only('damaged', 'empty', 'unreadable', 'foreign', 'missing'),
+      detail: text(8192),
+    }),
+  ),
+};
+const RESULT: Shape<ScrubResult> = record(
+  { v: only(1), store: text(8192), prefix: text(8192), started: isoTime, finished: isoTime, quick: flag, ...FIGURES },
+  { unlisted: count },
 );
-const FIGURES = { objects: count, bytes: count, findings: FINDINGS };
-const RESULT: v.GenericSchema<unknown, ScrubResult> = v.object({
-  v: v.literal(1),
-  store: v.string(),
-  prefix: v.string(),
+const PART = like(/^(?:config|(?:index|keys|locks|snapshots)\/|data\/[0-9a-f]{2}\/)$/);
+const PROGRESS: Shape<ScrubProgress> = record({
+  v: only(1),
   started: isoTime,
-  finished: isoTime,
-  quick: v.boolean(),
-  ...FIGURES,
-  unlisted: v.exactOptional(count),
-});
-const PART = v.pipe(v.string(), v.regex(/^(?:config|(?:index|keys|locks|snapshots)\/|data\/[0-9a-f]{2}\/)$/));
-const PROGRESS: v.GenericSchema<unknown, ScrubProgress> = v.object({
-  v: v.literal(1),
-  started: isoTime,
-  quick: v.boolean(),
-  parts: v.record(PART, v.object(FIGURES)),
+  quick: flag,
+  parts: tableOf(PART, record(FIGURES)),
 });
 
 /** @param state - the config's `state`; made when something is first written */

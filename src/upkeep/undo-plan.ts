@@ -74,11 +74,12 @@ export async function planUndo(
   };
   for await (const page of upkeep.files('', { signal })) await inPool(page, LOOK_UPS, look);
 
-  const first = Math.min(...meant.filter(({ key }) => /^(?:data|index)\//.test(key)).map(timeOf));
+  const first = earliest(meant.filter(({ key }) => /^(?:data|index)\//.test(key)));
+  const begin = earliest(meant);
   return {
     objects: inOrder(meant),
     resting: snapshots.filter((object) => timeOf(object) >= first).sort((a, b) => timeOf(a) - timeOf(b)),
-    byAdmin: admins.filter((arrived) => arrived >= Math.min(...meant.map(timeOf))).length,
+    byAdmin: admins.filter((arrived) => arrived >= begin).length,
     strangers,
   };
 }
@@ -87,6 +88,11 @@ export async function planUndo(
 export function inOrder<T extends { readonly key: string }>(objects: readonly T[]): readonly T[] {
   const rank = ({ key }: T): number => ORDER.indexOf(parseObjectKey(key)?.type ?? 'config');
   return [...objects].sort((a, b) => rank(a) - rank(b));
+}
+
+/** `Infinity` where there are none. One by one, as a function takes no million arguments. */
+function earliest(objects: readonly ArrivedObject[]): number {
+  return objects.reduce((first, object) => Math.min(first, timeOf(object)), Infinity);
 }
 
 const timeOf = ({ arrived }: ArrivedObject): number => Date.parse(arrived);

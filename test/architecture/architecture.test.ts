@@ -15,7 +15,7 @@ const PACKAGE_PLACES: Readonly<Record<string, string | readonly string[]>> = {
   ssh2: ['doors/', 'probe/'],
   'http2-wrapper': 'probe/',
   yaml: 'config/',
-  valibot: ['config/', 'state/shapes.ts', 'monitor/', 'upkeep/', 'audit/'],
+  valibot: 'config/',
   yargs: 'cli/',
   'prom-client': 'metrics/',
   pino: 'cli/',

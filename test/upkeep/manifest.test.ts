@@ -1,6 +1,7 @@
 /** What stands in a quarantine's manifest becomes paths and lines of a terminal, and whoever may write to the storage may have written it. */
 import { describe, expect, test } from '@jest/globals';
-import { isQuarantineId, parseManifest } from '../../src/upkeep/manifest.ts';
+import { isQuarantineId, MOST_MANIFEST_BYTES, MOST_QUARANTINED, parseManifest } from '../../src/upkeep/manifest.ts';
+import { inQuarantines } from '../../src/upkeep/quarantine.ts';
 
 const ID = '20261126T210000Z-0a1b2c';
 const KEY = `.restic-gateway/quarantine/${ID}/manifest.json`;
@@ -20,6 +21,26 @@ const read = (value: unknown, key = KEY) => parseManifest(JSON.stringify(value),
 test('what an undo writes is read as it is', () => {
   expect(read(GOOD)).toEqual(GOOD);
   expect(read({ ...GOOD, more: 'of a later version' })).toEqual(GOOD);
+});
+
+test('a quarantine of as many objects as it may have, each as long as it may be, is short enough to be read', () => {
+  const longest = {
+    ...OBJECT,
+    size: Number.MAX_SAFE_INTEGER,
+    arrived: '2026-11-26T20:00:00.123456789Z',
+    session: 's'.repeat(100),
+  };
+  expect(read({ ...GOOD, objects: [longest] })).toBeDefined();
+  const bytes = JSON.stringify({ ...GOOD, selection: 'x'.repeat(300), objects: [] }).length + 1;
+  expect(bytes + MOST_QUARANTINED * (JSON.stringify(longest).length + 1)).toBeLessThan(MOST_MANIFEST_BYTES);
+});
+
+test('of more objects, an undo makes several, in the same order', () => {
+  const objects = Array.from({ length: 2 * MOST_QUARANTINED + 1 }, (_, index) => ({ ...OBJECT, size: index }));
+  const parts = inQuarantines(objects);
+  expect(parts.map(({ length }) => length)).toEqual([MOST_QUARANTINED, MOST_QUARANTINED, 1]);
+  expect(parts.flat().every(({ size }, index) => size === index)).toBe(true);
+  expect(inQuarantines([])).toEqual([]);
 });
 
 describe('nothing else is', () => {
