@@ -15,6 +15,8 @@ const PEERS = {
   resticNewest: 'RESTIC_NEWEST',
   rclone: 'RCLONE',
   restServer: 'REST_SERVER',
+  /** Prometheus' checker of configs and alert rules. */
+  promtool: 'PROMTOOL',
   /** The OpenSSH of this Debian. */
   ssh: 'SSH',
   sshd: 'SSHD',
