@@ -1,23 +1,35 @@
 /** `restic-gateway authorized-keys`: answers sshd's AuthorizedKeysCommand from the YAML. Runs at every login, so it loads little. */
+import { parseArgs } from 'node:util';
 import { findConfigFile, loadConfig } from '../config/load.ts';
-import { GatewayError } from '../core/errors.ts';
 import { authorizedKeysLine } from '../doors/authorized-keys.ts';
-import { parseArguments, textOption } from './arguments.ts';
+import { orUsage } from './arguments.ts';
 import { ownProgram } from './program.ts';
 
 const USAGE = 'usage: restic-gateway authorized-keys [-c FILE] [--type %t --key %k]';
 
 /** Prints the lines of all keys, or of the one that sshd asks for. @returns the exit status */
 export function runAuthorizedKeys(argv: readonly string[]): number {
-  const parsed = parseArguments(argv, { options: ['config', 'type', 'key'], usage: USAGE });
-  if (parsed.words.length > 0) throw new GatewayError('usage', { detail: USAGE });
-  if (parsed.help) {
+  const {
+    config: file,
+    type,
+    key: blob,
+    help,
+  } = orUsage(USAGE, () =>
+    parseArgs({
+      args: [...argv],
+      options: {
+        config: { type: 'string', short: 'c' },
+        help: { type: 'boolean' },
+        type: { type: 'string' },
+        key: { type: 'string' },
+      },
+    }),
+  ).values;
+  if (help === true) {
     process.stdout.write(`${USAGE}\n\nPrints authorized_keys lines for sshd's AuthorizedKeysCommand.\n`);
     return 0;
   }
-  const type = textOption(parsed, 'type');
-  const blob = textOption(parsed, 'key');
-  const config = loadConfig(findConfigFile(textOption(parsed, 'config')));
+  const config = loadConfig(findConfigFile(file));
   const line = { program: ownProgram(), config: config.file };
   for (const client of Object.values(config.clients))
     for (const key of client.keys)

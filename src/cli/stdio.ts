@@ -1,5 +1,6 @@
 /** `restic-gateway stdio CLIENT`: the forced command under OpenSSH. Starts once a connection, so it loads nothing it does not need. */
 import { isatty } from 'node:tty';
+import { parseArgs } from 'node:util';
 import { findConfigFile, loadConfig } from '../config/load.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import type { Door } from '../core/principal.ts';
@@ -10,7 +11,7 @@ import { createGateway, type Gateway } from '../gateway/gateway.ts';
 import { memoryOfOneSession } from '../limits/memory-limits.ts';
 import type { Log } from '../ports/log.ts';
 import type { HoldRequest, Session } from '../ports/sessions.ts';
-import { parseArguments, textOption } from './arguments.ts';
+import { orUsage } from './arguments.ts';
 import { fileState } from './file-state.ts';
 import { followConfig } from './follow-config.ts';
 import { collectGarbageForThroughput } from './garbage-collection.ts';
@@ -31,26 +32,35 @@ const USAGE = 'usage: restic-gateway stdio CLIENT [-c FILE]';
  * @throws GatewayError `usage`
  */
 export async function runStdio(argv: readonly string[]): Promise<number> {
-  const parsed = parseArguments(argv, { options: ['config', 'admin', 'hold'], flags: ['end-sessions'], usage: USAGE });
-  if (parsed.help) {
+  const { values, positionals } = orUsage(USAGE, () =>
+    parseArgs({
+      args: [...argv],
+      allowPositionals: true,
+      options: {
+        config: { type: 'string', short: 'c' },
+        help: { type: 'boolean' },
+        // How `restic-gateway restic` starts it.
+        admin: { type: 'string' },
+        hold: { type: 'string' },
+        'end-sessions': { type: 'boolean', default: false },
+      },
+    }),
+  );
+  if (values.help === true) {
     process.stdout.write(`${USAGE}\n\nServes one client on stdin and stdout: the forced command under OpenSSH.\n`);
     return 0;
   }
-  const [client, ...more] = parsed.words;
+  const [client, ...more] = positionals;
   if (client === undefined || more.length > 0) throw new GatewayError('usage', { detail: USAGE });
-  // `restic-gateway restic` starts it so.
-  const run = textOption(parsed, 'admin');
-  const admin = run !== undefined;
-  if (admin) (await import('./admin-run.ts')).mustBeAdminRun(run);
+  const { admin, hold: waitMs } = values;
+  if (admin !== undefined) (await import('./admin-run.ts')).mustBeAdminRun(admin);
   if (isatty(0) || isatty(1))
     throw new GatewayError('usage', {
       detail: 'stdio speaks HTTP/2 to restic, not to a terminal; it is meant for command="…" in authorized_keys',
     });
   collectGarbageForThroughput();
-  const waitMs = textOption(parsed, 'hold');
-  const endSessions = parsed.options['end-sessions'] === true;
-  const hold = waitMs === undefined ? undefined : { waitMs: Number(waitMs), endSessions };
-  return serveStdio(client, admin ? 'admin' : 'stdio', textOption(parsed, 'config'), hold);
+  const hold = waitMs === undefined ? undefined : { waitMs: Number(waitMs), endSessions: values['end-sessions'] };
+  return serveStdio(client, admin === undefined ? 'stdio' : 'admin', values.config, hold);
 }
 
 async function serveStdio(

@@ -205,8 +205,8 @@ describe('a session under way ends within moments when its grant goes away', () 
 test.each([
   [['stdio'], /usage: restic-gateway stdio CLIENT/],
   [['stdio', 'a', 'b'], /usage: restic-gateway stdio CLIENT/],
-  [['stdio', 'a', '--frob'], /cannot make sense of --frob/],
-  [['stdio', 'a', '-c'], /-c needs a value/],
+  [['stdio', 'a', '--frob'], /Unknown option '--frob'; usage:/],
+  [['stdio', 'a', '-c'], /argument missing; usage:/],
 ])('wrong use is told: %j', async (args, line) => {
   const { code, stdout, stderr } = await run(process.execPath, [GATEWAY, ...args], { input: '' });
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
