@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import ssh2, { type AuthContext, type Client, type ParsedKey } from 'ssh2';
 import { parsePublicKey } from '../../src/config/public-key.ts';
-import type { ClientConfig, GatewayConfig } from '../../src/config/types.ts';
+import type { GatewayConfig } from '../../src/config/types.ts';
 import { createAuthentication } from '../../src/doors/ssh-auth.ts';
 import { rekey } from '../support/echo-door.ts';
 import { awaitKeyAnswers, message, overhear, sendMessage, tcpOf } from '../support/hostile-ssh.ts';
@@ -14,6 +14,7 @@ import { lab, run, sshClientArgs, tempDir, type Outcome } from '../support/lab.t
 import { KEY_EXCHANGE_FAILED, kexinit, MESSAGE, parseKexinit, rawClient, type Proposal } from '../support/raw-ssh.ts';
 import { resticClient } from '../support/restic-client.ts';
 import { channelOf, keyPair, sshConnect, startSshStack, type KeyPair, type SshStack } from '../support/ssh-stack.ts';
+import { testClient } from '../support/test-client.ts';
 
 /** Message numbers: RFC 4252, 6; RFC 4254, 9. */
 const SERVICE_REQUEST = 5;
@@ -34,10 +35,8 @@ const clients: Client[] = [];
 async function open(limits: NonNullable<GatewayConfig['ssh']['limits']> = {}): Promise<void> {
   const victim = keyPair();
   other = keyPair();
-  const client = (name: string, key: KeyPair): ClientConfig => ({
-    ...{ name, keys: [parsePublicKey(key.public)], repository: { store: 'store', prefix: name } },
-    ...{ access: 'append-only', addKeys: false, maxSessions: 5, maxLocks: 200, from: [], disabled: false },
-  });
+  const client = (name: string, key: KeyPair) =>
+    testClient(name, { keys: [parsePublicKey(key.public)], maxSessions: 5 });
   stack = await startSshStack(
     {},
     {

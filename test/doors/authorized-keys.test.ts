@@ -2,22 +2,12 @@
 import { execFileSync } from 'node:child_process';
 import { describe, expect, test } from '@jest/globals';
 import { parsePublicKey } from '../../src/config/public-key.ts';
-import type { ClientConfig } from '../../src/config/types.ts';
 import { authorizedKeysLine, shellQuote } from '../../src/doors/authorized-keys.ts';
 import { keyPair } from '../support/ssh-stack.ts';
+import { testClient } from '../support/test-client.ts';
 
 const key = parsePublicKey(keyPair().public);
-const client: ClientConfig = {
-  name: 'appsrv',
-  keys: [key],
-  repository: { store: 'main', prefix: 'appsrv' },
-  access: 'append-only',
-  addKeys: false,
-  maxSessions: 10,
-  maxLocks: 200,
-  from: [],
-  disabled: false,
-};
+const client = testClient('appsrv', { keys: [key] });
 const line = { program: ['/usr/bin/node', '/opt/gateway/bin/restic-gateway'], config: '/etc/gateway.yaml' };
 
 const CLEAN =

@@ -6,11 +6,9 @@ import { emptyClient, emptyModel, repositoryKey } from '../../src/monitor/model.
 import { addLine } from '../../src/monitor/reduce.ts';
 import type { ClientStanding } from '../../src/monitor/standing.ts';
 import { DAY, HOUR, inOrder, MONDAY, nightly, sessionLines, type HistoryLine } from '../support/audit-history.ts';
+import { testClient } from '../support/test-client.ts';
 
-const CLIENT: ClientConfig = {
-  ...{ name: 'appsrv', keys: [], repository: { store: 'store', prefix: 'appsrv' }, access: 'append-only' },
-  ...{ addKeys: false, maxSessions: 10, maxLocks: 200, from: [], disabled: false },
-};
+const CLIENT = testClient();
 
 function standing(
   lines: readonly HistoryLine[],

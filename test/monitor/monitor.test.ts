@@ -14,11 +14,12 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { beforeEach, describe, expect, test } from '@jest/globals';
-import type { ClientConfig, GatewayConfig } from '../../src/config/types.ts';
+import type { GatewayConfig } from '../../src/config/types.ts';
 import { openMonitor, type Monitor } from '../../src/monitor/monitor.ts';
 import type { ClientStanding } from '../../src/monitor/standing.ts';
 import { DAY, HOUR, inOrder, nightly, sessionLines, type HistoryLine } from '../support/audit-history.ts';
 import { tempDir } from '../support/lab.ts';
+import { testClient, testGateway } from '../support/test-client.ts';
 
 let directory: string;
 let config: GatewayConfig;
@@ -30,23 +31,9 @@ const DENIED: HistoryLine = { event: 'denied', operation: 'remove', reason: 'app
 beforeEach(() => {
   directory = tempDir();
   warnings = [];
-  config = {
-    ...{ file: path.join(directory, 'gateway.yaml'), listen: { host: '127.0.0.1', port: 0 }, hostKeys: [] },
-    ...{ ssh: { extraCiphers: [] }, maxSessions: 1000, workers: 1, drainSeconds: 60 },
-    stores: { store: { type: 'directory', name: 'store', path: directory } },
-    clients: { appsrv: clientOf('appsrv'), dbsrv: clientOf('dbsrv') },
-    audit: { file: path.join(directory, 'audit.jsonl') },
-    state: path.join(directory, 'state'),
-  };
+  config = testGateway(directory, { clients: { appsrv: testClient('appsrv'), dbsrv: testClient('dbsrv') } });
   mkdirSync(config.state);
 });
-
-function clientOf(name: string): ClientConfig {
-  return {
-    ...{ name, keys: [], repository: { store: 'store', prefix: name }, access: 'append-only', addKeys: false },
-    ...{ maxSessions: 10, maxLocks: 200, from: [], disabled: false },
-  };
-}
 
 const write = (lines: readonly HistoryLine[]): void => {
   appendFileSync(
@@ -238,7 +225,7 @@ test('another config counts from the next look on', async () => {
     ['appsrv', 'well'],
     ['dbsrv', 'never'],
   ]);
-  monitor.reconfigure({ ...config, clients: { appsrv: { ...clientOf('appsrv'), expectEvery: HOUR } } });
+  monitor.reconfigure({ ...config, clients: { appsrv: { ...testClient('appsrv'), expectEvery: HOUR } } });
   expect((await monitor.standings()).map(({ client, state }) => [client, state])).toEqual([['appsrv', 'late']]);
   expect(await monitor.standing('dbsrv')).toBeUndefined();
   await monitor.close();

@@ -10,15 +10,11 @@ import type { ClientStanding } from '../../src/monitor/standing.ts';
 import { pageRoutes } from '../../src/page/page.ts';
 import type { WebAnswer } from '../../src/ports/web.ts';
 import { DAY, HOUR, nightly, sessionLines, type HistoryLine } from '../support/audit-history.ts';
+import { testClient } from '../support/test-client.ts';
 
 /** Yesterday, two hours after the last night's backup. */
 const NOW = Math.floor(Date.now() / DAY) * DAY - 20 * HOUR;
 const EVIL = '<img src=x onerror=alert(1)>"\u202e';
-
-const CLIENT: ClientConfig = {
-  ...{ name: 'appsrv', keys: [], repository: { store: 'store', prefix: 'appsrv' }, access: 'append-only' },
-  ...{ addKeys: false, maxSessions: 10, maxLocks: 200, from: [], disabled: false },
-};
 
 /** A client of that name that did this; nothing when it is left out. */
 function standing(
@@ -27,7 +23,7 @@ function standing(
   config: Partial<ClientConfig> = {},
   more: Partial<Knowledge> = {},
 ): [ClientConfig, ClientStanding] {
-  const client = { ...CLIENT, name, repository: { store: 'store', prefix: name }, ...config };
+  const client = testClient(name, config);
   const model = emptyModel();
   for (const line of lines) addLine(model, line);
   const knowledge: Knowledge = {

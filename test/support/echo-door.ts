@@ -10,6 +10,7 @@ import { parsePublicKey } from '../../src/config/public-key.ts';
 import type { GatewayConfig } from '../../src/config/types.ts';
 import { openSshDoor, type SshDoor } from '../../src/doors/ssh-server.ts';
 import { keyPair } from './ssh-stack.ts';
+import { testClient, testGateway } from './test-client.ts';
 
 const MIB = 1024 * 1024;
 
@@ -33,32 +34,12 @@ export async function startEchoDoor(ssh: Partial<GatewayConfig['ssh']> = {}): Pr
   const log = (fields: object, line: string): void => {
     logged.push(`${line}: ${JSON.stringify(fields)}`);
   };
-  const config: GatewayConfig = {
-    file: path.join(directory, 'gateway.yaml'),
-    listen: { host: '127.0.0.1', port: 0 },
+  const config = testGateway(directory, {
     hostKeys: [hostKey],
     // Hostile clients come from this address too, again and again.
     ssh: { extraCiphers: [], limits: { maxDelaySeconds: 0 }, ...ssh },
-    maxSessions: 1000,
-    workers: 1,
-    drainSeconds: 60,
-    stores: {},
-    clients: {
-      echo: {
-        name: 'echo',
-        keys: [parsePublicKey(key.public)],
-        repository: { store: 'none', prefix: 'none' },
-        access: 'append-only',
-        addKeys: false,
-        maxSessions: 10,
-        maxLocks: 200,
-        from: [],
-        disabled: false,
-      },
-    },
-    audit: { file: path.join(directory, 'audit.jsonl') },
-    state: path.join(directory, 'state'),
-  };
+    clients: { echo: testClient('echo', { keys: [parsePublicKey(key.public)] }) },
+  });
   const door = await openSshDoor({
     config,
     log: { info: log, warn: log, error: log },

@@ -10,6 +10,7 @@ import type { ClientConfig, GatewayConfig } from '../../src/config/types.ts';
 import { openSshDoor, type SshDoor } from '../../src/doors/ssh-server.ts';
 import { createGateway } from '../../src/gateway/gateway.ts';
 import type { AuditLine } from './stack.ts';
+import { testClient, testGateway } from './test-client.ts';
 
 /** A key pair in OpenSSH's formats. */
 export interface KeyPair {
@@ -46,34 +47,11 @@ export async function startSshStack(
   const hostKey = path.join(directory, 'host_key');
   writeFileSync(hostKey, keyPair().private, { mode: 0o600 });
   const key = keyPair();
-  const auditFile = path.join(directory, 'audit.jsonl');
-  const config: GatewayConfig = {
-    file: path.join(directory, 'gateway.yaml'),
-    listen: { host: '127.0.0.1', port: 0 },
+  const config = testGateway(directory, {
     hostKeys: [hostKey],
-    ssh: { extraCiphers: [] },
-    maxSessions: 1000,
-    workers: 1,
-    drainSeconds: 60,
-    stores: { store: { type: 'directory', name: 'store', path: path.join(directory, 'store') } },
-    clients: {
-      appsrv: {
-        name: 'appsrv',
-        keys: [parsePublicKey(key.public)],
-        repository: { store: 'store', prefix: 'appsrv' },
-        access: 'append-only',
-        addKeys: false,
-        maxSessions: 10,
-        maxLocks: 200,
-        from: [],
-        disabled: false,
-        ...client,
-      },
-    },
-    audit: { file: auditFile },
-    state: path.join(path.dirname(auditFile), 'state'),
+    clients: { appsrv: testClient('appsrv', { keys: [parsePublicKey(key.public)], ...client }) },
     ...overrides,
-  };
+  });
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
   const gateway = await createGateway({ config, log: silent });
   const door = await openSshDoor({ config, openSession: gateway.openSession, memory: gateway.memory, log: silent });
@@ -82,7 +60,7 @@ export async function startSshStack(
     directory,
     key,
     audit: () =>
-      readFileSync(auditFile, 'utf8')
+      readFileSync(config.audit.file, 'utf8')
         .split('\n')
         .filter((line) => line !== '')
         .map((line) => JSON.parse(line) as AuditLine),

@@ -8,6 +8,7 @@ import type { Principal } from '../../src/core/principal.ts';
 import { createGateway, type Gateway } from '../../src/gateway/gateway.ts';
 import type { Session } from '../../src/ports/sessions.ts';
 import { resticClient, type ResticClient } from './restic-client.ts';
+import { testClient, testGateway } from './test-client.ts';
 
 /** One line of the audit, as written. */
 export type AuditLine = Readonly<Record<string, unknown>>;
@@ -46,37 +47,11 @@ export async function startStack(
 ): Promise<Stack> {
   const directory = mkdtempSync(path.join(tmpdir(), 'gateway-stack-'));
   mkdirSync(path.join(directory, 'store'));
-  const auditFile = path.join(directory, 'audit.jsonl');
-  const config: GatewayConfig = {
-    file: path.join(directory, 'gateway.yaml'),
-    listen: { host: '127.0.0.1', port: 0 },
-    hostKeys: [],
-    ssh: { extraCiphers: [] },
-    maxSessions: 1000,
-    workers: 1,
-    drainSeconds: 60,
+  const config = testGateway(directory, {
     stores: { store: makeStore(directory) },
-    clients: Object.fromEntries(
-      Object.entries(clients).map(([name, client]) => [
-        name,
-        {
-          name,
-          keys: [],
-          repository: { store: 'store', prefix: name },
-          access: 'append-only',
-          addKeys: false,
-          maxSessions: 10,
-          maxLocks: 200,
-          from: [],
-          disabled: false,
-          ...client,
-        },
-      ]),
-    ),
-    audit: { file: auditFile },
-    state: path.join(directory, 'state'),
+    clients: Object.fromEntries(Object.entries(clients).map(([name, client]) => [name, testClient(name, client)])),
     ...overrides,
-  };
+  });
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
   const gateway = await createGateway({ config, log: silent });
   const listener = createServer({ noDelay: true, allowHalfOpen: true });
@@ -115,7 +90,7 @@ export async function startStack(
       return connected;
     },
     audit: () =>
-      readFileSync(auditFile, 'utf8')
+      readFileSync(config.audit.file, 'utf8')
         .split('\n')
         .filter((line) => line !== '')
         .map((line) => JSON.parse(line) as AuditLine),
