@@ -97,10 +97,15 @@ function overDatagrams(
       socket.on('error', (error) => {
         // Nobody listens there: what was sent before is lost, and told by the next call.
         failure = error;
-        reject(error);
       });
-      socket.connect(port, host, () => {
-        resolve(socket);
+      // With a callback, Node tells that one of a name that cannot be looked up, and not its `error` event.
+      socket.connect(port, host, (error?: Error) => {
+        if (error === undefined) {
+          resolve(socket);
+          return;
+        }
+        socket.close();
+        reject(error);
       });
     });
   const drop = (): void => {

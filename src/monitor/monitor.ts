@@ -194,7 +194,9 @@ export function openMonitor(options: {
       if (!closed && !isGatewayError(error, 'shutting-down'))
         warnOnce(error, 'the audit cannot be watched for what is out of the ordinary');
     }
-    if (performance.now() - keptAt >= KEEP_MS && following !== undefined) await keep(await following);
+    // What cannot be followed has been told.
+    const open = await following?.catch(() => undefined);
+    if (performance.now() - keptAt >= KEEP_MS && open !== undefined) await keep(open);
   };
 
   let looking: Promise<void> = Promise.resolve();
@@ -233,7 +235,7 @@ export function openMonitor(options: {
       if (next.audit.file === before.audit.file && next.state === before.state) return;
       const old = following;
       following = undefined;
-      void old?.then(({ follower }) => follower.close());
+      old?.then(({ follower }) => follower.close()).catch(() => undefined);
     },
     close: async () => {
       closed = true;

@@ -84,11 +84,16 @@ export async function openWebListener(options: {
       log.error({ err: error }, 'a request to the metrics or the status page failed');
       answer = plain(500, 'the gateway failed; its log says why');
     }
-    const body = Buffer.from(answer.body);
-    // What a client sends along is not waited for: it may have no end.
-    if (hasBody(request)) response.setHeader('connection', 'close');
-    response.writeHead(answer.status, { ...STRICT, ...answer.headers, 'content-length': body.length });
-    response.end(request.method === 'HEAD' ? undefined : body);
+    try {
+      const body = Buffer.from(answer.body);
+      // What a client sends along is not waited for: it may have no end.
+      if (hasBody(request)) response.setHeader('connection', 'close');
+      response.writeHead(answer.status, { ...STRICT, ...answer.headers, 'content-length': body.length });
+      response.end(request.method === 'HEAD' ? undefined : body);
+    } catch (error) {
+      log.error({ err: error }, 'a request to the metrics or the status page could not be answered');
+      response.destroy();
+    }
   };
 
   const server = createServer(
@@ -113,8 +118,11 @@ export async function openWebListener(options: {
     void serve(request, response);
   });
   server.on('connect', (_request, socket) => {
+    // From here on it is nobody's but ours: Node has taken its listeners and its time limits away.
+    socket.on('error', () => undefined);
     socket.end(
       `HTTP/1.1 405 Method Not Allowed\r\nAllow: ${METHODS}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
+      () => socket.destroy(),
     );
   });
 

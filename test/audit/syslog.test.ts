@@ -1,4 +1,5 @@
 /** Lines of the audit as syslog messages, on real sockets. */
+import { readdirSync } from 'node:fs';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -75,6 +76,16 @@ test('a receiver that is not there, or is gone, is an error, and one that is the
   sender.close();
   await next.close();
   await expect(open(`unix://${path.join(tempDir(), 'none')}`).send(LINES)).rejects.toThrow('ENOENT');
+});
+
+test('a receiver whose name is not known is told as such, again and again, and leaves nothing open', async () => {
+  const sender = open('udp://no-such-host.invalid:514');
+  const files = (): number => readdirSync('/proc/self/fd').length;
+  await expect(sender.send(LINES)).rejects.toThrow(/ENOTFOUND|EAI_AGAIN/);
+  const before = files();
+  for (let times = 0; times < 20; times++) await expect(sender.send(LINES)).rejects.toThrow(/ENOTFOUND|EAI_AGAIN/);
+  expect(files()).toBeLessThan(before + 10);
+  sender.close();
 });
 
 test('a receiver by TLS whose certificate nobody vouches for is sent nothing', async () => {

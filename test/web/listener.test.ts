@@ -1,4 +1,5 @@
 /** The web listener on a real port: who is let in, what is answered, and what it does with requests that nobody's browser sends. */
+import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
@@ -31,6 +32,7 @@ const ROUTES: readonly WebRoute[] = [
     open: false,
     answer: ({ parts }) => ({ status: 200, headers: {}, body: parts[0] ?? '' }),
   },
+  { path: /^\/unsayable$/, open: false, answer: () => ({ status: 200, headers: { 'x-name': 'a\nb' }, body: '' }) },
   { path: /^\/endless$/, open: false, answer: () => new Promise<never>(() => undefined) },
   {
     path: /^\/broken$/,
@@ -149,6 +151,47 @@ describe('an answer', () => {
     const answer = await ask('GET', '/broken');
     expect([answer.status, answer.body]).toEqual([500, 'the gateway failed; its log says why\n']);
     expect(errors).toEqual(['a request to the metrics or the status page failed']);
+  });
+});
+
+describe('what goes wrong with one connection costs no other', () => {
+  const expectServed = async (): Promise<void> => {
+    expect((await ask('GET', '/healthz')).status).toBe(200);
+  };
+
+  test('an answer that HTTP cannot say', async () => {
+    await listen();
+    expect(await exchange(listener?.address.port ?? 0, 'GET /unsayable HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n')).toBe('');
+    expect(errors).toEqual(['a request to the metrics or the status page could not be answered']);
+    await expectServed();
+  });
+
+  test.each(['CONNECT x:1', 'GET /', 'GET /endless', 'POST /'])('a client that resets it in %s', async (request) => {
+    await listen();
+    for (let times = 0; times < 20; times++) {
+      const socket = connect(listener?.address.port ?? 0, '127.0.0.1');
+      socket.on('error', () => undefined);
+      const lines = `${request} HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n`;
+      await new Promise((resolve) => socket.write(lines, resolve));
+      socket.resetAndDestroy();
+      await expectServed();
+    }
+  });
+
+  test('a client that asks for a tunnel, and stays', async () => {
+    await listen();
+    const socket = connect({ port: listener?.address.port ?? 0, host: '127.0.0.1', allowHalfOpen: true });
+    socket.on('error', () => undefined).resume();
+    socket.write('CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n');
+    await once(socket, 'end');
+    // Nobody is there any more to take what it sends.
+    await new Promise<void>((resolve) => {
+      socket.once('close', () => {
+        clearInterval(timer);
+        resolve();
+      });
+      const timer = setInterval(() => socket.write('x'), 10);
+    });
   });
 });
 

@@ -51,7 +51,10 @@ export function runWorker(log: Log): Promise<number> {
           return;
         case 'drain':
           // Not awaited here: `stop` may come meanwhile.
-          void service?.drain().then(() => end(0));
+          service
+            ?.drain()
+            .then(() => end(0))
+            .catch(() => process.exit(1));
           return;
         case 'stop':
           await end(0);
@@ -80,7 +83,7 @@ export function runWorker(log: Log): Promise<number> {
       // Either this worker has closed the channel at its end, or the primary is gone.
       if (ending !== undefined) return;
       setTimeout(() => process.exit(1), ORPHAN_MS).unref();
-      void end(1);
+      end(1).catch(() => process.exit(1));
     });
   });
 }
