@@ -157,7 +157,7 @@ export async function jsonSchema(): Promise<string> {
   });
   const properties = {
     ...(root['properties'] as Json),
-    stores: each('storages by name', { oneOf: storeKinds().map(objectOf) }),
+    stores: each('stores by name', { oneOf: storeKinds().map(objectOf) }),
     clients: each('clients by name', objectOf(entriesOf(CLIENT))),
   };
   const schema = {

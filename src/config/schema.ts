@@ -89,7 +89,7 @@ const facility = v.pipe(
 /** `repository` of a client. */
 export const REPOSITORY = section({
   store: needed(lineText, { about: 'a name below `stores`' }),
-  prefix: optional(prefix, { about: 'where in the store', unless: "the client's name" }),
+  prefix: optional(prefix, { about: 'its path in the store', unless: "the client's name" }),
 });
 
 /** `keys` of a client: one of them. */
@@ -104,35 +104,43 @@ export const CLIENT = section({
     { about: '`ssh-ed25519 AAAA… comment`; a key belongs to one client' },
   ),
   repository: needed(REPOSITORY, { about: 'its one repository' }),
-  access: withDefault(oneOf(ACCESS_LEVELS), 'append-only', { about: 'what it may do' }),
-  addKeys: withDefault(boolean, 'false', { about: 'whether it may add repository passwords after `init`' }),
-  maxSessions: withDefault(whole(1, 10_000), '10', { about: 'sessions at once, over all processes of the machine' }),
-  quota: optional(size, { about: 'the most that the repository may hold' }),
+  access: withDefault(oneOf(ACCESS_LEVELS), 'append-only', {
+    about: 'what the client may do: [clients.md](clients.md#permissions)',
+  }),
+  addKeys: withDefault(boolean, 'false', { about: 'may it add repository passwords after `init`?' }),
+  maxSessions: withDefault(whole(1, 10_000), '10', { about: 'concurrent sessions, over all processes of the machine' }),
+  quota: optional(size, { about: 'how much the repository may hold' }),
   // A run of restic has one, or two for the moment in which it refreshes it.
-  maxLocks: withDefault(whole(1, 100_000), '200', { about: 'live locks at once' }),
+  maxLocks: withDefault(whole(1, 100_000), '200', { about: 'locks younger than 30 minutes that it may have' }),
   bandwidth: optional(
     v.pipe(
-      section({ upload: optional(bandwidth, { about: '' }), download: optional(bandwidth, { about: '' }) }),
+      section({
+        upload: optional(bandwidth, { about: 'from the client' }),
+        download: optional(bandwidth, { about: 'to the client' }),
+      }),
       v.check((rates) => Object.keys(rates).length > 0, 'must have upload, download or both'),
     ),
-    { about: 'for all of its sessions together' },
+    { about: 'of all its sessions together' },
   ),
   // Below these, an ordinary run of restic would be hindered.
-  requests: optional(times('s', 10), { about: 'requests in one process', unless: '`1000/s`' }),
-  sessions: optional(times('h', 60), { about: 'sessions that it opens', unless: '`1000/h`' }),
-  smallObjects: optional(times('h', 60), { about: 'objects under 1 MiB', unless: '`5000/h`' }),
+  requests: optional(times('s', 10), { about: 'rate of its requests, in each process', unless: '`1000/s`' }),
+  sessions: optional(times('h', 60), { about: 'rate of its new sessions', unless: '`1000/h`' }),
+  smallObjects: optional(times('h', 60), {
+    about: 'rate at which it may store objects under 1 MiB',
+    unless: '`5000/h`',
+  }),
   from: withDefault(listOf(parsed('address or range', parseAddressRange)), [], {
-    about: 'where it may come from: `10.0.0.0/8`, `2001:db8::1`',
+    about: 'addresses it may connect from: `10.0.0.0/8`, `2001:db8::1`',
     unless: 'any',
   }),
   expires: optional(parsed('date', parseExpiry), { about: 'the last day on which its keys work', unless: 'never' }),
-  disabled: withDefault(boolean, 'false', { about: 'lets it in no more, and ends its sessions' }),
+  disabled: withDefault(boolean, 'false', { about: 'refuses the client, and ends its sessions' }),
   expectEvery: optional(duration, {
-    about: 'late when no snapshot came for so long: [monitoring.md](monitoring.md)',
-    unless: 'by what is usual',
+    about: 'late without a snapshot for this long: [monitoring.md](monitoring.md#late-backups)',
+    unless: 'learned',
   }),
   shared: withDefault(boolean, 'false', {
-    about: 'must be true on each client of one repository, or of nested prefixes',
+    about: 'must be true for each client of a repository, or of nested prefixes, that several share',
   }),
 });
 
@@ -141,35 +149,42 @@ export function storeSchema(base: string) {
   const path = pathsFrom(base);
   const s3 = v.pipe(
     keysOf({
-      type: needed(v.literal('s3'), { about: 'which kind' }),
-      bucket: needed(parsed('name', parseBucket), { about: 'of an `s3` store' }),
-      region: optional(parsed('name', parseRegion), { about: 'needed on AWS', unless: '`us-east-1` with `endpoint`' }),
-      endpoint: optional(parsed('http(s) URL', parseEndpoint), { about: 'of any other S3 server', unless: 'AWS' }),
+      type: needed(v.literal('s3'), { about: 'kind of store' }),
+      bucket: needed(parsed('name', parseBucket), { about: 'for `s3`' }),
+      region: optional(parsed('name', parseRegion), {
+        about: 'required on AWS',
+        unless: '`us-east-1` with `endpoint`',
+      }),
+      endpoint: optional(parsed('http(s) URL', parseEndpoint), { about: 'URL of any other S3 server', unless: 'AWS' }),
       forcePathStyle: optional(boolean, {
-        about: 'bucket in the path, not in the host name',
+        about: 'bucket in the path instead of the host name',
         unless: 'true with `endpoint`',
       }),
       objectLock: optional(
         section({
           mode: needed(oneOf(['compliance', 'governance']), {
-            about: 'who may end it before its time: nobody, or who has the right to',
+            about: 'who may end the retention early: nobody, or whoever has the permission',
           }),
           // A hundred years, the most that AWS takes.
-          days: needed(whole(1, 36_500), { about: 'how long' }),
+          days: needed(whole(1, 36_500), { about: 'length of the retention' }),
         }),
-        { about: 'retention on all but locks: [s3.md](s3.md)' },
+        { about: 'retention of everything but locks: [s3.md](s3.md#object-lock)' },
       ),
       conditionalWrites: optional(oneOf(['required', 'versioned']), {
-        about: '`versioned`: a bucket with versioning, on a server that ignores conditions',
+        about:
+          '`versioned` accepts a server that ignores them, in a bucket with versioning: [s3.md](s3.md#storage-that-ignores-conditional-writes)',
         unless: '`required`',
       }),
       accessKeyId: optional(parsed('text', parseAccessKeyId), {
-        about: 'instance role, `~/.aws`, environment … unless given',
-        unless: "the SDK's chain",
+        about: 'without it: instance role, `~/.aws`, environment …',
+        unless: "the SDK's default chain",
       }),
-      secretAccessKeyFile: optional(path('file, mode 0600'), { about: 'the secret of `accessKeyId`', unless: '' }),
+      secretAccessKeyFile: optional(path('file, mode 0600'), {
+        about: 'the secret that belongs to `accessKeyId`',
+        unless: '',
+      }),
       secretAccessKey: optional(secretVariable('secretAccessKeyFile'), {
-        about: 'the same, from the environment; never the secret itself',
+        about: 'the same, from an environment variable; never the secret itself',
         unless: '',
       }),
     }),
@@ -192,8 +207,8 @@ export function storeSchema(base: string) {
     }),
   );
   const directory = keysOf({
-    type: needed(v.literal('directory'), { about: 'which kind' }),
-    path: needed(path('directory'), { about: 'of a `directory` store: repositories are directories below it' }),
+    type: needed(v.literal('directory'), { about: 'kind of store' }),
+    path: needed(path('directory'), { about: 'for `directory`: must exist; repositories are directories below it' }),
   });
   return v.pipe(
     anySection('type and what belongs to it'),
@@ -208,25 +223,25 @@ export function storeSchema(base: string) {
 
 const SSH_LIMITS = section({
   unauthenticated: optional(whole(1, 100_000), {
-    about: 'connections that have not logged in, at once, in each process; a quarter of the open files at most',
+    about: 'concurrent connections before login, in each process; at most a quarter of the open files',
     unless: '`2000`',
   }),
   unauthenticatedPerAddress: optional(whole(1, 100_000), {
-    about: 'the same from one address (IPv6: one /64)',
+    about: 'the same for one address (IPv6: one /64)',
     unless: '`500`',
   }),
   loginSeconds: optional(whole(1, 100_000), { about: 'time to log in', unless: '`30`' }),
   maxDelaySeconds: optional(whole(0, 60), {
-    about: 'the most that an address waits which failed again and again',
+    about: 'longest delay of an address that fails again and again',
     unless: '`10`',
   }),
   channels: optional(whole(1, 100_000), { about: 'channels of one connection', unless: '`20`' }),
   idleSeconds: optional(whole(1, 100_000), {
-    about: 'how long a connection is kept that has no session',
+    about: 'how long a connection without a session is kept',
     unless: '`60`',
   }),
   keepaliveSeconds: optional(whole(1, 100_000), {
-    about: 'how often a peer is asked whether it is there; cut after four times without an answer',
+    about: 'interval of keepalives; closed after four without an answer',
     unless: '`15`',
   }),
 });
@@ -238,12 +253,12 @@ export function rootSchema(base: string) {
     section({
       listen: needed(
         parsed('HOST:PORT, or a port of 127.0.0.1', (text) => parseListen(text, LOOPBACK)),
-        { about: '', restart: true },
+        { about: 'address of the HTTP listener', restart: true },
       ),
       tokenFile: optional(path('file, mode 0600'), {
-        about: 'the token that callers bring; needed where others than this machine can reach it',
+        about: 'token that callers must send; required if `listen` is not loopback',
       }),
-      token: optional(secretVariable('tokenFile'), { about: 'the same, from the environment' }),
+      token: optional(secretVariable('tokenFile'), { about: 'the same, from an environment variable' }),
     }),
     v.rawCheck(({ dataset, addIssue }) => {
       if (!dataset.typed) return;
@@ -265,14 +280,14 @@ export function rootSchema(base: string) {
     section({
       total: optional(
         parsed('size, from `80MiB`', (text) => parseSizeFrom(text, LEAST_MEMORY, '80MiB', '512MiB')),
-        { about: 'over all workers; each needs 40MiB of it', unless: '`512MiB`' },
+        { about: 'buffers of all workers together; each needs 40MiB of it', unless: '`512MiB`' },
       ),
       perClient: optional(
         parsed('size, from `20MiB` to half of the total', (text) =>
           parseSizeFrom(text, LEAST_MEMORY_PER_CLIENT, '20MiB', '128MiB'),
         ),
         {
-          about: 'what one client may hold of it, all of its sessions together',
+          about: 'buffers of one client, all of its sessions together',
           unless: 'a quarter of the total',
         },
       ),
@@ -289,43 +304,43 @@ export function rootSchema(base: string) {
     }),
   );
   const audit = section({
-    file: withDefault(path('file'), DEFAULT_AUDIT_FILE, { about: '' }),
+    file: withDefault(path('file'), DEFAULT_AUDIT_FILE, { about: 'the audit log' }),
     // Evidence is not removed unasked: all rotated files stay.
     maxSize: withDefault(parsed('size, `none`', parseAuditSize), '100MiB', {
-      about: 'rotated when it has grown to this',
+      about: 'size at which it is rotated',
     }),
     keep: withDefault(
       parsed('1 – 100000, `all`', (text) => (text === 'all' ? text : parseWhole(text, 1, 100_000))),
       'all',
-      { about: 'how many rotated files stay' },
+      { about: 'how many rotated files are kept' },
     ),
     copy: optional(
       section({
         store: needed(lineText, { about: 'a name below `stores`' }),
         prefix: needed(v.pipe(prefix, v.nonEmpty('must not be empty: the copy needs a place of its own')), {
-          about: 'a place that no client has',
+          about: 'a path that no client uses',
         }),
         // A minute of the audit is the most that an intruder on the gateway host could change unseen.
-        every: withDefault(duration, '1min', { about: 'how often what is new goes there' }),
+        every: withDefault(duration, '1min', { about: 'interval at which new lines are copied' }),
       }),
-      { about: 'a copy in a bucket, which this host cannot change' },
+      { about: 'a copy in a bucket that this host cannot change: [audit.md](audit.md#copy-to-s3)' },
     ),
     syslog: optional(
       section({
         address: needed(parsed('udp://, tcp:// or tls://HOST:PORT, or unix:///dev/log', parseSyslogAddress), {
-          about: '',
+          about: 'the receiver',
         }),
-        facility: withDefault(facility, 'authpriv', { about: '' }),
+        facility: withDefault(facility, 'authpriv', { about: 'syslog facility' }),
       }),
-      { about: 'where each line of the audit also goes' },
+      { about: 'also sends each line to syslog: [audit.md](audit.md#syslog-and-the-systemd-journal)' },
     ),
   });
   const root = section({
     user: optional(parsed('name or number of a user', parseUser), {
-      about: "whom root's commands go on as: [below](#root-and-the-user)",
+      about: "user that root's commands switch to: [below](#root-and-the-user)",
     }),
     listen: withDefault(parsed('HOST:PORT', parseListen), '0.0.0.0:2222', {
-      about: 'where `serve` lets clients in',
+      about: 'address of the SSH server',
       restart: true,
     }),
     hostKeys: withDefault(listOf(path('file')), [], {
@@ -334,35 +349,37 @@ export function rootSchema(base: string) {
     }),
     ssh: withDefault(
       section({
-        extraCiphers: withDefault(listOf(oneOf(['chacha20-poly1305@openssh.com'])), [], { about: 'beside AES-GCM' }),
+        extraCiphers: withDefault(listOf(oneOf(['chacha20-poly1305@openssh.com'])), [], {
+          about: 'offered beside AES-GCM',
+        }),
         limits: optional(SSH_LIMITS, {
-          about: 'what peers may take: [limits.md](limits.md#connections-that-have-not-logged-in)',
+          about: 'limits before login and of connections: [limits.md](limits.md#connections-that-have-not-logged-in)',
         }),
       }),
       {},
-      { about: 'the SSH door', restart: true },
+      { about: 'the SSH server', restart: true },
     ),
     // Their entries are checked one by one, so that what is right can be compared with others whatever is wrong elsewhere.
-    stores: optional(v.nullable(anySection('a name for each store')), { about: 'storages by name', unless: '' }),
+    stores: optional(v.nullable(anySection('a name for each store')), { about: 'stores by name', unless: '' }),
     clients: optional(v.nullable(anySection('a name for each client')), {
-      about: 'who may come, by name (A–Z a–z 0–9 `. _ -`, 64 at most)',
+      about: 'clients by name (A–Z a–z 0–9 `. _ -`, at most 64 characters)',
       unless: '',
     }),
     audit: withDefault(audit, {}, { about: '[audit.md](audit.md)' }),
     metrics: optional(metrics, {
-      about: 'health, metrics and status page over HTTP: [monitoring.md](monitoring.md)',
+      about: 'health checks, metrics and status page over HTTP: [monitoring.md](monitoring.md#health-checks)',
     }),
     state: optional(path('directory'), {
-      about: 'what the processes of the machine share; on a local disk',
-      unless: '`state` beside the audit',
+      about: 'files that the processes of the machine share; on a local disk',
+      unless: '`state` beside the audit log',
     }),
     memory: optional(memory, {
-      about: 'what `serve` may hold for its clients: [limits.md](limits.md#memory)',
+      about: 'buffers between clients and storage: [limits.md](limits.md#memory)',
       unless: '',
     }),
     // Sessions of all clients: with a pack under way in each, what a machine of 16 GiB bears.
     maxSessions: withDefault(whole(1, 100_000), '1000', {
-      about: 'sessions at once of all clients, over all processes of the machine',
+      about: 'concurrent sessions of all clients, over all processes of the machine',
     }),
     workers: withDefault(
       parsed('1 – 256, `auto`', (text) => parseWorkers(text, 256)),
@@ -374,7 +391,7 @@ export function rootSchema(base: string) {
     ),
     // Half a minute below the 90 s after which systemd and most others kill what they have told to stop.
     drainSeconds: withDefault(whole(0, 86_400), '60', {
-      about: 'how long sessions may go on once `serve` is told to stop',
+      about: 'how long `serve` waits for sessions when it stops',
     }),
   });
   return v.pipe(

@@ -44,7 +44,7 @@ describe('the reference and the code', () => {
   });
 
   test('have the same common fields', () => {
-    expect(fieldsBelow('## In lines of every kind')).toEqual(COMMON_FIELDS);
+    expect(fieldsBelow('## Fields of every event')).toEqual(COMMON_FIELDS);
   });
 
   test.each(EVENT_KINDS)('have the same fields of %s', (kind) => {
