@@ -24,9 +24,14 @@ export const LAYERS = {
     ...['core/', 'ports/', 'config/', 'stores/', 'limits/', 'safeguard/', 'audit/', 'restic/', 'state/'],
     'metrics/measured-store.ts',
   ],
+  daemon: [
+    ...['core/', 'ports/', 'config/', 'safeguard/', 'audit/', 'state/', 'monitor/', 'web/', 'page/', 'metrics/'],
+    ...['limits/memory-limits.ts', 'doors/', 'gateway/gateway.ts', 'maintenance.ts'],
+  ],
   cli: [
-    ...['core/', 'ports/', 'config/', 'safeguard/', 'audit/', 'upkeep/', 'state/', 'monitor/', 'web/', 'page/'],
-    ...['limits/memory-limits.ts', 'metrics/', 'doors/', 'probe/', 'gateway/gateway.ts', 'maintenance.ts'],
+    ...['core/', 'ports/', 'config/', 'safeguard/', 'audit/', 'upkeep/', 'state/', 'monitor/', 'doors/', 'probe/'],
+    ...['limits/memory-limits.ts', 'gateway/gateway.ts', 'maintenance.ts'],
+    ...['daemon/daemon.ts', 'daemon/worker.ts', 'daemon/last-net.ts'],
   ],
 };
 

@@ -1,7 +1,7 @@
 /** Follows the config for as long as one forced command runs: what is taken from its client holds for the session under way, too. */
 import { loadConfig } from '../config/load.ts';
 import type { GatewayConfig } from '../config/types.ts';
-import { fileState } from './file-state.ts';
+import { fileState } from '../config/file-state.ts';
 
 /** How often the file is looked at, in ms. There may be many such processes: a look is one stat, a watch would be a kernel resource of each. */
 const LOOK_MS = 500;

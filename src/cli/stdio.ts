@@ -12,10 +12,10 @@ import { memoryOfOneSession } from '../limits/memory-limits.ts';
 import type { Log } from '../ports/log.ts';
 import type { HoldRequest, Session } from '../ports/sessions.ts';
 import { orUsage } from './arguments.ts';
-import { fileState } from './file-state.ts';
+import { fileState } from '../config/file-state.ts';
 import { followConfig } from './follow-config.ts';
 import { collectGarbageForThroughput } from './garbage-collection.ts';
-import { onDefect } from './last-net.ts';
+import { onDefect } from '../daemon/last-net.ts';
 import { goOnAsUser } from './own-user.ts';
 
 // What happens here is in the audit; stderr belongs to the person at the client.

@@ -1,8 +1,8 @@
 /** One of the processes that share the port. The primary tells it what to do; signals are the primary's business. */
 import cluster from 'node:cluster';
-import { asGatewayError } from '../../core/errors.ts';
-import type { Log } from '../../ports/log.ts';
-import { surviveDefects } from '../last-net.ts';
+import { asGatewayError } from '../core/errors.ts';
+import type { Log } from '../ports/log.ts';
+import { surviveDefects } from './last-net.ts';
 import { receivedConfig, type FromWorker, type ToWorker } from './messages.ts';
 import { startService, type Service } from './service.ts';
 

@@ -1,15 +1,15 @@
 /** The web listener of `serve`: what it serves, and from which parts of the daemon that comes. Loaded where the config asks for it alone. */
 import { isDeepStrictEqual } from 'node:util';
-import { readCopyState } from '../../audit/copy-state.ts';
-import { checkAuditWritable } from '../../audit/writable.ts';
-import { readToken } from '../../config/secrets.ts';
-import type { GatewayConfig } from '../../config/types.ts';
-import { isGatewayError } from '../../core/errors.ts';
-import type { Monitor } from '../../monitor/monitor.ts';
-import type { Log } from '../../ports/log.ts';
-import { VERSION } from '../version.ts';
+import { readCopyState } from '../audit/copy-state.ts';
+import { checkAuditWritable } from '../audit/writable.ts';
+import { readToken } from '../config/secrets.ts';
+import type { GatewayConfig } from '../config/types.ts';
+import { isGatewayError } from '../core/errors.ts';
+import type { Monitor } from '../monitor/monitor.ts';
+import type { Log } from '../ports/log.ts';
+import type { Part } from './parts.ts';
 import type { Served } from './service.ts';
-import type { WebAnswer, WebRoute } from '../../ports/web.ts';
+import type { WebAnswer, WebRoute } from '../ports/web.ts';
 
 /** What the routes tell of. */
 export interface WebSources {
@@ -17,32 +17,27 @@ export interface WebSources {
   readonly config: () => GatewayConfig;
   /** Whether whoever connects by SSH now is let in. */
   readonly isListening: () => boolean;
-  readonly monitor: Monitor;
+  readonly monitor: () => Monitor;
+  readonly version: string;
   readonly served: () => Promise<Served>;
-}
-
-/** A listener, or none where the config has none. */
-interface Web {
-  /**
-   * Makes ready to take up another config.
-   * @returns a function that takes it up; the address stays what it is
-   * @throws GatewayError `invalid-config` when the token cannot be read
-   */
-  prepare(config: GatewayConfig): () => void;
-  close(): Promise<void>;
 }
 
 /**
  * Listens, if the config says so.
  * @throws GatewayError `invalid-config` for an address that cannot be listened on or a token that cannot be read
  */
-export async function openWeb(config: GatewayConfig, log: Log, sources: WebSources): Promise<Web> {
+export async function openWeb(config: GatewayConfig, log: Log, sources: WebSources): Promise<Part> {
   const { metrics } = config;
-  if (metrics === undefined) return { prepare: () => () => undefined, close: () => Promise.resolve() };
+  if (metrics === undefined) return { close: () => Promise.resolve() };
   let token = tokenOf(config);
-  const { openWebListener } = await import('../../web/listener.ts');
-  const { pageRoutes } = await import('../../page/page.ts');
-  const routes = [...(await routesOf(sources)), ...pageRoutes(sources)];
+  let accepted = token;
+  const { openWebListener } = await import('../web/listener.ts');
+  const { pageRoutes } = await import('../page/page.ts');
+  const monitor = {
+    standings: () => sources.monitor().standings(),
+    standing: (name: string) => sources.monitor().standing(name),
+  };
+  const routes = [...(await routesOf(sources)), ...pageRoutes({ config: sources.config, monitor })];
   const listener = await openWebListener({ listen: metrics.listen, token, routes, log });
   const { host, port } = listener.address;
   log.info(
@@ -50,14 +45,14 @@ export async function openWeb(config: GatewayConfig, log: Log, sources: WebSourc
     `metrics and status page on http://${formatHost(host)}:${port}/`,
   );
   return {
-    prepare: (next) => {
+    accept: (next) => {
       const read = tokenOf(next);
       // What goes on listening beyond loopback until it is started again must not go on without its token.
-      const kept = read ?? (isDeepStrictEqual(next.metrics?.listen, metrics.listen) ? undefined : token);
-      return () => {
-        token = kept;
-        listener.setToken(kept);
-      };
+      accepted = read ?? (isDeepStrictEqual(next.metrics?.listen, metrics.listen) ? undefined : token);
+    },
+    reconfigure: () => {
+      token = accepted;
+      listener.setToken(token);
     },
     close: () => listener.close(),
   };
@@ -73,11 +68,11 @@ function formatHost(host: string): string {
 
 /** What is served to machines. */
 async function routesOf(sources: WebSources): Promise<readonly WebRoute[]> {
-  const { createExporter } = await import('../../metrics/exporter.ts');
-  const { config, monitor, served } = sources;
+  const { createExporter } = await import('../metrics/exporter.ts');
+  const { config, monitor, served, version } = sources;
   const metrics = createExporter({
-    ...{ version: VERSION, served },
-    standings: () => monitor.standings(),
+    ...{ version, served },
+    standings: () => monitor().standings(),
     isReady: async () => (await whyNotReady(sources)) === undefined,
     isCopyLate: async () => {
       const { audit, state } = config();

@@ -1,13 +1,13 @@
 /** What serves clients in one process: a gateway and its SSH door, which take up another config and end together. */
 import { availableParallelism } from 'node:os';
-import type { GatewayConfig } from '../../config/types.ts';
-import { openSshDoor, type SshDoor } from '../../doors/ssh-server.ts';
-import { createGateway, type Gateway } from '../../gateway/gateway.ts';
-import { memoryOfServe, mostProcessesOfServe } from '../../limits/memory-limits.ts';
-import type { Figures } from '../../metrics/figures.ts';
-import type { ProcessMeter } from '../../metrics/process-meter.ts';
-import type { Log } from '../../ports/log.ts';
-import type { Memory } from '../../ports/memory.ts';
+import type { GatewayConfig } from '../config/types.ts';
+import { openSshDoor, type SshDoor } from '../doors/ssh-server.ts';
+import { createGateway, type Gateway } from '../gateway/gateway.ts';
+import { memoryOfServe, mostProcessesOfServe } from '../limits/memory-limits.ts';
+import type { Figures } from '../metrics/figures.ts';
+import type { ProcessMeter } from '../metrics/process-meter.ts';
+import type { Log } from '../ports/log.ts';
+import type { Memory } from '../ports/memory.ts';
 
 /** What processes have counted. */
 export interface Served {
@@ -95,6 +95,6 @@ async function openMeter(
   memory: () => Memory,
 ): Promise<ProcessMeter | undefined> {
   if (metrics === undefined) return undefined;
-  const { createProcessMeter } = await import('../../metrics/process-meter.ts');
+  const { createProcessMeter } = await import('../metrics/process-meter.ts');
   return createProcessMeter({ clients: Object.keys(clients), stores: Object.keys(stores) }, memory);
 }

@@ -26,3 +26,13 @@ export function catchStopSignals(): StopSignals {
   });
   return { first, second };
 }
+
+/** Waits until sessions have ended, their time is over, or a second signal has come. */
+export async function drained(ended: Promise<void>, seconds: number, second: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, seconds * 1000);
+  });
+  await Promise.race([ended, late, second]);
+  clearTimeout(timer);
+}

@@ -4,11 +4,11 @@
  */
 import cluster, { type Worker } from 'node:cluster';
 import { createInterface } from 'node:readline';
-import type { GatewayConfig } from '../../config/types.ts';
-import { GatewayError } from '../../core/errors.ts';
-import { createGateway } from '../../gateway/gateway.ts';
-import type { Log } from '../../ports/log.ts';
-import { countLiveSessions } from '../../state/live-sessions.ts';
+import type { GatewayConfig } from '../config/types.ts';
+import { GatewayError } from '../core/errors.ts';
+import { createGateway } from '../gateway/gateway.ts';
+import type { Log } from '../ports/log.ts';
+import { countLiveSessions } from '../state/live-sessions.ts';
 import type { FromWorker, ToWorker } from './messages.ts';
 import type { Service } from './service.ts';
 import { keepWorkerFigures, type WorkerFigures } from './worker-figures.ts';

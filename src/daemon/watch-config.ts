@@ -1,9 +1,9 @@
 /** Notices that the config file has changed, however the change came about: written in place, replaced by a rename, a link turned. */
 import { realpathSync, watch, type FSWatcher } from 'node:fs';
 import { dirname } from 'node:path';
-import { messageOf } from '../../core/errors.ts';
-import type { Log } from '../../ports/log.ts';
-import { fileState } from '../file-state.ts';
+import { messageOf } from '../core/errors.ts';
+import type { Log } from '../ports/log.ts';
+import { fileState } from '../config/file-state.ts';
 
 /** A file is taken for complete when it stays the same for this long, in ms. */
 const SETTLE_MS = 150;

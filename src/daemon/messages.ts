@@ -1,7 +1,7 @@
 /** What the primary process and its workers say to each other, over Node's channel with structured clones. */
-import type { GatewayConfig } from '../../config/types.ts';
-import type { ErrorCode } from '../../core/errors.ts';
-import type { Figures } from '../../metrics/figures.ts';
+import type { GatewayConfig } from '../config/types.ts';
+import type { ErrorCode } from '../core/errors.ts';
+import type { Figures } from '../metrics/figures.ts';
 import type { Service } from './service.ts';
 
 /** To a worker. The first is `config`, and each later one is to be taken up. */

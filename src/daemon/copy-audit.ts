@@ -1,10 +1,10 @@
 /** Copies the audit as long as `serve` runs, and once more when it ends. */
-import { createCopying } from '../../audit/copying.ts';
-import { NOT_RUNNING, restarting, type Restarting, type Running } from '../../audit/restarting.ts';
-import type { GatewayConfig } from '../../config/types.ts';
-import { messageOf } from '../../core/errors.ts';
-import { openAuditCopy } from '../../maintenance.ts';
-import type { Log } from '../../ports/log.ts';
+import { createCopying } from '../audit/copying.ts';
+import { NOT_RUNNING, restarting, type Restarting, type Running } from '../audit/restarting.ts';
+import type { GatewayConfig } from '../config/types.ts';
+import { messageOf } from '../core/errors.ts';
+import { openAuditCopy } from '../maintenance.ts';
+import type { Log } from '../ports/log.ts';
 
 /** How long the last run may take, in ms. */
 const LAST_MS = 10_000;

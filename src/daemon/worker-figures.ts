@@ -1,5 +1,5 @@
 /** What the workers have counted, kept by the process above them, so that no sum falls when one of them ends. */
-import type { Figures } from '../../metrics/figures.ts';
+import type { Figures } from '../metrics/figures.ts';
 import type { Served } from './service.ts';
 
 /** How long a scrape waits for a worker, in ms; what it said last counts then. */
@@ -70,7 +70,7 @@ export function keepWorkerFigures(): AllFigures {
     served: async () => {
       await Promise.all([...known].map(newest));
       if (ended.length > 1) {
-        const { addUp } = await import('../../metrics/figures.ts');
+        const { addUp } = await import('../metrics/figures.ts');
         const summed = ended;
         const sum = await addUp(summed);
         // Another one may have ended, or another scrape have added up, meanwhile.

@@ -1,9 +1,9 @@
 /** Takes up a config that has changed, and tells the admin what that means. */
 import { isDeepStrictEqual } from 'node:util';
-import { loadConfig } from '../../config/load.ts';
-import type { GatewayConfig } from '../../config/types.ts';
-import { asGatewayError } from '../../core/errors.ts';
-import type { Log } from '../../ports/log.ts';
+import { loadConfig } from '../config/load.ts';
+import type { GatewayConfig } from '../config/types.ts';
+import { asGatewayError } from '../core/errors.ts';
+import type { Log } from '../ports/log.ts';
 import { watchConfig } from './watch-config.ts';
 
 /** What is read once, at the start. */

@@ -1,0 +1,115 @@
+/**
+ * The daemon, in the process that serves alone or above the workers: what it is made of, in the order in which it starts, follows the
+ * config and ends.
+ */
+import { forwardAudit } from '../audit/forwarding.ts';
+import type { GatewayConfig } from '../config/types.ts';
+import { GatewayError } from '../core/errors.ts';
+import { createGateway } from '../gateway/gateway.ts';
+import { openMonitor, type Monitor } from '../monitor/monitor.ts';
+import type { Log } from '../ports/log.ts';
+import { proveStores } from '../safeguard/prove-stores.ts';
+import { copyAudit } from './copy-audit.ts';
+import { surviveDefects } from './last-net.ts';
+import { startParts, together, type Start } from './parts.ts';
+import { startWorkers } from './primary.ts';
+import { reloadOnChange } from './reload.ts';
+import { processesOf, startService, type Service } from './service.ts';
+import { catchStopSignals, drained } from './stopping.ts';
+import { openWeb } from './web.ts';
+
+/**
+ * Serves until SIGTERM or SIGINT.
+ * @param options.version - of this program, for the metrics
+ * @param options.started - called when clients can connect, and before that is told in the log
+ * @throws GatewayError `invalid-config` when it cannot start as configured, or when no store can be used
+ */
+export async function runDaemon(options: {
+  readonly config: GatewayConfig;
+  readonly log: Log;
+  readonly version: string;
+  readonly started: () => void;
+}): Promise<void> {
+  const { config, log, version, started } = options;
+  let current = config;
+  let stopping = false;
+  await tryStores(config, log);
+  await proveStores(config, log, { anew: true });
+  const workers = processesOf(config);
+  // One process needs none above it.
+  const service = await (workers === 1 ? startService({ config, log }) : startWorkers(workers, config, log));
+  // What goes wrong before this is the start's to tell.
+  surviveDefects(log);
+  for (const fingerprint of service.hostKeys) log.info({ fingerprint }, `host key ${fingerprint}`);
+  started();
+  const signals = catchStopSignals();
+  let opened: Monitor | undefined;
+  const monitor = (): Monitor => (opened ??= openMonitor({ config: current, log, watch: true }));
+  const sources = {
+    ...{ version, monitor, config: () => current, served: () => service.served() },
+    isListening: () => !stopping && service.isListening(),
+  };
+  const starts: readonly Start[] = [
+    () => service,
+    () => openWeb(config, log, sources),
+    monitor,
+    // At the end, so that all of the audit is in the copies.
+    () => together(copyAudit(config, log), forwardAudit(config, log)),
+    () => storeChecks(log),
+  ];
+  const parts = await startParts(starts);
+  const reloading = reloadOnChange(config, log, async (next) => {
+    await parts.reconfigure(next);
+    current = next;
+  });
+  tellListening(config, log, service);
+
+  const signal = await signals.first;
+  reloading.stop();
+  stopping = true;
+  const sessions = service.sessionCount();
+  const { drainSeconds } = reloading.config();
+  log.info(
+    { signal, sessions },
+    sessions === 0
+      ? `stopping on ${signal}`
+      : `stopping on ${signal}: ${sessions} sessions may go on for ${drainSeconds} s; a second signal ends them at once`,
+  );
+  await drained(service.drain(), drainSeconds, signals.second);
+  await parts.close();
+}
+
+function tellListening(config: GatewayConfig, log: Log, { address: { host, port } }: Service): void {
+  const clients = Object.keys(config.clients).length;
+  log.info({ host, port, clients, config: config.file }, `listening on ${host}:${port} for ${clients} clients`);
+}
+
+/** Tries the stores of each new config. */
+function storeChecks(log: Log): Awaited<ReturnType<Start>> {
+  return {
+    reconfigure: (next) => {
+      // Not waited for: a store that hangs must not keep the next change from being taken up.
+      void proveStores(next, log, { anew: false });
+    },
+    close: () => Promise.resolve(),
+  };
+}
+
+/** @throws GatewayError `invalid-config` when no store can be used; a store that cannot be reached now is told in the log */
+async function tryStores(config: GatewayConfig, log: Log): Promise<void> {
+  const gateway = await createGateway({ config, log });
+  try {
+    const wrong = await gateway.reachStores();
+    for (const [store, error] of wrong) log.error({ err: error, store }, `store ${store}: ${error.message}`);
+    // One store that is set up wrong must not take the others' clients down; a gateway with nothing that works says so and ends.
+    const stores = new Set(Object.values(config.clients).map((client) => client.repository.store));
+    const hopeless = [...wrong.values()].filter(
+      ({ code }) => code === 'store-misconfigured' || code === 'invalid-config',
+    );
+    const [first] = hopeless;
+    if (first !== undefined && hopeless.length === stores.size)
+      throw new GatewayError('invalid-config', { detail: first.message, cause: first });
+  } finally {
+    await gateway.close();
+  }
+}
