@@ -8,6 +8,7 @@ import { createServer, type AddressInfo, type Socket } from 'node:net';
 import ssh2, { type Connection, type ServerChannel, type Session as SshSession } from 'ssh2';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
+import { whyNotListening } from '../core/listening.ts';
 import { printable } from '../core/printable.ts';
 import type { Principal } from '../core/principal.ts';
 import { reportDefect, type Log } from '../ports/log.ts';
@@ -131,7 +132,9 @@ export async function openSshDoor({
   const { host, port } = config.listen;
   await new Promise<void>((resolve, reject) => {
     listener.once('error', (error: NodeJS.ErrnoException) => {
-      reject(new GatewayError('invalid-config', { detail: whyNotListening(error, host, port), cause: error }));
+      reject(
+        new GatewayError('invalid-config', { detail: whyNotListening(error, 'listen', config.listen), cause: error }),
+      );
     });
     listener.listen({ port, host, backlog: BACKLOG }, resolve);
   });
@@ -178,22 +181,6 @@ export async function openSshDoor({
 
 function peerOf(socket: Socket): { readonly from: string; readonly fromPort: number } {
   return { from: socket.remoteAddress ?? '', fromPort: socket.remotePort ?? 0 };
-}
-
-function whyNotListening(error: NodeJS.ErrnoException, host: string, port: number): string {
-  const where = `listen: ${host}:${port}`;
-  switch (error.code) {
-    case 'EADDRINUSE':
-      return `${where}: the port is in use by another program; stop that one or choose another port`;
-    case 'EACCES':
-      return `${where}: this user may not listen on that port; choose one from 1024 up, or grant CAP_NET_BIND_SERVICE`;
-    case 'EADDRNOTAVAIL':
-    case 'ENOTFOUND':
-      return `${where}: this machine does not have that address`;
-    case undefined:
-    default:
-      return `${where}: ${error.message}`;
-  }
 }
 
 function keysOf(clients: readonly ClientConfig[]): ReadonlyMap<string, KnownKey> {

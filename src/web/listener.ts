@@ -7,6 +7,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { isIP, type AddressInfo } from 'node:net';
 import { GatewayError } from '../core/errors.ts';
+import { whyNotListening } from '../core/listening.ts';
 import type { Log } from '../ports/log.ts';
 import type { WebAnswer, WebRoute } from '../ports/web.ts';
 import { boundConnections } from './guests.ts';
@@ -129,7 +130,9 @@ export async function openWebListener(options: {
   const { host, port } = listen;
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(new GatewayError('invalid-config', { detail: whyNotListening(error, host, port), cause: error }));
+      reject(
+        new GatewayError('invalid-config', { detail: whyNotListening(error, 'metrics.listen', listen), cause: error }),
+      );
     });
     server.listen(port, host, resolve);
   });
@@ -206,20 +209,4 @@ function find(
 
 function hasBody({ headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) !== 0;
-}
-
-function whyNotListening(error: NodeJS.ErrnoException, host: string, port: number): string {
-  const where = `metrics.listen: ${host}:${port}`;
-  switch (error.code) {
-    case 'EADDRINUSE':
-      return `${where}: the port is in use by another program; stop that one or choose another port`;
-    case 'EACCES':
-      return `${where}: this user may not listen on that port; choose one from 1024 up, or grant CAP_NET_BIND_SERVICE`;
-    case 'EADDRNOTAVAIL':
-    case 'ENOTFOUND':
-      return `${where}: this machine does not have that address`;
-    case undefined:
-    default:
-      return `${where}: ${error.message}`;
-  }
 }

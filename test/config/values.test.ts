@@ -13,6 +13,7 @@ import {
   parseName,
   parsePath,
   parsePrefix,
+  parseRate,
   parseRegion,
   parseSecretReference,
   parseWhole,
@@ -574,6 +575,12 @@ describe('bandwidth', () => {
       });
     },
   );
+  test('of the command line may be any', () => {
+    expect([outcome(parseRate, '2.5MB/s'), outcome(parseRate, '100 B/s')]).toEqual([
+      { value: 2_500_000 },
+      { value: 100 },
+    ]);
+  });
   test('refuses what is as good as nothing', () => {
     expect(outcome(parseBandwidth, '63KiB/s')).toEqual({
       refused: 'must be at least 64KiB/s; to shut a client out, write disabled: true',

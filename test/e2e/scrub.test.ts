@@ -124,6 +124,11 @@ describe.each(STORES)('scrub of a repository on %s', (kind) => {
   test('wrong use is told, and a forced command gets nothing', async () => {
     for (const args of [[], ['appsrv', '--all'], ['nobody'], ['appsrv', '--bandwidth', 'fast']])
       expect((await scrub(...args)).code).toBe(2);
+    expect((await scrub('appsrv', '--bandwidth', 'fast')).stderr).toContain(
+      '--bandwidth fast: must be a size a second',
+    );
+    // As the YAML writes it.
+    expect((await scrub('appsrv', '--bandwidth', '2.5MB/s')).code).not.toBe(2);
     const forced = await run(process.execPath, [GATEWAY, 'scrub', 'appsrv', '-c', door.configFile], {
       env: { SSH_ORIGINAL_COMMAND: 'x' },
     });

@@ -93,3 +93,21 @@ test('a removal during the list has it repeated soon', async () => {
   meanwhile = { 'after data': () => usage.removed(repository, 10) };
   expect((await recount()).due).toBeLessThan(20 * 60 * 1000);
 });
+
+test('room that a dead process had set aside comes back, though another one has its pid by now', async () => {
+  await save(1000);
+  const running = (pid: number): string =>
+    /^.*\) (?:\S+ ){19}(\S+)/s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.[1] ?? '';
+  const begun = running(process.ppid);
+  appendFileSync(
+    ledger(),
+    [
+      ['+', 500, null, `${process.ppid}.${Number(begun) + 1}-aa-1`, 'data/dead'],
+      ['+', 30, null, `${process.ppid}.${begun}-bb-1`, 'data/alive'],
+      ['+', 7, null, 'nobody', 'data/forged'],
+    ]
+      .map((line) => `\n${JSON.stringify(line)}\n`)
+      .join(''),
+  );
+  expect((await recount()).change).toBe(-507);
+});
