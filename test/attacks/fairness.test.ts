@@ -1,20 +1,20 @@
 /** One client asks for as much as it may at once, while another asks for one thing: they are served by turns. */
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { END_HEADERS, END_STREAM, FRAME, frame, requestHeaders } from '../support/raw-http2.ts';
 import { collectFrames, PREFACE, socketPair } from '../support/raw-http2.ts';
 import { sample } from '../support/restic-client.ts';
+import { bucketUnderTest, storeOn } from '../support/s3-bucket.ts';
 import { startStack, type Stack } from '../support/stack.ts';
+import { STORES } from '../support/stores.ts';
 
-const SESSIONS = 8;
+/** Sessions of the flood; the server of the lab takes some hundred look-ups a second. */
+const SESSIONS = { directory: 8, s3: 3 };
 const REQUESTS = 200;
 
 let stack: Stack;
 const sockets: Socket[] = [];
-beforeEach(async () => {
-  stack = await startStack({ hostile: {}, appsrv: {} });
-});
 afterEach(async () => {
   for (const socket of sockets.splice(0)) socket.destroy();
   await stack.close();
@@ -41,21 +41,36 @@ async function attack(method: string, where: string) {
   };
 }
 
-test.each([
-  ['requests that are refused', 'GET', '/nothing/at/all'],
-  ['look-ups of what is not there', 'HEAD', `/data/${'0'.repeat(64)}`],
-])('%s, by the thousand, are not all served before the one request of another client', async (_, method, where) => {
-  const { name, body } = sample(100);
-  const honest = await stack.connect('appsrv');
-  expect((await honest.request('POST', `/data/${name}`, { body })).status).toBe(200);
-  const sessions: Awaited<ReturnType<typeof attack>>[] = [];
-  for (let index = 0; index < SESSIONS; index++) sessions.push(await attack(method, where));
-  const answered = (): number => sessions.reduce((sum, session) => sum + session.answered(), 0);
+describe.each(STORES)('%s', (kind) => {
+  beforeEach(async () => {
+    if (kind === 'directory') {
+      stack = await startStack({ hostile: {}, appsrv: {} });
+      return;
+    }
+    const bucket = await bucketUnderTest();
+    bucket.sdk.destroy();
+    stack = await startStack({ hostile: {}, appsrv: {} }, () => storeOn(bucket));
+  });
 
-  for (const { flood } of sessions) flood();
-  const { status } = await honest.request('HEAD', `/data/${name}`);
-  const before = answered();
-  expect({ status, many: before > (SESSIONS * REQUESTS) / 4 ? before : false }).toEqual({ status: 200, many: false });
-  // Nor is any of them lost.
-  while (answered() < SESSIONS * REQUESTS) await sleep(10);
+  test.each([
+    ['requests that are refused', 'GET', '/nothing/at/all'],
+    ['look-ups of what is not there', 'HEAD', `/data/${'0'.repeat(64)}`],
+  ])('%s, by the thousand, are not all served before the one request of another client', async (_, method, where) => {
+    const { name, body } = sample(100);
+    const honest = await stack.connect('appsrv');
+    expect((await honest.request('POST', `/data/${name}`, { body })).status).toBe(200);
+    const sessions: Awaited<ReturnType<typeof attack>>[] = [];
+    for (let index = 0; index < SESSIONS[kind]; index++) sessions.push(await attack(method, where));
+    const answered = (): number => sessions.reduce((sum, session) => sum + session.answered(), 0);
+
+    for (const { flood } of sessions) flood();
+    const { status } = await honest.request('HEAD', `/data/${name}`);
+    const before = answered();
+    expect({ status, many: before > (SESSIONS[kind] * REQUESTS) / 4 ? before : false }).toEqual({
+      status: 200,
+      many: false,
+    });
+    // Nor is any of them lost.
+    while (answered() < SESSIONS[kind] * REQUESTS) await sleep(10);
+  });
 });
