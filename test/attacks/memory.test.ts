@@ -2,6 +2,7 @@
  * Clients that want the gateway to hold bytes for them: bodies that stall, pieces of one byte, downloads that nobody reads, channels that
  * nobody serves. What they can have it hold is their share, and their neighbour goes on.
  */
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { constants, type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2';
 import { writeFileSync } from 'node:fs';
@@ -10,14 +11,16 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Client } from 'ssh2';
+import { startFaultProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { message, overhear, sendMessage, tcpOf } from '../support/hostile-ssh.ts';
 import { startProcess } from '../support/lab.ts';
 import { collectFrames, END_HEADERS, FRAME, frame, PREFACE, requestHeaders, socketPair } from '../support/raw-http2.ts';
 import { resticClient, sample } from '../support/restic-client.ts';
+import { bucketUnderTest, storeOn } from '../support/s3-bucket.ts';
 import { channelOf, sshConnect, startSshStack, type SshStack } from '../support/ssh-stack.ts';
-import { startStack, type Stack } from '../support/stack.ts';
+import { startStack, type Stack, type StackClient } from '../support/stack.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -144,6 +147,43 @@ describe('inside of sessions', () => {
     await until(() => frames.some(({ type, stream }) => type === FRAME.reset && stream === 1));
   });
 
+  test('while forty slow readers have downloads under way, and more waiting, another client is answered', async () => {
+    const clients = Object.fromEntries(Array.from({ length: 4 }, (_, index) => [`slow-${index}`, {}]));
+    stack = await startStack({ ...clients, neighbour: {} }, undefined, {
+      memory: { total: 160 * MIB, perClient: 20 * MIB },
+    });
+    const { name, body } = sample(2 * MIB);
+    const readers: { readonly bytes: () => number; readonly stop: () => void }[] = [];
+    for (let index = 0; index < 40; index++) {
+      const client = `slow-${index % 4}`;
+      const reader = await stack.connect(client);
+      if (index < 4) expect((await reader.request('POST', `/data/${name}`, { body })).status).toBe(200);
+      const streams = Array.from({ length: 5 }, () => reader.session.request({ ':path': `/data/${name}` }));
+      let bytes = 0;
+      for (const stream of streams) stream.on('error', () => undefined);
+      // A few KiB now and then, of each.
+      const reading = setInterval(() => {
+        for (const stream of streams)
+          bytes += (stream.read(Math.min(4 * KIB, stream.readableLength)) as Buffer | null)?.length ?? 0;
+      }, 20);
+      readers.push({
+        bytes: () => bytes,
+        stop: () => {
+          clearInterval(reading);
+          for (const stream of streams) stream.destroy();
+        },
+      });
+    }
+    await until(() => readers.every(({ bytes }) => bytes() > 0));
+    const neighbour = await stack.connect('neighbour');
+    for (let asked = 0; asked < 50; asked++)
+      expect((await neighbour.request('HEAD', `/data/${name}`)).status).toBe(404);
+    expect(stack.gateway.memory.used).toBeLessThanOrEqual(80 * MIB + 8 * MIB);
+    // They are at it still.
+    expect(readers.some(({ bytes }) => bytes() < 5 * body.length)).toBe(true);
+    for (const { stop } of readers) stop();
+  });
+
   test('hundreds of downloads that nobody reads hold the share of one client, and wait for each other', async () => {
     await open({ maxSessions: 10 });
     const { name, body } = sample(2 * MIB);
@@ -187,6 +227,74 @@ describe('inside of sessions', () => {
     expect((await client.request('HEAD', '/config')).status).toBe(404);
     for (const stream of streams) stream.destroy();
   });
+});
+
+describe('while the storage takes nothing', () => {
+  const CLIENTS = 30;
+  const TOTAL = 128 * MIB;
+  const BODY = 192 * KIB;
+  const rest = randomBytes(BODY - 16);
+  const hashed = createHash('sha256').update(rest);
+  let proxy: FaultProxy;
+  let stack: Stack;
+  beforeEach(async () => {
+    const bucket = await bucketUnderTest();
+    bucket.sdk.destroy();
+    proxy = await startFaultProxy(bucket.config.endpoint ?? '');
+    const clients = Object.fromEntries(Array.from({ length: CLIENTS }, (_, index) => [`client-${index}`, {}]));
+    stack = await startStack({ ...clients, newcomer: {} }, () => storeOn(bucket, proxy.endpoint), {
+      memory: { total: TOTAL, perClient: 20 * MIB },
+    });
+  });
+  afterEach(async () => {
+    const { memory } = stack.gateway;
+    await stack.close();
+    await proxy.close();
+    await until(() => memory.used === 0);
+  });
+
+  /** Saves one object as restic does, which tries again what was refused as not begun, or failed. @param refused - told of each that was */
+  async function save({ session }: StackClient, refused: () => void): Promise<void> {
+    const head = randomBytes(16);
+    const name = hashed.copy().update(head).digest('hex');
+    for (let pause = 1000; ; pause = Math.min(2 * pause, 3000)) {
+      const stream = session.request({ ':method': 'POST', ':path': `/data/${name}`, 'content-length': BODY });
+      stream.on('error', () => undefined);
+      let status = 0;
+      stream.on('response', (headers) => (status = Number(headers[':status'])));
+      stream.resume();
+      stream.write(rest);
+      stream.end(head);
+      if (!stream.closed) await new Promise((resolve) => stream.once('close', resolve));
+      if (status === 200) return;
+      if (stream.rstCode === constants.NGHTTP2_REFUSED_STREAM) refused();
+      await sleep(pause);
+    }
+  }
+
+  test('three hundred honest sessions with five uploads each hold no more than the budget, locks are taken, and all end well', async () => {
+    const newcomer = await stack.connect('newcomer');
+    const lock = async (client: StackClient): Promise<number> => {
+      const { name, body } = sample(100);
+      return (await client.request('POST', `/locks/${name}`, { body })).status;
+    };
+    expect(await lock(newcomer)).toBe(200);
+    const sessions: StackClient[] = [];
+    for (let index = 0; index < 10 * CLIENTS; index++) sessions.push(await stack.connect(`client-${index % CLIENTS}`));
+    const before = buffered();
+    let refused = 0;
+    proxy.set({ method: 'PUT', path: /\/data\//, fault: { kind: 'hold' } });
+    const saves = sessions.flatMap((client) => Array.from({ length: 5 }, () => save(client, () => refused++)));
+    // As much is under way as there is memory for, and the rest was told to come again.
+    await until(() => refused > 500);
+    expect(stack.gateway.memory.used).toBeLessThanOrEqual(TOTAL);
+    expect(buffered() - before).toBeLessThan(TOTAL);
+    // Whoever refreshes a lock, and whoever comes now, has what that needs.
+    for (const client of [sessions[0] as StackClient, newcomer, await stack.connect('newcomer')])
+      expect(await lock(client)).toBe(200);
+    proxy.release();
+    await Promise.all(saves);
+  }, 400_000);
 });
 
 describe('on channels that nobody serves', () => {

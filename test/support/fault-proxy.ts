@@ -32,6 +32,8 @@ export type Fault =
   /** The server does what it is asked, but its answer is lost: the connection is reset. */
   | { readonly kind: 'lose-answer' }
   | { readonly kind: 'reset-upload'; readonly after: number }
+  /** Nothing of it is read until `release()`, and then all is as if nothing had been. */
+  | { readonly kind: 'hold' }
   /** No more of the upload is read. */
   | { readonly kind: 'stall-upload'; readonly after: number }
   | { readonly kind: 'reset-download'; readonly after: number }
@@ -66,6 +68,8 @@ export interface FaultProxy {
   underWay(line: RegExp): number;
   /** From now on, instead of what was set before. */
   set(...rules: readonly Rule[]): void;
+  /** Lets everything pass again, what is held as well. */
+  release(): void;
   /** Lets everything pass again, and ends what still hangs. */
   heal(): void;
   close(): Promise<void>;
@@ -77,6 +81,7 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
   const agent = new http.Agent({ keepAlive: true });
   const sockets = new Set<Socket>();
   const requests: string[] = [];
+  let holding: (() => void)[] = [];
   const running = new Map<ServerResponse, string>();
   let connections = 0;
   let rules: { rule: Rule; left: number }[] = [];
@@ -102,6 +107,12 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
     const fault = faultFor(request);
     request.on('error', () => undefined);
     switch (fault?.kind) {
+      case 'hold':
+        holding.push(() => {
+          if (request.headers.expect !== undefined) response.writeContinue();
+          pass(request, response, undefined);
+        });
+        return;
       case 'refuse': {
         const text = `<?xml version="1.0"?><Error><Code>${fault.code}</Code><Message>by order</Message></Error>`;
         const answer = (): void => {
@@ -255,6 +266,12 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
     underWay: (line) => [...running.values()].filter((one) => line.test(one)).length,
     set: (...given) => {
       rules = given.map((rule) => ({ rule, left: rule.times ?? Infinity }));
+    },
+    release: () => {
+      rules = [];
+      const all = holding;
+      holding = [];
+      for (const pass of all) pass();
     },
     heal: () => {
       rules = [];
