@@ -10,6 +10,7 @@ import { hostname } from 'node:os';
 import type { Duplex, Writable } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
 import type { SyslogConfig } from '../config/types.ts';
+import { printableJson } from '../core/printable.ts';
 
 /** A line that is to be sent. */
 export interface SyslogLine {
@@ -67,12 +68,23 @@ export function openSyslog(config: SyslogConfig): SyslogSender {
   }
 }
 
+/** Below what UDP carries over either kind of IP; of a message of whatever way no more is sent, so that no line can stop all after it. */
+const MOST_MESSAGE_BYTES = 65_000;
+/** RFC 5424, section 6.2.3. */
+const TIMESTAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z$/;
+
 /** `<PRI>1 TIME HOST restic-gateway PID KIND - LINE` */
 export function formatMessage(facility: number, { kind, time, bytes }: SyslogLine): Buffer {
   const priority = 8 * facility + severityOf(kind);
   const id = /^[\x21-\x7e]{1,32}$/.test(kind) ? kind : '-';
-  const head = `<${priority}>1 ${time || '-'} ${hostname() || '-'} ${APP} ${process.pid} ${id} - `;
-  return Buffer.concat([Buffer.from(head), bytes]);
+  const when = TIMESTAMP.test(time) ? time : '-';
+  const head = `<${priority}>1 ${when} ${hostname() || '-'} ${APP} ${process.pid} ${id} - `;
+  return Buffer.concat([Buffer.from(head), fit(bytes)]).subarray(0, MOST_MESSAGE_BYTES);
+}
+
+/** Whoever may write to the audit has no terminal of those who read what comes to syslog. What a gateway wrote says the same. */
+function fit(bytes: Uint8Array): Buffer {
+  return Buffer.from(printableJson(Buffer.from(bytes).toString())).subarray(0, MOST_MESSAGE_BYTES);
 }
 
 function severityOf(kind: string): number {
@@ -229,7 +241,7 @@ function overLogger(path: string, facility: number): SyslogSender {
       child ??= start();
       const texts = lines.flatMap(({ kind, bytes }) => [
         Buffer.from(`<${8 * facility + severityOf(kind)}>`),
-        bytes,
+        fit(bytes),
         Buffer.from('\n'),
       ]);
       if (child.stdin !== null) await write(child.stdin, Buffer.concat(texts));

@@ -9,7 +9,7 @@ import { GatewayError } from '../core/errors.ts';
 import { openAuditCopy } from '../maintenance.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { formatBytes, formatDuration } from './terminal.ts';
+import { formatBytes, formatDuration, jsonLine, printable } from './terminal.ts';
 
 /** The copy too, where it was compared. */
 type WholeReport = AuditReport & { readonly copy?: CopyReport };
@@ -35,7 +35,7 @@ export async function runAuditVerify(options: {
   if (report.files.length === 0 && report.problemCount === 0)
     throw new GatewayError('audit-unavailable', { detail: 'there is no audit to verify yet' });
   const good = report.problemCount + (report.copy?.problems.length ?? 0) === 0;
-  if (!options.quiet || !good) process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : describe(report));
+  if (!options.quiet || !good) process.stdout.write(options.json ? jsonLine(report) : describe(report));
   return good ? 0 : 1;
 }
 
@@ -130,7 +130,7 @@ function describe(report: WholeReport): string {
         ? `good: as its copy, ${formatBytes(copy.bytes)}`
         : `NOT as its copy: ${counted(copy.problems.length, 'problem')}`,
     );
-  return out.map((line) => `${line}\n`).join('');
+  return out.map((line) => `${printable(line)}\n`).join('');
 }
 
 function counted(count: number, word: string): string {

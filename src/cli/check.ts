@@ -8,7 +8,7 @@ import { readHostKey } from '../doors/host-key.ts';
 import type { StorageCheck } from '../ports/repository-store.ts';
 import { chooseConfigFile, goOnAsUser } from './own-user.ts';
 import { pointAt } from './point-at.ts';
-import { formatBytes, printable, styled, table } from './terminal.ts';
+import { formatBytes, jsonLine, printable, styled, table } from './terminal.ts';
 
 /** How many problems are shown: a wrong file may have any number. */
 const MOST_SHOWN = 100;
@@ -34,13 +34,13 @@ export async function runCheck({
     config = loadConfig(found);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    if (json) process.stdout.write(`${JSON.stringify({ config: found, good: false, problems: error.problems })}\n`);
+    if (json) process.stdout.write(jsonLine({ config: found, good: false, problems: error.problems }));
     else showProblems(found, error.problems);
     return 2;
   }
   if (!json && !quiet)
     for (const line of (await import('./sshd.ts')).sshdTrouble())
-      process.stderr.write(`${styled(process.stderr, 'yellow', 'warning:')} ${line}\n`);
+      process.stderr.write(`${styled(process.stderr, 'yellow', 'warning:')} ${printable(line)}\n`);
   // What the gateway's user cannot read, or others can, is told as this user meets it.
   await goOnAsUser(config);
   await Promise.all(config.hostKeys.map((key) => readHostKey(key)));
@@ -55,12 +55,12 @@ export async function runCheck({
   const runtime = describeRuntime();
   if (json) {
     const tried = live ? { checks, good: failed === 0 } : {};
-    process.stdout.write(`${JSON.stringify({ config: config.file, clients, stores, runtime, ...tried })}\n`);
+    process.stdout.write(jsonLine({ config: config.file, clients, stores, runtime, ...tried }));
     return failed === 0 ? 0 : 1;
   }
   if (quiet && failed === 0) return 0;
   const count = (number: number, word: string): string => `${number} ${word}${number === 1 ? '' : 's'}`;
-  process.stdout.write(`${config.file}: good, ${count(clients, 'client')}, ${count(stores, 'store')}\n`);
+  process.stdout.write(`${printable(config.file)}: good, ${count(clients, 'client')}, ${count(stores, 'store')}\n`);
   if (runtime.trouble !== undefined)
     process.stdout.write(`${styled(process.stdout, 'yellow', 'warning:')} ${runtime.trouble}\n`);
   if (runtime.encryption === 'node') process.stdout.write(`note: ${NOT_NATIVE}\n`);
@@ -86,7 +86,7 @@ function showProblems(file: string, problems: readonly Problem[]): void {
   for (const problem of problems.slice(0, MOST_SHOWN)) {
     const { path, line, column, message } = problem;
     process.stderr.write(
-      `${styled(process.stderr, 'bold', `${file}:${line}:${column}:`)} ${path === '' ? '' : `${path}: `}${message}\n`,
+      `${styled(process.stderr, 'bold', `${printable(file)}:${line}:${column}:`)} ${printable(`${path === '' ? '' : `${path}: `}${message}`)}\n`,
     );
     for (const one of pointAt(lines, problem)) process.stderr.write(`${printable(one)}\n`);
   }

@@ -126,7 +126,7 @@ function describeOne(one: ClientStanding): string {
     'last snapshot',
     lastSnapshot === undefined
       ? 'none since the audit began'
-      : `${stamp(lastSnapshot.at)}, ${ago(lastSnapshot.at)} ago, session ${lastSnapshot.session}`,
+      : `${stamp(lastSnapshot.at)}, ${ago(lastSnapshot.at)} ago, session ${printable(lastSnapshot.session)}`,
   ]);
   if (expectEveryMs !== undefined) rows.push(['expected', `every ${formatDuration(expectEveryMs)}, by the config`]);
   else if (usualGapMs !== undefined) rows.push(['expected', `usually within ${formatDuration(usualGapMs)}`]);
@@ -155,7 +155,7 @@ function describeOne(one: ClientStanding): string {
     parts.push(`\n${styled(process.stdout, 'bold', 'Open anomalies')}\n`);
     for (const { at, rule, session, what, advice } of one.anomalies)
       parts.push(
-        `${stamp(at)}  ${rule}${session === undefined ? '' : `  session ${session}`}\n    ${printable(what)}\n    ${printable(advice)}\n`,
+        `${stamp(at)}  ${rule}${session === undefined ? '' : `  session ${printable(session)}`}\n    ${printable(what)}\n    ${printable(advice)}\n`,
       );
     if (one.anomalies.some(({ rule }) => rule !== 'late'))
       parts.push(`Seen and settled? restic-gateway status ${one.client} --acknowledge\n`);

@@ -6,6 +6,7 @@ import cluster, { type Worker } from 'node:cluster';
 import { createInterface } from 'node:readline';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
+import { printableJson } from '../core/printable.ts';
 import { createGateway } from '../gateway/gateway.ts';
 import type { Log } from '../ports/log.ts';
 import { countLiveSessions } from '../state/live-sessions.ts';
@@ -155,5 +156,8 @@ function tell(worker: Worker, message: ToWorker): void {
 function passOn(worker: Worker): void {
   for (const output of [worker.process.stderr, worker.process.stdout])
     if (output !== null)
-      createInterface({ input: output, crlfDelay: Infinity }).on('line', (line) => process.stderr.write(`${line}\n`));
+      createInterface({ input: output, crlfDelay: Infinity }).on('line', (line) => {
+        // What a worker logs is printable already; what its end says in another way may hold anything. Nothing is cut: it is JSON.
+        process.stderr.write(`${printableJson(line)}\n`);
+      });
 }

@@ -1,5 +1,7 @@
 /** A stranger's and a client's words, meant to steer the terminal of whoever reads the log or the audit: through the built program. */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import ssh2 from 'ssh2';
@@ -83,4 +85,98 @@ test('a client’s user name and command are printable in the audit and whatever
       expect.not.stringMatching(TRICKS),
     ]);
   }
+});
+
+const show = async (command: readonly string[], config: string): Promise<string> => {
+  const { code, stdout, stderr } = await run(process.execPath, [GATEWAY, ...command, '-c', config]);
+  expect([command, code === 2 ? stderr : '']).toEqual([command, '']);
+  return stdout + stderr;
+};
+
+test('lines that someone put into the audit, and its name, steer no terminal of those who look into it', async () => {
+  const directory = tempDir();
+  mkdirSync(path.join(directory, 'store'));
+  const stolen = keyPair();
+  const { stop, configFile } = await startGateway(directory, {
+    stores: { disk: { type: 'directory', path: path.join(directory, 'store') } },
+    clients: {
+      dbsrv: { keys: [`${stolen.public.split(' ').slice(0, 2).join(' ')} c`], repository: { store: 'disk' } },
+    },
+  });
+  await stop();
+  const audit = path.join(directory, 'audit.jsonl');
+  const long = `${WORDS}${'x'.repeat(30_000)}`;
+  const line = {
+    time: new Date().toISOString(),
+    v: 1,
+    client: 'dbsrv',
+    session: WORDS,
+    door: WORDS,
+    from: WORDS,
+    store: 'disk',
+    prefix: '',
+  };
+  const words = { reason: WORDS, operation: WORDS, object: `snapshots/${WORDS}`, detail: long, key: WORDS };
+  const kinds = ['session-start', 'create', 'denied', 'session-refused', 'session-end', WORDS];
+  // As a program writes JSON that escapes no more than it must.
+  const text = kinds.map((event) => JSON.stringify({ ...line, event, ...words })).join('\n');
+  writeFileSync(audit, `${text}\n${text.slice(0, 40)}\u009b2J\u202e\n${'x\u009b2J'.repeat(1024 * 1024)}\n`);
+  const rotated = `${audit}.1-\u009b2J`;
+  writeFileSync(rotated, `${JSON.stringify({ ...line, prev: [], event: 'denied' })}\n`);
+  for (const command of [
+    ['audit', 'show'],
+    ['audit', 'show', '--json'],
+    ['audit', 'verify'],
+    ['audit', 'verify', '--json'],
+    ['audit', 'verify', rotated],
+    ['audit', 'verify', `${audit}.\u009b2J`],
+    ['sessions'],
+    ['sessions', '--json'],
+    ['status'],
+    ['status', 'dbsrv'],
+    ['status', '--json'],
+    ['undo', 'dbsrv', '--list'],
+  ]) {
+    const said = await show(command, configFile);
+    expect([command, said.slice(0, 20_000)]).toEqual([command, expect.not.stringMatching(TRICKS)]);
+    expect(said).not.toMatch(TRICKS);
+    expect(said.length).toBeLessThan(200_000);
+  }
+});
+
+test('what an S3 server answers is printable in check, as a table and as JSON', async () => {
+  const body = `<?xml version="1.0"?><Error><Code>Access${WORDS}</Code><Message>${WORDS}${'y'.repeat(1024 * 1024)}</Message></Error>`;
+  const server = createServer((_request, answer) => {
+    answer.writeHead(403, { 'content-type': 'application/xml' }).end(body);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  server.unref();
+  const directory = tempDir();
+  const { port } = server.address() as AddressInfo;
+  const secret = path.join(directory, 'secret');
+  writeFileSync(secret, 'secret', { mode: 0o600 });
+  const store = { type: 's3', endpoint: `http://127.0.0.1:${port}`, bucket: 'backups', region: 'us-east-1' };
+  const configFile = path.join(directory, 'gateway.yaml');
+  writeFileSync(
+    configFile,
+    JSON.stringify({
+      state: path.join(directory, 'state'),
+      audit: { file: path.join(directory, 'audit.jsonl') },
+      stores: { far: { ...store, accessKeyId: 'id', secretAccessKeyFile: secret } },
+      clients: { dbsrv: { keys: [KEY.public], repository: { store: 'far' } } },
+    }),
+  );
+  for (const command of [
+    ['check', '--live'],
+    ['check', '--live', '--json'],
+    ['scrub', 'dbsrv'],
+    ['undo', 'dbsrv', '--list'],
+  ]) {
+    const { stdout, stderr } = await run(process.execPath, [GATEWAY, ...command, '-c', configFile]);
+    expect([command, stdout + stderr]).toEqual([command, expect.stringMatching(/said|refuses|fails/)]);
+    expect(stdout + stderr).not.toMatch(TRICKS);
+    expect((stdout + stderr).length).toBeLessThan(20_000);
+  }
+  server.closeAllConnections();
+  server.close();
 });

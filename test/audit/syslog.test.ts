@@ -21,7 +21,23 @@ const allOf = async (messages: readonly string[], count: number): Promise<readon
 };
 /** RFC 5424, section 6: header, no structured data, the line as it is. */
 const message = (priority: number, { kind, time, bytes }: (typeof LINES)[number]): string =>
-  `<${priority}>1 ${time} ${hostname()} restic-gateway ${process.pid} ${kind} - ${bytes.toString()}`;
+  `<${priority}>1 ${time} ${hostname()} restic-gateway ${process.pid} ${kind} - ${shown(bytes)}`;
+/** What would steer a terminal is escaped, and the JSON says the same. */
+const shown = (bytes: Buffer): string => bytes.toString().replaceAll('\u2028', '\\u2028');
+
+test('a line that no gateway wrote steers no terminal, forges no header, and stops none of those after it', async () => {
+  const receiver = await receiveUdp();
+  const sender = open(`udp://127.0.0.1:${receiver.port}`);
+  const forged = { kind: 'x - -\n', time: '- evil 1 -\n<0>1', bytes: Buffer.from('{"a":"\u009b2J\u202e\u007f"}\r') };
+  const long = { kind: 'denied', time: '', bytes: Buffer.from(`{"a":"${'\u009b'.repeat(32_000)}"}`) };
+  await sender.send([forged, long, ...LINES.slice(0, 1)]);
+  const [first = '', second = '', third = ''] = await allOf(receiver.messages, 3);
+  expect(first).toBe(`<86>1 - ${hostname()} restic-gateway ${process.pid} - - {"a":"\\u009b2J\\u202e\\u007f"}\\u000d`);
+  expect(second).toMatch(/^<84>1 - [^\u0080-\uffff]*$/);
+  expect(third).toContain('session-start');
+  sender.close();
+  await receiver.close();
+});
 
 test.each([
   ['tcp', receiveTcp],
@@ -48,7 +64,7 @@ test('the socket of this machine, by logger: as it is written there, in order', 
   const messages = await allOf(receiver.messages, 7);
   for (const [index, line] of [...LINES, large, ...LINES].entries()) {
     expect(messages[index]).toMatch(new RegExp(`^<${[142, 140, 139][index % 4] ?? 142}>`));
-    expect(messages[index]).toContain(`restic-gateway[${process.pid}]: ${line.bytes.toString()}`);
+    expect(messages[index]).toContain(`restic-gateway[${process.pid}]: ${shown(line.bytes)}`);
   }
   sender.close();
   await receiver.close();

@@ -3,9 +3,10 @@ import { clientNamed, editClient, type ClientChange } from '../../config/edit-cl
 import { loadConfig } from '../../config/load.ts';
 import type { ClientConfig, GatewayConfig } from '../../config/types.ts';
 import { GatewayError } from '../../core/errors.ts';
+import { printableJson } from '../../core/printable.ts';
 import { chooseConfigFile } from '../own-user.ts';
 import { refuseInForcedCommand } from '../program.ts';
-import { table } from '../terminal.ts';
+import { printable, table } from '../terminal.ts';
 import { clientKey, type KeyOptions } from './key-source.ts';
 import { clientAddress, clientSetup, setupLines } from './setup-block.ts';
 
@@ -133,7 +134,7 @@ export function showClient({ config: option, json }: CommonOptions, name: string
     ['from', from.length === 0 ? 'anywhere' : from.join(', ')],
     ['expires', expires === undefined ? 'never' : expires.toISOString()],
   ];
-  process.stdout.write(rows.map(([title, value]) => `${title.padEnd(10)}${value}\n`).join(''));
+  process.stdout.write(rows.map(([title, value]) => `${title.padEnd(10)}${printable(value)}\n`).join(''));
   return 0;
 }
 
@@ -182,5 +183,6 @@ function said(name: string, change: ClientChange, { store, prefix }: ClientConfi
 }
 
 function print(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, undefined, 2)}\n`);
+  const lines = JSON.stringify(value, undefined, 2).split('\n');
+  process.stdout.write(lines.map((line) => `${printableJson(line)}\n`).join(''));
 }
