@@ -60,6 +60,20 @@ export default tseslint.config(
   {
     files: ['src/**/*.ts'],
     plugins: { src: { rules: { layers } } },
-    rules: { 'src/layers': 'error' },
+    rules: {
+      'src/layers': 'error',
+      'max-lines-per-function': ['error', { max: 120, skipBlankLines: true, skipComments: true }],
+    },
+  },
+  {
+    // Each still has one function that is longer. No file is to be added here.
+    files: [
+      'src/audit/follow.ts',
+      'src/doors/waiting-room.ts',
+      'src/limits/counted-records.ts',
+      'src/limits/ledger.ts',
+      'src/monitor/monitor.ts',
+    ],
+    rules: { 'max-lines-per-function': 'off' },
   },
 );

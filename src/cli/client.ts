@@ -1,7 +1,8 @@
 /** The subcommands of `client` and their options, as `--help` shows them. */
 import type { Argv } from 'yargs';
 
-type Run = (work: () => Promise<number>) => () => Promise<void>;
+/** Runs a command and keeps its exit status. */
+export type Run = (work: () => Promise<number>) => () => Promise<void>;
 
 /** Adds the subcommands. @param run - runs one and keeps its exit status */
 export function clientCommands(yargs: Argv<{ config: string | undefined }>, run: Run) {
@@ -12,35 +13,7 @@ export function clientCommands(yargs: Argv<{ config: string | undefined }>, run:
     .command(
       'add <name> [key]',
       'add a client by its public key, and print what its machine needs',
-      (command) =>
-        keyOptions(named(command))
-          .option('store', {
-            type: 'string',
-            requiresArg: true,
-            describe: 'store of its repository; the only one by default',
-          })
-          .option('prefix', { type: 'string', requiresArg: true, describe: 'path in the store; its name by default' })
-          .option('access', { choices: ['append-only', 'read-only', 'full'], describe: 'append-only by default' })
-          .option('from', {
-            type: 'string',
-            array: true,
-            nargs: 1,
-            describe: 'addresses it may come from; may be repeated',
-          })
-          .option('expires', { type: 'string', requiresArg: true, describe: 'the last day on which its keys work' })
-          .option('expect-every', {
-            type: 'string',
-            requiresArg: true,
-            describe: 'late when no snapshot came for so long, such as 26h',
-          })
-          .option('max-sessions', { type: 'string', requiresArg: true, describe: 'sessions at once' })
-          .option('add-keys', { type: 'boolean', describe: 'it may add repository passwords after init' })
-          .option('shared', { type: 'boolean', describe: 'others may have the same repository' })
-          .option('host', {
-            type: 'string',
-            requiresArg: true,
-            describe: 'NAME[:PORT] by which clients reach the gateway; `listen` by default',
-          }),
+      (command) => addOptions(command),
       ({
         access,
         from,
@@ -142,5 +115,37 @@ function keyOptions<T>(command: Argv<T>) {
       type: 'string',
       requiresArg: true,
       describe: 'where --generate writes; ./NAME_ed25519 by default',
+    });
+}
+
+/** The options of `client add`. */
+function addOptions<T>(command: Argv<T>) {
+  return keyOptions(named(command))
+    .option('store', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'store of its repository; the only one by default',
+    })
+    .option('prefix', { type: 'string', requiresArg: true, describe: 'path in the store; its name by default' })
+    .option('access', { choices: ['append-only', 'read-only', 'full'], describe: 'append-only by default' })
+    .option('from', {
+      type: 'string',
+      array: true,
+      nargs: 1,
+      describe: 'addresses it may come from; may be repeated',
+    })
+    .option('expires', { type: 'string', requiresArg: true, describe: 'the last day on which its keys work' })
+    .option('expect-every', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'late when no snapshot came for so long, such as 26h',
+    })
+    .option('max-sessions', { type: 'string', requiresArg: true, describe: 'sessions at once' })
+    .option('add-keys', { type: 'boolean', describe: 'it may add repository passwords after init' })
+    .option('shared', { type: 'boolean', describe: 'others may have the same repository' })
+    .option('host', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'NAME[:PORT] by which clients reach the gateway; `listen` by default',
     });
 }

@@ -2,7 +2,7 @@
 import yargs, { type Argv } from 'yargs';
 import { didYouMean } from '../config/problems.ts';
 import { GatewayError } from '../core/errors.ts';
-import { clientCommands } from './client.ts';
+import { clientCommands, type Run } from './client.ts';
 import { VERSION } from './version.ts';
 
 /** For timers, whose mail should have something to say. */
@@ -51,19 +51,7 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
     .command(
       'init',
       'write a first config, host key and directories, and try the store',
-      (command) => {
-        const text = (describe: string) => ({ type: 'string', requiresArg: true, describe }) as const;
-        return command
-          .option('s3', text('name of an S3 bucket to store backups in'))
-          .option('endpoint', text("URL of the S3 server; AWS's unless given"))
-          .option('region', text('region of the bucket; needed for AWS'))
-          .option('access-key-id', text("key id for the bucket; the machine's own credentials unless given"))
-          .option('secret-access-key-file', text('file that holds the secret of the key id, chmod 600'))
-          .option('dir', text('a directory of this machine to store backups in'))
-          .option('listen', text('HOST:PORT to serve on; 0.0.0.0:2222 unless given'))
-          .option('user', text('the user that the gateway runs as; restic-gateway where that is there'))
-          .option('quiet', { alias: 'q', type: 'boolean', default: false, describe: 'print nothing but errors' });
-      },
+      (command) => initOptions(command),
       ({ config, s3, dir, endpoint, region, accessKeyId, secretAccessKeyFile, listen, user, quiet }) => {
         const store = { s3, dir, endpoint, region, accessKeyId, secretAccessKeyFile };
         return run(async () => (await import('./init.ts')).runInit({ config, ...store, listen, user, quiet }))();
@@ -73,40 +61,13 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
     .command(
       'probe <host>',
       'as a client over SSH: try to overwrite, delete and escape, and say what held',
-      (command) => {
-        const text = (describe: string) => ({ type: 'string', requiresArg: true, describe }) as const;
-        return command
-          .positional('host', {
-            type: 'string',
-            demandOption: true,
-            describe: 'HOST, HOST:PORT or [IPV6]:PORT; port 22 unless given',
-          })
-          .option('identity', { ...text("the client's private key"), alias: 'i', demandOption: true })
-          .option('second-key', text("a key of another client of the repository, to try another's lock"))
-          .option('known-hosts', text('where the host key is; ~/.ssh/known_hosts unless given'))
-          .option('host-key', text('the fingerprint of the host key instead: SHA256:…'))
-          .option('user', text('user to log in as; this one unless given'))
-          .option('timeout', { type: 'number', default: 30, requiresArg: true, describe: 'seconds for each step' })
-          .option('json', { type: 'boolean', default: false, describe: 'one JSON document' });
-      },
+      (command) => probeOptions(command),
       (given) => run(async () => (await import('./probe.ts')).runProbe(given))(),
     )
     .command(
       'restic <client>',
       "run the local restic with full access to a client's repository: restic CLIENT -- ARGS",
-      (command) =>
-        command
-          .positional('client', { type: 'string', demandOption: true, describe: 'name of the client in the config' })
-          .option('hold-client', {
-            type: 'string',
-            describe:
-              'hold new runs of the client back meanwhile, and wait so long for those that hold a lock (10min unless given); done by itself for restic commands that need the repository alone, unless --no-hold-client',
-          })
-          .option('end-sessions', {
-            type: 'boolean',
-            default: false,
-            describe: 'after that wait, end the sessions of clients that still hold a lock',
-          }),
+      (command) => resticOptions(command),
       ({ config, client, holdClient, endSessions }) => {
         // What yargs makes of --no-hold-client, other than its types say.
         const wait = holdClient as string | false | undefined;
@@ -118,63 +79,19 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
     .command(
       'scrub [client]',
       "read every object of a client's repository and check it against its name",
-      (command) =>
-        command
-          .positional('client', { type: 'string', describe: 'name of the client in the config' })
-          .option('all', { type: 'boolean', default: false, describe: 'the repositories of all clients' })
-          .option('quick', {
-            type: 'boolean',
-            default: false,
-            describe: 'by names, sizes and the checksums that the store keeps; reads no content',
-          })
-          .option('restart', { type: 'boolean', default: false, describe: 'from the start, not where one was stopped' })
-          .option('bandwidth', { type: 'string', requiresArg: true, describe: 'the most to read, such as 50MiB/s' })
-          .option('json', { type: 'boolean', default: false, describe: 'one JSON object for each repository' })
-          .option('quiet', QUIET),
+      (command) => scrubOptions(command),
       (given) => run(async () => (await import('./scrub.ts')).runScrub(given))(),
     )
     .command(
       'undo <client>',
       'take back what sessions of a client added: shows it, and with --yes moves it into quarantine',
-      (command) =>
-        command
-          .positional('client', { type: 'string', demandOption: true, describe: 'name of the client in the config' })
-          .option('session', { type: 'string', requiresArg: true, describe: 'what this session added' })
-          .option('since', {
-            type: 'string',
-            requiresArg: true,
-            describe: 'what came since then: 2h, 2026-11-25T18:00Z',
-          })
-          .option('yes', { type: 'boolean', default: false, describe: 'do it' })
-          .option('force', { type: 'boolean', default: false, describe: 'even though the client is not disabled' })
-          .option('list', { type: 'boolean', default: false, describe: 'show the quarantines of the repository' })
-          .option('restore', { type: 'string', requiresArg: true, describe: 'bring back what an undo took; its id' })
-          .option('json', { type: 'boolean', default: false, describe: 'print JSON' }),
+      (command) => undoOptions(command),
       (given) => run(async () => (await import('./undo.ts')).runUndo(given))(),
     )
     .command(
       'status [client]',
       "whether every client's backup is well; ends with 1 when one is not",
-      (command) =>
-        command
-          .positional('client', { type: 'string', describe: 'all that is known of this one' })
-          .option('json', { type: 'boolean', default: false, describe: 'one JSON object for each client' })
-          .option('quiet', {
-            alias: 'q',
-            type: 'boolean',
-            default: false,
-            describe: 'only those that are not well; nothing when all are',
-          })
-          .option('acknowledge', {
-            type: 'boolean',
-            default: false,
-            describe: 'the open anomalies were seen, and are not shown any more',
-          })
-          .option('tell', {
-            type: 'boolean',
-            default: false,
-            describe: 'write new anomalies into the audit, as serve does; for a timer',
-          }),
+      (command) => statusOptions(command),
       (given) => run(async () => (await import('./status.ts')).runStatus(given))(),
     )
     .command(
@@ -184,46 +101,7 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       (given) => run(async () => (await import('./audit-show.ts')).runSessions(given))(),
     )
     .command('audit', 'look into the audit: audit show, audit verify; audit copy', (command) =>
-      command
-        .command(
-          'verify [files..]',
-          'whether the audit is as it was written; names the first bad line and ends with 1 when it is not',
-          (sub) =>
-            sub
-              .positional('files', {
-                type: 'string',
-                array: true,
-                default: [] as string[],
-                describe: "files to verify instead of the config's",
-              })
-              .option('copy', {
-                type: 'boolean',
-                default: false,
-                describe: 'against its copy too: shows what root on this host has changed',
-              })
-              .option('json', { type: 'boolean', default: false, describe: 'one JSON document' })
-              .option('quiet', QUIET),
-          (given) => run(async () => (await import('./audit.ts')).runAuditVerify(given))(),
-        )
-        .command(
-          'copy',
-          'copy what is new to where audit.copy says; serve does so by itself',
-          (sub) => sub.option('quiet', QUIET),
-          (given) => run(async () => (await import('./audit.ts')).runAuditCopy(given))(),
-        )
-        .command(
-          'show',
-          'the newest events, the latest last',
-          (sub) =>
-            selecting(sub).option('kind', {
-              type: 'string',
-              requiresArg: true,
-              describe: 'one kind: create, denied, …',
-            }),
-          (given) => run(async () => (await import('./audit-show.ts')).runAuditShow(given))(),
-        )
-        .demandCommand(1, 'say what to do with the audit: show, verify or copy')
-        .strict(),
+      auditCommands(command, run),
     )
     .command('authorized-keys', "print authorized_keys lines for sshd's AuthorizedKeysCommand [--type %t --key %k]")
     .command('stdio <client>', 'serve one client on stdin and stdout: the forced command under OpenSSH')
@@ -267,4 +145,153 @@ function inOurWords(message: string, help: () => string): string {
   if (message.startsWith('Not enough arguments following'))
     return `${message.replace('Not enough arguments following:', 'a value is missing after')}; --help shows which`;
   return message;
+}
+
+/** The options of `init`. */
+function initOptions<T>(command: Argv<T>) {
+  const text = (describe: string) => ({ type: 'string', requiresArg: true, describe }) as const;
+  return command
+    .option('s3', text('name of an S3 bucket to store backups in'))
+    .option('endpoint', text("URL of the S3 server; AWS's unless given"))
+    .option('region', text('region of the bucket; needed for AWS'))
+    .option('access-key-id', text("key id for the bucket; the machine's own credentials unless given"))
+    .option('secret-access-key-file', text('file that holds the secret of the key id, chmod 600'))
+    .option('dir', text('a directory of this machine to store backups in'))
+    .option('listen', text('HOST:PORT to serve on; 0.0.0.0:2222 unless given'))
+    .option('user', text('the user that the gateway runs as; restic-gateway where that is there'))
+    .option('quiet', { alias: 'q', type: 'boolean', default: false, describe: 'print nothing but errors' });
+}
+
+/** The options of `probe`. */
+function probeOptions<T>(command: Argv<T>) {
+  const text = (describe: string) => ({ type: 'string', requiresArg: true, describe }) as const;
+  return command
+    .positional('host', {
+      type: 'string',
+      demandOption: true,
+      describe: 'HOST, HOST:PORT or [IPV6]:PORT; port 22 unless given',
+    })
+    .option('identity', { ...text("the client's private key"), alias: 'i', demandOption: true })
+    .option('second-key', text("a key of another client of the repository, to try another's lock"))
+    .option('known-hosts', text('where the host key is; ~/.ssh/known_hosts unless given'))
+    .option('host-key', text('the fingerprint of the host key instead: SHA256:…'))
+    .option('user', text('user to log in as; this one unless given'))
+    .option('timeout', { type: 'number', default: 30, requiresArg: true, describe: 'seconds for each step' })
+    .option('json', { type: 'boolean', default: false, describe: 'one JSON document' });
+}
+
+/** The options of `restic`. */
+function resticOptions<T>(command: Argv<T>) {
+  return command
+    .positional('client', { type: 'string', demandOption: true, describe: 'name of the client in the config' })
+    .option('hold-client', {
+      type: 'string',
+      describe:
+        'hold new runs of the client back meanwhile, and wait so long for those that hold a lock (10min unless given); done by itself for restic commands that need the repository alone, unless --no-hold-client',
+    })
+    .option('end-sessions', {
+      type: 'boolean',
+      default: false,
+      describe: 'after that wait, end the sessions of clients that still hold a lock',
+    });
+}
+
+/** The options of `scrub`. */
+function scrubOptions<T>(command: Argv<T>) {
+  return command
+    .positional('client', { type: 'string', describe: 'name of the client in the config' })
+    .option('all', { type: 'boolean', default: false, describe: 'the repositories of all clients' })
+    .option('quick', {
+      type: 'boolean',
+      default: false,
+      describe: 'by names, sizes and the checksums that the store keeps; reads no content',
+    })
+    .option('restart', { type: 'boolean', default: false, describe: 'from the start, not where one was stopped' })
+    .option('bandwidth', { type: 'string', requiresArg: true, describe: 'the most to read, such as 50MiB/s' })
+    .option('json', { type: 'boolean', default: false, describe: 'one JSON object for each repository' })
+    .option('quiet', QUIET);
+}
+
+/** The options of `undo`. */
+function undoOptions<T>(command: Argv<T>) {
+  return command
+    .positional('client', { type: 'string', demandOption: true, describe: 'name of the client in the config' })
+    .option('session', { type: 'string', requiresArg: true, describe: 'what this session added' })
+    .option('since', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'what came since then: 2h, 2026-11-25T18:00Z',
+    })
+    .option('yes', { type: 'boolean', default: false, describe: 'do it' })
+    .option('force', { type: 'boolean', default: false, describe: 'even though the client is not disabled' })
+    .option('list', { type: 'boolean', default: false, describe: 'show the quarantines of the repository' })
+    .option('restore', { type: 'string', requiresArg: true, describe: 'bring back what an undo took; its id' })
+    .option('json', { type: 'boolean', default: false, describe: 'print JSON' });
+}
+
+/** The options of `status`. */
+function statusOptions<T>(command: Argv<T>) {
+  return command
+    .positional('client', { type: 'string', describe: 'all that is known of this one' })
+    .option('json', { type: 'boolean', default: false, describe: 'one JSON object for each client' })
+    .option('quiet', {
+      alias: 'q',
+      type: 'boolean',
+      default: false,
+      describe: 'only those that are not well; nothing when all are',
+    })
+    .option('acknowledge', {
+      type: 'boolean',
+      default: false,
+      describe: 'the open anomalies were seen, and are not shown any more',
+    })
+    .option('tell', {
+      type: 'boolean',
+      default: false,
+      describe: 'write new anomalies into the audit, as serve does; for a timer',
+    });
+}
+
+/** Adds the subcommands of `audit`. @param run - runs one and keeps its exit status */
+function auditCommands(command: Argv<{ config: string | undefined }>, run: Run) {
+  return command
+    .command(
+      'verify [files..]',
+      'whether the audit is as it was written; names the first bad line and ends with 1 when it is not',
+      (sub) =>
+        sub
+          .positional('files', {
+            type: 'string',
+            array: true,
+            default: [] as string[],
+            describe: "files to verify instead of the config's",
+          })
+          .option('copy', {
+            type: 'boolean',
+            default: false,
+            describe: 'against its copy too: shows what root on this host has changed',
+          })
+          .option('json', { type: 'boolean', default: false, describe: 'one JSON document' })
+          .option('quiet', QUIET),
+      (given) => run(async () => (await import('./audit.ts')).runAuditVerify(given))(),
+    )
+    .command(
+      'copy',
+      'copy what is new to where audit.copy says; serve does so by itself',
+      (sub) => sub.option('quiet', QUIET),
+      (given) => run(async () => (await import('./audit.ts')).runAuditCopy(given))(),
+    )
+    .command(
+      'show',
+      'the newest events, the latest last',
+      (sub) =>
+        selecting(sub).option('kind', {
+          type: 'string',
+          requiresArg: true,
+          describe: 'one kind: create, denied, …',
+        }),
+      (given) => run(async () => (await import('./audit-show.ts')).runAuditShow(given))(),
+    )
+    .demandCommand(1, 'say what to do with the audit: show, verify or copy')
+    .strict();
 }

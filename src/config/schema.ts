@@ -246,10 +246,8 @@ const SSH_LIMITS = section({
   }),
 });
 
-/** The whole file, but for the entries of `stores` and `clients`. @param base - the directory that relative paths start from */
-export function rootSchema(base: string) {
-  const path = pathsFrom(base);
-  const metrics = v.pipe(
+function metricsSection(path: ReturnType<typeof pathsFrom>) {
+  return v.pipe(
     section({
       listen: needed(
         parsed('HOST:PORT, or a port of 127.0.0.1', (text) => parseListen(text, LOOPBACK)),
@@ -276,34 +274,38 @@ export function rootSchema(base: string) {
         );
     }),
   );
-  const memory = v.pipe(
-    section({
-      total: optional(
-        parsed('size, from `80MiB`', (text) => parseSizeFrom(text, LEAST_MEMORY, '80MiB', '512MiB')),
-        { about: 'buffers of all workers together; each needs 40MiB of it', unless: '`512MiB`' },
+}
+
+const MEMORY = v.pipe(
+  section({
+    total: optional(
+      parsed('size, from `80MiB`', (text) => parseSizeFrom(text, LEAST_MEMORY, '80MiB', '512MiB')),
+      { about: 'buffers of all workers together; each needs 40MiB of it', unless: '`512MiB`' },
+    ),
+    perClient: optional(
+      parsed('size, from `20MiB` to half of the total', (text) =>
+        parseSizeFrom(text, LEAST_MEMORY_PER_CLIENT, '20MiB', '128MiB'),
       ),
-      perClient: optional(
-        parsed('size, from `20MiB` to half of the total', (text) =>
-          parseSizeFrom(text, LEAST_MEMORY_PER_CLIENT, '20MiB', '128MiB'),
-        ),
-        {
-          about: 'buffers of one client, all of its sessions together',
-          unless: 'a quarter of the total',
-        },
-      ),
-    }),
-    v.rawCheck(({ dataset, addIssue }) => {
-      if (!dataset.typed) return;
-      const { total = DEFAULT_MEMORY, perClient } = dataset.value;
-      if (perClient === undefined || perClient * 2 <= total) return;
-      const input = dataset.value as Record<string, unknown>;
-      addIssue({
-        message: `must be at most half of memory.total (${total / 2 ** 20}MiB), so that no client can take what all others need`,
-        path: [{ type: 'object', origin: 'value', input, key: 'perClient', value: perClient }],
-      });
-    }),
-  );
-  const audit = section({
+      {
+        about: 'buffers of one client, all of its sessions together',
+        unless: 'a quarter of the total',
+      },
+    ),
+  }),
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    const { total = DEFAULT_MEMORY, perClient } = dataset.value;
+    if (perClient === undefined || perClient * 2 <= total) return;
+    const input = dataset.value as Record<string, unknown>;
+    addIssue({
+      message: `must be at most half of memory.total (${total / 2 ** 20}MiB), so that no client can take what all others need`,
+      path: [{ type: 'object', origin: 'value', input, key: 'perClient', value: perClient }],
+    });
+  }),
+);
+
+function auditSection(path: ReturnType<typeof pathsFrom>) {
+  return section({
     file: withDefault(path('file'), DEFAULT_AUDIT_FILE, { about: 'the audit log' }),
     // Evidence is not removed unasked: all rotated files stay.
     maxSize: withDefault(parsed('size, `none`', parseAuditSize), '100MiB', {
@@ -335,6 +337,11 @@ export function rootSchema(base: string) {
       { about: 'also sends each line to syslog: [audit.md](audit.md#syslog-and-the-systemd-journal)' },
     ),
   });
+}
+
+/** The whole file, but for the entries of `stores` and `clients`. @param base - the directory that relative paths start from */
+export function rootSchema(base: string) {
+  const path = pathsFrom(base);
   const root = section({
     user: optional(parsed('name or number of a user', parseUser), {
       about: "user that root's commands switch to: [below](#root-and-the-user)",
@@ -365,15 +372,15 @@ export function rootSchema(base: string) {
       about: 'clients by name (A–Z a–z 0–9 `. _ -`, at most 64 characters)',
       unless: '',
     }),
-    audit: withDefault(audit, {}, { about: '[audit.md](audit.md)' }),
-    metrics: optional(metrics, {
+    audit: withDefault(auditSection(path), {}, { about: '[audit.md](audit.md)' }),
+    metrics: optional(metricsSection(path), {
       about: 'health checks, metrics and status page over HTTP: [monitoring.md](monitoring.md#health-checks)',
     }),
     state: optional(path('directory'), {
       about: 'files that the processes of the machine share; on a local disk',
       unless: '`state` beside the audit log',
     }),
-    memory: optional(memory, {
+    memory: optional(MEMORY, {
       about: 'buffers between clients and storage: [limits.md](limits.md#memory)',
       unless: '',
     }),

@@ -4,7 +4,7 @@
  * Source: RFC 4251–4254, RFC 5647 and OpenSSH's PROTOCOL (AES-GCM), RFC 8731 (curve25519), OpenSSH's strict KEX against Terrapin
  * (CVE-2023-48795; ssh2 offers it by itself).
  */
-import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import ssh2, { type Connection, type ServerChannel, type Session as SshSession } from 'ssh2';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
@@ -129,15 +129,7 @@ export async function openSshDoor({
     visitors.set(socket, visitor);
   });
 
-  const { host, port } = config.listen;
-  await new Promise<void>((resolve, reject) => {
-    listener.once('error', (error: NodeJS.ErrnoException) => {
-      reject(
-        new GatewayError('invalid-config', { detail: whyNotListening(error, 'listen', config.listen), cause: error }),
-      );
-    });
-    listener.listen({ port, host, backlog: BACKLOG }, resolve);
-  });
+  await listen(listener, config.listen);
   listener.on('error', (error: NodeJS.ErrnoException) => {
     // Node has dropped the connection by then, and goes on.
     if (error.code !== 'EMFILE' && error.code !== 'ENFILE') {
@@ -177,6 +169,17 @@ export async function openSshDoor({
       for (const timer of timers) clearTimeout(timer);
     },
   };
+}
+
+/** @throws GatewayError `invalid-config` */
+async function listen(listener: Server, place: GatewayConfig['listen']): Promise<void> {
+  const { host, port } = place;
+  await new Promise<void>((resolve, reject) => {
+    listener.once('error', (error: NodeJS.ErrnoException) => {
+      reject(new GatewayError('invalid-config', { detail: whyNotListening(error, 'listen', place), cause: error }));
+    });
+    listener.listen({ port, host, backlog: BACKLOG }, resolve);
+  });
 }
 
 function peerOf(socket: Socket): { readonly from: string; readonly fromPort: number } {

@@ -104,25 +104,12 @@ export function createSessions(parts: {
   /** Ends a session that would not be opened like this now. */
   const review = (served: Served): void => {
     if (state === 'closing') {
-      end(served, 'gateway-stopped', 'the gateway is being stopped; try again in a while.');
+      end(served, 'gateway-stopped', 'the gateway is being stopped; try again in a while.', log);
       return;
     }
     const line = revocationOf(served, config());
-    if (line !== undefined) end(served, 'revoked', line);
+    if (line !== undefined) end(served, 'revoked', line, log);
     else served.client = config().clients[served.client.name] ?? served.client;
-  };
-
-  const end = (served: Served, reason: EndReason, line: string): void => {
-    // One that is still opening is looked at again when it is open.
-    if (served.ending || served.session === undefined) return;
-    served.ending = true;
-    log.info({ client: served.client.name, session: served.session.id, reason }, line);
-    try {
-      served.tell(line);
-    } catch {
-      // Whoever cannot be told any more is let go all the same.
-    }
-    served.session.close(reason);
   };
 
   /** Ends the sessions that an admin wants out of the way, whatever process the admin's session is in. */
@@ -136,6 +123,7 @@ export function createSessions(parts: {
           served,
           'ended-by-admin',
           'the admin needs the repository alone, and has ended this session; run it again later.',
+          log,
         );
   };
 
@@ -168,4 +156,18 @@ export function createSessions(parts: {
       clearInterval(clock);
     },
   };
+}
+
+/** Ends a session, with a line to its client. */
+function end(served: Served, reason: EndReason, line: string, log: Log): void {
+  // One that is still opening is looked at again when it is open.
+  if (served.ending || served.session === undefined) return;
+  served.ending = true;
+  log.info({ client: served.client.name, session: served.session.id, reason }, line);
+  try {
+    served.tell(line);
+  } catch {
+    // Whoever cannot be told any more is let go all the same.
+  }
+  served.session.close(reason);
 }

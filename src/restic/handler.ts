@@ -56,24 +56,9 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
   const changes = createChanges(context, counts, pacing, reports);
   const running = new Set<Promise<void>>();
 
-  const gatherFacts = async (operation: Operation, signal: AbortSignal): Promise<Facts> => {
-    const kind = factsNeeded(grant, operation);
-    switch (kind) {
-      case 'none':
-        return { kind };
-      case 'repository':
-        return { kind, exists: (await store.stat(CONFIG_REF, { signal })) !== undefined };
-      case 'lock': {
-        const stat = operation.kind === 'remove' ? await store.stat(operation.ref, { signal }) : undefined;
-        if (stat === undefined) return { kind, lock: undefined };
-        return { kind, lock: { ageMs: stat.ageMs, ...(stat.origin ? { origin: stat.origin } : {}) } };
-      }
-    }
-  };
-
   /** Throws unless the policy allows the operation. */
   const authorize = async (operation: Operation, signal: AbortSignal): Promise<Facts> => {
-    const facts = await gatherFacts(operation, signal);
+    const facts = await gatherFacts(context, operation, signal);
     const decision = decide(identity.principal, grant, operation, facts);
     if (decision.allow) return facts;
     if (operation.kind !== 'save' && operation.kind !== 'remove' && operation.kind !== 'create-repository')
@@ -189,6 +174,26 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
       await records.conclude();
     },
   };
+}
+
+/** Looks up what the policy has to know of the operation. */
+async function gatherFacts(
+  { grant, store }: HandlerContext,
+  operation: Operation,
+  signal: AbortSignal,
+): Promise<Facts> {
+  const kind = factsNeeded(grant, operation);
+  switch (kind) {
+    case 'none':
+      return { kind };
+    case 'repository':
+      return { kind, exists: (await store.stat(CONFIG_REF, { signal })) !== undefined };
+    case 'lock': {
+      const stat = operation.kind === 'remove' ? await store.stat(operation.ref, { signal }) : undefined;
+      if (stat === undefined) return { kind, lock: undefined };
+      return { kind, lock: { ageMs: stat.ageMs, ...(stat.origin ? { origin: stat.origin } : {}) } };
+    }
+  }
 }
 
 /** What an error makes of a request. */

@@ -72,7 +72,7 @@ export async function probeBucket(client: S3Client, config: S3StoreConfig, signa
     });
     checks.push(await objectLock(client, config, signal));
   } finally {
-    const left = await cleanUp();
+    const left = await cleanUp(client, versions, signal);
     if (left !== undefined) checks.push(left);
   }
   return { ...shown, checks };
@@ -133,7 +133,7 @@ export async function probeBucket(client: S3Client, config: S3StoreConfig, signa
     try {
       await put(packKey, pack);
       const answer = await lookUp(client, packKey, {}, signal);
-      const problem = answer === undefined ? 'is not there' : await differs(answer);
+      const problem = answer === undefined ? 'is not there' : await differs(client, packKey, pack, answer, signal);
       if (problem === undefined) {
         shown.keepsPacks = true;
         return { what, outcome: 'holds', detail: `an object of ${size} comes back as it was stored` };
@@ -152,42 +152,53 @@ export async function probeBucket(client: S3Client, config: S3StoreConfig, signa
       const { message } = client.failure(error, signal);
       return { what, outcome: 'fails', detail: `small objects pass, and one of ${size} does not: ${message}${advice}` };
     }
+  }
+}
 
-    async function differs(answer: HttpAnswer): Promise<string | undefined> {
-      const { size: stored } = readStat(answer);
-      if (stored !== PACK_BYTES) return `has ${stored} bytes`;
-      const { stream } = await client.send({ method: 'GET', key: packKey, streamed: true, accept: [200] }, signal);
-      if (stream === undefined) return 'cannot be read';
-      const hash = createHash('sha256');
-      const body = new Download(stream, stored, client.idleMs, signal, (error) => client.failure(error, signal));
-      for await (const chunk of body) hash.update(chunk);
-      return hash.digest('hex') === pack.sha256 ? undefined : 'comes back with other content';
+/** What is wrong with a pack that was stored, if something is. */
+async function differs(
+  client: S3Client,
+  key: string,
+  pack: Trial,
+  answer: HttpAnswer,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const { size: stored } = readStat(answer);
+  if (stored !== PACK_BYTES) return `has ${stored} bytes`;
+  const { stream } = await client.send({ method: 'GET', key, streamed: true, accept: [200] }, signal);
+  if (stream === undefined) return 'cannot be read';
+  const hash = createHash('sha256');
+  const body = new Download(stream, stored, client.idleMs, signal, (error) => client.failure(error, signal));
+  for await (const chunk of body) hash.update(chunk);
+  return hash.digest('hex') === pack.sha256 ? undefined : 'comes back with other content';
+}
+
+/** Removes what was tried with; a note that names what stays, which is no failure. */
+async function cleanUp(
+  client: S3Client,
+  versions: ReadonlyMap<string, readonly string[]>,
+  signal: AbortSignal,
+): Promise<StorageCheck | undefined> {
+  const stays: string[] = [];
+  const hidden: string[] = [];
+  for (const [from, known] of versions) {
+    try {
+      // Not granted as a rule, but where it is nothing stays.
+      for (const version of known) await client.remove(from, signal, version);
+      if ((await lookUp(client, from, {}, signal)) === undefined) continue;
+    } catch {
+      // Hidden instead.
+    }
+    try {
+      if ((await client.remove(from, signal)) === 'hidden') hidden.push(from);
+      if ((await lookUp(client, from, {}, signal)) !== undefined)
+        throw new BadAnswer('it was answered as removed, and is there');
+    } catch (error) {
+      stays.push(`${from} cannot be removed; remove it: ${client.failure(error, signal).message}`);
     }
   }
-
-  /** Removes what was tried with; a note that names what stays, which is no failure. */
-  async function cleanUp(): Promise<StorageCheck | undefined> {
-    const stays: string[] = [];
-    const hidden: string[] = [];
-    for (const [from, known] of versions) {
-      try {
-        // Not granted as a rule, but where it is nothing stays.
-        for (const version of known) await client.remove(from, signal, version);
-        if ((await lookUp(client, from, {}, signal)) === undefined) continue;
-      } catch {
-        // Hidden instead.
-      }
-      try {
-        if ((await client.remove(from, signal)) === 'hidden') hidden.push(from);
-        if ((await lookUp(client, from, {}, signal)) !== undefined)
-          throw new BadAnswer('it was answered as removed, and is there');
-      } catch (error) {
-        stays.push(`${from} cannot be removed; remove it: ${client.failure(error, signal).message}`);
-      }
-    }
-    if (hidden.length > 0) stays.push(`a delete marker and what it hides stay for ${hidden.join(', ')}`);
-    return stays.length === 0 ? undefined : { what: 'leaves nothing', outcome: 'note', detail: stays.join('; ') };
-  }
+  if (hidden.length > 0) stays.push(`a delete marker and what it hides stay for ${hidden.join(', ')}`);
+  return stays.length === 0 ? undefined : { what: 'leaves nothing', outcome: 'note', detail: stays.join('; ') };
 }
 
 async function objectLock(client: S3Client, config: S3StoreConfig, signal: AbortSignal): Promise<StorageCheck> {
