@@ -191,12 +191,15 @@ export function createStreamMemory(
 
 /**
  * Looks at the pieces of a body as they come, before anybody reads them: a small one is copied out of the large buffer that it came in and
- * would keep, and a flood of them ends the stream.
+ * would keep, unless half of that is the stream's own by then, and a flood of them ends the stream.
  * @param onMoved - told how many bytes have come so far
  */
 function watch(stream: ServerHttp2Stream, window: () => number, onMoved: (received: number) => void): void {
   let received = 0;
   let waiting = 0;
+  /** The large buffer that the last small piece came in, which must not be kept for that, and how much of it has come on this stream. */
+  let last: WeakRef<ArrayBufferLike> | undefined;
+  let run = 0;
   const push = stream.push.bind(stream);
   stream.push = (chunk: Uint8Array | null): boolean => {
     if (chunk === null) return push(chunk);
@@ -208,7 +211,15 @@ function watch(stream: ServerHttp2Stream, window: () => number, onMoved: (receiv
     }
     received += chunk.length;
     onMoved(received);
-    return push(chunk.buffer.byteLength > 2 * chunk.length ? copyOf(chunk) : chunk);
+    const { buffer, length } = chunk;
+    if (buffer.byteLength <= 2 * length) return push(chunk);
+    // The pieces of one large buffer come one after the other.
+    if (last?.deref() !== buffer) {
+      last = new WeakRef(buffer);
+      run = 0;
+    }
+    run += length;
+    return push(buffer.byteLength > 2 * run ? copyOf(chunk) : chunk);
   };
 }
 
