@@ -4,6 +4,7 @@ import { withAuditFiles } from '../audit/read.ts';
 import { selectEvents, selectSessions, type Selection } from '../audit/select.ts';
 import { GatewayError } from '../core/errors.ts';
 import { loadOwnConfig } from './own-user.ts';
+import { refuseInForcedCommand } from './program.ts';
 import { formatBytes, formatDuration, jsonLine, table } from './terminal.ts';
 import { parseTime } from './time.ts';
 
@@ -71,6 +72,7 @@ export async function runSessions(given: ShowArguments): Promise<number> {
 }
 
 async function prepare(given: ShowArguments): Promise<{ readonly file: string; readonly selection: Selection }> {
+  refuseInForcedCommand();
   const { client, session, since, until, kind, limit } = given;
   if (!Number.isInteger(limit) || limit < 1 || limit > 1_000_000)
     throw new GatewayError('usage', { detail: '--limit must be a whole number from 1 to 1000000' });

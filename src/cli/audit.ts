@@ -26,6 +26,7 @@ export async function runAuditVerify(options: {
   readonly json: boolean;
   readonly quiet: boolean;
 }): Promise<number> {
+  refuseInForcedCommand();
   if (options.copy && options.files.length > 0)
     throw new GatewayError('usage', {
       detail: "--copy compares the config's audit with its copy; name no files beside it",

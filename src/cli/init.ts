@@ -31,7 +31,7 @@ export async function runInit(
     readonly quiet: boolean;
   },
 ): Promise<number> {
-  refuseInForcedCommand();
+  refuseInForcedCommand({ takesInput: true });
   const fromEnvironment = process.env['RESTIC_GATEWAY_CONFIG'];
   const named = options.config ?? (fromEnvironment === '' ? undefined : fromEnvironment);
   const file = resolve(named ?? join(SYSTEM_DIRECTORY, 'gateway.yaml'));

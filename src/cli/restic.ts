@@ -29,7 +29,7 @@ export async function runRestic({
   readonly holdClient: string | false | undefined;
   readonly endSessions: boolean;
 }): Promise<number> {
-  refuseInForcedCommand();
+  refuseInForcedCommand({ takesInput: true });
   const hold = holdRequest(args, { holdClient, endSessions });
   const config = loadConfig(chooseConfigFile(file));
   sayConfigFile(config.file);

@@ -173,3 +173,59 @@ describe('a key that was taken out of the config', () => {
     await sshd.stop();
   });
 });
+
+describe('a forced command that was meant for the admin', () => {
+  const gateway = (words: string): string => `${process.execPath} ${GATEWAY} ${words} -c ${config}`;
+  async function login(line: string, args: readonly string[], options: { readonly tty?: boolean } = {}) {
+    const sshd = await startSshd({ authorizedKeysLines: [line] });
+    const result = await run(lab().ssh, [
+      options.tty === true ? '-tt' : '-T',
+      ...sshClientArgs({ ...sshd, key }),
+      ...args,
+    ]);
+    await sshd.stop();
+    return result;
+  }
+  const REFUSED = {
+    code: 2,
+    stderr: expect.stringContaining('for the admin on the gateway host, not for a forced command'),
+  };
+
+  test.each([
+    'status',
+    'undo appsrv --list',
+    'scrub appsrv',
+    'client disable appsrv',
+    'audit copy',
+    'audit show',
+    'audit verify',
+    'sessions',
+  ])('%s: a client that asks for a command gets nothing of it', async (words) => {
+    expect(await login(`command="${gateway(words)}",restrict ${key.publicLine}`, ['rclone serve'])).toMatchObject(
+      REFUSED,
+    );
+  });
+
+  test.each([[[]], [['rclone serve']]])(
+    'restic takes nothing from a client, whatever it asks for: %p',
+    async (asked) => {
+      const line = `command="${gateway('restic appsrv')}",restrict ${key.publicLine}`;
+      expect(await login(line, asked)).toMatchObject(REFUSED);
+    },
+  );
+
+  test('the admin who logs in by ssh works, with a terminal and without', async () => {
+    for (const tty of [false, true]) {
+      const { stdout, stderr } = await login(key.publicLine, [gateway('status')], { tty });
+      expect(stdout + stderr).toContain('appsrv');
+      expect(stdout + stderr).not.toContain('forced command');
+    }
+    for (const [tty, end] of [
+      [true, ''],
+      [false, ' </dev/null'],
+    ] as const) {
+      const { stdout, stderr } = await login(key.publicLine, [`${gateway('restic appsrv')}${end}`], { tty });
+      expect(stdout + stderr).not.toContain('forced command');
+    }
+  });
+});
