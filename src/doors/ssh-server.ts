@@ -7,6 +7,7 @@
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import ssh2, { type Connection, type ServerChannel, type Session as SshSession } from 'ssh2';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
+import { createAllowance } from '../core/allowance.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { whyNotListening } from '../core/listening.ts';
 import { printable } from '../core/printable.ts';
@@ -130,6 +131,8 @@ export async function openSshDoor({
   });
 
   await listen(listener, config.listen);
+  // One for each connection that comes would fill the log.
+  const shortages = createAllowance(5, 0.1, () => performance.now());
   listener.on('error', (error: NodeJS.ErrnoException) => {
     // Node has dropped the connection by then, and goes on.
     if (error.code !== 'EMFILE' && error.code !== 'ENFILE') {
@@ -137,10 +140,11 @@ export async function openSshDoor({
       return;
     }
     waitingRoom.shrink();
-    log.warn(
-      { error: error.code },
-      'no descriptor is left for a connection; raise the limit of open files (LimitNOFILE)',
-    );
+    if (shortages.take())
+      log.warn(
+        { error: error.code },
+        'no descriptor is left for a connection; raise the limit of open files (LimitNOFILE)',
+      );
   });
   const bound = listener.address() as AddressInfo;
   const closed = new Promise<void>((resolve) => listener.once('close', resolve));

@@ -6,6 +6,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { isIP, type AddressInfo } from 'node:net';
+import { createAllowance } from '../core/allowance.ts';
 import { GatewayError } from '../core/errors.ts';
 import { whyNotListening } from '../core/listening.ts';
 import type { Log } from '../ports/log.ts';
@@ -136,8 +137,10 @@ export async function openWebListener(options: {
     });
     server.listen(port, host, resolve);
   });
+  // One for each connection that comes would fill the log.
+  const failures = createAllowance(5, 0.1, () => performance.now());
   server.on('error', (error) => {
-    log.error({ err: error }, 'the listener of the metrics failed');
+    if (failures.take()) log.error({ err: error }, 'the listener of the metrics failed');
   });
   const bound = server.address() as AddressInfo;
   return {

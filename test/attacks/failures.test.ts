@@ -2,14 +2,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { startFaultProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { GATEWAY, startGateway, type RunningGateway } from '../support/gateway-process.ts';
-import { freePort, generateKey, tempDir, type KeyFiles } from '../support/lab.ts';
+import { freePort, generateKey, run, tempDir, type KeyFiles } from '../support/lab.ts';
 import { parseMetrics } from '../support/metrics.ts';
-import { withTmpfs } from '../support/mounts.ts';
+import { must, withTmpfs } from '../support/mounts.ts';
 import { collectFrames, END_HEADERS, END_STREAM, FRAME, frame, PREFACE, requestHeaders } from '../support/raw-http2.ts';
 import { sample, sha256 } from '../support/restic-client.ts';
 import { startSshSession, startSshSocket, type SshSession } from '../support/ssh-session.ts';
@@ -194,6 +195,41 @@ test('uploads that are called off without an error while the storage goes away',
     proxy.heal();
     await until(() => proxy.open === 0);
   });
+});
+
+test("connections that take the last file descriptors end nobody's session, and newcomers get in afterwards", async () => {
+  const limit = async (most: number): Promise<void> => {
+    await must('prlimit', ['--pid', String(gateway.process.pid), `--nofile=${most}:`]);
+  };
+  const open = (): number => readdirSync(`/proc/${gateway.process.pid}/fd`).length;
+  const enough = Number(
+    /(\d+)$/.exec((await run('prlimit', ['--noheadings', '-o', 'SOFT', '--nofile'])).stdout.trim())?.[1],
+  );
+  const most = open() + 20;
+  await limit(most);
+  const ports = [gateway.port, Number(metrics.split(':')[1])];
+  const guests = Array.from({ length: 60 }, (_, index) => {
+    const guest = connect(ports[index % 2] ?? 0, '127.0.0.1');
+    guest.on('error', () => undefined).resume();
+    return guest;
+  });
+  await until(() => open() >= most - 2);
+  const late = startSshSession(targetOf('honest'));
+  late.request('GET', '/file-1').catch(() => undefined);
+  // Whoever is in is answered, be it with an error of the storage.
+  expect((await neighbour.request('GET', '/file-1')).status).toBeGreaterThanOrEqual(200);
+  for (const guest of guests) guest.destroy();
+  late.close();
+  await late.ended;
+  await until(() => open() < most - 10);
+  const next = startSshSession(targetOf('honest'));
+  expect((await next.request('GET', '/file-1')).status).toBe(404);
+  next.close();
+  await next.ended;
+  await limit(enough);
+  expect(gateway.process.lines.filter((line) => line.includes('defect'))).toEqual([]);
+  // However many come, they do not fill the log.
+  expect(gateway.process.lines.filter((line) => /EMFILE/.test(line)).length).toBeLessThan(20);
 });
 
 test('a defect in an event of a session ends that session, and the audit says so', async () => {

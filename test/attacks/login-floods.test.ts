@@ -97,7 +97,7 @@ describe('a flood', () => {
   });
 });
 
-test('200 clients behind one address log in at once: all get in', async () => {
+test('200 honest clients behind one address who log in at once are no flood', async () => {
   const outcomes = await Promise.all(Array.from({ length: 200 }, () => login()));
   expect(outcomes.filter((inside) => !inside)).toEqual([]);
 });
