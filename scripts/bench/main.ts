@@ -28,7 +28,7 @@ Measures the gateway against OpenSSH with rclone, in turns, and prints ratios; .
 
   --quick              small sizes and the essential measures: under three minutes
   --only NAME          only the measures whose names begin so; may be given again
-  --both-doors         with --quick: the stdio door too
+  --both-ways-in         with --quick: the forced command too
   --rounds N           turns of each system: 5, quick 2
   --config-extra YAML  added to the gateway's config, as '{ workers: 2 }'
   --list               names the measures`;
@@ -37,7 +37,7 @@ async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
       quick: { type: 'boolean', default: false },
-      'both-doors': { type: 'boolean', default: false },
+      'both-ways-in': { type: 'boolean', default: false },
       only: { type: 'string', multiple: true, default: [] },
       rounds: { type: 'string' },
       'config-extra': { type: 'string', default: '{}' },
@@ -90,8 +90,8 @@ async function main(): Promise<number> {
     for (const measure of chosen) {
       const { name, about } = measure;
       say(`\n${name}: ${about}`);
-      const doors = quick && !values['both-doors'] ? (['ssh'] as const) : (['ssh', 'stdio'] as const);
-      const bench = { lab, quick, rounds, doors, configExtra: configExtra as Record<string, unknown>, say };
+      const waysIn = quick && !values['both-ways-in'] ? (['ssh'] as const) : (['ssh', 'stdio'] as const);
+      const bench = { lab, quick, rounds, waysIn, configExtra: configExtra as Record<string, unknown>, say };
       const {
         rows,
         raw,

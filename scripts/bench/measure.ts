@@ -33,8 +33,8 @@ export interface Bench {
   readonly quick: boolean;
   /** How often each system has its turn. */
   readonly rounds: number;
-  /** The gateway's doors that take part where a measure is not about one; the quick run leaves the second out. */
-  readonly doors: readonly ('ssh' | 'stdio')[];
+  /** The gateway's ways in that take part where a measure is not about one; the quick run leaves the second out. */
+  readonly waysIn: readonly ('ssh' | 'stdio')[];
   /** Added to the gateway's config. */
   readonly configExtra: Readonly<Record<string, unknown>>;
   /** Tells the person at the terminal how far it is. */

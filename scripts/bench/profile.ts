@@ -15,7 +15,7 @@ const USAGE = `usage: scripts/bench/profile backup|restore|list [OPTIONS]
 Shares of CPU time, by module and by function, of the gateway's processes.
 
   --store s3|directory  what is behind it (s3)
-  --door ssh|stdio      by which door (ssh)
+  --via ssh|stdio       by which way in (ssh)
   --size MIB            how much is backed up or restored (512)
   --top N               how many functions to name (25)`;
 
@@ -26,14 +26,14 @@ async function main(): Promise<number> {
     allowPositionals: true,
     options: {
       store: { type: 'string', default: 's3' },
-      door: { type: 'string', default: 'ssh' },
+      via: { type: 'string', default: 'ssh' },
       size: { type: 'string', default: '512' },
       top: { type: 'string', default: '25' },
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
   const [what] = positionals;
-  const { store, door } = values;
+  const { store, via: wayIn } = values;
   const [size, top] = [Number(values.size), Number(values.top)];
   if (values.help) {
     console.log(USAGE);
@@ -43,7 +43,7 @@ async function main(): Promise<number> {
     positionals.length !== 1 ||
     (what !== 'backup' && what !== 'restore' && what !== 'list') ||
     (store !== 's3' && store !== 'directory') ||
-    (door !== 'ssh' && door !== 'stdio') ||
+    (wayIn !== 'ssh' && wayIn !== 'stdio') ||
     !(size >= 1) ||
     !(top >= 1)
   )
@@ -58,18 +58,18 @@ async function main(): Promise<number> {
     const source = path.join(lab.fastDirectory('source', 2 * size * MIB), 'tree');
     makeTree(source, 8, size * MIB);
     const backend = await freshStorage(lab, store);
-    const options = { lab, backend, systems: [door], clients: 1, shared: true } as const;
+    const options = { lab, backend, systems: [wayIn], clients: 1, shared: true } as const;
     const backup = ['backup', '--quiet', source];
 
     const before = await openSite(options);
-    await restic(lab, before.systems[door], 0, ['init']);
-    if (what !== 'backup') await restic(lab, before.systems[door], 0, backup);
+    await restic(lab, before.systems[wayIn], 0, ['init']);
+    if (what !== 'backup') await restic(lab, before.systems[wayIn], 0, backup);
     await before.close();
 
     const profiles = lab.directory('profiles');
     const nodeArgs = ['--cpu-prof', `--cpu-prof-dir=${profiles}`, '--cpu-prof-interval=500'];
     const site = await openSite({ ...options, nodeArgs });
-    const system = site.systems[door];
+    const system = site.systems[wayIn];
     if (what === 'backup') await restic(lab, system, 0, backup);
     else if (what === 'restore')
       await restic(lab, system, 0, [

@@ -1,4 +1,4 @@
-/** restic as a client runs it: the newest, through a system's SSH door. */
+/** restic as a client runs it: the newest, through a system's SSH server. */
 import path from 'node:path';
 import { must, run, type Ended, type Lab } from './lab.ts';
 import type { System } from './site.ts';

@@ -7,8 +7,8 @@ import { ratios } from './statistics.ts';
 /** How the systems are called in the table. */
 const LABELS: Readonly<Record<SystemName, string>> = {
   rclone: 'OpenSSH + rclone',
-  ssh: 'SSH door',
-  stdio: 'stdio door under sshd',
+  ssh: 'SSH server',
+  stdio: 'forced command under sshd',
 };
 
 /** What one measured name means. */
@@ -19,20 +19,20 @@ export interface Quantity {
   readonly aims?: Partial<Readonly<Record<SystemName, Aim>>>;
 }
 
-/** For each quantity and each door of the gateway, its ratio to OpenSSH with rclone. */
+/** For each quantity and each way in of the gateway, its ratio to OpenSSH with rclone. */
 export function rowsAgainstRclone<System extends SystemName>(
   samples: Samples<System | 'rclone'>,
-  doors: readonly System[],
+  waysIn: readonly System[],
   quantities: readonly Quantity[],
 ): Row[] {
   return quantities.flatMap(({ name, what, aims = {} }) =>
-    doors.map((door): Row => {
-      const aim = aims[door];
+    waysIn.map((wayIn): Row => {
+      const aim = aims[wayIn];
       return {
         what,
-        of: LABELS[door],
+        of: LABELS[wayIn],
         unit: 'ratio',
-        values: ratios(valuesOf(samples[door], name), valuesOf(samples.rclone, name)),
+        values: ratios(valuesOf(samples[wayIn], name), valuesOf(samples.rclone, name)),
         ...(aim === undefined ? {} : { aim }),
       };
     }),

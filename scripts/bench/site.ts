@@ -1,5 +1,5 @@
 /**
- * The systems that are compared, set up as a site would: a real sshd whose forced command is rclone, the gateway's own SSH door, and the
+ * The systems that are compared, set up as a site would: a real sshd whose forced command is rclone, the gateway's own SSH server, and the
  * same sshd whose forced command is the gateway. All on one storage, each with its own repositories.
  */
 import { randomBytes } from 'node:crypto';
@@ -27,7 +27,7 @@ export interface System {
   ssh(client: number): readonly string[];
   /** What restic makes of it: the command that opens a session. */
   session(client: number): readonly string[];
-  /** What its sshd starts for that client, to be started without one. Nothing for the gateway's own door. */
+  /** What its sshd starts for that client, to be started without one. Nothing for the gateway's own server. */
   program(client: number): { readonly argv: readonly string[]; readonly env: Readonly<Record<string, string>> };
   /** Path of a client's repository below the storage. */
   prefix(client: number): string;
@@ -68,7 +68,7 @@ interface Key {
 
 let sites = 0;
 
-/** Sets a site up; its doors are open when this resolves. */
+/** Sets a site up; its servers listen when this resolves. */
 export async function openSite<Name extends SystemName>(options: SiteOptions<Name>): Promise<Site<Name>> {
   const { lab } = options;
   const directory = lab.directory(`site-${sites++}`);
@@ -80,7 +80,7 @@ export async function openSite<Name extends SystemName>(options: SiteOptions<Nam
   for (const name of options.systems) {
     const place = path.join(directory, name);
     mkdirSync(place, { mode: 0o755 });
-    const start = name === 'rclone' ? startRclone : name === 'ssh' ? startSshDoor : startStdioDoor;
+    const start = name === 'rclone' ? startRclone : name === 'ssh' ? startSshServer : startForcedCommand;
     opened[name] = await start(options, place, hostKey, keys);
   }
   return {
@@ -111,7 +111,7 @@ const startRclone: Start = async ({ lab, backend, shared }, place, hostKey, keys
   };
 };
 
-const startStdioDoor: Start = async (options, place, hostKey, keys) => {
+const startForcedCommand: Start = async (options, place, hostKey, keys) => {
   const { lab } = options;
   const config = writeConfig(options, 'stdio', place, hostKey, keys);
   // The lines that the gateway itself prints for sshd.
@@ -131,7 +131,7 @@ const startStdioDoor: Start = async (options, place, hostKey, keys) => {
   };
 };
 
-const startSshDoor: Start = async (options, place, hostKey, keys) => {
+const startSshServer: Start = async (options, place, hostKey, keys) => {
   const { lab, nodeArgs = [] } = options;
   const port = await freePort();
   const config = writeConfig(
@@ -148,7 +148,7 @@ const startSshDoor: Start = async (options, place, hostKey, keys) => {
     prefix: prefixOf('ssh', options.shared),
     ...daemon,
     program: () => {
-      throw new Error('the SSH door starts no program');
+      throw new Error('the SSH server starts no program');
     },
     ...clientOf(lab, place, port, keys),
   };

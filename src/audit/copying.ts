@@ -48,7 +48,7 @@ export function createCopying(options: {
     await writeCopyState(config.state, next).catch(() => undefined);
   };
   /** @returns whether it is in the audit */
-  const tell = async (event: AuditEvent): Promise<boolean> => {
+  const send = async (event: AuditEvent): Promise<boolean> => {
     try {
       const audit = await openAudit(config, log);
       try {
@@ -72,7 +72,7 @@ export function createCopying(options: {
       log.warn({ err: error, copy: name }, `the audit cannot be copied to ${name}: ${why}`);
     if (!late && now.getTime() - Date.parse(since) >= lateMs) {
       log.error({ copy: name, since }, `the audit has not been copied to ${name} since ${since}: ${why}`);
-      late = await tell({ kind: 'copy-late', copy: name, detail: `not copied since ${since}: ${why}` });
+      late = await send({ kind: 'copy-late', copy: name, detail: `not copied since ${since}: ${why}` });
     }
     await note({ ...before, failing: { since, why, late } });
   };
@@ -98,7 +98,7 @@ export function createCopying(options: {
       if (failing !== undefined) log.info({ copy: name }, `the audit is copied to ${name} again`);
       if (failing?.late === true) {
         const lateMs = Math.max(0, begun.getTime() - Date.parse(failing.since));
-        await tell({ kind: 'copy-caught-up', copy: name, lateMs });
+        await send({ kind: 'copy-caught-up', copy: name, lateMs });
       }
       await note({ copy: name, complete: begun.toISOString() });
       return bytes;

@@ -14,7 +14,7 @@ import { auditFiles, readLines } from './read.ts';
 import { segmentId, segmentOf } from './segments.ts';
 
 /** Up to where the audit has been read. */
-export interface Place {
+export interface Position {
   /** The file, as `segmentId` knows it. */
   readonly first: string;
   /** Of its bytes and of its lines (empty ones too), those that have been read. */
@@ -33,7 +33,7 @@ export interface Follower {
    */
   catchUp(): Promise<boolean>;
   /** Up to where it has read; undefined before the first line. */
-  place(): Place | undefined;
+  position(): Position | undefined;
   /** Cuts off what is under way. */
   close(): Promise<void>;
 }
@@ -68,13 +68,13 @@ const MOVED = Symbol('moved');
  */
 export function openFollower(options: {
   readonly file: string;
-  readonly from: Place | undefined;
+  readonly from: Position | undefined;
   readonly take: (line: Readonly<Record<string, unknown>>, bytes: Buffer) => void;
   readonly pauseMs: number;
   readonly between?: () => Promise<void>;
 }): Follower {
   const { file, take, pauseMs, between } = options;
-  let place = options.from;
+  let position = options.from;
   /** What was at the path when it was last looked at: it stays open over a rotation, for what comes into it until then. */
   let reading: Reading | undefined;
   /** The file before that one, up to where it was read: a writer that had looked at the path just before a rotation still writes there. */
@@ -89,20 +89,20 @@ export function openFollower(options: {
 
   /** Takes lines of the file that begins with `first`, and moves the place behind them. */
   const takeLines = (first: string, lines: readonly Buffer[], offset: number, count: number): void => {
-    let last = place?.first === first ? place.last : undefined;
+    let last = position?.first === first ? position.last : undefined;
     for (const [index, bytes] of lines.entries()) {
       const line = parseLine(bytes);
       if (line !== undefined) take(line, bytes);
       if (index < lines.length - 1) continue;
-      const time = typeof line?.['time'] === 'string' ? line['time'] : (place?.last.time ?? '');
+      const time = typeof line?.['time'] === 'string' ? line['time'] : (position?.last.time ?? '');
       last = { length: bytes.length, hash: hashLine(bytes), time };
     }
-    if (last !== undefined) place = { first, offset, lines: count, last };
+    if (last !== undefined) position = { first, offset, lines: count, last };
   };
 
   /** Reads a plain file on, up to its last line break. */
   const readOn = async (handle: FileHandle, first: string): Promise<void> => {
-    const splitter = new LineSplitter(place?.first === first ? place : undefined);
+    const splitter = new LineSplitter(position?.first === first ? position : undefined);
     for (let position = splitter.offset; ;) {
       const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(READ_BYTES), 0, READ_BYTES, position);
       if (bytesRead === 0) return;
@@ -115,7 +115,7 @@ export function openFollower(options: {
 
   /** Reads a packed file on to its end. @returns `MOVED` when it is another one by now */
   const readPacked = async ({ name, first }: Found): Promise<typeof MOVED | undefined> => {
-    const known = place?.first === first ? place.lines : 0;
+    const known = position?.first === first ? position.lines : 0;
     let begun = false;
     for await (const lines of readLines(name)) {
       const [head] = lines;
@@ -138,7 +138,7 @@ export function openFollower(options: {
       if (name === file) reading = { handle, inode: inodeOf(await handle.stat()) };
       else {
         await trailing?.handle.close();
-        trailing = { handle, first, offset: place?.first === first ? place.offset : 0 };
+        trailing = { handle, first, offset: position?.first === first ? position.offset : 0 };
       }
       return undefined;
     } finally {
@@ -153,7 +153,7 @@ export function openFollower(options: {
     trailing = undefined;
     try {
       // It is where reading goes on, and nothing has come after it so far.
-      if (place?.first === first) return;
+      if (position?.first === first) return;
       const { size } = await handle.stat();
       const { buffer, bytesRead } = await handle.read(Buffer.alloc(Math.max(0, size - offset)), 0, null, offset);
       for (const bytes of splitLines(buffer.subarray(0, bytesRead)).lines) {
@@ -179,12 +179,12 @@ export function openFollower(options: {
     // What was at the path may be under no name that was seen.
     if ((before && inodeOf(before)) !== (after && inodeOf(after))) return MOVED;
     let begin = 0;
-    if (place !== undefined) {
-      const { first, last } = place;
+    if (position !== undefined) {
+      const { first, last } = position;
       begin = files.findIndex((one) => one.first === first);
       const found = files[begin];
       if (found !== undefined) {
-        if (!(await fits(found.name, place))) return false;
+        if (!(await fits(found.name, position))) return false;
       } else {
         // Rotation has removed it; what came before stays known.
         begin = files.findIndex(({ time }) => time > last.time);
@@ -214,16 +214,16 @@ export function openFollower(options: {
   const catchUp = async (): Promise<boolean> => {
     try {
       await readTrailing();
-      if (reading !== undefined && place !== undefined) {
+      if (reading !== undefined && position !== undefined) {
         const { handle, inode } = reading;
         const [mine, there] = await Promise.all([handle.stat(), statOrNone(file)]);
-        const cut = mine.size < place.offset;
-        if (!cut && mine.size > place.offset) await readOn(handle, place.first);
+        const cut = mine.size < position.offset;
+        if (!cut && mine.size > position.offset) await readOn(handle, position.first);
         if (!cut && there !== undefined && inodeOf(there) === inode) return true;
         await release();
       }
       if (await readAll()) return true;
-      place = undefined;
+      position = undefined;
       return false;
     } catch (error) {
       await release().catch(() => undefined);
@@ -242,7 +242,7 @@ export function openFollower(options: {
       running = done.catch(() => undefined);
       return done;
     },
-    place: () => place,
+    position: () => position,
     close: async () => {
       closed = true;
       await running;
@@ -269,7 +269,7 @@ async function findFiles(file: string): Promise<readonly Found[]> {
 }
 
 /** Whether a file has before a place what was read there. */
-async function fits(name: string, { offset, lines, last }: Place): Promise<boolean> {
+async function fits(name: string, { offset, lines, last }: Position): Promise<boolean> {
   if (name.endsWith('.gz')) {
     let newest: Buffer | undefined;
     for await (const group of readLines(name))

@@ -10,9 +10,9 @@ import { record, text } from '../core/shape.ts';
 import type { AuditEvent } from '../ports/audit-sink.ts';
 import type { Log } from '../ports/log.ts';
 import { readShape, replaceStateFile } from '../state/state-file.ts';
-import { openFollower, type Follower, type Place } from './follow.ts';
+import { openFollower, type Follower, type Position } from './follow.ts';
 import { openAudit } from './open-audit.ts';
-import { placeShape } from './place-shape.ts';
+import { placeShape } from './position-shape.ts';
 import { NOT_RUNNING, restarting, type Restarting, type Running } from './restarting.ts';
 import { openSyslog, type SyslogLine } from './syslog.ts';
 
@@ -44,7 +44,7 @@ function start(config: GatewayConfig, log: Log): Running {
     waiting = [];
   };
   const begin = async (): Promise<Follower> => {
-    const from = await readPlace(state, address, file);
+    const from = await readPosition(state, address, file);
     let taking = from !== undefined;
     const follower = openFollower({
       ...{ file, from, pauseMs: 10, between: sendWaiting },
@@ -79,13 +79,13 @@ function start(config: GatewayConfig, log: Log): Running {
       await follow.catchUp();
     }
     await sendWaiting();
-    const place = follow.place();
-    if (place === undefined || JSON.stringify(place) === kept) return;
-    kept = JSON.stringify(place);
-    await replaceStateFile(placeFile(state), `${JSON.stringify({ address, audit: file, place })}\n`);
+    const position = follow.position();
+    if (position === undefined || JSON.stringify(position) === kept) return;
+    kept = JSON.stringify(position);
+    await replaceStateFile(positionFile(state), `${JSON.stringify({ address, audit: file, position })}\n`);
   };
 
-  const tell = async (event: AuditEvent): Promise<void> => {
+  const send = async (event: AuditEvent): Promise<void> => {
     const sink = await openAudit(config, log);
     try {
       await sink.append('gateway', event);
@@ -100,14 +100,14 @@ function start(config: GatewayConfig, log: Log): Running {
     if (failing.late || performance.now() - failing.since < LATE_MS) return;
     failing.late = true;
     log.error({ address }, `the audit has not been sent to ${address} for ${LATE_MS / 60_000} minutes: ${why}`);
-    await tell({ kind: 'copy-late', copy: address, detail: `not sent for ${LATE_MS / 60_000} minutes: ${why}` });
+    await send({ kind: 'copy-late', copy: address, detail: `not sent for ${LATE_MS / 60_000} minutes: ${why}` });
   };
   const worked = async (): Promise<void> => {
     if (failing === undefined) return;
     const { since, late } = failing;
     failing = undefined;
     log.info({ address }, `the audit is sent to ${address} again`);
-    if (late) await tell({ kind: 'copy-caught-up', copy: address, lateMs: Math.round(performance.now() - since) });
+    if (late) await send({ kind: 'copy-caught-up', copy: address, lateMs: Math.round(performance.now() - since) });
   };
 
   const work = async (): Promise<void> => {
@@ -145,15 +145,15 @@ function wordOf(value: unknown): string {
 }
 
 /** Up to where it was sent; undefined when it never was to this address. */
-async function readPlace(state: string, address: string, file: string): Promise<Place | undefined> {
-  const kept = await readShape(placeFile(state), MOST_BYTES, SHAPE);
-  return kept?.address === address && kept.audit === file ? kept.place : undefined;
+async function readPosition(state: string, address: string, file: string): Promise<Position | undefined> {
+  const kept = await readShape(positionFile(state), MOST_BYTES, SHAPE);
+  return kept?.address === address && kept.audit === file ? kept.position : undefined;
 }
 
 /** Two names and a place. */
 const MOST_BYTES = 64 * 1024;
-const SHAPE = record({ address: text(4096), audit: text(4096), place: placeShape });
+const SHAPE = record({ address: text(4096), audit: text(4096), position: placeShape });
 
-function placeFile(state: string): string {
+function positionFile(state: string): string {
   return join(state, 'audit-syslog.json');
 }

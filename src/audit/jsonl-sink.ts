@@ -150,7 +150,7 @@ function formatEvent(time: Date, identity: SessionIdentity | 'gateway', event: A
   const { kind, ref, ...rest } = { ref: undefined, ...event };
   const line = {
     event: kind,
-    ...(identity === 'gateway' ? { door: identity } : fieldsOf(identity, OPENING.has(kind))),
+    ...(identity === 'gateway' ? { via: identity } : fieldsOf(identity, OPENING.has(kind))),
     object: ref === undefined ? undefined : nameObject(ref),
     ...rest,
     ...('detail' in rest ? { detail: cut(rest.detail, DETAIL_BYTES) } : {}),
@@ -162,11 +162,11 @@ function formatEvent(time: Date, identity: SessionIdentity | 'gateway', event: A
 const OPENING: ReadonlySet<AuditEvent['kind']> = new Set(['session-start', 'session-refused']);
 
 function fieldsOf({ session, principal, access, repository }: SessionIdentity, opening: boolean) {
-  const { client, door, key, from, fromPort, user, command } = principal;
+  const { client, via, key, from, fromPort, user, command } = principal;
   return {
     session,
     client,
-    door,
+    via,
     key,
     from,
     fromPort,

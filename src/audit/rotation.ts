@@ -74,7 +74,21 @@ export async function openOrMake(file: string): Promise<FileHandle> {
     await handle.close();
     await rm(made, { force: true });
   }
+  await removeLeft(file);
   return open(file, 'a+', 0o600);
+}
+
+/** How old a file is that nobody is making any more, in ms. */
+const LEFT_MS = 60_000;
+
+/** Removes what processes have left that were killed while they made the file. */
+async function removeLeft(file: string): Promise<void> {
+  for (const name of await readdir(dirname(file))) {
+    if (!name.startsWith(`${basename(file)}.new-`)) continue;
+    const path = join(dirname(file), name);
+    const stats = await stat(path).catch(() => undefined);
+    if (stats !== undefined && Date.now() - stats.mtimeMs > LEFT_MS) await rm(path, { force: true });
+  }
 }
 
 /** Far more than a line. */

@@ -19,7 +19,7 @@ export interface Selection {
 export interface SessionSummary {
   readonly session: string;
   readonly client: string;
-  readonly door: string;
+  readonly via: string;
   readonly from?: string;
   /** ISO 8601. */
   readonly start: string;
@@ -141,7 +141,7 @@ function begun(event: AuditEntry): Omit<SessionSummary, 'outcome'> {
   return {
     session: text(event['session']),
     client: text(event['client']),
-    door: text(event['door']),
+    via: text(event['via']),
     ...(typeof event['from'] === 'string' && { from: event['from'] }),
     start: text(event['time']),
   };

@@ -5,14 +5,14 @@ import { parseLine } from './lines.ts';
 import { readLines } from './read.ts';
 
 /** A place in the audit. */
-export interface Place {
+export interface Position {
   readonly file: string;
   /** Counts from 1. */
   readonly line: number;
 }
 
 /** What is wrong at a place. */
-export interface AuditProblem extends Place {
+export interface AuditProblem extends Position {
   readonly message: string;
 }
 
@@ -25,10 +25,10 @@ export interface AuditReport {
   /** All of them. */
   readonly problemCount: number;
   /** Lines that a crash or a full disk cut off, at most 100 of them named. They count as not written. */
-  readonly torn: readonly Place[];
+  readonly torn: readonly Position[];
   readonly tornCount: number;
   /** Where a line is more than a minute earlier than the one before: the clock was set back by so many ms. The first hundred. */
-  readonly setBack: readonly (Place & { readonly ms: number })[];
+  readonly setBack: readonly (Position & { readonly ms: number })[];
   /** Lines at the beginning from before lines were linked. */
   readonly unlinked: number;
   /** Lines at the ends of files that no line refers to yet; of each file's last moment there may be some. */
@@ -39,7 +39,7 @@ export interface AuditReport {
   readonly endChecked: boolean;
 }
 
-const MOST_TOLD = 100;
+const MOST_REPORTED = 100;
 /** Lines of several writers, or of one that waited for its disk, may be out of the order of their times by less. */
 const SET_BACK_MS = 60_000;
 /** How many lines back a link may go: far more than are written between a writer's look at the file and its write. */
@@ -57,7 +57,7 @@ const FAR_TAIL = 1024;
  */
 export async function verifyAudit(files: readonly string[], heads?: readonly Head[]): Promise<AuditReport> {
   const problems: AuditProblem[] = [];
-  const torn: Place[] = [];
+  const torn: Position[] = [];
   const missing = new Map(heads?.map((head) => [head.hash, head]));
   /** The last lines of the files before. */
   const tails = new Set<string>();
@@ -68,13 +68,13 @@ export async function verifyAudit(files: readonly string[], heads?: readonly Hea
   let linked = false;
   let firstTime: string | undefined;
   let time: number | undefined;
-  const setBack: (Place & { readonly ms: number })[] = [];
-  let last: Place | undefined;
+  const setBack: (Position & { readonly ms: number })[] = [];
+  let last: Position | undefined;
 
   const wrong = (file: string, line: number, message: string): void => {
     problemCount += 1;
     // What is found later may stand earlier.
-    if (problems.length < 10 * MOST_TOLD) problems.push({ file, line, message });
+    if (problems.length < 10 * MOST_REPORTED) problems.push({ file, line, message });
   };
 
   for (const [index, file] of files.entries()) {
@@ -95,7 +95,7 @@ export async function verifyAudit(files: readonly string[], heads?: readonly Hea
         if (event === undefined) {
           known.set(hash, number);
           tornCount += 1;
-          if (torn.length < MOST_TOLD) torn.push({ file, line: number });
+          if (torn.length < MOST_REPORTED) torn.push({ file, line: number });
           continue;
         }
         if (known.has(hash) || tails.has(hash)) {
@@ -108,7 +108,7 @@ export async function verifyAudit(files: readonly string[], heads?: readonly Hea
           firstTime ??= event['time'];
           const here = Date.parse(event['time']);
           const ms = (time ?? here) - here;
-          if (ms > SET_BACK_MS && setBack.length < MOST_TOLD) setBack.push({ file, line: number, ms });
+          if (ms > SET_BACK_MS && setBack.length < MOST_REPORTED) setBack.push({ file, line: number, ms });
           time = here;
         }
         const links = readLinks(bytes);
@@ -176,7 +176,7 @@ export async function verifyAudit(files: readonly string[], heads?: readonly Hea
   return {
     files,
     lines,
-    problems: problems.slice(0, MOST_TOLD),
+    problems: problems.slice(0, MOST_REPORTED),
     problemCount,
     torn,
     tornCount,

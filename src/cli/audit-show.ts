@@ -51,7 +51,7 @@ export async function runSessions(given: ShowArguments): Promise<number> {
   process.stdout.write(
     table(
       [
-        ...[{ title: 'SESSION' }, { title: 'CLIENT' }, { title: 'DOOR' }, { title: 'FROM' }],
+        ...[{ title: 'SESSION' }, { title: 'CLIENT' }, { title: 'VIA' }, { title: 'FROM' }],
         ...[
           { title: 'TIME', right },
           { title: 'IN', right },
@@ -61,7 +61,7 @@ export async function runSessions(given: ShowArguments): Promise<number> {
         ...[{ title: 'DENIED', right }, { title: 'OUTCOME' }],
       ],
       sessions.map((one) => [
-        ...[one.session, one.client, one.door, one.from ?? ''],
+        ...[one.session, one.client, one.via, one.from ?? ''],
         one.durationMs === undefined ? '' : formatDuration(one.durationMs),
         ...[bytes(one.bytesIn), bytes(one.bytesOut), `${one.objectsCreated ?? ''}`, `${one.denied ?? ''}`],
         one.outcome,

@@ -6,7 +6,7 @@ import { inOrder, withAuditFiles } from '../audit/read.ts';
 import { verifyAudit, type AuditReport } from '../audit/verify.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
-import { openAuditCopy } from '../maintenance.ts';
+import { openAuditCopy } from '../client-maintenance.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { formatBytes, formatDuration, jsonLine, printable } from './terminal.ts';

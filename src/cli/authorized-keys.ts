@@ -1,7 +1,7 @@
 /** `restic-gateway authorized-keys`: answers sshd's AuthorizedKeysCommand from the YAML. Runs at every login, so it loads little. */
 import { parseArgs } from 'node:util';
 import { findConfigFile, loadConfig } from '../config/load.ts';
-import { authorizedKeysLine } from '../doors/authorized-keys.ts';
+import { authorizedKeysLine } from '../frontends/authorized-keys.ts';
 import { orUsage } from './arguments.ts';
 import { ownProgram } from './program.ts';
 

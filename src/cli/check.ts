@@ -4,8 +4,8 @@ import { loadConfig } from '../config/load.ts';
 import { ConfigError, type Problem } from '../config/problems.ts';
 import { readSecret, readToken } from '../config/secrets.ts';
 import { GatewayError } from '../core/errors.ts';
-import { readHostKey } from '../doors/host-key.ts';
-import type { StorageCheck } from '../ports/repository-store.ts';
+import { readHostKey } from '../frontends/host-key.ts';
+import type { StoreCheckPoint } from '../ports/repository-store.ts';
 import { chooseConfigFile, goOnAsUser } from './own-user.ts';
 import { pointAt } from './point-at.ts';
 import { formatBytes, jsonLine, printable, styled, table } from './terminal.ts';
@@ -14,7 +14,7 @@ import { formatBytes, jsonLine, printable, styled, table } from './terminal.ts';
 const MOST_SHOWN = 100;
 
 /**
- * @returns the exit status: 0 when all is well, 1 when a store does not hold what it must, 2 when something is wrong in the config
+ * @returns the exit status: 0 when everything is OK, 1 when a store does not hold what it must, 2 when something is wrong in the config
  * @throws GatewayError `invalid-config` for what has no place in the config's text: no file, a host key, a secret
  */
 export async function runCheck({
@@ -93,10 +93,10 @@ function showProblems(file: string, problems: readonly Problem[]): void {
   if (problems.length > MOST_SHOWN) process.stderr.write(`and ${problems.length - MOST_SHOWN} problems more\n`);
 }
 
-type FoundCheck = StorageCheck & { readonly store: string };
+type FoundCheck = StoreCheckPoint & { readonly store: string };
 
 async function tryStores(config: ReturnType<typeof loadConfig>): Promise<readonly FoundCheck[]> {
-  const { probeStores } = await import('../safeguard/probe-stores.ts');
+  const { tryStores: probeStores } = await import('../safeguard/try-stores.ts');
   return [...(await probeStores(config))].flatMap(([store, probe]): readonly FoundCheck[] => {
     if (probe instanceof GatewayError) return [{ store, what: 'reached', outcome: 'fails', detail: probe.message }];
     return probe.checks.map((check) => ({ store, ...check }));

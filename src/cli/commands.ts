@@ -6,7 +6,7 @@ import { clientCommands, type Run } from './client.ts';
 import { VERSION } from './version.ts';
 
 /** For timers, whose mail should have something to say. */
-const QUIET = { alias: 'q', type: 'boolean', default: false, describe: 'print nothing when all is well' } as const;
+const QUIET = { alias: 'q', type: 'boolean', default: false, describe: 'print nothing when everything is OK' } as const;
 
 /**
  * Runs one command line.
@@ -90,7 +90,7 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
     )
     .command(
       'status [client]',
-      "whether every client's backup is well; ends with 1 when one is not",
+      "whether every client's backup is OK; ends with 1 when one is not",
       (command) => statusOptions(command),
       (given) => run(async () => (await import('./status.ts')).runStatus(given))(),
     )
@@ -238,14 +238,14 @@ function statusOptions<T>(command: Argv<T>) {
       alias: 'q',
       type: 'boolean',
       default: false,
-      describe: 'only those that are not well; nothing when all are',
+      describe: 'only those that are not OK; nothing when all are',
     })
     .option('acknowledge', {
       type: 'boolean',
       default: false,
       describe: 'the open anomalies were seen, and are not shown any more',
     })
-    .option('tell', {
+    .option('report', {
       type: 'boolean',
       default: false,
       describe: 'write new anomalies into the audit, as serve does; for a timer',

@@ -8,11 +8,11 @@ import { parseConfig } from '../config/load.ts';
 import { mustBeTrusted, trustedUsers } from '../config/trusted-files.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
-import { shellQuote } from '../doors/authorized-keys.ts';
-import { readHostKey } from '../doors/host-key.ts';
-import { generateOpenSshKey } from '../doors/openssh-key.ts';
+import { shellQuote } from '../frontends/authorized-keys.ts';
+import { readHostKey } from '../frontends/host-key.ts';
+import { generateOpenSshKey } from '../frontends/openssh-key.ts';
 import { createGateway } from '../gateway/gateway.ts';
-import type { StorageCheck } from '../ports/repository-store.ts';
+import type { StoreCheckPoint } from '../ports/repository-store.ts';
 import type { Account } from './account.ts';
 import { collectAnswers, type Answers, type InitOptions } from './init/answers.ts';
 import { openTerminal } from './init/ask.ts';
@@ -203,7 +203,7 @@ async function tryStoreAs(user: Account, text: string, file: string, mayRead: Ow
     if (child.exitCode === 0) return;
     const [line = ''] = stderr.replace(/^restic-gateway: /, '').split('\n');
     if (line !== '') throw failed(line);
-    const { checks } = JSON.parse(stdout) as { readonly checks: readonly StorageCheck[] };
+    const { checks } = JSON.parse(stdout) as { readonly checks: readonly StoreCheckPoint[] };
     throw failed(
       checks
         .filter(({ outcome }) => outcome === 'fails')

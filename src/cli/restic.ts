@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { isAbsolute } from 'node:path';
 import { loadConfig } from '../config/load.ts';
 import { GatewayError } from '../core/errors.ts';
-import { shellQuote } from '../doors/authorized-keys.ts';
+import { shellQuote } from '../frontends/authorized-keys.ts';
 import { beginAdminRun, withoutSshd } from './admin-run.ts';
 import type { HoldRequest } from '../ports/sessions.ts';
 import { chooseConfigFile, sayConfigFile } from './own-user.ts';

@@ -2,7 +2,7 @@
 import { readFileSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { runtimeTrouble } from '../core/node-releases.ts';
-import { loadSsh2 } from '../doors/ssh2-internals.ts';
+import { loadSsh2 } from '../frontends/ssh2-internals.ts';
 
 /** Where dpkg keeps what is installed. */
 const DPKG = '/var/lib/dpkg';
@@ -15,7 +15,7 @@ export const NOT_NATIVE =
 export interface RuntimeReport {
   /** `v26.12.1` */
   readonly node: string;
-  /** Why another Node should run, and what to do; undefined when all is well. */
+  /** Why another Node should run, and what to do; undefined when everything is OK. */
   readonly trouble: string | undefined;
   /** What encrypts SSH: ssh2's native part, or without it Node's crypto module, at more CPU a byte. */
   readonly encryption: 'native' | 'node';

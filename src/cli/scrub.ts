@@ -2,9 +2,9 @@
 import type { GatewayConfig } from '../config/types.ts';
 import { parseRate } from '../config/values.ts';
 import { GatewayError } from '../core/errors.ts';
-import { openClientUpkeep } from '../maintenance.ts';
-import { scrub, type ScrubStanding } from '../upkeep/scrub.ts';
-import type { ScrubResult } from '../upkeep/scrub-state.ts';
+import { openClientMaintenance } from '../client-maintenance.ts';
+import { scrub, type ScrubProgressReport } from '../maintenance/scrub.ts';
+import type { ScrubResult } from '../maintenance/scrub-state.ts';
 import { parseOption } from './option.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
@@ -24,7 +24,7 @@ interface ScrubArguments {
 
 /**
  * Scrubs one repository or all.
- * @returns the exit status: 0 when all is well, 1 when something was found or it was stopped
+ * @returns the exit status: 0 when everything is OK, 1 when something was found or it was stopped
  * @throws GatewayError
  */
 export async function runScrub(given: ScrubArguments): Promise<number> {
@@ -75,19 +75,19 @@ async function scrubOne(
     readonly signal: AbortSignal;
   },
 ): Promise<ScrubResult | undefined> {
-  const { repository, upkeep, scrubs } = await openClientUpkeep(config, client);
+  const { repository, maintenance, scrubs } = await openClientMaintenance(config, client);
   const bar = progressLine(client, options.quiet);
   try {
     return await scrub({
       ...options,
-      ...{ repository, upkeep, state: scrubs, progress: bar.show },
+      ...{ repository, maintenance, state: scrubs, progress: bar.show },
       resuming: (started) => {
         if (!options.quiet) process.stderr.write(`${client}: goes on with the scrub that began at ${started}\n`);
       },
     });
   } finally {
     bar.clear();
-    await upkeep.close();
+    await maintenance.close();
   }
 }
 
@@ -108,7 +108,7 @@ function progressLine(
   client: string,
   quiet: boolean,
 ): {
-  readonly show: (standing: ScrubStanding) => void;
+  readonly show: (progress: ScrubProgressReport) => void;
   readonly clear: () => void;
 } {
   const began = performance.now();

@@ -1,4 +1,4 @@
-/** `restic-gateway serve`: the SSH door as a daemon, until SIGTERM or SIGINT. */
+/** `restic-gateway serve`: the SSH server as a daemon, until SIGTERM or SIGINT. */
 import cluster from 'node:cluster';
 import type { GatewayConfig } from '../config/types.ts';
 import type { Log } from '../ports/log.ts';

@@ -1,8 +1,8 @@
-/** `restic-gateway status [CLIENT]`: whether every client's backup is well, and what is known of one. */
+/** `restic-gateway status [CLIENT]`: whether every client's backup is OK, and what is known of one. */
 import { readCopyState } from '../audit/copy-state.ts';
 import { GatewayError } from '../core/errors.ts';
 import { openMonitor } from '../monitor/monitor.ts';
-import type { ClientStanding, ClientState, SessionFigures } from '../monitor/standing.ts';
+import type { ClientStatus, ClientState, SessionFigures } from '../monitor/client-status.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { formatBytes, formatDuration, jsonLine, printable, styled, table, type Column } from './terminal.ts';
@@ -14,12 +14,12 @@ interface StatusArguments {
   readonly json: boolean;
   readonly quiet: boolean;
   readonly acknowledge: boolean;
-  readonly tell: boolean;
+  readonly report: boolean;
 }
 
 /**
  * Shows how the clients stand.
- * @returns the exit status: 1 when one of them is not well
+ * @returns the exit status: 1 when one of them is not OK
  * @throws GatewayError `usage`, `audit-unavailable`
  */
 export async function runStatus(given: StatusArguments): Promise<number> {
@@ -35,32 +35,32 @@ export async function runStatus(given: StatusArguments): Promise<number> {
   };
   const monitor = openMonitor({ config, log: { info: say, warn: say, error: say }, watch: false });
   try {
-    if (given.tell) await monitor.tell();
+    if (given.report) await monitor.report();
     if (given.acknowledge) {
       const count = await monitor.acknowledge(client);
       process.stderr.write(`acknowledged ${count} ${count === 1 ? 'anomaly' : 'anomalies'}\n`);
     }
-    const one = client === undefined ? undefined : await monitor.standing(client);
-    const all = one === undefined ? await monitor.standings() : [one];
-    const shown = given.quiet ? all.filter(isUnwell) : all;
+    const one = client === undefined ? undefined : await monitor.status(client);
+    const all = one === undefined ? await monitor.statuses() : [one];
+    const shown = given.quiet ? all.filter(needsAttention) : all;
     const copy = config.audit.copy === undefined ? undefined : (await readCopyState(config.state))?.failing;
     if (given.json) for (const each of shown) process.stdout.write(jsonLine(each));
     else if (one !== undefined) process.stdout.write(shown.map(describeOne).join(''));
     else if (!given.quiet || shown.length > 0) process.stdout.write(describeAll(shown, all));
     if (copy !== undefined)
       say({}, `the audit has not been copied to ${config.audit.copy?.store ?? ''} since ${copy.since}: ${copy.why}`);
-    return all.some(isUnwell) || copy?.late === true ? 1 : 0;
+    return all.some(needsAttention) || copy?.late === true ? 1 : 0;
   } finally {
     await monitor.close();
   }
 }
 
-function isUnwell({ state }: ClientStanding): boolean {
-  return state !== 'well' && state !== 'disabled';
+function needsAttention({ state }: ClientStatus): boolean {
+  return state !== 'ok' && state !== 'disabled';
 }
 
 const COLOURS = {
-  well: 'green',
+  ok: 'green',
   late: 'red',
   attention: 'red',
   never: 'yellow',
@@ -80,7 +80,7 @@ const ALL_COLUMNS: readonly Column[] = [
   { title: 'SCRUB' },
 ];
 
-function describeAll(shown: readonly ClientStanding[], all: readonly ClientStanding[]): string {
+function describeAll(shown: readonly ClientStatus[], all: readonly ClientStatus[]): string {
   const rows = shown.map((one) => [
     ...[one.client, one.state],
     one.lastSnapshot === undefined ? '' : ago(one.lastSnapshot.at),
@@ -98,8 +98,10 @@ function describeAll(shown: readonly ClientStanding[], all: readonly ClientStand
       ? line
       : line.replace(/^(\S+ +)(\S+)/, (_all, name, word) => `${name as string}${inColour(state, word as string)}`);
   });
-  const reasons = shown.filter(isUnwell).flatMap(({ client, reasons: why }) => why.map((each) => `${client}: ${each}`));
-  const counts = (['well', 'attention', 'late', 'never', 'disabled'] as const).flatMap((state) => {
+  const reasons = shown
+    .filter(needsAttention)
+    .flatMap(({ client, reasons: why }) => why.map((each) => `${client}: ${each}`));
+  const counts = (['ok', 'attention', 'late', 'never', 'disabled'] as const).flatMap((state) => {
     const count = all.filter((one) => one.state === state).length;
     return count === 0 ? [] : [`${count} ${state}`];
   });
@@ -113,7 +115,7 @@ function describeAll(shown: readonly ClientStanding[], all: readonly ClientStand
   ].join('\n');
 }
 
-function describeOne(one: ClientStanding): string {
+function describeOne(one: ClientStatus): string {
   const { lastSnapshot, repository, usualGapMs, expectEveryMs, lateAt, denials, size } = one;
   const rows: (readonly [string, string])[] = [['client', one.client]];
   rows.push(['state', inColour(one.state, one.state)]);
@@ -172,7 +174,7 @@ const SEEN_SHOWN = 5;
 const SESSIONS_SHOWN = 20;
 
 const SESSION_COLUMNS: readonly Column[] = [
-  ...[{ title: 'SESSION' }, { title: 'DOOR' }, { title: 'FROM' }],
+  ...[{ title: 'SESSION' }, { title: 'VIA' }, { title: 'FROM' }],
   ...['TIME', 'ADDED', 'OBJECTS', 'SNAPSHOTS', 'READ', 'REMOVED', 'DENIED', 'FAILED'].map((title) => ({
     title,
     right: true,
@@ -183,7 +185,7 @@ const SESSION_COLUMNS: readonly Column[] = [
 function sessionRow(one: SessionFigures): readonly string[] {
   const count = (value: number): string => (value === 0 ? '' : `${value}`);
   return [
-    ...[one.session, one.door, one.from ?? ''],
+    ...[one.session, one.via, one.from ?? ''],
     one.end === undefined ? '' : formatDuration(one.end.getTime() - one.start.getTime()),
     formatBytes(one.added),
     ...[count(one.objects), count(one.snapshots)],
@@ -193,18 +195,18 @@ function sessionRow(one: SessionFigures): readonly string[] {
   ].map((line) => printable(line));
 }
 
-function sizeText({ size }: ClientStanding): string {
+function sizeText({ size }: ClientStatus): string {
   if (size === undefined) return '';
   return size.by === 'counted' ? formatBytes(size.bytes) : `~${formatBytes(size.bytes)}`;
 }
 
-function quotaText({ quota }: ClientStanding): string {
+function quotaText({ quota }: ClientStatus): string {
   if (quota === undefined) return '';
   const of = `of ${formatBytes(quota.limit)}`;
   return quota.used === undefined ? of : `${Math.floor((100 * quota.used) / quota.limit)} % ${of}`;
 }
 
-function scrubText({ scrub }: ClientStanding): string {
+function scrubText({ scrub }: ClientStatus): string {
   if (scrub === undefined) return '';
   const found = scrub.findings === 0 ? 'good' : `${scrub.findings} bad`;
   return `${found}${scrub.quick ? ' (quick)' : ''}, ${ago(scrub.finished)} ago`;

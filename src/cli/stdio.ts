@@ -3,10 +3,10 @@ import { isatty } from 'node:tty';
 import { parseArgs } from 'node:util';
 import { findConfigFile, loadConfig } from '../config/load.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
-import type { Door } from '../core/principal.ts';
+import type { Via } from '../core/principal.ts';
 import { printable } from '../core/printable.ts';
-import { serveForcedCommand } from '../doors/forced-command.ts';
-import { openStdio } from '../doors/stdio-stream.ts';
+import { serveForcedCommand } from '../frontends/forced-command.ts';
+import { openStdio } from '../frontends/stdio-stream.ts';
 import { createGateway, type Gateway } from '../gateway/gateway.ts';
 import { memoryOfOneSession } from '../limits/memory-limits.ts';
 import type { Log } from '../ports/log.ts';
@@ -65,12 +65,12 @@ export async function runStdio(argv: readonly string[]): Promise<number> {
 
 async function serveStdio(
   client: string,
-  door: Extract<Door, 'stdio' | 'admin'>,
+  via: Extract<Via, 'stdio' | 'admin'>,
   file: string | undefined,
   hold: HoldRequest | undefined,
 ): Promise<number> {
   let deaf = true;
-  const tell = (line: string): void => {
+  const notify = (line: string): void => {
     // Whoever hangs up before reading it must not keep the audit from its last line.
     if (deaf) process.stderr.on('error', () => undefined);
     deaf = false;
@@ -81,8 +81,8 @@ async function serveStdio(
   onDefect((error) => {
     if (failed.yet) return;
     failed.yet = true;
-    tell('the gateway has failed, and this session ends; try again.');
-    if (process.env['RESTIC_GATEWAY_DEBUG'] !== undefined && error instanceof Error) tell(error.stack ?? '');
+    notify('the gateway has failed, and this session ends; try again.');
+    if (process.env['RESTIC_GATEWAY_DEBUG'] !== undefined && error instanceof Error) notify(error.stack ?? '');
     // The client must not hang with whatever hangs now.
     setTimeout(() => process.exit(1), served === undefined ? 0 : ENDING_MS).unref();
     served?.close('gateway-failed');
@@ -99,10 +99,10 @@ async function serveStdio(
     gateway = await createGateway({ config, log: SILENT, memory: (given) => memoryOfOneSession(given, client) });
   } catch (error) {
     const failure = asGatewayError(error);
-    tell(
+    notify(
       failure.code === 'invalid-config'
         ? "the gateway's configuration cannot be used; its admin sees why with: restic-gateway check"
-        : `${failure.tell}.`,
+        : `${failure.clientMessage}.`,
     );
     return failure.code === 'invalid-config' ? 2 : 1;
   }
@@ -110,10 +110,10 @@ async function serveStdio(
   try {
     const status = await serveForcedCommand({
       client,
-      door,
+      via,
       environment: process.env,
       stream: openStdio(),
-      tell,
+      notify,
       hold,
       openSession: async (request) => {
         const session = await gateway.openSession(request);
@@ -124,7 +124,7 @@ async function serveStdio(
           session.close('protocol-error');
         });
         // Begun this late, it costs the start nothing. The admin's own session is never revoked.
-        if (door === 'stdio') unfollow = followConfig(configFile, configState, (config) => gateway.reconfigure(config));
+        if (via === 'stdio') unfollow = followConfig(configFile, configState, (config) => gateway.reconfigure(config));
         return session;
       },
     });

@@ -1,6 +1,6 @@
 /** `restic-gateway undo CLIENT`: takes back what sessions of a client added to its repository, into quarantine. */
 import { GatewayError } from '../core/errors.ts';
-import { openClientUpkeep, type OpenedUpkeep } from '../maintenance.ts';
+import { openClientMaintenance, type OpenedMaintenance } from '../client-maintenance.ts';
 import {
   finishTakingOut,
   inQuarantines,
@@ -9,8 +9,8 @@ import {
   takeOut,
   type MoveCounts,
   type QuarantineWork,
-} from '../upkeep/quarantine.ts';
-import { planUndo, type ArrivedObject, type UndoPlan, type UndoSelection } from '../upkeep/undo-plan.ts';
+} from '../maintenance/quarantine.ts';
+import { planUndo, type ArrivedObject, type UndoPlan, type UndoSelection } from '../maintenance/undo-plan.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { formatBytes, jsonLine, printable, styled, table } from './terminal.ts';
@@ -39,7 +39,7 @@ export async function runUndo(given: UndoArguments): Promise<number> {
   const { client } = given;
   const selection = readSelection(given);
   const config = await loadOwnConfig(given.config);
-  const opened = await openClientUpkeep(config, client);
+  const opened = await openClientMaintenance(config, client);
   const stop = new AbortController();
   const onSignal = (): void => {
     stop.abort(new GatewayError('client-gone', { detail: 'stopped; the same command completes what was begun' }));
@@ -54,7 +54,7 @@ export async function runUndo(given: UndoArguments): Promise<number> {
       throw new GatewayError('usage', {
         detail: `disable client ${client} first (restic-gateway client disable ${client}), so that its sessions end and add nothing meanwhile; or say --force`,
       });
-    const plan = await planUndo(opened.upkeep, client, selection, stop.signal);
+    const plan = await planUndo(opened.maintenance, client, selection, stop.signal);
     if (given.json && !given.yes) process.stdout.write(jsonLine({ client, ...plan }));
     else process.stdout.write(describe(client, plan));
     const made = plan.objects.find(({ key }) => key === 'config');
@@ -69,7 +69,7 @@ export async function runUndo(given: UndoArguments): Promise<number> {
       );
     return 0;
   } finally {
-    await opened.upkeep.close();
+    await opened.maintenance.close();
   }
 }
 
@@ -130,21 +130,21 @@ function row(type: string, objects: readonly ArrivedObject[]): readonly string[]
 const typeOf = ({ key }: ArrivedObject): string => key.split('/')[0] ?? '';
 
 async function carryOut(
-  opened: OpenedUpkeep,
+  opened: OpenedMaintenance,
   { client, session, since }: UndoArguments,
   { objects }: UndoPlan,
   signal: AbortSignal,
 ): Promise<number> {
-  const { upkeep } = opened;
+  const { maintenance } = opened;
   return changing(opened, signal, async (work) => {
     let status = 0;
     let rest = objects;
-    for (const unfinished of await listQuarantines(upkeep, signal)) {
+    for (const unfinished of await listQuarantines(maintenance, signal)) {
       if (unfinished.state !== 'moving') continue;
       process.stdout.write(
         `Undo ${printable(unfinished.id)} (${printable(unfinished.selection)}) had been cut off; it is completed first.\n`,
       );
-      status ||= tellMoved(unfinished.id, await finishTakingOut(work, unfinished));
+      status ||= reportMoved(unfinished.id, await finishTakingOut(work, unfinished));
       const done = new Set(unfinished.objects.map(({ key }) => key));
       rest = rest.filter(({ key }) => !done.has(key));
     }
@@ -152,7 +152,7 @@ async function carryOut(
     const parts = inQuarantines(rest);
     for (const part of parts) {
       const { quarantine, counts } = await takeOut(work, { client, selection, objects: part });
-      status ||= tellMoved(quarantine.id, counts);
+      status ||= reportMoved(quarantine.id, counts);
       process.stdout.write(`To bring it back: restic-gateway undo ${client} --restore ${quarantine.id}\n`);
     }
     // What others point at went last.
@@ -161,12 +161,12 @@ async function carryOut(
   });
 }
 
-function tellMoved(id: string, counts: MoveCounts): number {
-  process.stdout.write(`${counts.moved} objects are in quarantine ${printable(id)}.\n${tellLeft(counts)}`);
+function reportMoved(id: string, counts: MoveCounts): number {
+  process.stdout.write(`${counts.moved} objects are in quarantine ${printable(id)}.\n${describeLeft(counts)}`);
   return counts.retained + counts.taken === 0 ? 0 : 1;
 }
 
-function tellLeft({ hidden, retained, taken }: MoveCounts): string {
+function describeLeft({ hidden, retained, taken }: MoveCounts): string {
   const lines = [
     hidden > 0 &&
       `The storage keeps versions: ${hidden} of them are hidden by a delete marker, and take room until they expire.`,
@@ -177,33 +177,33 @@ function tellLeft({ hidden, retained, taken }: MoveCounts): string {
   return lines.map((line) => (line === false ? '' : `${line}\n`)).join('');
 }
 
-async function bringBack(opened: OpenedUpkeep, id: string, signal: AbortSignal): Promise<number> {
+async function bringBack(opened: OpenedMaintenance, id: string, signal: AbortSignal): Promise<number> {
   return changing(opened, signal, async (work) => {
     const counts = await restore(work, id);
-    process.stdout.write(`${counts.moved} objects are back in the repository.\n${tellLeft(counts)}`);
+    process.stdout.write(`${counts.moved} objects are back in the repository.\n${describeLeft(counts)}`);
     return counts.retained + counts.taken === 0 ? 0 : 1;
   });
 }
 
 async function changing(
-  { upkeep, repository, openAudit }: OpenedUpkeep,
+  { maintenance, repository, openAudit }: OpenedMaintenance,
   signal: AbortSignal,
   work: (work: QuarantineWork) => Promise<number>,
 ): Promise<number> {
   const audit = await openAudit();
   try {
-    return await work({ upkeep, audit, repository, signal });
+    return await work({ maintenance, audit, repository, signal });
   } finally {
     await audit.close();
   }
 }
 
 async function showQuarantines(
-  { upkeep }: OpenedUpkeep,
+  { maintenance }: OpenedMaintenance,
   { json }: UndoArguments,
   signal: AbortSignal,
 ): Promise<number> {
-  const all = await listQuarantines(upkeep, signal);
+  const all = await listQuarantines(maintenance, signal);
   if (json) process.stdout.write(jsonLine(all));
   else if (all.length === 0) process.stdout.write('There are no quarantines.\n');
   else

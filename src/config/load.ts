@@ -130,8 +130,8 @@ export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv =
   const problems = [...unset];
   if ('problems' in checked) {
     // What is wrong there is the variable that is not set or the alias of nothing, and that is told already.
-    const told = new Set([...unset, ...document.problems].map(({ path }) => formatPath(path)));
-    problems.push(...checked.problems.filter(({ path }) => !told.has(formatPath(path))));
+    const reported = new Set([...unset, ...document.problems].map(({ path }) => formatPath(path)));
+    problems.push(...checked.problems.filter(({ path }) => !reported.has(formatPath(path))));
   }
   const placed = [
     ...document.problems,

@@ -19,17 +19,17 @@ export interface Problem {
 }
 
 /** How many problems are told at most: a wrong file may have any number. */
-const MOST_TOLD = 100;
+const MOST_REPORTED = 100;
 
 /** A config file that says something wrong. Its message has one line for each problem: `FILE:LINE:COLUMN: PATH: MESSAGE`. */
 export class ConfigError extends GatewayError {
   readonly problems: readonly Problem[];
 
   constructor(file: string, problems: readonly Problem[], cause?: unknown) {
-    const lines = problems.slice(0, MOST_TOLD).map(({ path, line, column, message }) => {
+    const lines = problems.slice(0, MOST_REPORTED).map(({ path, line, column, message }) => {
       return `${file}:${line}:${column}: ${path === '' ? '' : `${path}: `}${message}`;
     });
-    if (problems.length > MOST_TOLD) lines.push(`${file}: and ${problems.length - MOST_TOLD} problems more`);
+    if (problems.length > MOST_REPORTED) lines.push(`${file}: and ${problems.length - MOST_REPORTED} problems more`);
     super('invalid-config', { detail: lines.join('\n'), cause });
     this.problems = problems;
   }

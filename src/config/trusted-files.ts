@@ -31,7 +31,7 @@ export function mustBeTrusted(file: string, users: readonly number[] = trustedUs
 }
 
 /**
- * As `mustBeTrusted`, but gives the problem: undefined when all is well.
+ * As `mustBeTrusted`, but gives the problem: undefined when everything is OK.
  * @param leadsOn - whether the file is a directory on the way to one of a trusted user's, so that it may be sticky
  */
 export function whyUntrusted(

@@ -1,5 +1,5 @@
 /**
- * Whether a client that has proved its key is let in now: one pure function over what the config says and what is the case.
+ * Whether a client that has authenticated is let in now: one pure function over what the config says and what is the case.
  */
 
 /** What the config says of a client's sessions. */

@@ -4,60 +4,78 @@
 
 /** How each kind of failure is answered. `status` is HTTP (RFC 9110, 507: RFC 4918); `tell` is one plain line for a person. */
 const TABLE = {
-  'invalid-request': { status: 400, tell: 'the request is not one that restic makes' },
-  'content-mismatch': { status: 400, tell: 'the content does not hash to its name; nothing was stored' },
-  'incomplete-upload': { status: 400, tell: 'the upload ended before its declared length; nothing was stored' },
-  'client-gone': { status: 400, tell: 'the client went away before the answer' },
-  denied: { status: 403, tell: 'this key may not do that' },
+  'invalid-request': { status: 400, clientMessage: 'the request is not one that restic makes' },
+  'content-mismatch': { status: 400, clientMessage: 'the content does not hash to its name; nothing was stored' },
+  'incomplete-upload': {
+    status: 400,
+    clientMessage: 'the upload ended before its declared length; nothing was stored',
+  },
+  'client-gone': { status: 400, clientMessage: 'the client went away before the answer' },
+  denied: { status: 403, clientMessage: 'this key may not do that' },
   'already-exists': {
     status: 403,
-    tell: 'the name is taken by other content; append-only means nothing is overwritten',
+    clientMessage: 'the name is taken by other content; append-only means nothing is overwritten',
   },
   retained: {
     status: 403,
-    tell: 'the storage forbids removing it, most likely until its retention ends; nothing was removed',
+    clientMessage: 'the storage forbids removing it, most likely until its retention ends; nothing was removed',
   },
-  'not-found': { status: 404, tell: 'there is no such object' },
-  'method-not-allowed': { status: 405, tell: 'that method is not allowed here' },
-  'length-required': { status: 411, tell: 'an upload must declare its length' },
-  'too-large': { status: 413, tell: 'the object is larger than its type may be' },
-  'range-not-satisfiable': { status: 416, tell: 'the requested range lies outside the object' },
-  'store-failed': { status: 502, tell: 'the storage behind the gateway failed' },
+  'not-found': { status: 404, clientMessage: 'there is no such object' },
+  'method-not-allowed': { status: 405, clientMessage: 'that method is not allowed here' },
+  'length-required': { status: 411, clientMessage: 'an upload must declare its length' },
+  'too-large': { status: 413, clientMessage: 'the object is larger than its type may be' },
+  'range-not-satisfiable': { status: 416, clientMessage: 'the requested range lies outside the object' },
+  'store-failed': { status: 502, clientMessage: 'the storage behind the gateway failed' },
   'store-lost': {
     status: 502,
-    tell: "the storage lost what it took, so this backup does not count; tell the gateway's admin",
+    clientMessage: "the storage lost what it took, so this backup does not count; tell the gateway's admin",
   },
-  'store-unavailable': { status: 503, tell: 'the storage behind the gateway cannot be reached' },
-  'store-misconfigured': { status: 502, tell: 'the storage behind the gateway refuses its credentials or bucket' },
-  'store-timeout': { status: 504, tell: 'the storage behind the gateway did not answer in time' },
-  'store-full': { status: 507, tell: 'the storage behind the gateway is full' },
-  'quota-exceeded': { status: 507, tell: 'the repository would outgrow its quota; ask the admin of the gateway' },
-  'too-many-locks': { status: 403, tell: 'this client holds as many locks as it may; wait for its other runs to end' },
+  'store-unavailable': { status: 503, clientMessage: 'the storage behind the gateway cannot be reached' },
+  'store-misconfigured': {
+    status: 502,
+    clientMessage: 'the storage behind the gateway refuses its credentials or bucket',
+  },
+  'store-timeout': { status: 504, clientMessage: 'the storage behind the gateway did not answer in time' },
+  'store-full': { status: 507, clientMessage: 'the storage behind the gateway is full' },
+  'quota-exceeded': {
+    status: 507,
+    clientMessage: 'the repository would outgrow its quota; ask the admin of the gateway',
+  },
+  'too-many-locks': {
+    status: 403,
+    clientMessage: 'this client holds as many locks as it may; wait for its other runs to end',
+  },
   'held-by-admin': {
     status: 423,
-    tell: 'the admin is working on this repository; new runs wait, as restic tries again, or fail in the end',
+    clientMessage: 'the admin is working on this repository; new runs wait, as restic tries again, or fail in the end',
   },
-  'too-many-requests': { status: 429, tell: 'this client makes more requests than it may; try again in a while' },
+  'too-many-requests': {
+    status: 429,
+    clientMessage: 'this client makes more requests than it may; try again in a while',
+  },
   'too-many-objects': {
     status: 429,
-    tell: 'this client stores more small objects than it may; try again in a while',
+    clientMessage: 'this client stores more small objects than it may; try again in a while',
   },
   'too-many-failures': {
     status: 429,
-    tell: 'too many changes by this client have failed of late; try again in a while',
+    clientMessage: 'too many changes by this client have failed of late; try again in a while',
   },
-  'state-unavailable': { status: 503, tell: 'the gateway cannot keep count of what is stored, so nothing is changed' },
+  'state-unavailable': {
+    status: 503,
+    clientMessage: 'the gateway cannot keep count of what is stored, so nothing is changed',
+  },
   'store-unsafe': {
     status: 507,
-    tell: 'the storage behind the gateway may overwrite backups, so nothing is stored; tell its admin',
+    clientMessage: 'the storage behind the gateway may overwrite backups, so nothing is stored; tell its admin',
   },
-  'audit-unavailable': { status: 503, tell: 'the audit log cannot be written, so nothing is changed' },
-  'shutting-down': { status: 503, tell: 'the gateway is shutting down' },
-  'session-refused': { status: 403, tell: 'the session is refused' },
-  'invalid-config': { status: 500, tell: 'the configuration is not valid' },
-  usage: { status: 500, tell: 'the command line is not understood' },
-  internal: { status: 500, tell: 'the gateway failed; its audit says why' },
-} as const satisfies Record<string, { readonly status: number; readonly tell: string }>;
+  'audit-unavailable': { status: 503, clientMessage: 'the audit log cannot be written, so nothing is changed' },
+  'shutting-down': { status: 503, clientMessage: 'the gateway is shutting down' },
+  'session-refused': { status: 403, clientMessage: 'the session is refused' },
+  'invalid-config': { status: 500, clientMessage: 'the configuration is not valid' },
+  usage: { status: 500, clientMessage: 'the command line is not understood' },
+  internal: { status: 500, clientMessage: 'the gateway failed; its audit says why' },
+} as const satisfies Record<string, { readonly status: number; readonly clientMessage: string }>;
 
 /** Every kind of failure that the gateway knows. */
 export type ErrorCode = keyof typeof TABLE;
@@ -76,7 +94,7 @@ export class GatewayError extends Error {
   readonly code: ErrorCode;
 
   constructor(code: ErrorCode, { detail, cause }: ErrorDetails = {}) {
-    super(detail === undefined ? TABLE[code].tell : detail, cause === undefined ? undefined : { cause });
+    super(detail === undefined ? TABLE[code].clientMessage : detail, cause === undefined ? undefined : { cause });
     this.code = code;
   }
 
@@ -86,8 +104,8 @@ export class GatewayError extends Error {
   }
 
   /** One plain line for a person at the client: no path, no secret, nothing of the storage. */
-  get tell(): string {
-    return TABLE[this.code].tell;
+  get clientMessage(): string {
+    return TABLE[this.code].clientMessage;
   }
 }
 
@@ -110,4 +128,5 @@ export function isGatewayError(error: unknown, code: ErrorCode): boolean {
 }
 
 /** The error codes with their answers, for the reference in the docs and the test that holds it. */
-export const ERROR_TABLE: Readonly<Record<ErrorCode, { readonly status: number; readonly tell: string }>> = TABLE;
+export const ERROR_TABLE: Readonly<Record<ErrorCode, { readonly status: number; readonly clientMessage: string }>> =
+  TABLE;

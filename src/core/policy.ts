@@ -2,7 +2,7 @@
  * What a grant allows: one pure, exhaustive function, deny by default. It looks at nothing but its arguments.
  */
 import type { Operation } from './operation.ts';
-import type { Grant, Origin, Principal } from './principal.ts';
+import type { Grant, Uploader, Principal } from './principal.ts';
 
 /** A lock older than this is stale, and any client that may write may remove it (restic: `StaleLockTimeout`, 30 minutes). */
 export const STALE_LOCK_MS = 30 * 60 * 1000;
@@ -13,11 +13,11 @@ export type Facts =
   /** `keys/` is being added to: whether the repository's config file exists. */
   | { readonly kind: 'repository'; readonly exists: boolean }
   /** A lock is to be removed: absent, or its age in ms and who brought it, if that is known. */
-  | { readonly kind: 'lock'; readonly lock: { readonly ageMs: number; readonly origin?: Origin } | undefined };
+  | { readonly kind: 'lock'; readonly lock: { readonly ageMs: number; readonly uploader?: Uploader } | undefined };
 
 /** Allowed, or not with a reason: a stable word for the audit and a plain half-sentence for a person. */
 export type Decision =
-  { readonly allow: true } | { readonly allow: false; readonly reason: DenialReason; readonly tell: string };
+  { readonly allow: true } | { readonly allow: false; readonly reason: DenialReason; readonly clientMessage: string };
 
 /** Why the policy denies, as the audit says it. */
 export type DenialReason = 'read-only' | 'append-only' | 'lock-of-another' | 'key-added' | 'no-such-rule';
@@ -34,7 +34,7 @@ export function factsNeeded(grant: Grant, operation: Operation): Facts['kind'] {
 
 /** Whether the principal may do this. */
 export function decide(
-  principal: Pick<Principal, 'client' | 'door'>,
+  principal: Pick<Principal, 'client' | 'via'>,
   grant: Grant,
   operation: Operation,
   facts: Facts,
@@ -72,7 +72,7 @@ function decideKnown(operation: Operation, decideChange: (change: Change) => Dec
 }
 
 function decideAppend(
-  principal: Pick<Principal, 'client' | 'door'>,
+  principal: Pick<Principal, 'client' | 'via'>,
   grant: Grant,
   change: Change,
   facts: Facts,
@@ -96,12 +96,12 @@ function decideSave(grant: Grant, operation: Operation & { kind: 'save' }, facts
   return {
     allow: false,
     reason: 'key-added',
-    tell: 'append-only: this key may not add repository passwords; the gateway admin can',
+    clientMessage: 'append-only: this key may not add repository passwords; the gateway admin can',
   };
 }
 
 function decideRemove(
-  principal: Pick<Principal, 'client' | 'door'>,
+  principal: Pick<Principal, 'client' | 'via'>,
   operation: Operation & { kind: 'remove' },
   facts: Facts,
 ): Decision {
@@ -109,20 +109,20 @@ function decideRemove(
     return {
       allow: false,
       reason: 'append-only',
-      tell: 'append-only: this key may not remove anything; forget and prune run on the gateway host',
+      clientMessage: 'append-only: this key may not remove anything; forget and prune run on the gateway host',
     };
   if (facts.kind === 'lock') {
     const { lock } = facts;
     if (lock === undefined || lock.ageMs > STALE_LOCK_MS) return ALLOW;
-    // The door counts too: what the admin locked on the gateway host is not the client's own.
+    // The way in counts too: what the admin locked on the gateway host is not the client's own.
     const own =
-      lock.origin?.client === principal.client && (lock.origin.door === 'admin') === (principal.door === 'admin');
+      lock.uploader?.client === principal.client && (lock.uploader.via === 'admin') === (principal.via === 'admin');
     if (own) return ALLOW;
   }
   return {
     allow: false,
     reason: 'lock-of-another',
-    tell: 'append-only: this lock belongs to someone else and is under 30 minutes old',
+    clientMessage: 'append-only: this lock belongs to someone else and is under 30 minutes old',
   };
 }
 
@@ -130,11 +130,11 @@ function denyReadOnly(): Decision {
   return {
     allow: false,
     reason: 'read-only',
-    tell: 'read-only: this key may not write, not even a lock; use restic with --no-lock',
+    clientMessage: 'read-only: this key may not write, not even a lock; use restic with --no-lock',
   };
 }
 
 // Reached only by a value outside the types; the compiler proves there is none, and if there is, it is denied.
 function denyUnknown(_value: never): Decision {
-  return { allow: false, reason: 'no-such-rule', tell: 'this key may not do that' };
+  return { allow: false, reason: 'no-such-rule', clientMessage: 'this key may not do that' };
 }

@@ -1,5 +1,5 @@
 /**
- * Who is at the other end of a session, as a door has proved it, and what that client has been granted.
+ * Who is at the other end of a session, as a front end has authenticated it, and what that client has been granted.
  */
 
 /** How strongly a client may touch its repository; each level includes the reading of the one before. */
@@ -8,14 +8,14 @@ export const ACCESS_LEVELS = ['read-only', 'append-only', 'full'] as const;
 export type Access = (typeof ACCESS_LEVELS)[number];
 
 /** By which way a session came in. `admin` is `restic-gateway restic` on the gateway host. */
-export type Door = 'ssh' | 'stdio' | 'admin';
+export type Via = 'ssh' | 'stdio' | 'admin';
 
-/** Who acts in a session. A door makes it only after the key's signature has been verified (or sshd has done so). */
+/** Who acts in a session. A front end makes it only after the key's signature has been verified (or sshd has done so). */
 export interface Principal {
   /** The client's name in the config. */
   readonly client: string;
-  readonly door: Door;
-  /** Fingerprint of the key as `ssh-keygen -l` prints it (`SHA256:…`), where the door knows it. */
+  readonly via: Via;
+  /** Fingerprint of the key as `ssh-keygen -l` prints it (`SHA256:…`), where the front end knows it. */
   readonly key?: string;
   /** The key's algorithm as in authorized_keys, where sshd has told it. */
   readonly keyType?: string;
@@ -36,9 +36,9 @@ export interface Grant {
 }
 
 /** Who brought an object and when, kept beside the object itself. */
-export interface Origin {
+export interface Uploader {
   readonly client: string;
-  readonly door: Door;
+  readonly via: Via;
   /** The session's id. */
   readonly session: string;
 }

@@ -4,7 +4,7 @@
  */
 
 /** A moment, in ms of the clock of those who share it, that they read and move on. */
-export interface Moment {
+export interface SharedTime {
   /** 0 when nobody has moved it yet. */
   read(): number;
   move(to: number): void;
@@ -24,12 +24,12 @@ interface Step {
  * Takes one thing's time on the schedule that `moment` keeps.
  * @returns how long to wait for it, in ms; undefined when that would be longer than one waits, and then nothing is taken
  */
-export function takeTurn(moment: Moment, now: number, { costMs, burstMs, longestMs }: Step): number | undefined {
-  const kept = moment.read();
+export function takeTurn(scheduled: SharedTime, now: number, { costMs, burstMs, longestMs }: Step): number | undefined {
+  const kept = scheduled.read();
   // No honest schedule reaches so far ahead: the rate was lower.
   const taken = kept > now + burstMs + longestMs + costMs ? now + burstMs : Math.max(kept, now);
   const waitMs = taken + costMs - burstMs - now;
   if (waitMs > longestMs) return undefined;
-  moment.move(taken + costMs);
+  scheduled.move(taken + costMs);
   return Math.max(0, waitMs);
 }

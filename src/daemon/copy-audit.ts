@@ -3,7 +3,7 @@ import { createCopying } from '../audit/copying.ts';
 import { NOT_RUNNING, restarting, type Restarting, type Running } from '../audit/restarting.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { messageOf } from '../core/errors.ts';
-import { openAuditCopy } from '../maintenance.ts';
+import { openAuditCopy } from '../client-maintenance.ts';
 import type { Log } from '../ports/log.ts';
 
 /** How long the last run may take, in ms. */

@@ -8,7 +8,7 @@ import { GatewayError } from '../core/errors.ts';
 import { createGateway } from '../gateway/gateway.ts';
 import { openMonitor, type Monitor } from '../monitor/monitor.ts';
 import type { Log } from '../ports/log.ts';
-import { proveStores } from '../safeguard/prove-stores.ts';
+import { checkStores } from '../safeguard/check-stores.ts';
 import { copyAudit } from './copy-audit.ts';
 import { surviveDefects } from './last-net.ts';
 import { startParts, together, type Start } from './parts.ts';
@@ -34,7 +34,7 @@ export async function runDaemon(options: {
   let current = config;
   let stopping = false;
   await tryStores(config, log);
-  await proveStores(config, log, { anew: true });
+  await checkStores(config, log, { anew: true });
   const workers = processesOf(config);
   // One process needs none above it.
   const service = await (workers === 1 ? startService({ config, log }) : startWorkers(workers, config, log));
@@ -62,7 +62,7 @@ export async function runDaemon(options: {
     await parts.reconfigure(next);
     current = next;
   });
-  tellListening(config, log, service);
+  announce(config, log, service);
 
   const signal = await signals.first;
   reloading.stop();
@@ -79,7 +79,7 @@ export async function runDaemon(options: {
   await parts.close();
 }
 
-function tellListening(config: GatewayConfig, log: Log, { address: { host, port } }: Service): void {
+function announce(config: GatewayConfig, log: Log, { address: { host, port } }: Service): void {
   const clients = Object.keys(config.clients).length;
   log.info({ host, port, clients, config: config.file }, `listening on ${host}:${port} for ${clients} clients`);
 }
@@ -89,7 +89,7 @@ function storeChecks(log: Log): Awaited<ReturnType<Start>> {
   return {
     reconfigure: (next) => {
       // Not waited for: a store that hangs must not keep the next change from being taken up.
-      void proveStores(next, log, { anew: false });
+      void checkStores(next, log, { anew: false });
     },
     close: () => Promise.resolve(),
   };

@@ -12,14 +12,14 @@ export function surviveDefects(log: Log): void {
 }
 
 /** Calls `told` for what nobody has caught, instead of ending the process. What it throws itself is lost. */
-export function onDefect(told: (error: unknown) => void): void {
-  const tell = (error: unknown): void => {
+export function onDefect(report: (error: unknown) => void): void {
+  const safely = (error: unknown): void => {
     try {
-      told(error);
+      report(error);
     } catch {
       // There is nobody left to tell.
     }
   };
-  process.on('uncaughtException', tell);
-  process.on('unhandledRejection', tell);
+  process.on('uncaughtException', safely);
+  process.on('unhandledRejection', safely);
 }

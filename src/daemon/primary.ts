@@ -52,13 +52,13 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
       worker.on('message', (message: FromWorker) => {
         switch (message.kind) {
           case 'hello':
-            tell(worker, state === 'stopping' ? { kind: 'stop' } : { kind: 'config', config });
+            send(worker, state === 'stopping' ? { kind: 'stop' } : { kind: 'config', config });
             return;
           case 'ready':
             if (state === 'running') log.info({ worker: pid }, `worker ${pid} serves`);
             serving.add(worker);
             figures = kept.begin(() => {
-              tell(worker, { kind: 'count' });
+              send(worker, { kind: 'count' });
             });
             resolve(message);
             return;
@@ -66,7 +66,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
             failure = new GatewayError(message.code, { detail: message.detail });
             return;
           case 'figures':
-            figures?.told(message.figures);
+            figures?.take(message.figures);
         }
       });
       worker.once('error', (error) => {
@@ -96,8 +96,8 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
       });
     });
 
-  const tellAll = (message: ToWorker): void => {
-    for (const worker of workers) tell(worker, message);
+  const sendAll = (message: ToWorker): void => {
+    for (const worker of workers) send(worker, message);
   };
   const stop = (): void => {
     state = 'stopping';
@@ -107,7 +107,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
   };
   const close = async (): Promise<void> => {
     stop();
-    tellAll({ kind: 'stop' });
+    sendAll({ kind: 'stop' });
     const timer = setTimeout(() => {
       for (const worker of workers) worker.process.kill('SIGKILL');
     }, END_MS);
@@ -136,18 +136,18 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
       // Tried here, so that a config that cannot be used reaches no worker.
       await (await createGateway({ config: next, log })).close();
       config = next;
-      tellAll({ kind: 'config', config });
+      sendAll({ kind: 'config', config });
     },
     drain: async () => {
       stop();
-      tellAll({ kind: 'drain' });
+      sendAll({ kind: 'drain' });
       await allEnded;
     },
     close,
   };
 }
 
-function tell(worker: Worker, message: ToWorker): void {
+function send(worker: Worker, message: ToWorker): void {
   // To one that is just ending nothing can be said, and its end is told by itself.
   if (worker.isConnected()) worker.send(message, () => undefined);
 }

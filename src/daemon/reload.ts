@@ -46,12 +46,12 @@ export function reloadOnChange(
       return;
     }
     const { added, removed, changed } = differences(config, next);
-    const told = Object.entries({ added, removed, changed }).flatMap(([what, names]) =>
+    const reported = Object.entries({ added, removed, changed }).flatMap(([what, names]) =>
       names.length === 0 ? [] : `${what} ${listed(names)}`,
     );
     log.info(
       { why, added, removed, changed },
-      `the config was read again: ${told.length === 0 ? 'no client has changed' : told.join('; ')}`,
+      `the config was read again: ${reported.length === 0 ? 'no client has changed' : reported.join('; ')}`,
     );
     const late: string[] = AT_START.filter((key) => !isDeepStrictEqual(first[key], next[key]));
     if (!isDeepStrictEqual(first.metrics?.listen, next.metrics?.listen)) late.push('metrics.listen');

@@ -1,7 +1,7 @@
-/** What serves clients in one process: a gateway and its SSH door, which take up another config and end together. */
+/** What serves clients in one process: a gateway and its SSH server, which take up another config and end together. */
 import { availableParallelism } from 'node:os';
 import type { GatewayConfig } from '../config/types.ts';
-import { openSshDoor, type SshDoor } from '../doors/ssh-server.ts';
+import { openSshServer, type SshServer } from '../frontends/ssh-server.ts';
 import { createGateway, type Gateway } from '../gateway/gateway.ts';
 import { memoryOfServe, mostProcessesOfServe } from '../limits/memory-limits.ts';
 import type { Figures } from '../metrics/figures.ts';
@@ -20,7 +20,7 @@ const MAIN = 'main';
 
 /** Clients are served while it runs. */
 export interface Service {
-  readonly address: SshDoor['address'];
+  readonly address: SshServer['address'];
   /** Fingerprints of the host keys. */
   readonly hostKeys: readonly string[];
   sessionCount(): number;
@@ -28,7 +28,7 @@ export interface Service {
   isListening(): boolean;
   /** What the processes that serve have counted, by the name of each, and those that are gone together; empty where nobody counts. */
   served(): Promise<Served>;
-  /** As `Gateway.reconfigure`, for the door as well. @throws GatewayError `audit-unavailable`; nothing has changed then */
+  /** As `Gateway.reconfigure`, for the server as well. @throws GatewayError `audit-unavailable`; nothing has changed then */
   reconfigure(config: GatewayConfig): Promise<void>;
   /** Lets nobody in any more. Resolves when the sessions that are open have ended. */
   drain(): Promise<void>;
@@ -48,18 +48,18 @@ export async function startService(options: { readonly config: GatewayConfig; re
     meter,
     memory: (config) => memoryOfServe(config, processesOf(config)),
   });
-  let door: SshDoor;
+  let via: SshServer;
   try {
     const { config, log } = options;
-    door = await openSshDoor({ config, openSession: gateway.openSession, memory: gateway.memory, log });
+    via = await openSshServer({ config, openSession: gateway.openSession, memory: gateway.memory, log });
   } catch (error) {
     await gateway.close();
     throw error;
   }
   let listening = true;
   return {
-    address: door.address,
-    hostKeys: door.hostKeys.map(({ fingerprint }) => fingerprint),
+    address: via.address,
+    hostKeys: via.hostKeys.map(({ fingerprint }) => fingerprint),
     sessionCount: () => gateway.sessionCount(),
     isListening: () => listening,
     served: async () => ({
@@ -68,18 +68,18 @@ export async function startService(options: { readonly config: GatewayConfig; re
     }),
     reconfigure: async (config) => {
       await gateway.reconfigure(config);
-      door.reconfigure(config);
+      via.reconfigure(config);
     },
     drain: async () => {
       listening = false;
-      door.stopListening();
+      via.stopListening();
       await gateway.drain();
     },
     close: async () => {
       listening = false;
-      door.stopListening();
+      via.stopListening();
       await gateway.close();
-      await door.close();
+      await via.close();
     },
   };
 }

@@ -34,8 +34,8 @@ export async function openWeb(config: GatewayConfig, log: Log, sources: WebSourc
   const { openWebListener } = await import('../web/listener.ts');
   const { pageRoutes } = await import('../page/page.ts');
   const monitor = {
-    standings: () => sources.monitor().standings(),
-    standing: (name: string) => sources.monitor().standing(name),
+    statuses: () => sources.monitor().statuses(),
+    status: (name: string) => sources.monitor().status(name),
   };
   const routes = [...(await routesOf(sources)), ...pageRoutes({ config: sources.config, monitor })];
   const listener = await openWebListener({ listen: metrics.listen, token, routes, log });
@@ -72,7 +72,7 @@ async function routesOf(sources: WebSources): Promise<readonly WebRoute[]> {
   const { config, monitor, served, version } = sources;
   const metrics = createExporter({
     ...{ version, served },
-    standings: () => monitor().standings(),
+    statuses: () => monitor().statuses(),
     isReady: async () => (await whyNotReady(sources)) === undefined,
     isCopyLate: async () => {
       const { audit, state } = config();

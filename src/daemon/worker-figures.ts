@@ -8,7 +8,7 @@ const PATIENCE_MS = 2000;
 /** One worker's figures. */
 export interface WorkerFigures {
   /** It has told them. */
-  told(figures: Figures): void;
+  take(figures: Figures): void;
   /** It is gone. */
   ended(): void;
 }
@@ -56,7 +56,7 @@ export function keepWorkerFigures(): AllFigures {
       const one: Known = { name: `worker-${number}`, ask, last: undefined, waiting: [] };
       known.add(one);
       return {
-        told: (figures) => {
+        take: (figures) => {
           one.last = figures;
           answered(one);
         },

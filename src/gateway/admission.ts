@@ -1,4 +1,4 @@
-/** Decides whether a proved principal may have a session, and takes what the session counts for. */
+/** Decides whether an authenticated principal may have a session, and takes what the session counts for. */
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import type { ClientLogs } from '../limits/client-log.ts';
@@ -27,16 +27,16 @@ export interface Admission {
    * Takes a live session and memory for a session, each noted in `served` as soon as it is taken.
    * @throws GatewayError `session-refused`, which the audit has, and `audit-unavailable`
    */
-  admit(served: Served, identity: SessionIdentity): Promise<{ readonly of: ClientMemory; readonly own: Lease }>;
+  acceptSession(served: Served, identity: SessionIdentity): Promise<{ readonly of: ClientMemory; readonly own: Lease }>;
   /** Records that a session was refused. @throws GatewayError `audit-unavailable` */
   refused(identity: SessionIdentity, reason: string, detail: string): Promise<void>;
 }
 
 /** Makes the admission of one gateway. */
 export function createAdmission({ config, records, memory, logs, meter }: AdmissionContext): Admission {
-  const admit: Admission['admit'] = async (served, identity) => {
+  const acceptSession: Admission['acceptSession'] = async (served, identity) => {
     const { client, principal } = served;
-    const admin = principal.door === 'admin';
+    const admin = principal.via === 'admin';
     let refusal = admin ? undefined : refusalOf(client, principal, 0);
     if (refusal === undefined && !admin) {
       const own = records.of(client.name);
@@ -75,7 +75,7 @@ export function createAdmission({ config, records, memory, logs, meter }: Admiss
       const detail = `the live sessions below ${config().state} cannot be counted: ${messageOf(error)}`;
       logs.of(client.name).error({ err: error, client: client.name }, detail);
       // The admin is let in, who may be about to help.
-      if (principal.door === 'admin') return undefined;
+      if (principal.via === 'admin') return undefined;
       meter?.refused(client.name, 'state-unavailable');
       await refused(identity, 'state-unavailable', detail);
       throw new GatewayError('session-refused', {
@@ -85,5 +85,5 @@ export function createAdmission({ config, records, memory, logs, meter }: Admiss
     }
   };
 
-  return { admit, refused };
+  return { acceptSession, refused };
 }

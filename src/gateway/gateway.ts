@@ -11,21 +11,21 @@ import type { Log } from '../ports/log.ts';
 import type { Memory } from '../ports/memory.ts';
 import type { Meter } from '../ports/meter.ts';
 import type { OpenSession } from '../ports/sessions.ts';
-import { openSharedMoment } from '../state/shared-moment.ts';
+import { openSharedTime } from '../state/shared-time.ts';
 import { openSharedTally, talliedBelow } from '../state/shared-tally.ts';
 import { createAdmission } from './admission.ts';
 import { openResources, type Resources } from './resources.ts';
 import { createSessionContexts } from './session-context.ts';
 import { createSessions } from './sessions.ts';
 
-/** A gateway: everything between a proved principal and the storage. */
+/** A gateway: everything between an authenticated principal and the storage. */
 export interface Gateway {
   readonly openSession: OpenSession;
   /** What its clients may hold, all of their connections together. */
   readonly memory: Memory;
   /**
    * Tries to reach every store that a client uses, and removes what killed processes left there.
-   * @returns what is wrong, by store name; empty when all is well
+   * @returns what is wrong, by store name; empty when everything is OK
    */
   reachStores(): Promise<ReadonlyMap<string, GatewayError>>;
   /** The sessions that are open or opening now. */
@@ -64,7 +64,7 @@ export async function createGateway(options: {
     state: () => current.state,
     client: (name) => current.clients[name],
     audit: () => resources.audit(),
-    shared: { moment: openSharedMoment, tally: openSharedTally, tallied: talliedBelow },
+    shared: { sharedTime: openSharedTime, tally: openSharedTally, tallied: talliedBelow },
     log,
   });
   const admission = createAdmission({ config, records, memory, logs, meter });
@@ -81,7 +81,7 @@ export async function createGateway(options: {
       takeUp();
       current = next;
       memory.resize(memoryOf(next));
-      sessions.review();
+      sessions.reevaluate();
     },
     drain: () => sessions.drain(),
     close: async () => {

@@ -14,7 +14,7 @@ export interface AdmissionRefusal {
 
 /** Why a client is not let in now, or undefined. @param sessions - how many it has open */
 export function refusalOf(client: ClientConfig, principal: Principal, sessions: number): AdmissionRefusal | undefined {
-  // A connection may have proved its key before that key was taken out of the config.
+  // A connection may have authenticated before that key was taken out of the config.
   if (isListable(client, principal) && !hasKey(client, principal))
     return { reason: 'key-removed', line: `this key is not, or no longer, one of client ${client.name}.` };
   return refuseAdmission(client.name, client, {
@@ -29,9 +29,9 @@ export function refusalOf(client: ClientConfig, principal: Principal, sessions: 
  * that was taken out of the config ends there, too. Left to authorized_keys alone are keys of other algorithms and certificates, which the
  * config cannot hold, and all keys of a client that has none in the config.
  */
-function isListable(client: ClientConfig, { door, key, keyType }: Principal): boolean {
+function isListable(client: ClientConfig, { via, key, keyType }: Principal): boolean {
   if (key === undefined) return false;
-  return door === 'ssh' || (door === 'stdio' && keyType === 'ssh-ed25519' && client.keys.length > 0);
+  return via === 'ssh' || (via === 'stdio' && keyType === 'ssh-ed25519' && client.keys.length > 0);
 }
 
 function hasKey({ keys }: ClientConfig, { key }: Principal): boolean {
@@ -64,7 +64,7 @@ export function revocationOf(
   { client: before, store, principal }: Pick<Served, 'client' | 'store' | 'principal'>,
   config: GatewayConfig,
 ): string | undefined {
-  if (principal.door === 'admin') return undefined;
+  if (principal.via === 'admin') return undefined;
   const client = config.clients[before.name];
   if (client === undefined) return `client ${before.name} was removed; ask the gateway's admin.`;
   const refusal = refusalOf(client, principal, 0);

@@ -14,7 +14,7 @@ export interface Served {
   readonly store: StoreConfig | undefined;
   readonly principal: Principal;
   readonly audit: AuditSink;
-  readonly tell: (line: string) => void;
+  readonly notify: (line: string) => void;
   /** What the session holds by itself; set once it is taken. */
   memory: Lease | undefined;
   /** Of an admin's that holds the repository; set once it may. */

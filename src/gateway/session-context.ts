@@ -18,7 +18,7 @@ import type { Throttle } from '../ports/throttle.ts';
 import type { HandlerContext } from '../restic/context.ts';
 import { readLiveSessions } from '../state/live-sessions.ts';
 import { openLockHolds } from '../state/lock-holds.ts';
-import { openSharedMoment } from '../state/shared-moment.ts';
+import { openSharedTime } from '../state/shared-time.ts';
 import type { Admission } from './admission.ts';
 import type { Resources } from './resources.ts';
 import type { Served } from './served.ts';
@@ -47,7 +47,7 @@ export function createSessionContexts(parts: {
 }): SessionContexts {
   const { config, resources, admission, records, logs, log, meter } = parts;
   const quotas = createQuotas(log);
-  const throttles = createThrottles(() => config().state, openSharedMoment);
+  const throttles = createThrottles(() => config().state, openSharedTime);
   const calls = createStoreCalls();
   const turns = createFairTurns();
   /** Of its own, so that what is kept for each client keeps no session with it. */
@@ -58,7 +58,7 @@ export function createSessionContexts(parts: {
     served.hold = holdForAdmin(store, request, {
       holds: about.holds(),
       record: about.record,
-      tell: served.tell,
+      notify: served.notify,
       liveSessions: async () => new Set((await readLiveSessions(config().state)).map(({ id }) => id)),
       madeHere: async (locks) => (await import('../audit/made-here.ts')).locksMadeHere(config().audit.file, locks),
     });
@@ -66,8 +66,8 @@ export function createSessionContexts(parts: {
 
   return {
     open: async (served, identity, hold) => {
-      const { audit, tell, client } = served;
-      const admin = served.principal.door === 'admin';
+      const { audit, notify, client } = served;
+      const admin = served.principal.via === 'admin';
       const about: About = {
         admin,
         record: (event) => audit.append(identity, event),
@@ -87,7 +87,7 @@ export function createSessionContexts(parts: {
           records: records.of(client.name),
           log: logs.of(client.name),
           meter: meter?.session(client.name),
-          tell,
+          notify,
           beforeLocks: beforeLocks(served.hold),
         };
       } catch (error) {
@@ -96,7 +96,7 @@ export function createSessionContexts(parts: {
         logs.of(client.name).error({ err: error, store, client: client.name }, failure.message);
         meter?.refused(client.name, failure.code);
         await admission.refused(identity, failure.code, failure.message);
-        throw new GatewayError('session-refused', { detail: `${failure.tell}.`, cause: error });
+        throw new GatewayError('session-refused', { detail: `${failure.clientMessage}.`, cause: error });
       }
     },
     close: () => quotas.close(),

@@ -37,7 +37,7 @@ export function sessionStore(storage: SafeStorage, context: StoreContext): Repos
   let store = storage.repository(repository.prefix);
 
   // Creates only where the storage is known to replace nothing. Whoever has full access may change what is there anyway.
-  if (access !== 'full' && storage.proof !== undefined) store = safeCreation(store, storage.proof);
+  if (access !== 'full' && storage.storeCheck !== undefined) store = safeCreation(store, storage.storeCheck);
 
   // Times what the storage takes, and not what a session waits for by itself.
   if (meter !== undefined) store = measuredStore(store, meter.store(repository.store));

@@ -22,7 +22,7 @@ export interface Sessions {
   readonly open: OpenSession;
   count(): number;
   /** Ends those that would not be opened like this under the newest config. */
-  review(): void;
+  reevaluate(): void;
   /** Opens none from now on. Resolves when those that are open have ended. */
   drain(): Promise<void>;
   /** Ends all. Resolves when they have ended. */
@@ -44,48 +44,48 @@ export function createSessions(parts: {
   const waiting = new Set<() => void>();
   let state: 'open' | 'draining' | 'closing' = 'open';
 
-  const open: OpenSession = async ({ principal, stream, widen, tell, ending, hold }) => {
+  const open: OpenSession = async ({ principal, stream, widen, notify, ending, hold }) => {
     const client = config().clients[principal.client];
     if (state !== 'open')
       throw new GatewayError('session-refused', { detail: 'the gateway is being stopped; try again in a while.' });
     if (client === undefined)
       throw new GatewayError('session-refused', { detail: `client ${principal.client} is not known here.` });
     // The admin on the gateway host manages what the client may not, and is no one's guest.
-    const access = principal.door === 'admin' ? 'full' : client.access;
+    const access = principal.via === 'admin' ? 'full' : client.access;
     const identity: SessionIdentity = { session: timedId(), principal, access, repository: client.repository };
     const store = config().stores[client.repository.store];
     const served: Served = {
-      ...{ client, store, principal, audit: resources.audit(), tell },
+      ...{ client, store, principal, audit: resources.audit(), notify },
       ...{ hold: undefined, memory: undefined, leave: undefined, storage: undefined },
       ...{ session: undefined, ending: false },
     };
     // Known before anything is awaited, so that whatever changes meanwhile finds it.
     all.add(served);
     try {
-      const own = await admission.admit(served, identity);
+      const own = await admission.acceptSession(served, identity);
       const context = await contexts.open(served, identity, hold);
       const session = await serveRestic(stream, context, ending, { ...own, widen });
       served.session = session;
       const ended = session.ended.then((reason) => {
-        forget(served);
+        remove(served);
         logs.of(client.name).info({ client: client.name, session: session.id, reason }, 'session ended');
       });
       ended.catch((error: unknown) => {
         reportDefect(log, error, { session: session.id }, 'a defect after the end of a session');
       });
-      const { door, from } = principal;
-      logs.of(client.name).info({ client: client.name, session: session.id, door, from }, 'session started');
-      review(served);
+      const { via, from } = principal;
+      logs.of(client.name).info({ client: client.name, session: session.id, via, from }, 'session started');
+      reevaluate(served);
       return session;
     } catch (error) {
-      forget(served);
+      remove(served);
       if (!isGatewayError(error, 'session-refused'))
         logs.of(client.name).error({ err: error, client: client.name }, 'a session could not be opened');
       throw error;
     }
   };
 
-  const forget = (served: Served): void => {
+  const remove = (served: Served): void => {
     all.delete(served);
     served.hold?.release();
     // Before its place is given to another, which would still find it there.
@@ -102,7 +102,7 @@ export function createSessions(parts: {
   };
 
   /** Ends a session that would not be opened like this now. */
-  const review = (served: Served): void => {
+  const reevaluate = (served: Served): void => {
     if (state === 'closing') {
       end(served, 'gateway-stopped', 'the gateway is being stopped; try again in a while.', log);
       return;
@@ -118,7 +118,7 @@ export function createSessions(parts: {
     const ids = sessionsToEnd(config().state);
     if (ids.size === 0) return;
     for (const served of all)
-      if (served.principal.door !== 'admin' && ids.has(served.session?.id ?? ''))
+      if (served.principal.via !== 'admin' && ids.has(served.session?.id ?? ''))
         end(
           served,
           'ended-by-admin',
@@ -134,15 +134,16 @@ export function createSessions(parts: {
   const clock = setInterval(() => {
     endForAdmin();
     const now = new Date();
-    for (const served of all) if (served.client.expires !== undefined && now > served.client.expires) review(served);
+    for (const served of all)
+      if (served.client.expires !== undefined && now > served.client.expires) reevaluate(served);
   }, EXPIRY_LOOK_MS);
   clock.unref();
 
   return {
     open,
     count: () => all.size,
-    review: () => {
-      for (const served of all) review(served);
+    reevaluate: () => {
+      for (const served of all) reevaluate(served);
       closeUnused();
     },
     drain: async () => {
@@ -151,7 +152,7 @@ export function createSessions(parts: {
     },
     close: async () => {
       state = 'closing';
-      for (const served of all) review(served);
+      for (const served of all) reevaluate(served);
       await noneLeft();
       clearInterval(clock);
     },
@@ -165,7 +166,7 @@ function end(served: Served, reason: EndReason, line: string, log: Log): void {
   served.ending = true;
   log.info({ client: served.client.name, session: served.session.id, reason }, line);
   try {
-    served.tell(line);
+    served.notify(line);
   } catch {
     // Whoever cannot be told any more is let go all the same.
   }

@@ -18,7 +18,7 @@ export interface HoldContext {
   readonly holds: Holds;
   readonly record: LockLimits['record'];
   /** Says one plain line to the admin. */
-  readonly tell: (line: string) => void;
+  readonly notify: (line: string) => void;
   /** Ids of the sessions that are open on this machine. */
   readonly liveSessions: () => Promise<ReadonlySet<string>>;
   /** Which of these locks came through a gateway of this machine, by session. */
@@ -80,24 +80,24 @@ async function clear(
   hold: Hold,
   options: CallOptions,
 ): Promise<boolean> {
-  const { tell } = context;
+  const { notify } = context;
   const began = performance.now();
   const late = (): boolean => performance.now() - began >= waitMs;
   const settled = (): Promise<void> => hold.settled(AbortSignal.any([options.signal, AbortSignal.timeout(ENDING_MS)]));
   const look = (): Promise<readonly ClientLock[]> => clearDead(store, context, options);
-  for (let told = false; ;) {
+  for (let reported = false; ;) {
     hold.set('waiting');
     await settled();
     let locks = await look();
     while (locks.length > 0 && !late()) {
-      if (!told) tell(`waiting for ${holders(locks)} to give up the lock; new runs are held back meanwhile.`);
-      told = true;
+      if (!reported) notify(`waiting for ${holders(locks)} to give up the lock; new runs are held back meanwhile.`);
+      reported = true;
       await pause(options.signal);
       locks = await look();
     }
     if (locks.length > 0 && endSessions) locks = await end(locks, look, context, hold, options);
     if (locks.length > 0) {
-      tell(
+      notify(
         endSessions
           ? `${holders(locks)} cannot be ended from here, as it is not open on this machine; its lock stays.`
           : `${holders(locks)} still has a lock; wait longer with --hold-client DURATION, or end it with --end-sessions.`,
@@ -115,11 +115,11 @@ async function clear(
 async function end(
   locks: readonly ClientLock[],
   look: () => Promise<readonly ClientLock[]>,
-  { tell }: HoldContext,
+  { notify }: HoldContext,
   hold: Hold,
   { signal }: CallOptions,
 ): Promise<readonly ClientLock[]> {
-  tell(`ending ${holders(locks)}.`);
+  notify(`ending ${holders(locks)}.`);
   const began = performance.now();
   let left = locks;
   do {
@@ -149,8 +149,8 @@ async function clearDead(
   await eachOf(names, async (name) => {
     const stat = await store.stat({ type: 'locks', name }, options);
     // An admin's, or one that came by no gateway, is restic's to judge.
-    if (stat?.origin === undefined || stat.origin.door === 'admin') return;
-    const { client, session } = stat.origin;
+    if (stat?.uploader === undefined || stat.uploader.via === 'admin') return;
+    const { client, session } = stat.uploader;
     locks.push({ name, client, session, stale: stat.ageMs > STALE_LOCK_MS });
   });
   const live = await liveSessions();

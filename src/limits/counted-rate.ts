@@ -1,6 +1,6 @@
 /** Holds how often something happens to a rate, with a number of times at once for those who were idle. */
 import { GatewayError, type ErrorCode } from '../core/errors.ts';
-import { takeTurn, type Moment } from '../core/schedule.ts';
+import { takeTurn, type SharedTime } from '../core/schedule.ts';
 import type { Clock } from './clock.ts';
 
 /** The longest that one waits, in ms; beyond that, to be told to come again costs less than to be kept. */
@@ -19,17 +19,17 @@ export interface CountedRate {
  * @param rate.costMs - how long one takes at the rate, in ms, as of now
  * @param rate.burstMs - how long it must have been idle to have all at once that it may have at once, in ms
  * @param rate.code - what one is told when too many wait
- * @param moment - shared by all who share the rate
+ * @param sharedTime - shared by all who share the rate
  */
 export function createCountedRate(
   rate: { readonly costMs: () => number; readonly burstMs: number; readonly code: ErrorCode },
-  moment: Moment,
+  sharedTime: SharedTime,
   clock: Clock,
 ): CountedRate {
   const { costMs, burstMs, code } = rate;
   return {
     take: (signal) => {
-      const waitMs = takeTurn(moment, clock.now(), { costMs: costMs(), burstMs, longestMs: LONGEST_MS });
+      const waitMs = takeTurn(sharedTime, clock.now(), { costMs: costMs(), burstMs, longestMs: LONGEST_MS });
       if (waitMs === undefined) throw new GatewayError(code);
       if (waitMs === 0 || signal.aborted) return undefined;
       return new Promise((resolve) => {

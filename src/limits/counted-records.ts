@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import { timedId } from '../core/timed-id.ts';
 import type { ClientConfig } from '../config/types.ts';
-import type { Door } from '../core/principal.ts';
-import { takeTurn, type Moment } from '../core/schedule.ts';
+import type { Via } from '../core/principal.ts';
+import { takeTurn, type SharedTime } from '../core/schedule.ts';
 import type { AuditSink } from '../ports/audit-sink.ts';
 import type { CountedEvent, CountedRecords } from '../ports/counted-records.ts';
 import type { Log } from '../ports/log.ts';
@@ -38,13 +38,13 @@ const KEEP_MS = 1000;
 interface Tally {
   add(counts: ReadonlyMap<string, number>): boolean;
   any(): boolean;
-  take(): Promise<{ readonly counts: ReadonlyMap<string, number>; readonly told: () => Promise<void> }>;
+  take(): Promise<{ readonly counts: ReadonlyMap<string, number>; readonly settled: () => Promise<void> }>;
 }
 
 /** What is kept outside of this process. */
 export interface Shared {
   /** Opens a moment that all processes share. @param file - absolute */
-  moment(file: string): Moment;
+  sharedTime(file: string): SharedTime;
   /** Opens counts that all processes share. @param directory - absolute */
   tally(directory: string): Tally;
   /** The names of what is in a directory; none where there is none. */
@@ -73,7 +73,7 @@ export function createCountedRecords(options: {
   const { state, client, audit, shared, log, clock = CLOCK } = options;
   const all = new Map<string, CountedRecords>();
   /** The way in of this process's sessions, for the lines that belong to none of them. */
-  let door: Exclude<Door, 'admin'> = 'ssh';
+  let via: Exclude<Via, 'admin'> = 'ssh';
 
   const of = (name: string): CountedRecords => {
     let found = all.get(name);
@@ -85,18 +85,18 @@ export function createCountedRecords(options: {
   };
 
   const create = (name: string): CountedRecords => {
-    const moments = new Map<string, Moment>();
-    const moment = (kind: string): Moment => {
-      const found = moments.get(kind) ?? shared.moment(join(state(), 'rates', name, kind));
-      moments.set(kind, found);
+    const sharedTimes = new Map<string, SharedTime>();
+    const sharedTime = (kind: string): SharedTime => {
+      const found = sharedTimes.get(kind) ?? shared.sharedTime(join(state(), 'rates', name, kind));
+      sharedTimes.set(kind, found);
       return found;
     };
     const take = (kind: string, { burst, perHour }: Allowance): boolean => {
       const costMs = HOUR_MS / perHour;
-      return takeTurn(moment(kind), clock.now(), { costMs, burstMs: burst * costMs, longestMs: 0 }) !== undefined;
+      return takeTurn(sharedTime(kind), clock.now(), { costMs, burstMs: burst * costMs, longestMs: 0 }) !== undefined;
     };
     const tally = shared.tally(join(state(), 'counted', name));
-    const failures = moment('audit-failures');
+    const failures = sharedTime('audit-failures');
     /** Counted and not kept yet. */
     let counted = new Map<string, number>();
     let keeping: (() => void) | undefined;
@@ -118,7 +118,7 @@ export function createCountedRecords(options: {
       const config = client(name);
       if (config === undefined || (counted.size === 0 && !tally.any())) return;
       if (!take('audit-summaries', SUMMARIES)) return;
-      const { counts: others, told } = await tally.take().catch(() => NOTHING);
+      const { counts: others, settled } = await tally.take().catch(() => NOTHING);
       const counts = new Map(others);
       for (const [what, many] of counted) counts.set(what, (counts.get(what) ?? 0) + many);
       counted = new Map();
@@ -134,7 +134,7 @@ export function createCountedRecords(options: {
           const sum = Object.values(reasons).reduce((total, many) => total + many, 0);
           if (sum > 0)
             await audit().append(
-              { session: timedId(), principal: { client: name, door }, access, repository },
+              { session: timedId(), principal: { client: name, via }, access, repository },
               { kind, count: sum, reasons },
             );
           for (const reason of Object.keys(reasons)) left.delete(`${kind}/${reason}`);
@@ -143,7 +143,7 @@ export function createCountedRecords(options: {
         // What the audit did not take is told another time.
         for (const [what, many] of left) counted.set(what, (counted.get(what) ?? 0) + many);
         keep();
-        await told();
+        await settled();
       }
     };
 
@@ -152,8 +152,8 @@ export function createCountedRecords(options: {
     return {
       record: async (identity, event) => {
         const { principal } = identity;
-        if (principal.door !== 'admin') {
-          door = principal.door;
+        if (principal.via !== 'admin') {
+          via = principal.via;
           const refused = event.kind === 'session-refused';
           if (!take(refused ? 'audit-refused' : 'audit-trouble', refused ? REFUSED : TROUBLE)) {
             count(countedAs(event));
@@ -208,7 +208,7 @@ export function createCountedRecords(options: {
   };
 }
 
-const NOTHING = { counts: new Map<string, number>(), told: () => Promise.resolve() };
+const NOTHING = { counts: new Map<string, number>(), settled: () => Promise.resolve() };
 
 /** By what it is counted: the summary's kind, and the reason. */
 function countedAs(event: CountedEvent): string {

@@ -29,15 +29,15 @@ export function heedHolds(store: RepositoryStore, holds: () => Holds): Repositor
     if (held === 'closed' || (held === 'waiting' && own.size === 0)) throw new GatewayError('held-by-admin');
   };
   return wrapStore(store, {
-    create: async (ref, content, origin, options) => {
-      if (ref.type !== 'locks') return store.create(ref, content, origin, options);
+    create: async (ref, content, uploader, options) => {
+      if (ref.type !== 'locks') return store.create(ref, content, uploader, options);
       // Before its body is read, so that the audit need not announce it; and then once more.
       assertFree();
       const whole = await gather(content);
       const made = holds().making();
       try {
         assertFree();
-        const outcome = await store.create(ref, whole, origin, options);
+        const outcome = await store.create(ref, whole, uploader, options);
         if (outcome !== 'created') return outcome;
         // A storage that took longer than the admin waits for it.
         if (holds().held() === 'closed') {

@@ -68,8 +68,8 @@ export function limitLocks(store: RepositoryStore, { client, maxLocks, record }:
       for (let name = unknown.pop(); name !== undefined && held < most; name = unknown.pop()) {
         const stat = await store.stat({ type: 'locks', name }, options);
         if (stat === undefined) continue;
-        const { ageMs, origin } = stat;
-        const own = origin?.client === client && origin.door !== 'admin';
+        const { ageMs, uploader } = stat;
+        const own = uploader?.client === client && uploader.via !== 'admin';
         if (ageMs <= STALE_LOCK_MS) {
           if (own) held++;
         } else if (own) await removeLock(store, name, record, options);
@@ -81,9 +81,9 @@ export function limitLocks(store: RepositoryStore, { client, maxLocks, record }:
   };
 
   return wrapStore(store, {
-    create: async (ref, content, origin, options) => {
+    create: async (ref, content, uploader, options) => {
       const most = maxLocks();
-      if (ref.type !== 'locks' || most === undefined) return store.create(ref, content, origin, options);
+      if (ref.type !== 'locks' || most === undefined) return store.create(ref, content, uploader, options);
       while (left <= 0) {
         if (performance.now() < refusedUntil) throw new GatewayError('too-many-locks');
         counting ??= count(most, options).finally(() => (counting = undefined));
@@ -93,7 +93,7 @@ export function limitLocks(store: RepositoryStore, { client, maxLocks, record }:
       begun++;
       making++;
       try {
-        return await store.create(ref, content, origin, options);
+        return await store.create(ref, content, uploader, options);
       } catch (error) {
         // None was made.
         if (isGatewayError(error, 'held-by-admin')) left++;
@@ -135,12 +135,12 @@ export async function removeLock(
 /** The same pages; tells how many objects were on them once they have all been read. */
 async function* counted(
   pages: AsyncIterable<readonly ListedObject[]>,
-  tell: (count: number) => void,
+  onRemoved: (count: number) => void,
 ): AsyncGenerator<readonly ListedObject[]> {
   let count = 0;
   for await (const page of pages) {
     count += page.length;
     yield page;
   }
-  tell(count);
+  onRemoved(count);
 }

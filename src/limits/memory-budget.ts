@@ -66,7 +66,7 @@ export function createMemoryBudget(first: MemoryLimits): MemoryBudget {
     return account;
   };
 
-  const forget = (client: string, account: Account): void => {
+  const remove = (client: string, account: Account): void => {
     if (account.used === 0 && account.waiting.length === 0 && accounts.get(client) === account) accounts.delete(client);
   };
 
@@ -74,7 +74,7 @@ export function createMemoryBudget(first: MemoryLimits): MemoryBudget {
     const account = accountOf(client);
     account.used += bytes;
     used += bytes;
-    forget(client, account);
+    remove(client, account);
   };
 
   const lease = (client: string, bytes: number): Lease => {
@@ -126,7 +126,7 @@ export function createMemoryBudget(first: MemoryLimits): MemoryBudget {
         const leave = (): void => {
           account.waiting.splice(account.waiting.indexOf(waiting), 1);
           waiters--;
-          forget(client, account);
+          remove(client, account);
           resolve(undefined);
           // The next one may need less.
           serveWaiting();

@@ -4,7 +4,7 @@
  * What all share is one moment, up to which the time of the wire is taken. Whoever needs bytes takes the next short turn, waits for it to
  * come, and moves as many bytes as fit into it: so those who are idle take nothing from the others, and nobody has to know of anybody.
  */
-import { takeTurn, type Moment } from '../core/schedule.ts';
+import { takeTurn, type SharedTime } from '../core/schedule.ts';
 import type { Clock } from './clock.ts';
 
 /** The length of a turn, in ms: short, so that the turns of many mix and a changed rate counts at once; not so short that it costs. */
@@ -36,9 +36,9 @@ interface Waiting {
 
 /**
  * @param rate - bytes a second as of now; undefined for no limit
- * @param moment - shared by all who share the rate
+ * @param sharedTime - shared by all who share the rate
  */
-export function createPacer(rate: () => number | undefined, moment: Moment, clock: Clock): Pacer {
+export function createPacer(rate: () => number | undefined, sharedTime: SharedTime, clock: Clock): Pacer {
   /** Bytes of turns that have come and were not used up; below zero for what is owed. */
   let credit = 0;
   const queue: Waiting[] = [];
@@ -51,7 +51,7 @@ export function createPacer(rate: () => number | undefined, moment: Moment, cloc
       if (perSecond === undefined) credit = 0;
       else if (credit < first.bytes) {
         const turn = (perSecond * TURN_MS) / 1000;
-        const wait = takeTurn(moment, clock.now(), { costMs: TURN_MS, burstMs: SLACK_MS, longestMs: LONGEST_MS });
+        const wait = takeTurn(sharedTime, clock.now(), { costMs: TURN_MS, burstMs: SLACK_MS, longestMs: LONGEST_MS });
         // Where no turn is to be had, it is tried again.
         const [waitMs, bytes] = wait === undefined ? [LONGEST_MS, 0] : [wait, turn];
         if (waitMs > 0) {

@@ -39,9 +39,9 @@ export function createQuotas(log: Log): Quotas {
 
 function limitQuota(store: RepositoryStore, limits: QuotaLimits, loadUsage: () => Promise<Usage>): RepositoryStore {
   return wrapStore(store, {
-    create: async (ref, content, origin, options) => {
+    create: async (ref, content, uploader, options) => {
       const identity = limits.identity();
-      if (identity === undefined || ref.type === 'locks') return store.create(ref, content, origin, options);
+      if (identity === undefined || ref.type === 'locks') return store.create(ref, content, uploader, options);
       const usage = await loadUsage();
       const reserving = usage.reserve(
         { state: limits.state(), identity, store: limits.counted },
@@ -57,12 +57,13 @@ function limitQuota(store: RepositoryStore, limits: QuotaLimits, loadUsage: () =
       );
       if (settle === undefined) {
         // What is there already takes no room; the store says so again, and the handler compares.
-        if ((await store.stat(ref, options))?.size === content.size) return store.create(ref, content, origin, options);
+        if ((await store.stat(ref, options))?.size === content.size)
+          return store.create(ref, content, uploader, options);
         throw new GatewayError('quota-exceeded');
       }
       let outcome: 'created' | 'exists' | undefined;
       try {
-        outcome = await store.create(ref, content, origin, options);
+        outcome = await store.create(ref, content, uploader, options);
         return outcome;
       } finally {
         await settle(outcome === 'created' ? 'stored' : 'failed');

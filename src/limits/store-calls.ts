@@ -75,8 +75,8 @@ export function createStoreCalls(unreadMs: number = UNREAD_MS): StoreCalls {
         }
       };
       return {
-        create: (ref, content, origin, options) =>
-          during(ref.type === 'data' ? 'packs' : 'small', options, () => store.create(ref, content, origin, options)),
+        create: (ref, content, uploader, options) =>
+          during(ref.type === 'data' ? 'packs' : 'small', options, () => store.create(ref, content, uploader, options)),
         stat: (ref, options) => during('small', options, () => store.stat(ref, options)),
         remove: (ref, options) => during('small', options, () => store.remove(ref, options)),
         load: async (ref, range, options) => {

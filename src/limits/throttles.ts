@@ -1,7 +1,7 @@
 /** The rates that clients are held to: one set for each client, which all of its sessions in this process share. */
 import { join } from 'node:path';
 import type { ClientConfig } from '../config/types.ts';
-import type { Moment } from '../core/schedule.ts';
+import type { SharedTime } from '../core/schedule.ts';
 import type { Throttle } from '../ports/throttle.ts';
 import { CLOCK, type Clock } from './clock.ts';
 import { createCountedRate } from './counted-rate.ts';
@@ -34,7 +34,7 @@ export interface Throttles {
  */
 export function createThrottles(
   state: () => string,
-  openShared: (file: string) => Moment,
+  openShared: (file: string) => SharedTime,
   clock: Clock = CLOCK,
 ): Throttles {
   const throttles = new Map<string, Throttle>();
@@ -52,7 +52,7 @@ export function createThrottles(
 
 function createThrottle(
   rates: () => ClientRates | undefined,
-  openShared: (name: string) => Moment,
+  openShared: (name: string) => SharedTime,
   clock: Clock,
 ): Throttle {
   const bandwidth = (direction: 'upload' | 'download') => () => rates()?.bandwidth?.[direction];
@@ -63,7 +63,7 @@ function createThrottle(
   // In this process alone: so often, nothing can be asked of the system.
   const requests = createCountedRate(
     { costMs: () => 1000 / perSecond(), burstMs: REQUESTS_BURST_MS, code: 'too-many-requests' },
-    ownMoment(),
+    ownTime(),
     clock,
   );
   const objects = createCountedRate(
@@ -80,7 +80,7 @@ function createThrottle(
     },
     request: (signal) => requests.take(signal),
     object: (size, signal) => (size < SMALL_BYTES ? objects.take(signal) : undefined),
-    tell: (rate) => {
+    describe: (rate) => {
       switch (rate) {
         case 'upload':
         case 'download':
@@ -94,7 +94,7 @@ function createThrottle(
   };
 }
 
-function ownMoment(): Moment {
+function ownTime(): SharedTime {
   let at = 0;
   return {
     read: () => at,

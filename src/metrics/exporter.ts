@@ -1,10 +1,10 @@
 /** `/metrics`: the figures of this process, of its workers, and of the clients as the audit tells of them. */
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import { within } from '../core/waiting.ts';
-import type { ClientStanding } from '../monitor/standing.ts';
+import type { ClientStatus } from '../monitor/client-status.ts';
 import type { WebAnswer } from '../ports/web.ts';
 import { formatFigures, type Figures } from './figures.ts';
-import { standingMetrics } from './standing-metrics.ts';
+import { statusMetrics } from './status-metrics.ts';
 
 /** What is told of. */
 export interface MetricSources {
@@ -15,7 +15,7 @@ export interface MetricSources {
     readonly processes: ReadonlyMap<string, Figures>;
     readonly ended: Figures['counted'];
   }>;
-  readonly standings: () => Promise<readonly ClientStanding[]>;
+  readonly statuses: () => Promise<readonly ClientStatus[]>;
   readonly isReady: () => Promise<boolean>;
   /** Whether the audit's copy in a bucket has not been complete for so long that the audit says so. */
   readonly isCopyLate: () => Promise<boolean>;
@@ -53,10 +53,10 @@ export function createExporter(sources: MetricSources): () => Promise<WebAnswer>
     registers: [self],
   });
 
-  const tell = async (): Promise<WebAnswer> => {
-    const [served, standings, isReady, isCopyLate] = await Promise.all([
+  const render = async (): Promise<WebAnswer> => {
+    const [served, statuses, isReady, isCopyLate] = await Promise.all([
       sources.served(),
-      within(PATIENCE_MS, sources.standings()).catch(() => undefined),
+      within(PATIENCE_MS, sources.statuses()).catch(() => undefined),
       sources.isReady(),
       sources.isCopyLate(),
     ]);
@@ -74,7 +74,7 @@ export function createExporter(sources: MetricSources): () => Promise<WebAnswer>
     const body = await formatFigures(
       [
         (await self.getMetricsAsJSON()) as unknown as Figures['counted'],
-        await standingMetrics(standings),
+        await statusMetrics(statuses),
         served.ended,
         ...[...served.processes.values()].map(({ counted }) => counted),
       ],
@@ -85,10 +85,10 @@ export function createExporter(sources: MetricSources): () => Promise<WebAnswer>
   };
 
   /** The answer that is being made. */
-  let telling: Promise<WebAnswer> | undefined;
+  let rendering: Promise<WebAnswer> | undefined;
   // Whoever asks meanwhile gets the same one, so that many who ask cost the sessions no more than one.
   return () =>
-    (telling ??= tell().finally(() => {
-      telling = undefined;
+    (rendering ??= render().finally(() => {
+      rendering = undefined;
     }));
 }

@@ -33,11 +33,11 @@ export function measuredStore(store: RepositoryStore, meter: StoreMeter): Reposi
   };
 
   return {
-    create: (ref, content, origin, options) => {
+    create: (ref, content, uploader, options) => {
       // The client sets how long the content takes to come; the store, how long it takes once it has asked for the last of it.
       let pulled = performance.now();
       const body = onPull(content.body, () => (pulled = performance.now()));
-      const call = store.create(ref, { ...content, body }, origin, options);
+      const call = store.create(ref, { ...content, body }, uploader, options);
       return timed('create', call, options.signal, () => pulled);
     },
     load: async (ref, range, options) => {

@@ -39,22 +39,22 @@ const LATE_FACTOR = 4;
 const LATE_LEAST_MS = DAY_MS;
 
 /** Where and when something was seen. */
-interface Moment {
+interface Sighting {
   readonly at: number;
   readonly session: string | undefined;
 }
 
 /** A snapshot has arrived and is in the client's figures. */
-export function afterSnapshot(client: ClientRecord, day: DayRecord, moment: Moment): void {
-  const earlier = earlierDays(client, moment.at);
+export function afterSnapshot(client: ClientRecord, day: DayRecord, sighting: Sighting): void {
+  const earlier = earlierDays(client, sighting.at);
   const isBurst = (snapshots: number, least: number, busiest: number): boolean =>
     snapshots > least && snapshots > BURST_FACTOR * busiest;
   const [hour, busiestHour] = [client.hour.snapshots, Math.max(0, ...earlier.map((one) => one.busiestHour))];
   const busiestDay = Math.max(0, ...earlier.map((one) => one.snapshots));
   if (isBurst(hour, BURST_HOUR, busiestHour))
-    raise(client, 'snapshot-burst', moment, { snapshots: hour, busiest: busiestHour, span: 'hour' }, 1);
-  else if (isKnown(client, moment.at) && isBurst(day.snapshots, BURST_DAY, busiestDay))
-    raise(client, 'snapshot-burst', moment, { snapshots: day.snapshots, busiest: busiestDay, span: 'day' }, 1);
+    raise(client, 'snapshot-burst', sighting, { snapshots: hour, busiest: busiestHour, span: 'hour' }, 1);
+  else if (isKnown(client, sighting.at) && isBurst(day.snapshots, BURST_DAY, busiestDay))
+    raise(client, 'snapshot-burst', sighting, { snapshots: day.snapshots, busiest: busiestDay, span: 'day' }, 1);
 }
 
 /**
@@ -66,44 +66,44 @@ export function afterReads(
   repository: RepositoryRecord | undefined,
   day: DayRecord,
   bytes: number,
-  moment: Moment,
+  sighting: Sighting,
 ): void {
-  const known = isKnown(client, moment.at);
+  const known = isKnown(client, sighting.at);
   // restic without a cache reads its indexes in each run: of a client that is new, nobody knows yet that many small readings are usual.
   const read = known ? day.read : bytes;
-  const usual = Math.max(0, ...earlierDays(client, moment.at).map((one) => one.read));
+  const usual = Math.max(0, ...earlierDays(client, sighting.at).map((one) => one.read));
   const size = estimatedSize(repository);
   const much =
     size === undefined
       ? known && read >= READ_LEAST_UNSIZED && read > READ_FACTOR_UNSIZED * usual
       : [READ_HALF, READ_ALL].some(({ share, least }) => read >= Math.max(least, share * size)) &&
         read > READ_FACTOR * usual;
-  if (much) raise(client, 'read-spike', moment, { read, usual, ...(size !== undefined && { size }) }, 1);
+  if (much) raise(client, 'read-spike', sighting, { read, usual, ...(size !== undefined && { size }) }, 1);
 }
 
 /** A session comes from an address, or with a key, that is not among those seen so far. */
-export function beforeNewAddress(client: ClientRecord, address: string, moment: Moment): void {
+export function beforeNewAddress(client: ClientRecord, address: string, sighting: Sighting): void {
   const seen = client.addresses.length;
-  if (isKnown(client, moment.at) && seen > 0 && seen <= MOST_NETWORKS)
-    raise(client, 'new-address', moment, { value: address, refused: 0 }, 1);
+  if (isKnown(client, sighting.at) && seen > 0 && seen <= MOST_NETWORKS)
+    raise(client, 'new-address', sighting, { value: address, refused: 0 }, 1);
 }
 
 /**
- * A key of the client was proved from addresses that the config does not allow it: one anomaly, however many they are.
+ * A key of the client was used from addresses that the config does not allow it: one anomaly, however many they are.
  * @param address - the newest of them; undefined where they were only counted
  */
 export function afterRefusedAddress(
   client: ClientRecord,
   address: string | undefined,
   count: number,
-  moment: Moment,
+  sighting: Sighting,
 ): void {
-  raise(client, 'new-address', moment, { ...(address !== undefined && { newest: address }), refused: 1 }, count);
+  raise(client, 'new-address', sighting, { ...(address !== undefined && { newest: address }), refused: 1 }, count);
 }
 
 /** As `beforeNewAddress`. */
-export function beforeNewKey(client: ClientRecord, key: string, moment: Moment): void {
-  if (isKnown(client, moment.at) && client.keys.length > 0) raise(client, 'new-key', moment, { value: key }, 1);
+export function beforeNewKey(client: ClientRecord, key: string, sighting: Sighting): void {
+  if (isKnown(client, sighting.at) && client.keys.length > 0) raise(client, 'new-key', sighting, { value: key }, 1);
 }
 
 /** Something was refused, `count` times. @param object - the object's name, where it is known */
@@ -115,19 +115,19 @@ export function afterDenial(
     readonly reason: string;
     readonly count: number;
   },
-  moment: Moment,
+  sighting: Sighting,
 ): void {
   const { operation, object = '', reason, count } = denial;
   // For locks the reason is another one: that of another client is refused in the course of ordinary backups.
   const removal = reason === 'append-only' || (reason === 'read-only' && operation === 'remove');
-  if (removal && !object.startsWith('locks/')) raise(client, 'denied-delete', moment, {}, count);
-  else if (reason === 'overwrite') raise(client, 'overwrite', moment, { object }, count);
-  else if (reason === 'key-added') raise(client, 'key-upload', moment, { refused: 1 }, count);
+  if (removal && !object.startsWith('locks/')) raise(client, 'denied-delete', sighting, {}, count);
+  else if (reason === 'overwrite') raise(client, 'overwrite', sighting, { object }, count);
+  else if (reason === 'key-added') raise(client, 'key-upload', sighting, { refused: 1 }, count);
 }
 
 /** A client has added a key file, and not with `init`. */
-export function afterKeyUpload(client: ClientRecord, count: number, moment: Moment): void {
-  raise(client, 'key-upload', moment, { refused: 0 }, count);
+export function afterKeyUpload(client: ClientRecord, count: number, sighting: Sighting): void {
+  raise(client, 'key-upload', sighting, { refused: 0 }, count);
 }
 
 /** When a client counts as late; undefined when nobody can say. @param last - its newest snapshot */
@@ -227,7 +227,7 @@ function anomalyId(rule: AnomalyRule, at: number): string {
 function raise(
   client: ClientRecord,
   rule: AnomalyRecord['rule'],
-  { at, session }: Moment,
+  { at, session }: Sighting,
   facts: AnomalyRecord['facts'],
   count: number,
 ): void {

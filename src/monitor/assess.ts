@@ -15,7 +15,7 @@ import {
   type RefusalRecord,
   type RepositoryRecord,
 } from './model.ts';
-import type { Anomaly, ClientStanding, ClientState, DayFigures, Refusal, SessionFigures } from './standing.ts';
+import type { Anomaly, ClientStatus, ClientState, DayFigures, Refusal, SessionFigures } from './client-status.ts';
 
 /** Anomalies are shown for this long after they were last seen, unless they are acknowledged before. */
 const SHOWN_MS = 7 * DAY_MS;
@@ -30,15 +30,15 @@ export interface Knowledge {
   readonly record: ClientRecord;
   readonly repository: RepositoryRecord | undefined;
   /** The sessions that really run now; undefined when that cannot be told. */
-  readonly live: readonly { readonly id: string; readonly door: string; readonly started: Date }[] | undefined;
+  readonly live: readonly { readonly id: string; readonly via: string; readonly started: Date }[] | undefined;
   /** By the ledger of the quota. */
   readonly used: number | undefined;
-  readonly scrub: ClientStanding['scrub'];
-  readonly unfinishedScrub: ClientStanding['unfinishedScrub'];
+  readonly scrub: ClientStatus['scrub'];
+  readonly unfinishedScrub: ClientStatus['unfinishedScrub'];
 }
 
-/** How a client stands at a moment. */
-export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): ClientStanding {
+/** The status of a client at a moment. */
+export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): ClientStatus {
   const { record, used, scrub, unfinishedScrub } = knowledge;
   const time = now.getTime();
   const last = lastSnapshot(record);
@@ -77,7 +77,7 @@ function judge(
   known: {
     readonly last: number | undefined;
     readonly anomalies: readonly Anomaly[];
-    readonly scrub: ClientStanding['scrub'];
+    readonly scrub: ClientStatus['scrub'];
     readonly used: number | undefined;
   },
   now: Date,
@@ -96,19 +96,19 @@ function judge(
   const never =
     last === undefined && config.access !== 'read-only' ? ['No snapshot has arrived since the audit began.'] : [];
   const state =
-    attention.length > 0 ? 'attention' : late.length > 0 ? 'late' : never.length > 0 ? 'never' : ('well' as const);
+    attention.length > 0 ? 'attention' : late.length > 0 ? 'late' : never.length > 0 ? 'never' : ('ok' as const);
   return { state, reasons: [...attention, ...late, ...never] };
 }
 
 /** What the audit does not tell yet. */
-export function untold(config: ClientConfig, record: ClientRecord, now: Date): readonly Anomaly[] {
+export function unreported(config: ClientConfig, record: ClientRecord, now: Date): readonly Anomaly[] {
   const time = now.getTime();
-  const told = new Set([
-    ...record.anomalies.filter((one) => one.told === true).map(({ id }) => id),
-    ...record.toldLate,
+  const reported = new Set([
+    ...record.anomalies.filter((one) => one.reported === true).map(({ id }) => id),
+    ...record.reportedLate,
   ]);
   const late = isOff(config, now) === undefined ? lateness(config, record, time) : undefined;
-  return [...openAnomalies(record, now), ...(late === undefined ? [] : [late])].filter(({ id }) => !told.has(id));
+  return [...openAnomalies(record, now), ...(late === undefined ? [] : [late])].filter(({ id }) => !reported.has(id));
 }
 
 /** What events of the audit have raised, newest first: not acknowledged, and not too long ago. */
@@ -152,7 +152,7 @@ function lateness(config: ClientConfig, record: ClientRecord, now: number): Anom
   };
 }
 
-function sizeOf({ used, repository }: Knowledge): ClientStanding['size'] {
+function sizeOf({ used, repository }: Knowledge): ClientStatus['size'] {
   if (used !== undefined) return { bytes: used, by: 'counted' };
   const bytes = estimatedSize(repository);
   return bytes === undefined ? undefined : { bytes, by: 'estimated' };
@@ -184,7 +184,7 @@ function daysUntil(last: string): readonly string[] {
   return shownDays;
 }
 
-function denialsOf({ days }: ClientRecord, now: number): ClientStanding['denials'] {
+function denialsOf({ days }: ClientRecord, now: number): ClientStatus['denials'] {
   const oldest = dayOf(now - (DAYS_LATELY - 1) * DAY_MS);
   const byReason: Record<string, number> = {};
   for (const { day, denied } of days)
@@ -197,16 +197,16 @@ function total(denied: Readonly<Record<string, number>>): number {
   return Object.entries(denied).reduce((sum, [reason, count]) => (reason === OWN_CLEANUP ? sum : sum + count), 0);
 }
 
-function sessionsOf({ record, live }: Knowledge): Pick<ClientStanding, 'running' | 'latest'> {
+function sessionsOf({ record, live }: Knowledge): Pick<ClientStatus, 'running' | 'latest'> {
   const ids = live === undefined ? undefined : new Set(live.map(({ id }) => id));
   const isLive = ({ session }: OpenRecord): boolean => ids?.has(session) ?? true;
   const running = record.open.filter(isLive).map((one) => openFigures(one, 'running'));
   const known = new Set(record.open.map(({ session }) => session));
   const none = { added: 0, objects: 0, snapshots: 0, removed: 0, bytesIn: 0, bytesOut: 0, denied: 0, failed: 0 };
   // One that is just beginning has no line in the audit yet.
-  for (const { id, door, started } of live ?? [])
+  for (const { id, via, started } of live ?? [])
     if (!known.has(id) && !record.latest.some(({ session }) => session === id))
-      running.push({ session: id, door, start: started, outcome: 'running', ...none });
+      running.push({ session: id, via, start: started, outcome: 'running', ...none });
   const lost = record.open.filter((one) => !isLive(one)).map((one) => openFigures(one, 'lost'));
   const ended = record.latest.map(endedFigures);
   const latest = [...lost, ...ended].sort((a, b) => b.start.getTime() - a.start.getTime()).slice(0, MOST.latest);

@@ -1,5 +1,5 @@
 /** What a checkpoint holds, as the shape it is held to: what the rules and the page take from it is what `reduce.ts` could have made. */
-import { placeShape } from '../audit/place-shape.ts';
+import { placeShape } from '../audit/position-shape.ts';
 import {
   count,
   either,
@@ -24,7 +24,7 @@ const isOrdinary = (rule: AnomalyRule): rule is Exclude<AnomalyRule, 'late'> => 
 
 // What is taken back when a change failed may be below nothing for ever, in an audit that lacks lines: a sum.
 const figures = {
-  ...{ session: word, door: word, start: moment },
+  ...{ session: word, via: word, start: moment },
   ...{ added: sum, objects: sum, snapshots: sum, removed: sum, denied: count, failed: count },
 };
 const peer = { from: word, key: word };
@@ -58,10 +58,10 @@ const client: Shape<ClientRecord> = record(
           ...{ id: word, rule: only(...ANOMALY_RULES.filter(isOrdinary)), at: moment, last: moment, count },
           facts: tableOf(word, either(word, isFinite)),
         },
-        { session: word, told: only(true), acknowledged: only(true) },
+        { session: word, reported: only(true), acknowledged: only(true) },
       ),
     ),
-    toldLate: listOf(word),
+    reportedLate: listOf(word),
   },
   { usualGap: count, firstSnapshot: moment },
 );
@@ -73,7 +73,7 @@ const repository: Shape<RepositoryRecord> = record({ begun: flag, packs: objects
 export const checkpointShape = record({
   v: only(MODEL_VERSION),
   audit: text(4096),
-  place: placeShape,
+  position: placeShape,
   latest: moment,
   clients: listOf(pairOf(word, client)),
   repositories: listOf(pairOf(text(2 * LONGEST_WORD + 1), repository)),

@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import type { Place } from '../audit/follow.ts';
+import type { Position } from '../audit/follow.ts';
 import { parseJson, readStateFile, replaceStateFile } from '../state/state-file.ts';
 import { checkpointShape } from './checkpoint-shape.ts';
 import { makeMonitorDirectory } from './directory.ts';
@@ -14,7 +14,7 @@ import { MODEL_VERSION, type ClientRecord, type Model, type RepositoryRecord } f
 /** A model and the place up to which the audit is in it. */
 export interface Checkpoint {
   readonly model: Model;
-  readonly place: Place;
+  readonly position: Position;
 }
 
 /** Some 40 KB for each client that was busy on each day: of 6,000 such. What is longer is none of ours. */
@@ -25,7 +25,7 @@ interface Content {
   readonly v: number;
   /** The audit that it is of. */
   readonly audit: string;
-  readonly place: Place;
+  readonly position: Position;
   readonly latest: number;
   readonly clients: readonly (readonly [string, ClientRecord])[];
   readonly repositories: readonly (readonly [string, RepositoryRecord])[];
@@ -39,17 +39,17 @@ export async function readCheckpoint(state: string, audit: string): Promise<Chec
     if (hash !== hashOf(text)) return undefined;
     const content: unknown = parseJson(text);
     if (!checkpointShape(content) || content.audit !== audit) return undefined;
-    const { latest, clients, repositories, place } = content;
-    return { model: { latest, clients: new Map(clients), repositories: new Map(repositories) }, place };
+    const { latest, clients, repositories, position } = content;
+    return { model: { latest, clients: new Map(clients), repositories: new Map(repositories) }, position };
   } catch {
     return undefined;
   }
 }
 
 /** @throws Error of the file system, `ENOENT` when there is no state directory */
-export async function writeCheckpoint(state: string, audit: string, { model, place }: Checkpoint): Promise<void> {
+export async function writeCheckpoint(state: string, audit: string, { model, position }: Checkpoint): Promise<void> {
   const content: Content = {
-    ...{ v: MODEL_VERSION, audit, place, latest: model.latest },
+    ...{ v: MODEL_VERSION, audit, position, latest: model.latest },
     ...{ clients: [...model.clients], repositories: [...model.repositories] },
   };
   const text = JSON.stringify(content);

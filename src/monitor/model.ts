@@ -5,7 +5,7 @@
 import type { AnomalyRule } from '../ports/audit-sink.ts';
 
 /** Goes up whenever the same lines would add up to something else, so that checkpoints from before are not used. */
-export const MODEL_VERSION = 4;
+export const MODEL_VERSION = 5;
 
 /** Texts of the audit that are longer, in characters, are none that a session has written there. */
 export const LONGEST_WORD = 1000;
@@ -80,7 +80,7 @@ export interface Arrival {
 /** A session that was begun and not ended. */
 export interface OpenRecord {
   readonly session: string;
-  readonly door: string;
+  readonly via: string;
   readonly from?: string;
   readonly key?: string;
   readonly start: number;
@@ -122,7 +122,7 @@ export interface AnomalyRecord {
   /** What its words need. */
   facts: Readonly<Record<string, string | number>>;
   /** It stands in the audit. */
-  told?: true;
+  reported?: true;
   acknowledged?: true;
 }
 
@@ -154,7 +154,7 @@ export interface ClientRecord {
   /** Oldest first. */
   anomalies: AnomalyRecord[];
   /** Ids of the last `late` anomalies that stand in the audit. */
-  toldLate: string[];
+  reportedLate: string[];
 }
 
 /** Objects of one kind: what came, and how many were taken away. */
@@ -180,7 +180,7 @@ export function emptyModel(): Model {
 export function emptyClient(): ClientRecord {
   return {
     ...{ first: 0, sessions: 0, snapshots: 0, arrived: 0, arrivals: [], hour: { hour: 0, snapshots: 0 } },
-    ...{ days: [], open: [], latest: [], addresses: [], keys: [], refusals: [], anomalies: [], toldLate: [] },
+    ...{ days: [], open: [], latest: [], addresses: [], keys: [], refusals: [], anomalies: [], reportedLate: [] },
   };
 }
 

@@ -6,27 +6,27 @@ import { asGatewayError, isGatewayError } from '../core/errors.ts';
 import { usedBytes } from '../limits/counted-repository.ts';
 import type { Log } from '../ports/log.ts';
 import { readLiveSessions, type LiveSession } from '../state/live-sessions.ts';
-import { scrubState, type ScrubProgress } from '../upkeep/scrub-state.ts';
-import { assess, openAnomalies, untold } from './assess.ts';
+import { scrubState, type ScrubProgress } from '../maintenance/scrub-state.ts';
+import { assess, openAnomalies, unreported } from './assess.ts';
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { openFollower, type Follower } from '../audit/follow.ts';
 import { emptyClient, emptyModel, repositoryKey, type Model } from './model.ts';
 import { addLine } from './reduce.ts';
-import type { ClientStanding } from './standing.ts';
-import { acknowledgeAnomalies, tellAnomalies, type Found } from './tell.ts';
+import type { ClientStatus } from './client-status.ts';
+import { acknowledgeAnomalies, reportAnomalies, type Found } from './report.ts';
 
 /** What is known of the clients. */
 export interface Monitor {
   /** One client as it stands now; undefined when the config has none of that name. @throws GatewayError `audit-unavailable` */
-  standing(client: string): Promise<ClientStanding | undefined>;
-  /** All clients of the config, in its order. What has come to the audit since is read, and nothing twice. @throws as `standing` */
-  standings(): Promise<readonly ClientStanding[]>;
+  status(client: string): Promise<ClientStatus | undefined>;
+  /** All clients of the config, in its order. What has come to the audit since is read, and nothing twice. @throws as `status` */
+  statuses(): Promise<readonly ClientStatus[]>;
   /**
    * Writes the anomalies into the audit that are not there yet.
    * @returns how many
    * @throws GatewayError `audit-unavailable`, `state-unavailable`
    */
-  tell(): Promise<number>;
+  report(): Promise<number>;
   /**
    * Writes into the audit that the admin has seen the open anomalies, of one client or of all; `late` ends by a snapshot alone.
    * @returns how many
@@ -81,9 +81,9 @@ export function openMonitor(options: {
     const { state, audit } = config;
     const checkpoint = fresh ? undefined : await readCheckpoint(state, audit.file);
     const model = checkpoint?.model ?? emptyModel();
-    kept = checkpoint && JSON.stringify(checkpoint.place);
+    kept = checkpoint && JSON.stringify(checkpoint.position);
     const follower = openFollower({
-      ...{ file: audit.file, from: checkpoint?.place, pauseMs: watch ? PAUSE_MS : 0 },
+      ...{ file: audit.file, from: checkpoint?.position, pauseMs: watch ? PAUSE_MS : 0 },
       take: (line) => {
         addLine(model, line);
       },
@@ -111,12 +111,12 @@ export function openMonitor(options: {
   };
 
   const keep = async ({ follower, model }: Following): Promise<void> => {
-    const place = follower.place();
+    const position = follower.position();
     keptAt = performance.now();
-    if (place === undefined || JSON.stringify(place) === kept) return;
+    if (position === undefined || JSON.stringify(position) === kept) return;
     try {
-      kept = JSON.stringify(place);
-      await writeCheckpoint(config.state, config.audit.file, { model, place });
+      kept = JSON.stringify(position);
+      await writeCheckpoint(config.state, config.audit.file, { model, position });
     } catch (error) {
       // The next one reads more.
       if (watch && (error as NodeJS.ErrnoException).code !== 'ENOENT')
@@ -130,12 +130,12 @@ export function openMonitor(options: {
     trouble = words;
   };
 
-  const standingsOf = async (clients: readonly ClientConfig[]): Promise<readonly ClientStanding[]> => {
+  const statusesOf = async (clients: readonly ClientConfig[]): Promise<readonly ClientStatus[]> => {
     const { model } = await catchUp();
     const now = config;
     const live = await readLiveSessions(now.state).catch(() => undefined);
     const byClient = live === undefined ? undefined : groupByClient(live);
-    const standingOf = async (client: ClientConfig): Promise<ClientStanding> => {
+    const statusOf = async (client: ClientConfig): Promise<ClientStatus> => {
       const scrubs = scrubState(now.state, client.repository);
       const [used, result, progress] = await Promise.all([
         usedBytes(now, client.repository),
@@ -156,39 +156,39 @@ export function openMonitor(options: {
       };
       return assess(client, knowledge, new Date());
     };
-    const standings: ClientStanding[] = [];
+    const statuses: ClientStatus[] = [];
     // A few at once: of hundreds, all at once would keep the sessions of this process waiting.
     for (let from = 0; from < clients.length; from += AT_ONCE)
-      standings.push(...(await Promise.all(clients.slice(from, from + AT_ONCE).map(standingOf))));
-    return standings;
+      statuses.push(...(await Promise.all(clients.slice(from, from + AT_ONCE).map(statusOf))));
+    return statuses;
   };
 
-  const allUntold = async (): Promise<readonly Found[]> => {
+  const allUnreported = async (): Promise<readonly Found[]> => {
     const { model } = await catchUp();
     const now = new Date();
     return Object.values(config.clients).flatMap((client) => {
       const record = model.clients.get(client.name);
-      return record === undefined ? [] : untold(client, record, now).map((anomaly) => ({ client, anomaly }));
+      return record === undefined ? [] : unreported(client, record, now).map((anomaly) => ({ client, anomaly }));
     });
   };
 
-  const tell = async (): Promise<number> => {
-    const found = await allUntold();
+  const report = async (): Promise<number> => {
+    const found = await allUnreported();
     if (found.length === 0) return 0;
-    const told = await tellAnomalies(config, found);
-    for (const { client, anomaly } of told) {
+    const reported = await reportAnomalies(config, found);
+    for (const { client, anomaly } of reported) {
       const { rule, id, session, what, advice } = anomaly;
       log.warn(
         { client: client.name, rule, anomaly: id, ...(session !== undefined && { session }) },
         `client ${client.name}: ${what} ${advice}`,
       );
     }
-    return told.length;
+    return reported.length;
   };
 
   const look = async (): Promise<void> => {
     try {
-      await tell();
+      await report();
       trouble = undefined;
     } catch (error) {
       if (!closed && !isGatewayError(error, 'shutting-down'))
@@ -212,12 +212,12 @@ export function openMonitor(options: {
   if (watch) lookAgain();
 
   return {
-    standing: async (name) => {
+    status: async (name) => {
       const client = config.clients[name];
-      return client === undefined ? undefined : (await standingsOf([client]))[0];
+      return client === undefined ? undefined : (await statusesOf([client]))[0];
     },
-    standings: () => standingsOf(Object.values(config.clients)),
-    tell,
+    statuses: () => statusesOf(Object.values(config.clients)),
+    report,
     acknowledge: async (name) => {
       const { model } = await catchUp();
       const now = new Date();
@@ -248,7 +248,7 @@ export function openMonitor(options: {
   };
 }
 
-function unfinished({ started, quick, parts }: ScrubProgress): NonNullable<ClientStanding['unfinishedScrub']> {
+function unfinished({ started, quick, parts }: ScrubProgress): NonNullable<ClientStatus['unfinishedScrub']> {
   const all = Object.values(parts);
   const sum = (of: (part: (typeof all)[number]) => number): number => all.reduce((total, part) => total + of(part), 0);
   return {

@@ -65,11 +65,11 @@ export function addLine(model: Model, line: Line): void {
     for (const record of model.clients.values()) bringBack(record, at);
     model.latest = at;
   } else model.latest = Math.max(model.latest, at);
-  const place = repositoryKey({ store: text(line['store']) ?? '', prefix: text(line['prefix']) ?? '' });
+  const position = repositoryKey({ store: text(line['store']) ?? '', prefix: text(line['prefix']) ?? '' });
   add({
-    ...{ line, at, session: text(line['session']), admin: line['door'] === 'admin', object: text(line['object']) },
+    ...{ line, at, session: text(line['session']), admin: line['via'] === 'admin', object: text(line['object']) },
     client: entry(model.clients, name, emptyClient),
-    repository: entry(model.repositories, place, emptyRepository),
+    repository: entry(model.repositories, position, emptyRepository),
   });
 }
 
@@ -106,7 +106,7 @@ const ADDERS: ReadonlyMap<string, (event: Event) => void> = new Map(
       const open = openOf(event);
       if (open !== undefined) open.failed += 1;
     },
-    anomaly: addTold,
+    anomaly: addReported,
     'anomaly-acknowledged': ({ client, line }) => {
       const found = client.anomalies.find(({ id }) => id === line['anomaly']);
       if (found !== undefined) found.acknowledged = true;
@@ -127,7 +127,7 @@ function addStart(event: Event): void {
   const [lost] = client.open.length >= MOST.open ? client.open.splice(0, 1) : [];
   if (lost !== undefined) end(client, lost, { at, outcome: 'lost', bytesIn: 0, bytesOut: 0 });
   client.open.push({
-    ...{ session, door: text(line['door']) ?? '', start: at },
+    ...{ session, via: text(line['via']) ?? '', start: at },
     ...(from !== undefined && { from }),
     ...(key !== undefined && { key }),
     ...{ added: 0, objects: 0, snapshots: 0, removed: 0, denied: 0, failed: 0, earlyKeys: 0, pending: [] },
@@ -355,12 +355,12 @@ function addRefusal(
   if (alike.length > MOST.refusals && oldest !== undefined) client.refusals.splice(client.refusals.indexOf(oldest), 1);
 }
 
-function addTold({ client, line }: Event): void {
+function addReported({ client, line }: Event): void {
   const id = text(line['anomaly']);
   const found = client.anomalies.find((one) => one.id === id);
-  if (found !== undefined) found.told = true;
-  else if (id !== undefined && line['rule'] === 'late' && !client.toldLate.includes(id))
-    client.toldLate = [...client.toldLate, id].slice(-2);
+  if (found !== undefined) found.reported = true;
+  else if (id !== undefined && line['rule'] === 'late' && !client.reportedLate.includes(id))
+    client.reportedLate = [...client.reportedLate, id].slice(-2);
 }
 
 /** Remembers an address or a key, after `isNew` was told of one that is not known. */

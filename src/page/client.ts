@@ -1,18 +1,28 @@
 /** The page of one client: what is open, how it stands, and its sessions with what each added. */
 import type { ClientConfig } from '../config/types.ts';
 import { formatBytes, formatDuration } from '../core/quantities.ts';
-import type { ClientStanding, Refusal, SessionFigures } from '../monitor/standing.ts';
+import type { ClientStatus, Refusal, SessionFigures } from '../monitor/client-status.ts';
 import { html, type Html } from './html.ts';
 import { document } from './layout.ts';
 import { additionsOf, growthOf, largePlot } from './plot.ts';
 import { table, type Row } from './table.ts';
-import { badge, counted, distance, foundWords, mark, moment, quotaBar, sizeWords, withShortNames } from './words.ts';
+import {
+  badge,
+  counted,
+  distance,
+  foundWords,
+  mark,
+  dateAndTime,
+  quotaBar,
+  sizeWords,
+  withShortNames,
+} from './words.ts';
 
 /** The text of the page. @param config - what the config says of the client's keys and addresses */
-export function renderClient(one: ClientStanding, config: ClientConfig, now: Date, refresh: boolean): string {
+export function renderClient(one: ClientStatus, config: ClientConfig, now: Date, refresh: boolean): string {
   const { client, state } = one;
   // They have a section of their own.
-  const told = new Set(one.anomalies.map(({ what }) => what));
+  const reported = new Set(one.anomalies.map(({ what }) => what));
   return document({
     ...{ title: client, state, now, root: '../', refresh },
     main: html`<div class="hero ${state}">
@@ -20,7 +30,7 @@ export function renderClient(one: ClientStanding, config: ClientConfig, now: Dat
           ${mark(state)}
           <div>
             <h1>${client}</h1>
-            ${one.reasons.filter((why) => !told.has(why)).map((why) => html`<p>${why}</p>`)}
+            ${one.reasons.filter((why) => !reported.has(why)).map((why) => html`<p>${why}</p>`)}
           </div>
         </div>
         ${badge(state)}
@@ -29,7 +39,7 @@ export function renderClient(one: ClientStanding, config: ClientConfig, now: Dat
   });
 }
 
-function openSection({ anomalies, client }: ClientStanding): Html | undefined {
+function openSection({ anomalies, client }: ClientStatus): Html | undefined {
   if (anomalies.length === 0) return undefined;
   const settled = anomalies.some(({ rule }) => rule !== 'late');
   return html`<section aria-labelledby="open">
@@ -42,7 +52,7 @@ function openSection({ anomalies, client }: ClientStanding): Html | undefined {
             ${advice}
             <span class="minor"
               >${rule},
-              ${moment(at)}${session === undefined ? undefined : html`, session <span class="id">${session}</span>`}</span
+              ${dateAndTime(at)}${session === undefined ? undefined : html`, session <span class="id">${session}</span>`}</span
             >
           </li>`,
       )}
@@ -51,7 +61,7 @@ function openSection({ anomalies, client }: ClientStanding): Html | undefined {
   </section>`;
 }
 
-function factsSection(one: ClientStanding, config: ClientConfig, now: Date): Html {
+function factsSection(one: ClientStatus, config: ClientConfig, now: Date): Html {
   const { lastSnapshot, repository, expectEveryMs, usualGapMs, lateAt, size } = one;
   const how = size?.by === 'counted' ? 'counted for the quota' : 'estimated from what arrived';
   const recent = one.days.slice(-7).reduce((sum, { snapshots }) => sum + snapshots, 0);
@@ -60,7 +70,7 @@ function factsSection(one: ClientStanding, config: ClientConfig, now: Date): Htm
       'Last snapshot',
       lastSnapshot === undefined
         ? 'none since the audit began'
-        : html`${distance(lastSnapshot.at, now)}, ${moment(lastSnapshot.at)}, session
+        : html`${distance(lastSnapshot.at, now)}, ${dateAndTime(lastSnapshot.at)}, session
             <span class="id">${lastSnapshot.session}</span>`,
     ],
     [
@@ -71,7 +81,7 @@ function factsSection(one: ClientStanding, config: ClientConfig, now: Date): Htm
           ? `usually within ${formatDuration(usualGapMs)}`
           : 'nothing is usual yet',
     ],
-    ...(lateAt === undefined ? [] : [[lateAt < now ? 'Late since' : 'Late after', moment(lateAt)] as const]),
+    ...(lateAt === undefined ? [] : [[lateAt < now ? 'Late since' : 'Late after', dateAndTime(lateAt)] as const]),
     ['Snapshots', `${one.snapshots} arrived, ${recent} of them in 7 days`],
     [
       'Size',
@@ -82,7 +92,7 @@ function factsSection(one: ClientStanding, config: ClientConfig, now: Date): Htm
     ['Repository', html`store <bdi>${repository.store}</bdi>, prefix <bdi>${repository.prefix || '(root)'}</bdi>`],
     ['Access', one.access],
     ['May come from', config.from.length === 0 ? 'any address' : config.from.join(', ')],
-    ...(config.expires === undefined ? [] : [['Expires', moment(config.expires)] as const]),
+    ...(config.expires === undefined ? [] : [['Expires', dateAndTime(config.expires)] as const]),
     ['Sessions now', `${one.running.length} of ${config.maxSessions} at once`],
   ];
   return html`<section aria-labelledby="facts">
@@ -97,7 +107,7 @@ function factsSection(one: ClientStanding, config: ClientConfig, now: Date): Htm
   </section>`;
 }
 
-function growthSection(one: ClientStanding): Html {
+function growthSection(one: ClientStatus): Html {
   const days = one.days.filter(({ added, snapshots, denied }) => added > 0 || snapshots > 0 || denied > 0);
   return html`<section aria-labelledby="growth">
     <h2 id="growth">Growth</h2>
@@ -133,7 +143,7 @@ function growthSection(one: ClientStanding): Html {
 const SESSION_COLUMNS = [
   { title: 'Began, session' },
   { title: 'Lasted' },
-  { title: 'Door, from' },
+  { title: 'Via, from' },
   { title: 'Added', right: true },
   { title: 'Objects', right: true },
   { title: 'Snapshots', right: true },
@@ -144,7 +154,7 @@ const SESSION_COLUMNS = [
   { title: 'Outcome' },
 ] as const;
 
-function sessionsSection({ running, latest, client }: ClientStanding, now: Date): Html {
+function sessionsSection({ running, latest, client }: ClientStatus, now: Date): Html {
   const sessions = [...running].reverse().concat(latest);
   if (sessions.length === 0)
     return html`<section aria-labelledby="sessions">
@@ -166,12 +176,12 @@ function sessionsSection({ running, latest, client }: ClientStanding, now: Date)
 }
 
 function sessionCells(one: SessionFigures, now: Date): Row['cells'] {
-  const { session, start, end, outcome, door, from } = one;
+  const { session, start, end, outcome, via, from } = one;
   const lasted = end ?? (outcome === 'running' ? now : undefined);
   return [
-    html`${moment(start)}<span class="minor id">${session}</span>`,
+    html`${dateAndTime(start)}<span class="minor id">${session}</span>`,
     lasted && html`<span class="unbroken">${formatDuration(Math.max(0, lasted.getTime() - start.getTime()))}</span>`,
-    html`${door}${from === undefined ? undefined : html`, <bdi>${from}</bdi>`}`,
+    html`${via}${from === undefined ? undefined : html`, <bdi>${from}</bdi>`}`,
     formatBytes(one.added),
     one.objects || undefined,
     one.snapshots || undefined,
@@ -197,7 +207,7 @@ const REASONS: Readonly<Record<string, string>> = {
   'max-sessions': 'as many sessions as it may have were open',
 };
 
-function refusalsSection({ denials, refusals }: ClientStanding): Html {
+function refusalsSection({ denials, refusals }: ClientStatus): Html {
   const reasons = Object.entries(denials.byReason);
   if (reasons.length === 0 && refusals.length === 0)
     return html`<section aria-labelledby="refused">
@@ -239,7 +249,7 @@ function refusalRow({ at, reason, operation, object, count, session }: Refusal) 
   const tried = operation === 'session' ? 'to come in' : operation;
   return {
     cells: [
-      moment(at),
+      dateAndTime(at),
       reason,
       tried && html`${tried}${object === undefined ? undefined : html` <span class="id">${object}</span>`}`,
       count,
@@ -248,7 +258,7 @@ function refusalRow({ at, reason, operation, object, count, session }: Refusal) 
   };
 }
 
-function keysSection({ keys, addresses }: ClientStanding, config: ClientConfig): Html {
+function keysSection({ keys, addresses }: ClientStatus, config: ClientConfig): Html {
   const seen = new Map(keys.map((key) => [key.value, key]));
   const known = new Set(config.keys.map(({ fingerprint }) => fingerprint));
   const rows = [
@@ -289,10 +299,10 @@ function keysSection({ keys, addresses }: ClientStanding, config: ClientConfig):
 }
 
 function usedCells(seen: { readonly first: Date; readonly last: Date } | undefined): (Html | undefined)[] {
-  return [seen && moment(seen.first), seen && moment(seen.last)];
+  return [seen && dateAndTime(seen.first), seen && dateAndTime(seen.last)];
 }
 
-function scrubSection(one: ClientStanding, now: Date): Html {
+function scrubSection(one: ClientStatus, now: Date): Html {
   const { scrub, unfinishedScrub, client } = one;
   return html`<section class="${scrub !== undefined && scrub.findings > 0 ? 'tables' : ''}" aria-labelledby="scrub">
     <h2 id="scrub">Scrub</h2>
@@ -310,7 +320,7 @@ function scrubSection(one: ClientStanding, now: Date): Html {
       unfinishedScrub === undefined
         ? undefined
         : html`<p>
-            One that began ${moment(unfinishedScrub.started)} is unfinished:
+            One that began ${dateAndTime(unfinishedScrub.started)} is unfinished:
             ${counted(unfinishedScrub.objects, 'object')} and ${formatBytes(unfinishedScrub.bytes)} so far,
             ${unfinishedScrub.findings === 0 ? 'nothing found' : `${unfinishedScrub.findings} bad`}. The same command
             goes on with it.

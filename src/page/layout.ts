@@ -1,5 +1,5 @@
 /** The frame of every page: its head, its landmarks, and the way back. */
-import type { ClientState } from '../monitor/standing.ts';
+import type { ClientState } from '../monitor/client-status.ts';
 import { html, type Html } from './html.ts';
 import { compact, STYLE } from './style.ts';
 import { marks } from './words.ts';
@@ -71,7 +71,7 @@ function refreshLink(refresh: boolean | undefined): Html | undefined {
 
 /** The marks once more, as files of their own: an icon knows nothing of the page's style. */
 const ICONS = {
-  well: icon('#14703c', '<circle cx="8" cy="8" r="8"/>', 'm4.7 8.3 2.3 2.4 4.3-5'),
+  ok: icon('#14703c', '<circle cx="8" cy="8" r="8"/>', 'm4.7 8.3 2.3 2.4 4.3-5'),
   attention: icon('#c5281f', '<path d="M8 .6 15.8 15H.2Z"/>', 'M8 5.6v4M8 11.8v.9'),
   late: icon('#c5281f', '<circle cx="8" cy="8" r="8"/>', 'M8 4v4.3l2.8 1.9'),
   never: icon('#a65b00', '<circle cx="8" cy="8" r="8"/>', 'M5 8h.1M8 8h.1M11 8h.1'),

@@ -1,7 +1,7 @@
-/** The first page: whether every client's backup is well, worst first. */
+/** The first page: whether every client's backup is OK, worst first. */
 import { setImmediate } from 'node:timers/promises';
 import { formatBytes, formatDuration } from '../core/quantities.ts';
-import type { ClientStanding, ClientState } from '../monitor/standing.ts';
+import type { ClientStatus, ClientState } from '../monitor/client-status.ts';
 import { html, type Html } from './html.ts';
 import { document } from './layout.ts';
 import { growthOf, smallPlot } from './plot.ts';
@@ -9,9 +9,9 @@ import { table, type Row } from './table.ts';
 import {
   badge,
   distance,
-  isUnwell,
+  needsAttention,
   mark,
-  moment,
+  dateAndTime,
   quotaBar,
   scrubWords,
   sizeWords,
@@ -26,14 +26,10 @@ const REASONS_SHOWN = 2;
 /** After how many clients the sessions of this process have their turn. */
 const ROWS_AT_ONCE = 25;
 
-/** The text of the page. @param standings - in the order of the config */
-export async function renderOverview(
-  standings: readonly ClientStanding[],
-  now: Date,
-  refresh: boolean,
-): Promise<string> {
-  const sorted = [...standings].sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state));
-  const verdict = verdictOf(standings);
+/** The text of the page. @param statuses - in the order of the config */
+export async function renderOverview(statuses: readonly ClientStatus[], now: Date, refresh: boolean): Promise<string> {
+  const sorted = [...statuses].sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state));
+  const verdict = verdictOf(statuses);
   const state = sorted[0]?.state ?? 'never';
   const rows: Row[] = [];
   for (const one of sorted) {
@@ -47,28 +43,28 @@ export async function renderOverview(
           ${mark(state)}
           <div>
             <h1>${verdict}</h1>
-            ${standings.length === 0 ? html`<p>A client is added with <code>restic-gateway client add NAME</code>.</p>` : undefined}
+            ${statuses.length === 0 ? html`<p>A client is added with <code>restic-gateway client add NAME</code>.</p>` : undefined}
           </div>
         </div>
-        ${standings.length > 1 ? countsOf(standings) : undefined}
+        ${statuses.length > 1 ? countsOf(statuses) : undefined}
       </div>
-      ${standings.length === 0 ? undefined : html`${sums(standings)}${clientTable(rows)}`}`,
+      ${statuses.length === 0 ? undefined : html`${sums(statuses)}${clientTable(rows)}`}`,
   });
 }
 
-function verdictOf(standings: readonly ClientStanding[]): string {
-  const expected = standings.filter(({ state }) => state !== 'disabled').length;
-  const unwell = standings.filter(isUnwell).length;
-  if (standings.length === 0) return 'No clients yet';
-  if (expected === 0) return standings.length === 1 ? 'The client is disabled' : 'All clients are disabled';
-  if (unwell === 0) return expected === 1 ? 'The backup is well' : `All ${expected} backups are well`;
+function verdictOf(statuses: readonly ClientStatus[]): string {
+  const expected = statuses.filter(({ state }) => state !== 'disabled').length;
+  const needy = statuses.filter(needsAttention).length;
+  if (statuses.length === 0) return 'No clients yet';
+  if (expected === 0) return statuses.length === 1 ? 'The client is disabled' : 'All clients are disabled';
+  if (needy === 0) return expected === 1 ? 'The backup is OK' : `All ${expected} backups are OK`;
   return expected === 1
     ? 'The backup needs a look'
-    : `${unwell} of ${expected} ${unwell === 1 ? 'needs' : 'need'} a look`;
+    : `${needy} of ${expected} ${needy === 1 ? 'needs' : 'need'} a look`;
 }
 
-function countsOf(standings: readonly ClientStanding[]): Html {
-  const counts = STATES.map((state) => [state, standings.filter((one) => one.state === state).length] as const);
+function countsOf(statuses: readonly ClientStatus[]): Html {
+  const counts = STATES.map((state) => [state, statuses.filter((one) => one.state === state).length] as const);
   return html`<ul aria-label="Clients by state">
     ${counts.map(([state, count]) => (count === 0 ? undefined : html`<li>${badge(state, `${count} ${COUNTED[state]}`)}</li>`))}
   </ul>`;
@@ -78,15 +74,15 @@ const COUNTED: Readonly<Record<ClientState, string>> = {
   attention: 'with something open',
   late: 'late',
   never: 'never backed up',
-  well: 'well',
+  ok: 'OK',
   disabled: 'disabled',
 };
 
-function sums(standings: readonly ClientStanding[]): Html {
+function sums(statuses: readonly ClientStatus[]): Html {
   // Several clients may share a repository.
-  const sizes = new Map(standings.map(({ repository, size }) => [`${repository.store}/${repository.prefix}`, size]));
+  const sizes = new Map(statuses.map(({ repository, size }) => [`${repository.store}/${repository.prefix}`, size]));
   const known = [...sizes.values()].filter((size) => size !== undefined);
-  const total = (of: (one: ClientStanding) => number): number => standings.reduce((sum, one) => sum + of(one), 0);
+  const total = (of: (one: ClientStatus) => number): number => statuses.reduce((sum, one) => sum + of(one), 0);
   const unknown = sizes.size - known.length;
   return html`<dl class="figures">
     <div>
@@ -140,7 +136,7 @@ function clientTable(rows: readonly Row[]): Html {
   </section>`;
 }
 
-function cellsOf(one: ClientStanding, now: Date): Row['cells'] {
+function cellsOf(one: ClientStatus, now: Date): Row['cells'] {
   const { client, state, reasons, lastSnapshot, running, denials, anomalies, arrivedLately } = one;
   return [
     badge(state),
@@ -151,7 +147,7 @@ function cellsOf(one: ClientStanding, now: Date): Row['cells'] {
               ${whyOf(reasons).map((why) => html`<li>${why}</li>`)}
             </ul>`
       }`,
-    lastSnapshot && html`${distance(lastSnapshot.at, now)}<span class="minor">${moment(lastSnapshot.at)}</span>`,
+    lastSnapshot && html`${distance(lastSnapshot.at, now)}<span class="minor">${dateAndTime(lastSnapshot.at)}</span>`,
     expectedCell(one, now),
     html`<span class="size"
       ><span>${sizeWords(one)}<span class="minor">+${formatBytes(arrivedLately)} in 7 d</span></span
@@ -173,7 +169,7 @@ function whyOf(reasons: readonly string[]): readonly string[] {
 }
 
 /** By when the next snapshot is expected, and by what. */
-function expectedCell({ lateAt, expectEveryMs, state }: ClientStanding, now: Date): Html | undefined {
+function expectedCell({ lateAt, expectEveryMs, state }: ClientStatus, now: Date): Html | undefined {
   if (lateAt === undefined || state === 'disabled')
     return expectEveryMs === undefined || state === 'disabled'
       ? undefined

@@ -2,7 +2,7 @@
 import { within } from '../core/waiting.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { asGatewayError } from '../core/errors.ts';
-import type { ClientStanding, ClientState } from '../monitor/standing.ts';
+import type { ClientStatus, ClientState } from '../monitor/client-status.ts';
 import type { WebAnswer, WebRoute } from '../ports/web.ts';
 import { renderClient } from './client.ts';
 import { html } from './html.ts';
@@ -23,13 +23,13 @@ const RETRY_SECONDS = 10;
  */
 export function pageRoutes(options: {
   readonly monitor: {
-    standings(): Promise<readonly ClientStanding[]>;
-    standing(client: string): Promise<ClientStanding | undefined>;
+    statuses(): Promise<readonly ClientStatus[]>;
+    status(client: string): Promise<ClientStatus | undefined>;
   };
   readonly config: () => GatewayConfig;
 }): readonly WebRoute[] {
   const { monitor, config } = options;
-  const standings = keptShortly(() => monitor.standings());
+  const statuses = keptShortly(() => monitor.statuses());
 
   const answer = async (root: './' | '../', render: () => Promise<WebAnswer>): Promise<WebAnswer> => {
     try {
@@ -45,7 +45,7 @@ export function pageRoutes(options: {
       path: /^\/$/,
       open: false,
       answer: ({ query }) =>
-        answer('./', async () => page(200, await renderOverview(await standings(), new Date(), isRefreshing(query)))),
+        answer('./', async () => page(200, await renderOverview(await statuses(), new Date(), isRefreshing(query)))),
     },
     {
       path: /^\/clients\/([^/]+)$/,
@@ -53,10 +53,10 @@ export function pageRoutes(options: {
       answer: ({ parts: [name = ''], query }) =>
         answer('../', async () => {
           const known = config().clients[name];
-          const standing = known && (await monitor.standing(name));
-          if (known === undefined || standing === undefined)
+          const status = known && (await monitor.status(name));
+          if (known === undefined || status === undefined)
             return note(404, '../', 'disabled', 'There is no such client', `The config has no client ${name}.`);
-          return page(200, renderClient(standing, known, new Date(), isRefreshing(query)));
+          return page(200, renderClient(status, known, new Date(), isRefreshing(query)));
         }),
     },
   ];
@@ -112,12 +112,12 @@ function keptShortly<T>(make: () => Promise<T>): () => Promise<T> {
     if (kept !== undefined) return kept;
     const made = make();
     kept = made;
-    const forget = (): void => {
+    const remove = (): void => {
       kept = undefined;
     };
     made.then(() => {
-      setTimeout(forget, KEPT_MS).unref();
-    }, forget);
+      setTimeout(remove, KEPT_MS).unref();
+    }, remove);
     return made;
   };
 }

@@ -1,6 +1,6 @@
 /** Plots as SVG, drawn from zero. What they show is said in words too: in their title, and in what stands around them. */
 import { formatBytes } from '../core/quantities.ts';
-import type { ClientStanding } from '../monitor/standing.ts';
+import type { ClientStatus } from '../monitor/client-status.ts';
 import { html, type Html } from './html.ts';
 
 /** A value for each day, oldest first; undefined where it is not known. */
@@ -18,7 +18,7 @@ const LARGE = { width: 720, height: 150 };
  * What the repository held by day, as far as the audit knows it; else what has arrived by then, of the days that are shown.
  * @param count - how many days, up to today
  */
-export function growthOf({ days }: ClientStanding, count: number): Series {
+export function growthOf({ days }: ClientStatus, count: number): Series {
   const shown = days.slice(-count);
   const names = shown.map(({ day }) => day);
   const known = shown.findIndex(({ size }) => size !== undefined);
@@ -36,7 +36,7 @@ export function growthOf({ days }: ClientStanding, count: number): Series {
 }
 
 /** What arrived on each day. */
-export function additionsOf({ days }: ClientStanding): Series {
+export function additionsOf({ days }: ClientStatus): Series {
   const values = days.map(({ added }) => added);
   const most = formatBytes(Math.max(0, ...values));
   const title = `Added on each day from ${days[0]?.day ?? ''} to ${days.at(-1)?.day ?? ''}: at most ${most}`;

@@ -1,16 +1,16 @@
 /** The words and marks that both pages use: states, times, counts. */
 import { formatBytes, formatDuration } from '../core/quantities.ts';
-import type { ClientStanding, ClientState } from '../monitor/standing.ts';
+import type { ClientStatus, ClientState } from '../monitor/client-status.ts';
 import { html, type Html } from './html.ts';
 
 /** Worst first. */
-export const STATES: readonly ClientState[] = ['attention', 'late', 'never', 'well', 'disabled'];
+export const STATES: readonly ClientState[] = ['attention', 'late', 'never', 'ok', 'disabled'];
 
 const WORDS: Readonly<Record<ClientState, string>> = {
   attention: 'Needs a look',
   late: 'Late',
   never: 'Never yet',
-  well: 'Well',
+  ok: 'OK',
   disabled: 'Disabled',
 };
 
@@ -26,7 +26,7 @@ export function marks(): Html {
       <path class="cut" d="M8 4v4.3l2.8 1.9" />
     </symbol>
     <symbol id="never" viewBox="0 0 16 16"><circle class="ring" cx="8" cy="8" r="6.2" /></symbol>
-    <symbol id="well" viewBox="0 0 16 16">
+    <symbol id="ok" viewBox="0 0 16 16">
       <circle cx="8" cy="8" r="7.2" />
       <path class="cut" d="m4.7 8.3 2.3 2.4 4.3-5" />
     </symbol>
@@ -47,12 +47,12 @@ export function badge(state: ClientState, words = WORDS[state]): Html {
   return html`<span class="badge ${state}">${mark(state)}${words}</span>`;
 }
 
-export function isUnwell({ state }: ClientStanding): boolean {
-  return state !== 'well' && state !== 'disabled';
+export function needsAttention({ state }: ClientStatus): boolean {
+  return state !== 'ok' && state !== 'disabled';
 }
 
 /** A moment to the minute, UTC: `2026-11-25 18:04`. */
-export function moment(time: Date): Html {
+export function dateAndTime(time: Date): Html {
   const iso = time.toISOString();
   return html`<time datetime="${iso}">${iso.slice(0, 10)} ${iso.slice(11, 16)}</time>`;
 }
@@ -76,13 +76,13 @@ export function withShortNames(text: string): string {
 }
 
 /** What is stored, `~` where it is estimated. */
-export function sizeWords({ size }: ClientStanding): string {
+export function sizeWords({ size }: ClientStatus): string {
   if (size === undefined) return 'not known';
   return size.by === 'counted' ? formatBytes(size.bytes) : `~${formatBytes(size.bytes)}`;
 }
 
 /** A bar that is filled as far as the quota is, with its words. */
-export function quotaBar({ quota }: ClientStanding): Html | undefined {
+export function quotaBar({ quota }: ClientStatus): Html | undefined {
   if (quota === undefined) return undefined;
   const { limit, used } = quota;
   if (used === undefined) return html`of ${formatBytes(limit)}`;
@@ -97,14 +97,14 @@ export function quotaBar({ quota }: ClientStanding): Html | undefined {
 }
 
 /** What the last scrub found. */
-export function scrubWords({ scrub, unfinishedScrub }: ClientStanding, now: Date): Html {
+export function scrubWords({ scrub, unfinishedScrub }: ClientStatus, now: Date): Html {
   const unfinished = unfinishedScrub && html`<span class="minor">one is unfinished</span>`;
   if (scrub === undefined) return html`<span class="none">never</span>${unfinished}`;
   return html`${foundWords(scrub)}<span class="minor">${distance(scrub.finished, now)}</span>${unfinished}`;
 }
 
 /** `good`, or how many files are bad. */
-export function foundWords({ findings, quick }: NonNullable<ClientStanding['scrub']>): Html {
+export function foundWords({ findings, quick }: NonNullable<ClientStatus['scrub']>): Html {
   const words = `${findings === 0 ? 'good' : `${findings} bad`}${quick ? ' (quick)' : ''}`;
   return html`<span class="${findings === 0 ? '' : 'bad'}">${words}</span>`;
 }

@@ -70,7 +70,7 @@ export type AnomalyRule = (typeof ANOMALY_RULES)[number];
 export type AuditEvent =
   | { readonly kind: 'session-start' }
   | ({ readonly kind: 'session-end'; readonly reason: EndReason } & SessionTotals)
-  /** A client that proved its key but was not let in (limits, disabled, expired). `detail` is what it was told. */
+  /** A client that authenticated but was not let in (limits, disabled, expired). `detail` is what it was told. */
   | { readonly kind: 'session-refused'; readonly reason: string; readonly detail: string }
   | { readonly kind: 'create'; readonly ref: ObjectRef; readonly size: number; readonly sha256: string }
   /** `exists`: the same content was there already; else the error. */

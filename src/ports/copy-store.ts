@@ -3,10 +3,10 @@
  * `RepositoryStore`.
  */
 import type { CallOptions } from './repository-store.ts';
-import type { RepositoryUpkeep } from './repository-upkeep.ts';
+import type { RepositoryMaintenance } from './repository-maintenance.ts';
 
 /** A place for copies. */
-export interface CopyStore extends Pick<RepositoryUpkeep, 'files' | 'read' | 'close'> {
+export interface CopyStore extends Pick<RepositoryMaintenance, 'files' | 'read' | 'close'> {
   /**
    * Makes a file, whole and durably, with the store's retention if it has one.
    * @returns `exists`: there is one of that key, which stays as it is

@@ -11,7 +11,7 @@ export interface Log {
 
 /** Lines about defects, of all sessions of this process: whoever has found one must not fill the log with it. One each ten seconds, then. */
 const defects = createAllowance(20, 0.1, () => performance.now());
-let untold = 0;
+let dropped = 0;
 
 /** Logs what was thrown that nobody had foreseen, or counts it when there was much of it; never throws. */
 export function reportDefect(
@@ -21,11 +21,11 @@ export function reportDefect(
   message: string,
 ): void {
   if (!defects.take()) {
-    untold += 1;
+    dropped += 1;
     return;
   }
-  const before = untold === 0 ? {} : { untold };
-  untold = 0;
+  const before = dropped === 0 ? {} : { dropped };
+  dropped = 0;
   try {
     log.error({ err: error, ...fields, ...before }, message);
   } catch {

@@ -3,7 +3,7 @@
  */
 import type { NamedType, ObjectName, ObjectRef } from '../core/object.ts';
 import type { ByteRange } from '../core/operation.ts';
-import type { Origin } from '../core/principal.ts';
+import type { Uploader } from '../core/principal.ts';
 
 /**
  * Content on its way in.
@@ -47,7 +47,7 @@ export interface ObjectStat {
   /** Time since then in ms, both ends by the store's own clock, so that the gateway's clock does not matter. */
   readonly ageMs: number;
   /** Who brought it, for objects that came through a gateway. */
-  readonly origin?: Origin;
+  readonly uploader?: Uploader;
 }
 
 /** One line of a list. */
@@ -86,7 +86,7 @@ export interface RepositoryStore {
    * that content is untouched and durable; the body may then have been read in part or not at all.
    * Throws what `content.body` throws, unchanged.
    */
-  create(ref: ObjectRef, content: Content, origin: Origin, options: CallOptions): Promise<'created' | 'exists'>;
+  create(ref: ObjectRef, content: Content, uploader: Uploader, options: CallOptions): Promise<'created' | 'exists'>;
 
   /** Opens an object, or the part of it that `range` covers. @throws `not-found`, `range-not-satisfiable` */
   load(ref: ObjectRef, range: ByteRange | undefined, options: CallOptions): Promise<LoadedObject>;
@@ -109,7 +109,7 @@ export interface RepositoryStore {
 }
 
 /** One thing that was tried on a storage. */
-export interface StorageCheck {
+export interface StoreCheckPoint {
   readonly what: string;
   /** `note`: nothing to hold or to fail, but to know. */
   readonly outcome: 'holds' | 'fails' | 'note';
@@ -120,14 +120,14 @@ export interface StorageCheck {
 }
 
 /** What a live trial of a storage has shown. */
-export interface StorageProbe {
+export interface StoreCheckResult {
   /** Whether creating under a name that is taken leaves what is there. */
   readonly neverOverwrites: boolean;
   /** Whether what is overwritten or removed stays as an older version. */
   readonly keepsVersions: boolean;
   /** Whether an object of a pack's size is stored, seen and read back as it was. */
   readonly keepsPacks: boolean;
-  readonly checks: readonly StorageCheck[];
+  readonly checks: readonly StoreCheckPoint[];
 }
 
 /** Storage that holds the repositories of many clients, as one entry of `stores:` in the config. */
@@ -144,7 +144,7 @@ export interface Storage {
    * @param prefixes - the repositories that are of interest
    * @throws GatewayError when it cannot be tried: the storage cannot be reached, refuses the credentials, lacks the bucket
    */
-  probe(prefixes: readonly string[], options: CallOptions): Promise<StorageProbe>;
+  check(prefixes: readonly string[], options: CallOptions): Promise<StoreCheckResult>;
   /**
    * Removes what uploads have left that were cut off by the end of their process; the next upload to a repository does so there, too.
    * @param prefixes - the repositories to look at

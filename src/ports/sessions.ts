@@ -1,5 +1,5 @@
 /**
- * What a door needs of the gateway: to open a session for a principal it has proved, on a duplex stream it has made.
+ * What a front end needs of the gateway: to open a session for a principal it has authenticated, on a duplex stream it has made.
  */
 import type { Duplex } from 'node:stream';
 import type { EndReason } from './audit-sink.ts';
@@ -14,7 +14,7 @@ export interface Session {
   close(reason: EndReason): void;
 }
 
-/** A session as a door asks for it. */
+/** A session as a front end asks for it. */
 export interface SessionRequest {
   readonly principal: Principal;
   /** HTTP/2 in both directions. The session takes it over and destroys it at the end. */
@@ -22,7 +22,7 @@ export interface SessionRequest {
   /** Lets the peer send so many bytes ahead on that stream from now on; undefined where that is not ours to say. */
   readonly widen?: ((bytes: number) => void) | undefined;
   /** Says one plain line to the person at the client; without a line break. */
-  readonly tell: (line: string) => void;
+  readonly notify: (line: string) => void;
   /** Called once, just before the stream is destroyed: the last moment to give the peer an exit status. */
   readonly ending: (reason: EndReason) => void;
   /** Of the admin's, who is to have the repository for itself: how its clients' runs are dealt with. */

@@ -21,5 +21,5 @@ export interface Throttle {
   /** An object that is to be made. @throws GatewayError `too-many-objects` when the wait would be too long */
   object(size: number, signal: AbortSignal): Promise<void> | undefined;
   /** What a rate is at present, in words for the user: `5000/h`, `50MiB/s`. */
-  tell(rate: Rate): string;
+  describe(rate: Rate): string;
 }

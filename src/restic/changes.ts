@@ -3,7 +3,7 @@ import type { ServerHttp2Stream } from 'node:http2';
 import { asGatewayError, GatewayError, isGatewayError } from '../core/errors.ts';
 import { SIZE_LIMITS, type ObjectRef } from '../core/object.ts';
 import type { Operation } from '../core/operation.ts';
-import type { Origin } from '../core/principal.ts';
+import type { Uploader } from '../core/principal.ts';
 import type { Attempt } from '../ports/counted-records.ts';
 import type { Counts, HandlerContext } from './context.ts';
 import type { Pacing } from './pacing.ts';
@@ -39,10 +39,10 @@ interface Saving {
 export function createChanges(context: HandlerContext, counts: Counts, pacing: Pacing, reports: Reports): Changes {
   const { identity, store, audit, records } = context;
   const { principal } = identity;
-  const origin: Origin = { client: principal.client, door: principal.door, session: identity.session };
+  const uploader: Uploader = { client: principal.client, via: principal.via, session: identity.session };
 
   /** A change that is about to be announced. @returns undefined when too many of the client's have failed */
-  const begin = (): Attempt | undefined => (principal.door === 'admin' ? FREE : records.attempt());
+  const begin = (): Attempt | undefined => (principal.via === 'admin' ? FREE : records.attempt());
 
   /** Opens the body of a request, so that the audit hears of it just before the last piece goes to the store. */
   const receive = async (
@@ -82,10 +82,12 @@ export function createChanges(context: HandlerContext, counts: Counts, pacing: P
     const { ref, upload } = saving;
     let outcome: 'created' | 'exists';
     try {
-      outcome = await store.create(ref, upload.content, origin, { signal: storing.signal }).catch((error: unknown) => {
-        if (saving.there) return 'exists';
-        throw error;
-      });
+      outcome = await store
+        .create(ref, upload.content, uploader, { signal: storing.signal })
+        .catch((error: unknown) => {
+          if (saving.there) return 'exists';
+          throw error;
+        });
     } catch (error) {
       saving.attempt.settle('failed');
       if (saving.announced)
@@ -110,7 +112,7 @@ export function createChanges(context: HandlerContext, counts: Counts, pacing: P
 
   /** @returns what to throw */
   const overwrite = (ref: ObjectRef): Promise<GatewayError> => {
-    const line = new GatewayError('already-exists').tell;
+    const line = new GatewayError('already-exists').clientMessage;
     reports.notifyOnce('denied', `refused to overwrite ${ref.type}: ${line}.`);
     return reports.deny({ kind: 'denied', operation: 'save', ref, reason: 'overwrite' }, line);
   };

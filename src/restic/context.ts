@@ -24,7 +24,7 @@ export interface HandlerContext {
   /** Undefined where nobody wants to know. */
   readonly meter?: SessionMeter | undefined;
   /** Says one plain line to the person at the client. */
-  readonly tell: (line: string) => void;
+  readonly notify: (line: string) => void;
   /** Awaited before the locks are listed, as long as it takes; undefined for who need not wait. */
   readonly beforeLocks?: ((signal: AbortSignal) => Promise<void>) | undefined;
 }

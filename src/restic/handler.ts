@@ -67,8 +67,8 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
     let reason: DenialReason | 'cleanup-after-failed-save' = decision.reason;
     // restic removes what it failed to save: refused as any other removal, but no attack and nothing to bother a person with.
     if (operation.kind === 'remove' && reports.hasFailedToSave(operation.ref)) reason = 'cleanup-after-failed-save';
-    else reports.notifyOnce('denied', `${decision.tell}.`);
-    throw await reports.deny({ kind: 'denied', operation: operation.kind, ...ref, reason }, decision.tell);
+    else reports.notifyOnce('denied', `${decision.clientMessage}.`);
+    throw await reports.deny({ kind: 'denied', operation: operation.kind, ...ref, reason }, decision.clientMessage);
   };
 
   const list = async (
@@ -191,7 +191,7 @@ async function gatherFacts(
     case 'lock': {
       const stat = operation.kind === 'remove' ? await store.stat(operation.ref, { signal }) : undefined;
       if (stat === undefined) return { kind, lock: undefined };
-      return { kind, lock: { ageMs: stat.ageMs, ...(stat.origin ? { origin: stat.origin } : {}) } };
+      return { kind, lock: { ageMs: stat.ageMs, ...(stat.uploader ? { uploader: stat.uploader } : {}) } };
     }
   }
 }

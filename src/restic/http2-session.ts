@@ -148,7 +148,7 @@ export function serveHttp2(
       bodies++;
       stream.once('close', () => bodies--);
     }
-    if (streams?.admit(stream, headers) === false) {
+    if (streams?.accept(stream, headers) === false) {
       refuse(stream);
       return;
     }

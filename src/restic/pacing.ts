@@ -12,7 +12,7 @@ import type { Pace } from './responses.ts';
 import { STREAM_WINDOW } from './stream-memory.ts';
 
 /** A rate that has made a session wait for less than this, in ms, is not worth a word. */
-const WORTH_TELLING_MS = 1000;
+const WORTH_REPORTING_MS = 1000;
 
 /** What the user is told of a rate. */
 const SLOWED: Readonly<Record<Rate, string>> = {
@@ -45,9 +45,9 @@ export function createPacing({ identity, throttle, turns, records, log }: Handle
   const waited = new Map<Rate, number>();
 
   /** Tells a rate that has made the session wait for long enough, once. */
-  const tell = async (rate: Rate): Promise<void> => {
+  const notifyOf = async (rate: Rate): Promise<void> => {
     if (throttle === undefined) return;
-    const limit = throttle.tell(rate);
+    const limit = throttle.describe(rate);
     reports.notifyOnce(rate, `${SLOWED[rate]} ${limit}, the most that client ${identity.principal.client} may.`);
     try {
       await records.record(identity, { kind: 'throttled', reason: rate, limit });
@@ -70,7 +70,7 @@ export function createPacing({ identity, throttle, turns, records, log }: Handle
     const before = waited.get(rate) ?? 0;
     const now = before + performance.now() - began;
     waited.set(rate, now);
-    if (before < WORTH_TELLING_MS && now >= WORTH_TELLING_MS) await tell(rate);
+    if (before < WORTH_REPORTING_MS && now >= WORTH_REPORTING_MS) await notifyOf(rate);
   };
 
   const takeTurn = (stream: ServerHttp2Stream, signal: AbortSignal): Promise<void> | undefined => {

@@ -40,15 +40,18 @@ export interface Reports {
 }
 
 /** Makes the reports of one session. @param counts - where refusals are counted */
-export function createReports({ identity, records, log, meter, tell }: HandlerContext, counts: Counts): Reports {
+export function createReports(
+  { identity, records, log, meter, notify: tell }: HandlerContext,
+  counts: Counts,
+): Reports {
   const { principal } = identity;
   const about = { session: identity.session, client: principal.client };
-  const told = new Set<string>();
+  const reported = new Set<string>();
   const failedSaves = new Set<string>();
 
   const notifyOnce = (topic: string, line: string): void => {
-    if (told.has(topic)) return;
-    told.add(topic);
+    if (reported.has(topic)) return;
+    reported.add(topic);
     tell(line);
   };
 
@@ -67,15 +70,15 @@ export function createReports({ identity, records, log, meter, tell }: HandlerCo
       const { kind } = operation;
       const failed = { kind: 'failed', operation: kind, ...ref, reason, detail: error.message } as const;
       const written = await records.record(identity, failed);
-      notifyOnce(reason, `${error.tell}.`);
+      notifyOnce(reason, `${error.clientMessage}.`);
       if (written) log.error({ err: error, ...about, operation: kind }, error.message);
     } else if (error.status !== 404 && operation.kind === 'save') {
       count(reason);
       await records.record(identity, { kind: 'denied', operation: 'save', ...ref, reason });
-      notifyOnce(reason, `${error.tell}.`);
+      notifyOnce(reason, `${error.clientMessage}.`);
     } else if (reason === 'retained') {
       // The audit has its `remove-failed`.
-      notifyOnce(reason, `${error.tell}.`);
+      notifyOnce(reason, `${error.clientMessage}.`);
     }
   };
 
@@ -96,7 +99,7 @@ export function createReports({ identity, records, log, meter, tell }: HandlerCo
       } catch (second) {
         // The audit cannot take the failure itself: the client hears so, and nothing was changed.
         error = asGatewayError(second);
-        notifyOnce(error.code, `${error.tell}.`);
+        notifyOnce(error.code, `${error.clientMessage}.`);
         if (unrecorded.take()) log.error({ err: second, ...about }, error.message);
       }
       respondError(stream, error);

@@ -1,5 +1,5 @@
 /**
- * One client's session: HTTP/2 on the door's stream, the handler behind it, and the audit's first and last word.
+ * One client's session: HTTP/2 on the front end's stream, the handler behind it, and the audit's first and last word.
  */
 import type { Duplex } from 'node:stream';
 import type { EndReason } from '../ports/audit-sink.ts';
@@ -23,9 +23,9 @@ export async function serveRestic(
   await audit.append(identity, { kind: 'session-start' });
   const started = performance.now();
   /** A channel that is just closing must not take more than its own words with it. */
-  const tell = (line: string): void => {
+  const notify = (line: string): void => {
     try {
-      context.tell(line);
+      context.notify(line);
     } catch (error) {
       log.warn({ err: error, session: identity.session }, 'the client could not be told');
     }
@@ -33,9 +33,9 @@ export async function serveRestic(
   const report = (error: unknown): void => {
     const { session, principal } = identity;
     reportDefect(log, error, { session, client: principal.client }, 'a defect in a session, which ends; no other does');
-    tell('the gateway has failed, and this session ends; try again.');
+    notify('the gateway has failed, and this session ends; try again.');
   };
-  const handler = createHandler({ ...context, tell }, (error) => {
+  const handler = createHandler({ ...context, notify }, (error) => {
     report(error);
     http2.close('gateway-failed');
   });

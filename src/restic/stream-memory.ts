@@ -45,7 +45,7 @@ const PAUSE_MS = 10_000;
 /** The memory of one session's streams. */
 export interface StreamMemory {
   /** Takes what the body of a request may need. @returns false when it is not to be had and the request must be refused */
-  admit(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): boolean;
+  accept(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): boolean;
   /** Gives back what the stream has, once it is closed as well. To be called when whatever works on it has ended. */
   done(stream: ServerHttp2Stream): void;
 }
@@ -155,7 +155,7 @@ export function createStreamMemory(
   };
 
   return {
-    admit: (stream, headers) => {
+    accept: (stream, headers) => {
       const streamMemory: Held = { memory, leases: [], gathered: gatheredAt(level) };
       held.set(stream, streamMemory);
       if (stream.endAfterHeaders) return true;

@@ -56,9 +56,9 @@ export function verifiedStore(store: RepositoryStore): RepositoryStore {
   };
 
   return wrapStore(store, {
-    create: async (ref, content, origin, options) => {
+    create: async (ref, content, uploader, options) => {
       if (ref.type === 'snapshots') await assertSample(options);
-      const outcome = await store.create(ref, content, origin, options);
+      const outcome = await store.create(ref, content, uploader, options);
       // What exists is compared by whoever asked.
       if (outcome === 'exists') return outcome;
       const one = { ref, size: content.size };

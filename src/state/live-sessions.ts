@@ -10,7 +10,7 @@ import { mkdirSync, readdirSync, statSync, unlinkSync, writeFileSync } from 'nod
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Door, Principal } from '../core/principal.ts';
+import type { Via, Principal } from '../core/principal.ts';
 import { isRunning, ownProcess, type ProcessMark } from './processes.ts';
 import { parseJson, readStateFile } from './state-file.ts';
 
@@ -18,8 +18,8 @@ import { parseJson, readStateFile } from './state-file.ts';
 export interface LiveSession {
   readonly id: string;
   readonly client: string;
-  readonly door: Door;
-  /** IP address and port of the peer, and fingerprint of its key, where the door knows them. */
+  readonly via: Via;
+  /** IP address and port of the peer, and fingerprint of its key, where the front end knows them. */
   readonly from?: string;
   readonly fromPort?: number;
   readonly key?: string;
@@ -57,12 +57,12 @@ export async function enterLiveSessions(
   session: { readonly id: string; readonly principal: Principal },
   most: Most,
 ): Promise<Entry> {
-  const { client, door, from, fromPort, key } = session.principal;
+  const { client, via, from, fromPort, key } = session.principal;
   const directory = join(state, 'sessions');
   const { pid, begun } = ownProcess();
-  const name = `${session.id}.${door}.${pid}.${begun}.${client}.json`;
+  const name = `${session.id}.${via}.${pid}.${begun}.${client}.json`;
   const file = join(directory, name);
-  const text = JSON.stringify({ id: session.id, client, door, from, fromPort, key, pid, begun, started: new Date() });
+  const text = JSON.stringify({ id: session.id, client, via, from, fromPort, key, pid, begun, started: new Date() });
   const leave = (): void => {
     remove(file);
   };
@@ -77,7 +77,7 @@ export async function enterLiveSessions(
 
   for (const patience = performance.now() + PATIENCE_MS; ;) {
     write(directory, file, `${text}\n`);
-    if (door === 'admin') return { entered: true, leave };
+    if (via === 'admin') return { entered: true, leave };
     const others = counted(readdirSync(directory)).filter((other) => other !== name);
     // Most often there is room, and nobody needs to be looked at.
     if (full(others) === undefined) return { entered: true, leave };
@@ -182,12 +182,12 @@ async function orNone(names: Promise<string[]>): Promise<string[]> {
 
 /** Undefined for one that is just being written or that ended meanwhile, and for what no session has written: others may write there. */
 function parse(text: string, name: string): LiveSession | undefined {
-  const { id, client, door, from, fromPort, key, pid, begun, started } = parseJson(text) ?? {};
+  const { id, client, via, from, fromPort, key, pid, begun, started } = parseJson(text) ?? {};
   // The name has been held to its pattern; what is the same as in it needs no more.
-  if (typeof id !== 'string' || typeof client !== 'string' || !isDoor(door)) return undefined;
+  if (typeof id !== 'string' || typeof client !== 'string' || !isVia(via)) return undefined;
   if (typeof pid !== 'number' || typeof begun !== 'number' || typeof started !== 'string') return undefined;
   const at = new Date(started);
-  if (name !== `${id}.${door}.${pid}.${begun}.${client}.json` || Number.isNaN(at.getTime())) return undefined;
+  if (name !== `${id}.${via}.${pid}.${begun}.${client}.json` || Number.isNaN(at.getTime())) return undefined;
   if (from !== undefined && (typeof from !== 'string' || !/^[\w.:%-]{1,100}$/.test(from))) return undefined;
   if (key !== undefined && (typeof key !== 'string' || !/^SHA256:[\w+/]{1,64}$/.test(key))) return undefined;
   if (fromPort !== undefined && !isPort(fromPort)) return undefined;
@@ -196,10 +196,10 @@ function parse(text: string, name: string): LiveSession | undefined {
     ...(fromPort !== undefined && { fromPort }),
     ...(key !== undefined && { key }),
   };
-  return { id, client, door, ...peer, pid, begun, started: at };
+  return { id, client, via, ...peer, pid, begun, started: at };
 }
 
-function isDoor(value: unknown): value is Door {
+function isVia(value: unknown): value is Via {
   return value === 'ssh' || value === 'stdio' || value === 'admin';
 }
 

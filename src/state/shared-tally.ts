@@ -25,7 +25,7 @@ export interface SharedTally {
    * Takes all that is there. Of two who take at once, each gets a part.
    * @returns the counts, and what to call when they are told: only then are they gone for good
    */
-  take(): Promise<{ readonly counts: Counts; readonly told: () => Promise<void> }>;
+  take(): Promise<{ readonly counts: Counts; readonly settled: () => Promise<void> }>;
 }
 
 /** To add takes two calls of the system, one after the other; after so long, in ms, whoever was about to has. */
@@ -74,8 +74,8 @@ export function openSharedTally(directory: string): SharedTally {
     if (shortening) return;
     shortening = true;
     void take()
-      .then(async ({ counts, told }) => {
-        if (add(counts)) await told();
+      .then(async ({ counts, settled }) => {
+        if (add(counts)) await settled();
       })
       .catch(() => undefined)
       .finally(() => (shortening = false));
@@ -110,7 +110,7 @@ export function openSharedTally(directory: string): SharedTally {
     }
     return {
       counts,
-      told: async () => {
+      settled: async () => {
         await Promise.all(files.map((file) => rm(file, { force: true, recursive: true }).catch(() => undefined)));
         // Whoever has nothing counted is not looked at; it fails when there is more by now.
         await rmdir(directory).catch(() => undefined);

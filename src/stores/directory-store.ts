@@ -15,10 +15,10 @@ import type { DirectoryStoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { objectKey, parseObjectName, type NamedType, type ObjectName, type ObjectRef } from '../core/object.ts';
 import { resolveRange, type ByteRange } from '../core/operation.ts';
-import type { Origin } from '../core/principal.ts';
+import type { Uploader } from '../core/principal.ts';
 import type { CallOptions, Content, ListedObject, LoadedObject } from '../ports/repository-store.ts';
 import type { ObjectStat, RepositoryStore, Storage } from '../ports/repository-store.ts';
-import { PRIVATE_DIRECTORY } from '../ports/repository-upkeep.ts';
+import { PRIVATE_DIRECTORY } from '../ports/repository-maintenance.ts';
 import type { Steps } from './directory/bounded.ts';
 import { IO_LIMIT_MS, makeCall, type Call } from './directory/call.ts';
 import { errnoOf } from './directory/failures.ts';
@@ -32,7 +32,7 @@ import {
   openRegular,
 } from './directory/files.ts';
 import { syncDirectory, syncExisting, writeContent } from './directory/files.ts';
-import { placeOrigin, readOrigin, removeOrigin, writeOrigin } from './directory/origins.ts';
+import { putUploader, readUploader, removeUploader, writeUploader } from './directory/uploaders.ts';
 import { keepYoung, sweepTemporaries, temporaryName } from './directory/temporaries.ts';
 
 /** How often a name that was taken and free again is tried. */
@@ -55,9 +55,9 @@ export function createDirectoryStorage(
   return {
     repository: (prefix) => new DirectoryRepository(root, join(root, prefix), call),
     reach: ({ signal }) => call(`trying ${root}`, signal, (steps) => reach(steps, root)),
-    probe: async (prefixes, { signal }) => {
-      const { probeDirectory } = await import('./directory/probe.ts');
-      return call(`trying ${root}`, signal, (steps) => probeDirectory(steps, root, prefixes));
+    check: async (prefixes, { signal }) => {
+      const { checkDirectory } = await import('./directory/store-check.ts');
+      return call(`trying ${root}`, signal, (steps) => checkDirectory(steps, root, prefixes));
     },
     tidy: async (prefixes, { signal }) => {
       for (const prefix of prefixes) {
@@ -109,22 +109,22 @@ class DirectoryRepository implements RepositoryStore {
     this.#call = call;
   }
 
-  create(ref: ObjectRef, content: Content, origin: Origin, { signal }: CallOptions): Promise<'created' | 'exists'> {
+  create(ref: ObjectRef, content: Content, uploader: Uploader, { signal }: CallOptions): Promise<'created' | 'exists'> {
     const path = this.#pathOf(ref);
     const temporary = join(this.#temporary, temporaryName());
-    const originPath = this.#originOf(ref);
-    const originTemporary = `${temporary}.json`;
+    const uploaderPath = this.#originOf(ref);
+    const uploaderTemporary = `${temporary}.json`;
     return this.#call(`storing ${objectKey(ref)}`, signal, async (steps) => {
       const left: string[] = [];
       try {
-        for (const directory of [dirname(path), this.#temporary, dirname(originPath)])
+        for (const directory of [dirname(path), this.#temporary, dirname(uploaderPath)])
           await this.#prepare(steps, directory);
         if (await syncExisting(steps, path)) return 'exists';
         await this.#sweep(steps);
-        left.push(temporary, originTemporary);
+        left.push(temporary, uploaderTemporary);
         const file = await writeTemporary(steps, temporary, content);
         const sha256 = ref.type === 'config' ? content.sha256 : undefined;
-        await writeOrigin(steps, originTemporary, origin, { modifiedNs: file.mtimeNs, sha256 });
+        await writeUploader(steps, uploaderTemporary, uploader, { modifiedNs: file.mtimeNs, sha256 });
         // A name that was taken and is free again by the time one looks is tried again.
         for (let tries = 1; !(await linkIfFree(steps, temporary, path)); tries += 1) {
           if (await syncExisting(steps, path)) return 'exists';
@@ -134,7 +134,7 @@ class DirectoryRepository implements RepositoryStore {
             });
         }
         steps.committed();
-        await placeOrigin(steps, originTemporary, originPath);
+        await putUploader(steps, uploaderTemporary, uploaderPath);
         left.pop();
         await syncDirectory(steps, dirname(path));
         await assertLinked(steps, path, file, content.sha256);
@@ -185,13 +185,13 @@ class DirectoryRepository implements RepositoryStore {
         await assertRoot(steps, this.#root);
         return undefined;
       }
-      const noted = await readOrigin(steps, this.#originOf(ref), file.mtimeNs);
+      const noted = await readUploader(steps, this.#originOf(ref), file.mtimeNs);
       const modifiedMs = Number(file.mtimeNs / 1_000_000n);
       return {
         size: Number(file.size),
         modified: new Date(modifiedMs),
         ageMs: noted?.ageMs ?? Math.max(0, Date.now() - modifiedMs),
-        ...(noted === undefined ? {} : { origin: noted.origin }),
+        ...(noted === undefined ? {} : { uploader: noted.uploader }),
       };
     });
   }
@@ -203,7 +203,7 @@ class DirectoryRepository implements RepositoryStore {
         await assertRoot(steps, this.#root);
         return 'absent';
       }
-      await removeOrigin(steps, this.#originOf(ref));
+      await removeUploader(steps, this.#originOf(ref));
       try {
         await steps.io(() => unlink(path));
       } catch (error) {

@@ -6,7 +6,7 @@ import type { S3StoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { objectKey, parseObjectKey, type NamedType, type ObjectRef } from '../core/object.ts';
 import { resolveRange, type ByteRange } from '../core/operation.ts';
-import type { Origin } from '../core/principal.ts';
+import type { Uploader } from '../core/principal.ts';
 import type {
   CallOptions,
   Content,
@@ -21,7 +21,7 @@ import { contentRange } from './s3/answers.ts';
 import { Download } from './s3/download.ts';
 import { checksumHeaders, retentionHeaders } from './s3/object-lock.ts';
 import { NoCredentials, S3Refusal } from './s3/errors.ts';
-import { originHeaders, readStat } from './s3/metadata.ts';
+import { uploaderHeaders, readStat } from './s3/metadata.ts';
 import { listPage, type ListPage } from './s3/list.ts';
 import { lookUp } from './s3/look-up.ts';
 import { inParallel } from './s3/parallel.ts';
@@ -60,10 +60,10 @@ export function createS3Storage(
         throw client.failure(error, signal);
       }
     },
-    probe: async (_prefixes, { signal }) => {
+    check: async (_prefixes, { signal }) => {
       try {
-        const { probeBucket } = await import('./s3/probe.ts');
-        return await probeBucket(client, config, signal);
+        const { checkBucket } = await import('./s3/store-check.ts');
+        return await checkBucket(client, config, signal);
       } catch (error) {
         throw client.failure(error, signal);
       }
@@ -110,7 +110,12 @@ class S3Repository implements RepositoryStore {
     this.#limits = limits;
   }
 
-  async create(ref: ObjectRef, content: Content, origin: Origin, options: CallOptions): Promise<'created' | 'exists'> {
+  async create(
+    ref: ObjectRef,
+    content: Content,
+    uploader: Uploader,
+    options: CallOptions,
+  ): Promise<'created' | 'exists'> {
     const { signal } = options;
     const body = new UploadBody(content);
     const lock = this.#objectLock;
@@ -123,7 +128,7 @@ class S3Repository implements RepositoryStore {
           headers: {
             'content-type': 'application/octet-stream',
             'if-none-match': '*',
-            ...originHeaders(origin, now, ref.type === 'config' ? content.sha256 : undefined),
+            ...uploaderHeaders(uploader, now, ref.type === 'config' ? content.sha256 : undefined),
             // A bucket with a default retention wants the checksum for locks too.
             ...(lock !== undefined && checksumHeaders(content.sha256)),
             // restic must be able to remove its locks.

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Duplex } from 'node:stream';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { openDoor, type DoorKind, type OpenDoor } from '../support/doors.ts';
+import { openSite, type WayIn, type Site } from '../support/sites.ts';
 import { lab, makeTree, restic, run, startProcess, tempDir } from '../support/lab.ts';
 import { resticClient, sample, sha256, type ResticClient } from '../support/restic-client.ts';
 import { freshStore, type STORES } from '../support/stores.ts';
@@ -12,17 +12,17 @@ import { freshStore, type STORES } from '../support/stores.ts';
 const PASSWORD = 'secret';
 const source = path.join(tempDir(), 'source');
 
-let door: OpenDoor;
+let site: Site;
 beforeAll(() => makeTree(source, { files: 3, bytes: 100_000, seed: 'hold' }));
 const until = async (condition: () => boolean | Promise<boolean>): Promise<void> => {
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 50));
 };
 const target = (): Parameters<typeof restic>[1] => ({
   repo: 'rclone:x',
-  options: { 'rclone.program': door.program('appsrv') },
+  options: { 'rclone.program': site.program('appsrv') },
   password: PASSWORD,
 });
-const state = (...names: string[]): string => path.join(door.directory, 'state', ...names);
+const state = (...names: string[]): string => path.join(site.directory, 'state', ...names);
 const names = (directory: string): string[] => {
   try {
     return readdirSync(directory);
@@ -35,7 +35,7 @@ const holds = (): string[] =>
   names(state('holds')).flatMap((key) => names(state('holds', key)).map((name) => state('holds', key, name)));
 
 const locksMade = (): number =>
-  door.audit().filter((line) => line['event'] === 'create' && String(line['object']).startsWith('locks/')).length;
+  site.audit().filter((line) => line['event'] === 'create' && String(line['object']).startsWith('locks/')).length;
 
 /** Of the test that runs: a client that stays keeps the admin from the next one's lock. */
 const clients = new Set<ResticClient>();
@@ -48,11 +48,11 @@ afterEach(async () => {
   over = false;
 });
 
-/** HTTP/2 as the client through the door's SSH; what it is told by the gateway comes on `told`. */
-const connect = (): ResticClient & { readonly told: () => string } => {
-  const child = spawn('sh', ['-c', `exec ${door.program('appsrv')} serve`], { stdio: 'pipe' });
-  let told = '';
-  child.stderr.on('data', (chunk: Buffer) => (told += chunk.toString()));
+/** HTTP/2 as the client through the gateway's SSH; what it is told by the gateway comes on `told`. */
+const connect = (): ResticClient & { readonly reported: () => string } => {
+  const child = spawn('sh', ['-c', `exec ${site.program('appsrv')} serve`], { stdio: 'pipe' });
+  let reported = '';
+  child.stderr.on('data', (chunk: Buffer) => (reported += chunk.toString()));
   child.stdin.on('error', () => undefined);
   const client = resticClient(Duplex.from({ readable: child.stdout, writable: child.stdin }));
   child.on('close', () => {
@@ -61,7 +61,7 @@ const connect = (): ResticClient & { readonly told: () => string } => {
   });
   const connected = {
     ...client,
-    told: () => told,
+    reported: () => reported,
     close: () => {
       client.close();
       child.kill();
@@ -73,8 +73,8 @@ const connect = (): ResticClient & { readonly told: () => string } => {
 const lock = async (client: ResticClient, body = sample().body): Promise<number> =>
   (await client.request('POST', `/locks/${sha256(body)}`, { body })).status;
 
-const open = async (kind: DoorKind, store: (typeof STORES)[number]): Promise<void> => {
-  door = await openDoor(kind, {
+const open = async (kind: WayIn, store: (typeof STORES)[number]): Promise<void> => {
+  site = await openSite(kind, {
     stores: { main: await freshStore(store) },
     clients: { appsrv: { repository: { store: 'main' } } },
   });
@@ -87,7 +87,7 @@ describe.each([
   ['sshd, authorized_keys', 'directory'],
 ] as const)('%s, %s', (kind, store) => {
   beforeAll(() => open(kind, store));
-  afterAll(() => door.close());
+  afterAll(() => site.close());
 
   test('a client that puts a lock back whenever it can keeps no prune of the admin from running', async () => {
     const statuses: number[] = [];
@@ -110,13 +110,13 @@ describe.each([
       // After each one it has its locks again.
       const before = made();
       await until(() => made() > before);
-      const prune = await door.admin('appsrv', ['prune'], PASSWORD, ['--hold-client', '0s', '--end-sessions']);
+      const prune = await site.admin('appsrv', ['prune'], PASSWORD, ['--hold-client', '0s', '--end-sessions']);
       expect(prune).toMatchObject({ code: 0 });
       expect(prune.stderr).toMatch(/ending session \S+ of appsrv/);
       expect(holds()).toEqual([]);
     }
     expect(statuses).toContain(423);
-    const events = door.audit();
+    const events = site.audit();
     expect(events.filter((line) => line['reason'] === 'held-by-admin')).not.toEqual([]);
     expect(events.filter((line) => line['reason'] === 'ended-by-admin').length).toBeGreaterThanOrEqual(3);
   });
@@ -126,17 +126,17 @@ describe.each([
     expect(await lock(client, Buffer.alloc(0))).toBe(200);
     for (let times = 0; times < 20; times++) expect(await lock(client)).toBe(200);
     client.close();
-    const [started] = door
+    const [started] = site
       .audit()
       .filter((line) => line['event'] === 'create')
       .slice(-1);
     const ended = (): boolean =>
-      door.audit().some((line) => line['event'] === 'session-end' && line['session'] === started?.['session']);
+      site.audit().some((line) => line['event'] === 'session-end' && line['session'] === started?.['session']);
     await until(ended);
-    const prune = await door.admin('appsrv', ['forget', '--keep-last', '1', '--prune'], PASSWORD);
+    const prune = await site.admin('appsrv', ['forget', '--keep-last', '1', '--prune'], PASSWORD);
     expect(prune).toMatchObject({ code: 0 });
     expect(prune.stderr).not.toMatch(/waiting/);
-    const removed = door.audit().filter((line) => line['event'] === 'remove' && line['door'] === 'admin');
+    const removed = site.audit().filter((line) => line['event'] === 'remove' && line['via'] === 'admin');
     expect(removed.length).toBeGreaterThanOrEqual(20);
   });
 
@@ -148,7 +148,7 @@ describe.each([
       'sh',
       [
         ...['-c', `exec "$0" "$@" < '${fifo}'`, lab().resticNewest, '-r', 'rclone:x'],
-        ...['-o', `rclone.program=${door.program('appsrv')}`, 'backup', '--stdin', '--no-cache'],
+        ...['-o', `rclone.program=${site.program('appsrv')}`, 'backup', '--stdin', '--no-cache'],
       ],
       { env: { RESTIC_PASSWORD: PASSWORD } },
     );
@@ -159,13 +159,13 @@ describe.each([
     const held = sample().body;
     expect(await lock(holder, held)).toBe(200);
 
-    const killed = door.admin('appsrv', ['prune'], PASSWORD);
+    const killed = site.admin('appsrv', ['prune'], PASSWORD);
     const waiting = (): string | undefined =>
       holds().find((file) => !file.endsWith('.new') && readFileSync(file, 'utf8').includes('waiting'));
     await until(() => waiting() !== undefined);
     const newcomer = connect();
     expect(await lock(newcomer)).toBe(423);
-    await until(() => newcomer.told().includes('the admin is working on this repository'));
+    await until(() => newcomer.reported().includes('the admin is working on this repository'));
     const [pid] = path.basename(waiting() ?? '').split('.');
     const { stdout: restics } = await run('ps', ['-o', 'ppid=', '-p', String(pid)]);
     process.kill(Number(pid), 'SIGKILL');
@@ -175,7 +175,7 @@ describe.each([
     await until(async () => (await lock(newcomer)) === 200);
     newcomer.close();
 
-    const prune = door.admin('appsrv', ['prune'], PASSWORD, ['--hold-client', '2h']);
+    const prune = site.admin('appsrv', ['prune'], PASSWORD, ['--hold-client', '2h']);
     await until(() => waiting() !== undefined);
     const refreshed = sample().body;
     expect(await lock(holder, refreshed)).toBe(200);
@@ -191,6 +191,6 @@ describe.each([
     expect((await next).code).toBe(0);
     expect(await lock(holder)).toBe(200);
     holder.close();
-    expect((await door.admin('appsrv', ['check', '--read-data'], PASSWORD)).code).toBe(0);
+    expect((await site.admin('appsrv', ['check', '--read-data'], PASSWORD)).code).toBe(0);
   });
 });

@@ -12,7 +12,7 @@ afterEach(async () => {
   await stack.close();
 });
 
-const admin = (): Promise<StackClient> => stack.connect('appsrv', { door: 'admin' });
+const admin = (): Promise<StackClient> => stack.connect('appsrv', { via: 'admin' });
 const status = async (client: StackClient, method: string, path: string, body?: Uint8Array): Promise<number> =>
   (await client.request(method, path, body === undefined ? {} : { body })).status;
 
@@ -36,8 +36,8 @@ test('a lock saved by all at once belongs to whoever was first, and to nobody el
       .audit()
       .filter((line) => line['object'] === `locks/${name}`)
       .reduce((sessions, line) => {
-        if (line['event'] === 'create') sessions.add(line['door']);
-        if (line['event'] === 'create-failed') sessions.delete(line['door']);
+        if (line['event'] === 'create') sessions.add(line['via']);
+        if (line['event'] === 'create-failed') sessions.delete(line['via']);
         return sessions;
       }, new Set<unknown>());
     expect(first.size).toBe(1);

@@ -51,15 +51,15 @@ interface Connected extends ResticClient {
   end(): Promise<unknown>;
 }
 
-const doors = ['ssh', 'ssh', 'stdio'] as const;
+const waysIn = ['ssh', 'ssh', 'stdio'] as const;
 /** A session through one of the processes, by its way in. */
 async function connect(client: string, through: number, principal: Partial<Principal> = {}): Promise<Connected> {
   const { client: socket, server } = await socketPair();
-  const [gateway, door] = [gateways[through % 3] ?? stack.gateway, doors[through % 3] ?? 'ssh'];
+  const [gateway, via] = [gateways[through % 3] ?? stack.gateway, waysIn[through % 3] ?? 'ssh'];
   try {
     const session = await gateway.openSession({
-      principal: { client, door, ...PEER, ...principal },
-      ...{ stream: server, tell: () => undefined, ending: () => undefined },
+      principal: { client, via, ...PEER, ...principal },
+      ...{ stream: server, notify: () => undefined, ending: () => undefined },
     });
     const restic = resticClient(socket);
     return {
@@ -143,14 +143,14 @@ test('a disabled key at the forced command, a process for each knock, beside a `
   const written = lines.filter(({ event }) => event === 'session-refused').length;
   // Two that come in the very same moment may be counted as one.
   expect(written).toBeLessThanOrEqual(REFUSED + 10);
-  const told = lines.filter(({ event }) => event === 'more-refused').map(({ count }) => Number(count));
-  expect(told.length).toBeLessThanOrEqual(SUMMARIES + 3);
+  const reported = lines.filter(({ event }) => event === 'more-refused').map(({ count }) => Number(count));
+  expect(reported.length).toBeLessThanOrEqual(SUMMARIES + 3);
   const { counts } = await openSharedTally(path.join(directory, 'state', 'counted', 'gone'))
     .take()
     .catch(() => ({ counts: new Map<string, number>() }));
   const waiting = counts.get('more-refused/disabled') ?? 0;
-  expect(written + told.reduce((sum, many) => sum + many, waiting)).toBe(28);
-  expect(text.length).toBeLessThan((written + told.length) * 1500);
+  expect(written + reported.reduce((sum, many) => sum + many, waiting)).toBe(28);
+  expect(text.length).toBeLessThan((written + reported.length) * 1500);
 }, 120_000);
 
 test('a key that is let in does all that makes lines, and the honest client beside it has each of its own', async () => {

@@ -275,7 +275,7 @@ test.each(['/file-1001', '/file-1002', '/file-1003'])(
       stderr: 'restic-gateway: the gateway has failed, and this session ends; try again.\n',
     });
     expect(audit().findLast((line) => line['event'] === 'session-end')).toMatchObject({
-      door: 'stdio',
+      via: 'stdio',
       reason: 'gateway-failed',
     });
   },

@@ -26,9 +26,9 @@ async function attack(method: string, where: string) {
   sockets.push(client);
   const frames = collectFrames(client);
   await stack.gateway.openSession({
-    principal: { client: 'hostile', door: 'ssh' },
+    principal: { client: 'hostile', via: 'ssh' },
     stream: server,
-    tell: () => undefined,
+    notify: () => undefined,
     ending: () => undefined,
   });
   client.write(PREFACE);

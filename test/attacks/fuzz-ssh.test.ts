@@ -1,4 +1,4 @@
-/** Mutated SSH at a real gateway's door, before the key exchange, at login and with a key: it lives, serves the others and changes nothing. */
+/** Mutated SSH at a real gateway, before the key exchange, at login and with a key: it lives, serves the others and changes nothing. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -123,7 +123,7 @@ async function assail(client: Client, chance: Chance, make: () => Buffer): Promi
   }
   if (chance.once(2)) socket.resetAndDestroy();
   else socket.end();
-  // The door waits for a key exchange that was begun longer than a test should.
+  // The server waits for a key exchange that was begun longer than a test should.
   await Promise.race([closed, sleep(500)]);
   client.destroy();
 }

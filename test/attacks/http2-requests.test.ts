@@ -62,9 +62,9 @@ async function attack(): Promise<void> {
   socket = pair.client;
   frames = collectFrames(socket);
   await stack.gateway.openSession({
-    principal: { client: 'appsrv', door: 'ssh' },
+    principal: { client: 'appsrv', via: 'ssh' },
     stream: pair.server,
-    tell: () => undefined,
+    notify: () => undefined,
     ending: () => undefined,
   });
   // SETTINGS_HEADER_TABLE_SIZE (1) of 0: answers come without a memory of earlier ones, so that they are easy to read.

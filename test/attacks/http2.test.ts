@@ -53,9 +53,9 @@ interface Attacker {
 async function attacker(preface: Uint8Array = PREFACE): Promise<Attacker> {
   const { client, server } = await socketPair();
   const session = await stack.gateway.openSession({
-    principal: { client: 'appsrv', door: 'ssh' },
+    principal: { client: 'appsrv', via: 'ssh' },
     stream: server,
-    tell: () => undefined,
+    notify: () => undefined,
     ending: () => undefined,
   });
   sockets.push(client);
@@ -130,14 +130,14 @@ describe('floods that end the session', () => {
     ['a window that overflows', frame(FRAME.window, 0, 0, Buffer.from([0x7f, 0xff, 0xff, 0xff]))],
     ['an index that HPACK does not have', frame(FRAME.headers, WHOLE, 1, Buffer.of(0xff, 0xff, 0x7f))],
   ])('%s, from a client that then keeps the connection open', async (_what, attack) => {
-    // A stream as the doors hand over, not a socket, whose writes Node would do by itself.
+    // A stream as the front ends hand over, not a socket, whose writes Node would do by itself.
     const [client, server] = duplexPair();
     client.on('error', () => undefined);
     client.resume();
     const session = await stack.gateway.openSession({
-      principal: { client: 'appsrv', door: 'ssh' },
+      principal: { client: 'appsrv', via: 'ssh' },
       stream: server,
-      tell: () => undefined,
+      notify: () => undefined,
       ending: () => undefined,
     });
     client.write(Buffer.concat([PREFACE, attack]));

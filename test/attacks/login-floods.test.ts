@@ -18,8 +18,8 @@ beforeAll(async () => {
   const directory = tempDir();
   const [privateFile, knownHosts] = [path.join(directory, 'key'), path.join(directory, 'known_hosts')];
   writeFileSync(privateFile, stack.key.private, { mode: 0o600 });
-  const { port, host } = stack.door.address;
-  writeFileSync(knownHosts, stack.door.hostKeys.map(({ publicKey }) => `[${host}]:${port} ${publicKey}\n`).join(''));
+  const { port, host } = stack.server.address;
+  writeFileSync(knownHosts, stack.server.hostKeys.map(({ publicKey }) => `[${host}]:${port} ${publicKey}\n`).join(''));
   const key = { privateFile, publicFile: `${privateFile}.pub`, publicLine: stack.key.public, fingerprint: '' };
   sshArgs = sshClientArgs({ port, key, knownHosts });
 });
@@ -34,7 +34,7 @@ afterEach(async () => {
 /** Starts a flood, and waits until each of its connections has been tried once. */
 async function flooded(addresses: number, each: number, behaviour: string): Promise<void> {
   const script = path.join(import.meta.dirname, '../support/flood.mjs');
-  const { port } = stack.door.address;
+  const { port } = stack.server.address;
   const flood = spawn(process.execPath, [script, ...[port, addresses, each, behaviour].map(String)], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
@@ -52,7 +52,7 @@ async function honest(): Promise<boolean> {
 
 /** Logs in by ssh2 and leaves. @returns whether it got in */
 async function login(localAddress?: string): Promise<boolean> {
-  const { host, port } = stack.door.address;
+  const { host, port } = stack.server.address;
   const client = new ssh2.Client();
   const inside = new Promise<boolean>((resolve) => {
     client.on('ready', () => {

@@ -49,7 +49,7 @@ describe('on the way to S3', () => {
     const fault = { kind: 'say', status: 200, text: PAGE, headers: { 'content-type': 'text/html' } } as const;
     proxy.set({ method: 'PUT', fault });
     for (const type of ['data', 'index', 'snapshots']) expect([type, await post(client, type)]).toEqual([type, 502]);
-    expect(client.told).toEqual(['the storage behind the gateway failed.']);
+    expect(client.reported).toEqual(['the storage behind the gateway failed.']);
     expect(events().filter((event) => event.includes('snapshots'))).toEqual([
       'create snapshots',
       'create-failed snapshots store-failed',
@@ -65,7 +65,7 @@ describe('on the way to S3', () => {
     expect(await post(client, 'data')).toBe(200);
     proxy.set();
     expect(await post(client, 'snapshots')).toBe(502);
-    expect(client.told).toEqual([LOST]);
+    expect(client.reported).toEqual([LOST]);
     expect(events().at(-1)).toBe('failed snapshots store-lost');
     for (let tries = 0; tries < 5; tries++) {
       expect(await post(client, 'data')).toBe(200);
@@ -82,13 +82,13 @@ describe('on the way to S3', () => {
       'create-failed snapshots store-lost',
       'failed snapshots store-lost',
     ]);
-    expect(client.told).toEqual([LOST]);
+    expect(client.reported).toEqual([LOST]);
     proxy.set();
     expect(await post(client, 'snapshots', snapshot)).toBe(200);
   });
 
   test.each(['keys', 'config'])('a cache loses %s', async (type) => {
-    const admin = await stack.connect('appsrv', { door: 'admin' });
+    const admin = await stack.connect('appsrv', { via: 'admin' });
     const { name, body } = sample();
     const path = type === 'config' ? '/config' : `/keys/${name}`;
     proxy.set(swallow(new RegExp(`/${type}`)));
@@ -147,7 +147,7 @@ describe('on a file system', () => {
     expect(await post(client, 'data', pack)).toBe(200);
     spoil(stack.file('appsrv', `data/${pack.name.slice(0, 2)}/${pack.name}`));
     expect(await post(client, 'snapshots')).toBe(502);
-    expect(client.told).toEqual([LOST]);
+    expect(client.reported).toEqual([LOST]);
     // Another session stands on its own.
     expect(await post(await stack.connect('appsrv'), 'snapshots')).toBe(200);
   });
@@ -155,7 +155,7 @@ describe('on a file system', () => {
   test('a prune removes nothing old while what it wrote anew is not there', async () => {
     const old = sample();
     expect(await post(await stack.connect('appsrv'), 'data', old)).toBe(200);
-    const admin = await stack.connect('appsrv', { door: 'admin' });
+    const admin = await stack.connect('appsrv', { via: 'admin' });
     const repacked = sample();
     expect(await post(admin, 'data', repacked)).toBe(200);
     const file = stack.file('appsrv', `data/${repacked.name.slice(0, 2)}/${repacked.name}`);
@@ -168,7 +168,7 @@ describe('on a file system', () => {
   });
 
   test('what a session has removed itself is not missed', async () => {
-    const admin = await stack.connect('appsrv', { door: 'admin' });
+    const admin = await stack.connect('appsrv', { via: 'admin' });
     const passing = sample();
     expect(await post(admin, 'index', passing)).toBe(200);
     expect((await admin.request('DELETE', `/index/${passing.name}`)).status).toBe(200);

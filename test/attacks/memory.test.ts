@@ -66,9 +66,9 @@ describe('inside of sessions', () => {
   async function attacker(): Promise<{ readonly socket: Socket; readonly frames: ReturnType<typeof collectFrames> }> {
     const { client, server } = await socketPair();
     await stack.gateway.openSession({
-      principal: { client: 'attacker', door: 'ssh' },
+      principal: { client: 'attacker', via: 'ssh' },
       stream: server,
-      tell: () => undefined,
+      notify: () => undefined,
       ending: () => undefined,
     });
     sockets.push(client);
@@ -363,7 +363,7 @@ describe('on channels that nobody serves', () => {
     // In a process of its own, so that this one holds what the server holds.
     const hostile = await startProcess(process.execPath, [
       ...['--import', './scripts/bench/typescript.mjs', 'test/support/stuff-channels.ts'],
-      ...[String(stack.door.address.port), keyFile, '10'],
+      ...[String(stack.server.address.port), keyFile, '10'],
     ]);
     const bytes = Number((await hostile.waitForLine(/^stuffed /)).slice('stuffed '.length));
     // Windows of 2 MiB, as ssh2 has them, would come to 400 MiB; 64 KiB of each that are kept, to 12.

@@ -111,7 +111,7 @@ test('lines that someone put into the audit, and its name, steer no terminal of 
     v: 1,
     client: 'dbsrv',
     session: WORDS,
-    door: WORDS,
+    via: WORDS,
     from: WORDS,
     store: 'disk',
     prefix: '',

@@ -185,7 +185,7 @@ asRoot('root is led to a config of somebody else', () => {
       },
       /others than its owner can change it \(mode 0777\) \(on the way to .*run: chmod go-w /,
     ],
-  ])('by its name, though %s', async (_why, plant, told) => {
+  ])('by its name, though %s', async (_why, plant, reported) => {
     await writeConfig(config);
     plant();
     for (const command of [
@@ -199,7 +199,7 @@ asRoot('root is led to a config of somebody else', () => {
       expect(await gateway([...command, '-c', config])).toMatchObject({
         code: 2,
         stdout: '',
-        stderr: expect.stringMatching(told),
+        stderr: expect.stringMatching(reported),
       });
     const { code, stderr } = await gateway(['stdio', 'appsrv', '-c', config], { input: '' });
     expect({ code, stderr }).toEqual({

@@ -66,9 +66,9 @@ const pages = (): number => proxy.requests.filter((line) => line === `GET /${buc
 async function attacker(window: number) {
   const { client, server } = await socketPair();
   await stack.gateway.openSession({
-    principal: { client: 'attacker', door: 'ssh' },
+    principal: { client: 'attacker', via: 'ssh' },
     stream: server,
-    tell: () => undefined,
+    notify: () => undefined,
     ending: () => undefined,
   });
   sockets.push(client);

@@ -39,10 +39,10 @@ test('a flood over sessions and types of object runs dry; packs, reading and the
 
   const again = await stack.connect('appsrv');
   expect(await save(again, 100)).toBe(429);
-  expect(again.told).toEqual(['this client stores more small objects than it may; try again in a while.']);
+  expect(again.reported).toEqual(['this client stores more small objects than it may; try again in a while.']);
   expect(await save(again, MIB)).toBe(200);
   expect((await again.request('GET', '/snapshots/')).status).toBe(200);
-  expect(await save(await stack.connect('appsrv', { door: 'admin' }), 100)).toBe(200);
+  expect(await save(await stack.connect('appsrv', { via: 'admin' }), 100)).toBe(200);
   expect(await save(await stack.connect('neighbour'), 100)).toBe(200);
   expect(stack.audit().filter((line) => line['reason'] === 'too-many-objects')).not.toEqual([]);
   expect(stack.audit().filter((line) => line['event'] === 'create')).toHaveLength(243);
@@ -62,9 +62,9 @@ test('what one process has used up, the next one does not have: forced commands,
   const gateway = await createGateway({ config: stack.config, log: silent });
   const pair = await socketPair();
   await gateway.openSession({
-    principal: { client: 'appsrv', door: 'stdio' },
+    principal: { client: 'appsrv', via: 'stdio' },
     stream: pair.server,
-    tell: () => undefined,
+    notify: () => undefined,
     ending: () => undefined,
   });
   const next = resticClient(pair.client);

@@ -1,4 +1,4 @@
-/** Strangers at the SSH door's login: every method but the one, names to guess, keys swapped, old algorithms, rekeys and packets out of turn. */
+/** Strangers at the SSH server's login: every method but the one, names to guess, keys swapped, old algorithms, rekeys and packets out of turn. */
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -7,8 +7,8 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import ssh2, { type AuthContext, type Client, type ParsedKey } from 'ssh2';
 import { parsePublicKey } from '../../src/config/public-key.ts';
 import type { GatewayConfig } from '../../src/config/types.ts';
-import { createAuthentication } from '../../src/doors/ssh-auth.ts';
-import { rekey } from '../support/echo-door.ts';
+import { createAuthentication } from '../../src/frontends/ssh-auth.ts';
+import { rekey } from '../support/echo-server.ts';
 import { awaitKeyAnswers, message, overhear, sendMessage, tcpOf } from '../support/hostile-ssh.ts';
 import { lab, run, sshClientArgs, tempDir, type Outcome } from '../support/lab.ts';
 import { KEY_EXCHANGE_FAILED, kexinit, MESSAGE, parseKexinit, rawClient, type Proposal } from '../support/raw-ssh.ts';
@@ -81,7 +81,7 @@ async function atLogin(readyTimeout = 20_000): Promise<Client> {
   const client = new ssh2.Client();
   clients.push(client);
   client.on('error', () => undefined);
-  const { host, port } = stack.door.address;
+  const { host, port } = stack.server.address;
   client.connect({ host, port, username: 'x', readyTimeout, authHandler: () => undefined });
   await once(client, 'handshake');
   await new Promise<void>((resolve) => {
@@ -101,15 +101,15 @@ async function ssh(program: string, key: KeyPair, ...options: string[]): Promise
   const directory = tempDir();
   const [privateFile, knownHosts] = [path.join(directory, 'key'), path.join(directory, 'known_hosts')];
   writeFileSync(privateFile, key.private, { mode: 0o600 });
-  const { port, host } = stack.door.address;
-  writeFileSync(knownHosts, stack.door.hostKeys.map(({ publicKey }) => `[${host}]:${port} ${publicKey}\n`).join(''));
+  const { port, host } = stack.server.address;
+  writeFileSync(knownHosts, stack.server.hostKeys.map(({ publicKey }) => `[${host}]:${port} ${publicKey}\n`).join(''));
   const files = { privateFile, publicFile: `${privateFile}.pub`, publicLine: key.public, fingerprint: '' };
   const args = sshClientArgs({ port, key: files, knownHosts });
   return run(program, ['-v', ...options.flatMap((option) => ['-o', option]), ...args, 'x'], { input: '' });
 }
 
 describe('methods and names', () => {
-  /** All that the door says to the five ways to come in without the right key, in its words. */
+  /** All that the server says to the five ways to come in without the right key, in its words. */
   async function answersTo(user: string, known: string, unknown: string): Promise<unknown[]> {
     const client = await atLogin();
     const answers: unknown[] = [];
@@ -243,7 +243,7 @@ describe('keys swapped between attempts', () => {
         if (++answered === offers.length) mayGoOn();
       });
     });
-    const { host, port } = stack.door.address;
+    const { host, port } = stack.server.address;
     client.connect({
       ...{ host, port, username: 'x' },
       authHandler: (_left, _partial, next) => {
@@ -289,7 +289,7 @@ describe('an old OpenSSH client', () => {
     key: ['ssh-ed25519', 'ssh-ed25519-cert-v01@openssh.com'],
   } as const;
 
-  /** What this Debian's ssh can do beyond what the door offers. */
+  /** What this Debian's ssh can do beyond what the server offers. */
   async function others(kind: keyof typeof OFFERED): Promise<string[]> {
     const { stdout } = await run(lab().ssh, ['-Q', kind]);
     return stdout
@@ -459,7 +459,7 @@ describe('more than a login takes', () => {
   });
 
   test('bytes without end in the first key exchange, which is not the strict one: cut', async () => {
-    const client = await rawClient(stack.door.address);
+    const client = await rawClient(stack.server.address);
     const theirs = parseKexinit((await client.next()) ?? Buffer.alloc(0));
     client.send(kexinit({ ...theirs, kex: ['curve25519-sha256'] }));
     for (let i = 0; i < 300; i++) client.send(message(2, Buffer.alloc(1000)));
@@ -498,7 +498,7 @@ describe('packets out of turn, too large or malformed', () => {
     // ssh2 waits for more after some of these.
     await stack.close();
     await open({ loginSeconds: 5 });
-    const client = await rawClient(stack.door.address);
+    const client = await rawClient(stack.server.address);
     const theirs = parseKexinit((await client.next()) ?? Buffer.alloc(0));
     client.send(...messages(theirs));
     const answers: number[] = [];
@@ -515,7 +515,7 @@ describe('packets out of turn, too large or malformed', () => {
     Object.fromEntries(Object.keys(proposal).map((name) => [name, []])) as unknown as Proposal;
 
   test('no common algorithm at all: told that the key exchange failed', async () => {
-    const client = await rawClient(stack.door.address);
+    const client = await rawClient(stack.server.address);
     const theirs = parseKexinit((await client.next()) ?? Buffer.alloc(0));
     client.send(kexinit({ ...theirs, kex: ['diffie-hellman-group1-sha1'] }));
     const answer = await client.next();

@@ -1,4 +1,4 @@
-/** Hostile clients at the SSH door: each attack is told as a story, and after it the door serves a client that keeps to the rules. */
+/** Hostile clients at the SSH server: each attack is told as a story, and after it the server serves a client that keeps to the rules. */
 import { once } from 'node:events';
 import { mkdirSync, ftruncateSync, openSync, closeSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import ssh2, { type Client, type ClientChannel, type ConnectConfig } from 'ssh2';
 import type { GatewayConfig } from '../../src/config/types.ts';
-import { startEchoDoor } from '../support/echo-door.ts';
+import { startEchoServer } from '../support/echo-server.ts';
 import { awaitKeyAnswers, deafen, message, overhear, sendMessage, tcpOf } from '../support/hostile-ssh.ts';
 import { kexinit, MESSAGE, parseKexinit, rawClient } from '../support/raw-ssh.ts';
 import { resticClient } from '../support/restic-client.ts';
@@ -31,14 +31,14 @@ async function connected(options: ConnectConfig = {}): Promise<Client> {
 
 /** A bare TCP connection. */
 async function tcp(): Promise<Socket> {
-  const socket = connect({ host: '127.0.0.1', port: stack.door.address.port });
+  const socket = connect({ host: '127.0.0.1', port: stack.server.address.port });
   sockets.push(socket);
   socket.on('error', () => undefined);
   await once(socket, 'connect');
   return socket;
 }
 
-/** Resolves when the door has closed the connection, gently or not. */
+/** Resolves when the server has closed the connection, gently or not. */
 async function closedOf(client: Client): Promise<void> {
   const socket = tcpOf(client);
   if (!socket.closed) await new Promise((resolve) => socket.once('close', resolve));
@@ -145,7 +145,7 @@ describe('before a key is proved', () => {
         sendMessage(client, message(CHANNEL_OPEN, 'session', [0], [65536], [32768]));
       });
     });
-    client.connect({ host: '127.0.0.1', port: stack.door.address.port, username: 'x', agent: new Swapper() });
+    client.connect({ host: '127.0.0.1', port: stack.server.address.port, username: 'x', agent: new Swapper() });
     await closed;
     expect(refusals.length).toBeGreaterThan(0);
     expect(stack.audit()).toEqual([]);
@@ -161,7 +161,7 @@ describe('before a key is proved', () => {
     const closed = new Promise<void>((resolve) => client.once('close', resolve));
     client.connect({
       host: '127.0.0.1',
-      port: stack.door.address.port,
+      port: stack.server.address.port,
       username: 'x',
       authHandler: (_left, _partial, next) => {
         const key = keys[offered++];
@@ -194,7 +194,7 @@ describe('before a key is proved', () => {
     });
     client.connect({
       host: '127.0.0.1',
-      port: stack.door.address.port,
+      port: stack.server.address.port,
       username: 'x',
       authHandler: () => undefined,
     });
@@ -237,7 +237,7 @@ describe('before a key is proved', () => {
 
   test('Terrapin: a message slipped in before NEWKEYS ends the connection', async () => {
     await open();
-    const client = await rawClient(stack.door.address);
+    const client = await rawClient(stack.server.address);
     const theirs = parseKexinit((await client.next()) ?? Buffer.alloc(0));
     expect(theirs.kex).toContain('kex-strict-s-v00@openssh.com');
     client.send(
@@ -372,8 +372,8 @@ describe('with a key', () => {
 
   test('one sends more than the window that it was given, to a reader that waits: cut', async () => {
     await open();
-    const echo = await startEchoDoor();
-    const client = await connected({ port: echo.door.address.port, privateKey: echo.key.private });
+    const echo = await startEchoServer();
+    const client = await connected({ port: echo.server.address.port, privateKey: echo.key.private });
     // With no window for what comes back, the echo stops reading.
     await channelWith(client, 0, 32768);
     for (let i = 0; i < 300; i++) sendMessage(client, message(CHANNEL_DATA, [0], Buffer.alloc(31 * 1024)));
@@ -455,7 +455,7 @@ describe('with a key', () => {
   );
 });
 
-/** What a client of ssh2 proposes, as far as the door cares. */
+/** What a client of ssh2 proposes, as far as the server cares. */
 const PROPOSAL = {
   kex: ['curve25519-sha256'],
   hostKey: ['ssh-ed25519'],

@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { parse, stringify } from 'yaml';
-import { openDoor, type OpenDoor } from '../support/doors.ts';
+import { openSite, type Site } from '../support/sites.ts';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { lab, makeTree, restic, run, sameTree, tempDir, type Outcome } from '../support/lab.ts';
 import { repositoryFiles, type RepositoryFiles } from '../support/repository-files.ts';
@@ -17,22 +17,22 @@ import { freshStore, STORES } from '../support/stores.ts';
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
 describe.each(STORES)('a repository on %s that an attacker filled with junk', (kind) => {
-  let door: OpenDoor;
+  let site: Site;
   let files: RepositoryFiles;
   let attack: readonly string[];
   const source = path.join(tempDir(), 'source');
   const target = (): Parameters<typeof restic>[1] => ({
     repo: 'rclone:x',
-    options: { 'rclone.program': door.program('appsrv') },
+    options: { 'rclone.program': site.program('appsrv') },
     password: 'secret',
   });
-  const admin = (...args: readonly string[]): Promise<Outcome> => door.admin('appsrv', args, 'secret');
+  const admin = (...args: readonly string[]): Promise<Outcome> => site.admin('appsrv', args, 'secret');
   const undo = (...args: readonly string[]): Promise<Outcome> =>
-    run(process.execPath, [GATEWAY, 'undo', 'appsrv', ...args, '-c', door.configFile], { timeoutMs: 120_000 });
+    run(process.execPath, [GATEWAY, 'undo', 'appsrv', ...args, '-c', site.configFile], { timeoutMs: 120_000 });
   const objects = async (): Promise<readonly string[]> =>
     (await files.keys()).filter((key) => !/^(?:\.restic-gateway|locks)\//.test(key)).sort();
   const sessions = (): readonly string[] =>
-    door
+    site
       .audit()
       .filter((line) => line['event'] === 'session-start')
       .map((line) => String(line['session']));
@@ -41,7 +41,7 @@ describe.each(STORES)('a repository on %s that an attacker filled with junk', (k
   beforeAll(async () => {
     const store = await freshStore(kind);
     files = repositoryFiles(store, 'appsrv');
-    door = await openDoor('ssh server', {
+    site = await openSite('ssh server', {
       stores: { main: store },
       clients: { appsrv: { repository: { store: 'main' }, addKeys: true } },
     });
@@ -51,7 +51,7 @@ describe.each(STORES)('a repository on %s that an attacker filled with junk', (k
     before = await objects();
   });
   afterAll(async () => {
-    await door.close();
+    await site.close();
   });
 
   test('the attacker’s session breaks it', async () => {
@@ -60,7 +60,7 @@ describe.each(STORES)('a repository on %s that an attacker filled with junk', (k
     expect((await restic(lab().resticNewest, target(), ['backup', '--time', '2037-01-01 00:00:00', source])).code).toBe(
       0,
     );
-    const client = startStdio(['appsrv', '-c', door.configFile]);
+    const client = startStdio(['appsrv', '-c', site.configFile]);
     const key = await files.read((await objects()).find((one) => one.startsWith('keys/')) ?? '');
     const junk: (readonly [string, Uint8Array])[] = [
       // restic tries 20 keys in whatever order and then gives up.
@@ -110,9 +110,9 @@ describe.each(STORES)('a repository on %s that an attacker filled with junk', (k
   test('undone, it is as before; restored, the junk is back; and undone again', async () => {
     const full = await objects();
     const since = beginOf(attack[0]);
-    const yaml = parse(readFileSync(door.configFile, 'utf8')) as { clients: { appsrv: { disabled?: boolean } } };
+    const yaml = parse(readFileSync(site.configFile, 'utf8')) as { clients: { appsrv: { disabled?: boolean } } };
     yaml.clients.appsrv.disabled = true;
-    writeFileSync(door.configFile, stringify(yaml));
+    writeFileSync(site.configFile, stringify(yaml));
 
     const done = await undo('--since', since, '--yes');
     expect(done.stderr).toBe('');
@@ -124,8 +124,8 @@ describe.each(STORES)('a repository on %s that an attacker filled with junk', (k
     expect(await sameTree(source, path.join(restored, source))).toBe(true);
 
     const id = /--restore (\S+)/.exec(done.stdout)?.[1] ?? '';
-    const audited = door.audit().filter((line) => line['session'] === id && line['event'] === 'quarantine');
-    expect(audited.map((line) => [line['door'], line['client']])).toEqual(audited.map(() => ['admin', 'appsrv']));
+    const audited = site.audit().filter((line) => line['session'] === id && line['event'] === 'quarantine');
+    expect(audited.map((line) => [line['via'], line['client']])).toEqual(audited.map(() => ['admin', 'appsrv']));
     expect(audited.length).toBeGreaterThanOrEqual(full.length - before.length);
     expect((await undo('--list')).stdout).toMatch(new RegExp(`${id} .* quarantined`));
 
@@ -152,7 +152,7 @@ describe.each(STORES)('a repository on %s that an attacker filled with junk', (k
 
   /** When a session began, ISO 8601. */
   function beginOf(session: string | undefined): string {
-    return String(door.audit().find((line) => line['session'] === session)?.['time']);
+    return String(site.audit().find((line) => line['session'] === session)?.['time']);
   }
 });
 

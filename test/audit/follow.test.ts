@@ -3,7 +3,7 @@ import { appendFileSync, copyFileSync, readFileSync, renameSync, rmSync, truncat
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { beforeEach, describe, expect, test } from '@jest/globals';
-import { openFollower, type Follower, type Place } from '../../src/audit/follow.ts';
+import { openFollower, type Follower, type Position } from '../../src/audit/follow.ts';
 import { tempDir } from '../support/lab.ts';
 
 let file: string;
@@ -23,7 +23,7 @@ const lines = (from: number, to: number): string =>
 const write = (from: number, to: number, name = file): void => {
   appendFileSync(name, lines(from, to));
 };
-const follow = (from?: Place): Follower =>
+const follow = (from?: Position): Follower =>
   openFollower({
     ...{ file, from, pauseMs: 0 },
     take: (one) => {
@@ -39,7 +39,7 @@ const pack = (name: string, packed: string): void => {
 describe('one that goes on reading', () => {
   test('takes each line once, as it comes', async () => {
     const follower = follow();
-    expect([await follower.catchUp(), follower.place()]).toEqual([true, undefined]);
+    expect([await follower.catchUp(), follower.position()]).toEqual([true, undefined]);
     write(1, 3);
     await follower.catchUp();
     await follower.catchUp();
@@ -105,16 +105,16 @@ describe('one that goes on reading', () => {
 });
 
 describe('one that goes on where another one was', () => {
-  const placeAfter = async (): Promise<Place> => {
+  const placeAfter = async (): Promise<Position> => {
     const follower = follow();
     await follower.catchUp();
-    const place = follower.place();
+    const place = follower.position();
     await follower.close();
     taken = [];
     if (place === undefined) throw new Error('there is nothing yet');
     return place;
   };
-  const goOn = async (place: Place): Promise<[boolean, number[]]> => {
+  const goOn = async (place: Position): Promise<[boolean, number[]]> => {
     const follower = follow(place);
     const good = await follower.catchUp();
     await follower.close();

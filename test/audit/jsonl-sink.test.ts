@@ -16,7 +16,7 @@ if (name === undefined) throw new Error('not a name');
 
 const IDENTITY: SessionIdentity = {
   session: '01JD9Z0QW6',
-  principal: { client: 'appsrv', door: 'ssh' },
+  principal: { client: 'appsrv', via: 'ssh' },
   access: 'append-only',
   repository: { store: 'archive', prefix: 'customers/appsrv' },
 };
@@ -70,7 +70,7 @@ async function withSink<T>(work: (sink: AuditSink, file: string) => Promise<T>):
 }
 
 describe('what a line says', () => {
-  const COMMON = '"session":"01JD9Z0QW6","client":"appsrv","door":"ssh"';
+  const COMMON = '"session":"01JD9Z0QW6","client":"appsrv","via":"ssh"';
   const REPOSITORY = '"access":"append-only","store":"archive","prefix":"customers/appsrv"';
 
   test.each<readonly [AuditEvent, string]>([
@@ -143,11 +143,11 @@ describe('what a line says', () => {
     }),
   );
 
-  test('all that a door may know of the peer', () =>
+  test('all that a server may know of the peer', () =>
     withSink(async (sink, file) => {
       const principal = {
         client: 'appsrv',
-        door: 'stdio',
+        via: 'stdio',
         key: 'SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU',
         from: '192.0.2.1 50022',
         user: 'backup',
@@ -155,7 +155,7 @@ describe('what a line says', () => {
       } as const;
       await sink.append({ ...IDENTITY, principal, repository: { store: 'local', prefix: '' } }, START);
       expect((await readFile(file, 'utf8')).replace(/^\{"time":"[^"]+"/, '{')).toBe(
-        '{,"v":1,"prev":[],"event":"session-start","session":"01JD9Z0QW6","client":"appsrv","door":"stdio",' +
+        '{,"v":1,"prev":[],"event":"session-start","session":"01JD9Z0QW6","client":"appsrv","via":"stdio",' +
           '"key":"SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU","from":"192.0.2.1 50022","user":"backup",' +
           '"command":"serve restic --stdio --b2-hard-delete x","access":"append-only","store":"local","prefix":""}\n',
       );
@@ -288,7 +288,7 @@ describe('the file', () => {
       const append = (i) =>
         sink.append(
           // Lines of uneven lengths, up to several pages of memory.
-          { session: me + '-' + i, principal: { client: 'c'.repeat(1 + ((i * 997) % 9000)), door: 'ssh' }, access: 'full', repository },
+          { session: me + '-' + i, principal: { client: 'c'.repeat(1 + ((i * 997) % 9000)), via: 'ssh' }, access: 'full', repository },
           { kind: 'session-start' },
         );
       // Some by one, some in bursts.

@@ -10,7 +10,7 @@ const ANY: Selection = { client: undefined, session: undefined, since: undefined
 async function sample(): Promise<string> {
   const file = path.join(tempDir(), 'audit.jsonl');
   const line = (minute: number, event: string, session: string, client: string, more = {}): string =>
-    `${JSON.stringify({ time: `2026-11-25T06:0${minute}:00.000Z`, event, session, client, door: 'ssh', ...more })}\n`;
+    `${JSON.stringify({ time: `2026-11-25T06:0${minute}:00.000Z`, event, session, client, via: 'ssh', ...more })}\n`;
   await writeFile(
     file,
     line(0, 'session-start', 'a', 'one', { from: '192.0.2.1' }) +
@@ -55,7 +55,7 @@ test('sessions, those without an end too', async () => {
 test('sessions in the order in which they began, though the clock was set back between them', async () => {
   const file = path.join(tempDir(), 'audit.jsonl');
   const line = (time: string, event: string, session: string, more = {}): string =>
-    `${JSON.stringify({ time, event, session, client: 'one', door: 'ssh', ...more })}\n`;
+    `${JSON.stringify({ time, event, session, client: 'one', via: 'ssh', ...more })}\n`;
   await writeFile(
     file,
     line('2031-01-01T00:00:00.000Z', 'session-start', 'ahead') +

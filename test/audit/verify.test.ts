@@ -16,7 +16,7 @@ import { bundleProgram } from '../support/module-process.ts';
 
 const identity = (session: string): SessionIdentity => ({
   session,
-  principal: { client: 'appsrv', door: 'ssh' },
+  principal: { client: 'appsrv', via: 'ssh' },
   access: 'append-only',
   repository: { store: 'archive', prefix: 'p' },
 });
@@ -36,7 +36,7 @@ beforeAll(async () => {
     const sink = await openJsonlSink({ file, heads });
     const append = (i) =>
       sink.append(
-        { session: me + '-' + i, principal: { client: 'c', door: 'ssh' }, access: 'full', repository: { store: 's', prefix: 'p' } },
+        { session: me + '-' + i, principal: { client: 'c', via: 'ssh' }, access: 'full', repository: { store: 's', prefix: 'p' } },
         { kind: 'session-start' },
       );
     // Some by one, some in bursts.

@@ -12,6 +12,6 @@ test.each([
   ['acceptenv ?ASH_ENV', /takes BASH_ENV from clients/],
   ['permituserenvironment yes', /PermitUserEnvironment no/],
   ['permituserenvironment LANG,LC_*', /PermitUserEnvironment no/],
-])('%s', (line, told) => {
-  expect(troubleIn(`port 22\n${line}\n`)).toEqual([expect.stringMatching(told)]);
+])('%s', (line, reported) => {
+  expect(troubleIn(`port 22\n${line}\n`)).toEqual([expect.stringMatching(reported)]);
 });

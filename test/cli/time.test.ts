@@ -19,8 +19,8 @@ describe('a moment on the command line', () => {
     ['2026-11-24 18:00', '2026-11-24T18:00:00.000Z'],
     ['2026-11-24T18:00:01.5Z', '2026-11-24T18:00:01.500Z'],
     ['2026-11-24T18:00+01:00', '2026-11-24T17:00:00.000Z'],
-  ])('%s is %s', (text, moment) => {
-    expect(parseTime(text, '--since', NOW).toISOString()).toBe(moment);
+  ])('%s is %s', (text, sharedTime) => {
+    expect(parseTime(text, '--since', NOW).toISOString()).toBe(sharedTime);
   });
 
   test.each([

@@ -1236,10 +1236,10 @@ describe('a secret in the wrong place', () => {
   ])('%s is in no line of the error', (_name, text) => {
     fc.assert(
       fc.property(secrets, (secret) => {
-        const told = problemsOf(text(secret)).join('\n');
+        const reported = problemsOf(text(secret)).join('\n');
         // Twelve characters in a row that are no word of a message.
         for (let at = 0; at + 12 <= secret.trim().length; at++)
-          expect(told).not.toContain(secret.trim().slice(at, at + 12));
+          expect(reported).not.toContain(secret.trim().slice(at, at + 12));
       }),
       { numRuns: 500 },
     );

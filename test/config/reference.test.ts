@@ -65,8 +65,8 @@ describe('the keys of the config', () => {
 
 test('the errors: code, status and line of each', () => {
   const documented = rowsBelow('Errors').filter(([, status]) => status !== 'status');
-  expect(documented.map(([name, status, tell]) => [code(name), Number(status), tell])).toEqual(
-    Object.entries(ERROR_TABLE).map(([name, { status, tell }]) => [name, status, tell]),
+  expect(documented.map(([name, status, notify]) => [code(name), Number(status), notify])).toEqual(
+    Object.entries(ERROR_TABLE).map(([name, { status, clientMessage: notify }]) => [name, status, notify]),
   );
   for (const [name, , , advice] of documented) expect([name, (advice ?? '').length > 5]).toEqual([name, true]);
 });

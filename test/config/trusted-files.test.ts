@@ -35,13 +35,13 @@ test.each([
   ['its directory', 'etc', 0o777, '0777'],
   ['its directory, its group alone', 'etc', 0o775, '0775'],
   ['a directory further up', '.', 0o777, '0777'],
-])('others can write to %s', (_what, place, mode, told) => {
+])('others can write to %s', (_what, place, mode, reported) => {
   const path = join(root, place);
   chmodSync(path, mode);
   const way = path === file ? '' : ` (on the way to ${file})`;
   expect(() => {
     mustBeTrusted(file);
-  }).toThrow(`${path}: others than its owner can change it (mode ${told})${way}; run: chmod go-w ${path}`);
+  }).toThrow(`${path}: others than its owner can change it (mode ${reported})${way}; run: chmod go-w ${path}`);
 });
 
 test('the last one is not forgiven for being sticky', () => {

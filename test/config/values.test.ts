@@ -151,8 +151,8 @@ describe('the day or moment of expiry', () => {
     ['2027-12-31T18:00Z', '2027-12-31T18:00:00.000Z'],
     ['2027-12-31T18:00:00.5+01:00', '2027-12-31T17:00:00.500Z'],
     ['2027-12-31T23:59:59-14:00', '2028-01-01T13:59:59.000Z'],
-  ])('%s', (text, moment) => {
-    expect(outcome(parseExpiry, text)).toEqual({ value: new Date(moment) });
+  ])('%s', (text, sharedTime) => {
+    expect(outcome(parseExpiry, text)).toEqual({ value: new Date(sharedTime) });
   });
 
   const form = 'must be a day such as 2027-12-31, or a time such as 2027-12-31T18:00:00Z';
@@ -246,8 +246,8 @@ describe('S3', () => {
     ['http://127.0.0.1:9000', 'http://127.0.0.1:9000'],
     ['http://[::1]:9000', 'http://[::1]:9000'],
     ['http://minio_1:9000', 'http://minio_1:9000'],
-  ])('endpoint %s', (text, origin) => {
-    expect(outcome(parseEndpoint, text)).toEqual({ value: origin });
+  ])('endpoint %s', (text, uploader) => {
+    expect(outcome(parseEndpoint, text)).toEqual({ value: uploader });
   });
   const example = 'write it as https://s3.example.com or http://127.0.0.1:9000';
   const authorityOnly = `must be a scheme, a host and perhaps a port, with no path and no query; ${example}`;
@@ -476,9 +476,9 @@ describe('whatever the text', () => {
         near('s3', '.', 'example', ':', '443', '9000', '/', '@', '?', '#', '[::1]', '\\', '%'),
       )
       .map((parts) => parts.join(''));
-    const count = accepted(texts, parseEndpoint, (origin, text) => {
-      expect(parseEndpoint(origin)).toBe(origin);
-      expect(new URL(origin).host).toBe(new URL(text).host);
+    const count = accepted(texts, parseEndpoint, (uploader, text) => {
+      expect(parseEndpoint(uploader)).toBe(uploader);
+      expect(new URL(uploader).host).toBe(new URL(text).host);
     });
     expect(count).toBeGreaterThan(0);
   });
@@ -492,12 +492,12 @@ describe('whatever the text', () => {
           [String(year).padStart(4, '0'), String(month).padStart(2, '0'), String(day).padStart(2, '0')].join('-'),
         ),
     );
-    const count = accepted(texts, parseExpiry, (moment, text) => {
+    const count = accepted(texts, parseExpiry, (sharedTime, text) => {
       const day = Date.parse(`${text.slice(0, 10)}T00:00:00Z`);
-      const hours = (moment.getTime() - day) / 3_600_000;
+      const hours = (sharedTime.getTime() - day) / 3_600_000;
       expect(hours).toBeGreaterThanOrEqual(-14);
       expect(hours).toBeLessThan(24 + 14);
-      if (text.length === 10) expect(moment.toISOString()).toBe(`${text}T23:59:59.999Z`);
+      if (text.length === 10) expect(sharedTime.toISOString()).toBe(`${text}T23:59:59.999Z`);
     });
     expect(count).toBeGreaterThan(0);
   });

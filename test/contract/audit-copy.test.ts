@@ -13,7 +13,7 @@ import { createCopying } from '../../src/audit/copying.ts';
 import { openAudit } from '../../src/audit/open-audit.ts';
 import { auditFiles } from '../../src/audit/read.ts';
 import { verifyAudit } from '../../src/audit/verify.ts';
-import { S3Upkeep } from '../../src/stores/s3-upkeep.ts';
+import { S3Maintenance } from '../../src/stores/s3-maintenance.ts';
 import type { SessionIdentity } from '../../src/ports/audit-sink.ts';
 import { freePort, tempDir } from '../support/lab.ts';
 import { bucketUnderTest, type BucketUnderTest } from '../support/s3-bucket.ts';
@@ -22,14 +22,14 @@ const SIGNAL = new AbortController().signal;
 const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
 let bucket: BucketUnderTest;
-let store: S3Upkeep;
+let store: S3Maintenance;
 let config: Parameters<typeof openAudit>[0];
 let file: string;
 
 beforeEach(async () => {
   bucket = await bucketUnderTest({ objectLock: true });
   const objectLock = { mode: 'compliance', days: 1 } as const;
-  store = new S3Upkeep({ ...bucket.config, objectLock }, bucket.secret, 'audit/gw1');
+  store = new S3Maintenance({ ...bucket.config, objectLock }, bucket.secret, 'audit/gw1');
   file = path.join(tempDir(), 'audit.jsonl');
   const copy = { store: 'lab', prefix: 'audit/gw1', every: 60_000 };
   config = { audit: { file, maxSize: 20_000, copy }, state: path.join(path.dirname(file), 'state') };
@@ -40,7 +40,7 @@ afterEach(async () => {
 });
 
 const identity = (session: string): SessionIdentity => ({
-  ...{ session, principal: { client: 'appsrv', door: 'ssh' }, access: 'append-only' },
+  ...{ session, principal: { client: 'appsrv', via: 'ssh' }, access: 'append-only' },
   repository: { store: 'archive', prefix: 'p' },
 });
 
@@ -218,7 +218,7 @@ describe('someone with root on the gateway host', () => {
 
 test('what is gone from the copy is named, and copied again by the next copier', async () => {
   await store.close();
-  store = new S3Upkeep(bucket.config, bucket.secret, 'audit/gw1');
+  store = new S3Maintenance(bucket.config, bucket.secret, 'audit/gw1');
   const copier = createCopier({ file, store });
   const sizes: number[] = [];
   for (let part = 0; part < 3; part++) {
@@ -237,11 +237,11 @@ test('what is gone from the copy is named, and copied again by the next copier',
 test('a copy that fails is told in the log, the state and the audit, keeps nobody waiting, and so is its end', async () => {
   await write(3, 's');
   const endpoint = `http://127.0.0.1:${await freePort()}`;
-  const broken = new S3Upkeep({ ...bucket.config, endpoint }, bucket.secret, 'audit/gw1');
-  const told: string[] = [];
-  const say = (_fields: unknown, message: string): void => void told.push(message);
+  const broken = new S3Maintenance({ ...bucket.config, endpoint }, bucket.secret, 'audit/gw1');
+  const reported: string[] = [];
+  const say = (_fields: unknown, message: string): void => void reported.push(message);
   const log = { info: say, warn: say, error: say };
-  const copying = (to: S3Upkeep) => createCopying({ config, store: to, name: 'lab:audit/gw1', log, lateMs: 0 });
+  const copying = (to: S3Maintenance) => createCopying({ config, store: to, name: 'lab:audit/gw1', log, lateMs: 0 });
   const failing = copying(broken);
   await expect(failing.run(SIGNAL)).rejects.toMatchObject({ code: 'store-unavailable' });
   await expect(failing.run(SIGNAL)).rejects.toMatchObject({ code: 'store-unavailable' });
@@ -250,7 +250,7 @@ test('a copy that fails is told in the log, the state and the audit, keeps nobod
     failing: { late: true, why: expect.stringContaining('ECONNREFUSED') as unknown },
   });
   // Each is told once.
-  expect(told).toEqual([
+  expect(reported).toEqual([
     expect.stringContaining('the audit cannot be copied to lab:audit/gw1: '),
     expect.stringContaining('the audit has not been copied to lab:audit/gw1 since'),
   ]);

@@ -5,10 +5,10 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { createCopying } from '../../src/audit/copying.ts';
 import { COMMON_FIELDS, EVENT_FIELDS, EVENT_KINDS } from '../../src/audit/fields.ts';
 import { ERROR_TABLE } from '../../src/core/errors.ts';
-import { openClientUpkeep } from '../../src/maintenance.ts';
+import { openClientMaintenance } from '../../src/client-maintenance.ts';
 import { openMonitor } from '../../src/monitor/monitor.ts';
-import { restore, takeOut } from '../../src/upkeep/quarantine.ts';
-import { S3Upkeep } from '../../src/stores/s3-upkeep.ts';
+import { restore, takeOut } from '../../src/maintenance/quarantine.ts';
+import { S3Maintenance } from '../../src/stores/s3-maintenance.ts';
 import { freePort } from '../support/lab.ts';
 import { bucketUnderTest } from '../support/s3-bucket.ts';
 import { sample } from '../support/restic-client.ts';
@@ -52,8 +52,8 @@ describe('the reference and the code', () => {
   });
 
   test('have the same errors', () => {
-    const errors = Object.entries(ERROR_TABLE).map(([code, { tell }]) => [code, tell]);
-    expect(tableBelow('## Reasons that are errors').map(([, code, tell]) => [code, tell])).toEqual(errors);
+    const errors = Object.entries(ERROR_TABLE).map(([code, { clientMessage: notify }]) => [code, notify]);
+    expect(tableBelow('## Reasons that are errors').map(([, code, notify]) => [code, notify])).toEqual(errors);
   });
 });
 
@@ -120,7 +120,7 @@ async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
   };
 
   // session-start, create and its failure, throttled, remove and its failure, denied
-  const appsrv = await connect('appsrv', { ...peer, door: 'stdio' });
+  const appsrv = await connect('appsrv', { ...peer, via: 'stdio' });
   const [first, large] = [sample(), sample(4 * 1024 * 1024)];
   expect(await post(appsrv, '/config', Buffer.from('config'))).toBe(200);
   expect(await post(appsrv, `/data/${first.name}`, first.body)).toBe(200);
@@ -161,14 +161,14 @@ async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
   await dbsrv.served.ended;
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
   const monitor = openMonitor({ config, log: silent, watch: false });
-  expect(await monitor.tell()).toBeGreaterThan(0);
+  expect(await monitor.report()).toBeGreaterThan(0);
   expect(await monitor.acknowledge(undefined)).toBeGreaterThan(0);
   await monitor.close();
 
   // A copy that is late at once, and then complete
   const { config: bucket, secret, sdk } = await bucketUnderTest();
   const copying = async (endpoint: string): Promise<unknown> => {
-    const store = new S3Upkeep({ ...bucket, endpoint }, secret, 'audit');
+    const store = new S3Maintenance({ ...bucket, endpoint }, secret, 'audit');
     const options = { config, store, name: 'lab:audit', log: silent, lateMs: 0 };
     return createCopying(options)
       .run(new AbortController().signal)
@@ -180,15 +180,15 @@ async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
   sdk.destroy();
 
   // quarantine and restore; what was not there cannot be moved
-  const { upkeep, repository, openAudit } = await openClientUpkeep(config, 'dbsrv');
+  const { maintenance, repository, openAudit } = await openClientMaintenance(config, 'dbsrv');
   const sink = await openAudit();
-  const work = { upkeep, audit: sink, repository, signal: new AbortController().signal };
+  const work = { maintenance, audit: sink, repository, signal: new AbortController().signal };
   const arrived = { size: 100, arrived: new Date().toISOString(), session: 's' };
   const objects = [key, sample()].map(({ name }) => ({ key: `keys/${name}`, ...arrived }));
   const { quarantine, counts } = await takeOut(work, { client: 'dbsrv', selection: '--session s', objects });
   expect(counts.moved).toBe(1);
   expect((await restore(work, quarantine.id)).moved).toBe(1);
   await sink.close();
-  await upkeep.close();
+  await maintenance.close();
   return [...before, ...audit()];
 }

@@ -26,7 +26,7 @@ import { describe, expect, test } from '@jest/globals';
 import { GatewayError } from '../../src/core/errors.ts';
 import { CONFIG_REF, NAMED_TYPES, objectKey, parseObjectName } from '../../src/core/object.ts';
 import type { NamedType, ObjectName, ObjectRef } from '../../src/core/object.ts';
-import type { Origin } from '../../src/core/principal.ts';
+import type { Uploader } from '../../src/core/principal.ts';
 import type { Content, RepositoryStore } from '../../src/ports/repository-store.ts';
 import { createDirectoryStorage } from '../../src/stores/directory-store.ts';
 import { bounded } from '../../src/stores/directory/bounded.ts';
@@ -66,7 +66,7 @@ describeRepositoryStore('directory', async () => {
   };
 });
 
-const ORIGIN: Origin = { client: 'appsrv', door: 'ssh', session: '01JD9Z0QW6' };
+const UPLOADER: Uploader = { client: 'appsrv', via: 'ssh', session: '01JD9Z0QW6' };
 /** For calls that nobody gives up. Shared by all of them, so with many listeners at once. */
 const NEVER = { signal: new AbortController().signal };
 setMaxListeners(0, NEVER.signal);
@@ -93,7 +93,7 @@ function contentOf(bytes: Uint8Array): Content {
   };
 }
 const save = (store: RepositoryStore, ref: ObjectRef, text: string | Uint8Array): Promise<'created' | 'exists'> =>
-  store.create(ref, contentOf(Buffer.from(text)), ORIGIN, NEVER);
+  store.create(ref, contentOf(Buffer.from(text)), UPLOADER, NEVER);
 
 async function read(store: RepositoryStore, ref: ObjectRef): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
@@ -206,16 +206,16 @@ describe('files', () => {
         controller.abort();
       },
       // Given up at one moment or another while it is being opened
-      ...Array.from({ length: 10 }, (_, moment) => async () => {
+      ...Array.from({ length: 10 }, (_, sharedTime) => async () => {
         const controller = new AbortController();
         const loading = store.load(ref, undefined, controller).catch(() => undefined);
-        for (let i = 0; i < moment; i += 1) await turn();
+        for (let i = 0; i < sharedTime; i += 1) await turn();
         controller.abort();
         await loading;
       }),
       () => codeOf(store.load(ref, { first: 7 }, NEVER)),
       () => codeOf(store.load(directory, undefined, NEVER)),
-      () => codeOf(store.create(someRef(), { ...contentOf(Buffer.alloc(9)), size: 10 }, ORIGIN, NEVER)),
+      () => codeOf(store.create(someRef(), { ...contentOf(Buffer.alloc(9)), size: 10 }, UPLOADER, NEVER)),
       () => save(store, ref, 'exists'),
       async () => {
         for await (const page of store.list('data', NEVER)) if (page.length > 0) break;
@@ -311,7 +311,7 @@ describe('files', () => {
         throw new Error('it was read');
       },
     };
-    expect(await store.create(ref, { size: 7, sha256: '', body }, ORIGIN, NEVER)).toBe('exists');
+    expect(await store.create(ref, { size: 7, sha256: '', body }, UPLOADER, NEVER)).toBe('exists');
   });
 
   test('a repository whose directories were removed meanwhile is written to again', async () => {
@@ -339,7 +339,7 @@ describe('the origin', () => {
     const file = path.join(root, 'r', objectKey(ref));
     await plant(`${file}.new`, 'lock');
     await rename(`${file}.new`, file);
-    expect((await store.stat(ref, NEVER))?.origin).toBeUndefined();
+    expect((await store.stat(ref, NEVER))?.uploader).toBeUndefined();
   });
 
   test('is replaced by that of the next object, if one was left over', async () => {
@@ -347,9 +347,9 @@ describe('the origin', () => {
     const store = storageAt(root).repository('r');
     await save(store, ref, 'lock');
     await rm(path.join(root, 'r', objectKey(ref)));
-    const origin: Origin = { client: 'other', door: 'admin', session: 'next' };
-    await store.create(ref, contentOf(Buffer.from('lock')), origin, NEVER);
-    expect((await store.stat(ref, NEVER))?.origin).toEqual(origin);
+    const uploader: Uploader = { client: 'other', via: 'admin', session: 'next' };
+    await store.create(ref, contentOf(Buffer.from('lock')), uploader, NEVER);
+    expect((await store.stat(ref, NEVER))?.uploader).toEqual(uploader);
   });
 
   test.each<readonly [string, (text: string) => string]>([
@@ -357,18 +357,18 @@ describe('the origin', () => {
     ['torn', (text) => text.slice(0, -5)],
     ['not an object', () => '"text"'],
     ['null', () => 'null'],
-    ['with another door', (text) => text.replace('"ssh"', '"window"')],
+    ['with another way in', (text) => text.replace('"ssh"', '"window"')],
     ['without a client', (text) => text.replace('client', 'tneilc')],
     ['with a session that is no text', (text) => text.replace('"01JD9Z0QW6"', '17')],
   ])('a side file that is %s is none', async (_, change) => {
     const root = tempDir();
     const store = storageAt(root).repository('r');
     await save(store, ref, 'lock');
-    expect((await store.stat(ref, NEVER))?.origin).toEqual(ORIGIN);
+    expect((await store.stat(ref, NEVER))?.uploader).toEqual(UPLOADER);
     const file = path.join(root, sideFile);
     await writeFile(file, change(await readFile(file, 'utf8')));
     expect(await store.stat(ref, NEVER)).toMatchObject({ size: 4 });
-    expect((await store.stat(ref, NEVER))?.origin).toBeUndefined();
+    expect((await store.stat(ref, NEVER))?.uploader).toBeUndefined();
   });
 
   test('a side file that cannot be read is a failure, not an object without origin', async () => {
@@ -412,7 +412,7 @@ describe('processes', () => {
         const bytes = Buffer.from(me.repeat(50000));
         async function* body() { yield bytes.subarray(0, 9); yield bytes.subarray(9); }
         const content = { size: bytes.length, sha256: '', body: body() };
-        return store.create({ type: 'data', name }, content, { client: 'c', door: 'ssh', session: me }, new AbortController());
+        return store.create({ type: 'data', name }, content, { client: 'c', via: 'ssh', session: me }, new AbortController());
       }));
       console.log(JSON.stringify(results));
     `);
@@ -427,7 +427,7 @@ describe('processes', () => {
       expect(winners).toHaveLength(1);
       const ref: ObjectRef = { type: 'data', name: nameOf(name) };
       expect((await read(store, ref)).toString()).toBe(winners.join().repeat(50_000));
-      expect((await store.stat(ref, NEVER))?.origin?.session).toBe(winners[0]);
+      expect((await store.stat(ref, NEVER))?.uploader?.session).toBe(winners[0]);
     }
     expect(await readdir(path.join(root, 'r/.restic-gateway/tmp'))).toEqual([]);
   });
@@ -445,13 +445,13 @@ describe('processes', () => {
           const name = createHash('sha256').update(bytes).digest('hex');
           async function* body() { for (let at = 0; at < bytes.length; at += 16384) yield bytes.subarray(at, at + 16384); }
           const content = { size: bytes.length, sha256: name, body: body() };
-          await store.create({ type: 'data', name }, content, { client: 'c', door: 'ssh', session: 's' }, { signal });
+          await store.create({ type: 'data', name }, content, { client: 'c', via: 'ssh', session: 's' }, { signal });
           console.log('created ' + name);
         }
       }
       await Promise.all([worker(), worker(), worker()]);
     `);
-    const told: string[] = [];
+    const reported: string[] = [];
     const temporary = path.join(root, 'r/.restic-gateway/tmp');
     for (let round = 0; round < 5; round += 1) {
       const victim = await startProcess(process.execPath, [program, root]);
@@ -460,11 +460,11 @@ describe('processes', () => {
       while ((await readdir(temporary)).length === 0);
       victim.signal('SIGKILL');
       await victim.exited;
-      told.push(...victim.lines.map((line) => line.slice('created '.length)));
+      reported.push(...victim.lines.map((line) => line.slice('created '.length)));
     }
     const store = storageAt(root).repository('r');
     const found = await listAll(store, 'data');
-    expect(told.filter((name) => found[name] === undefined)).toEqual([]);
+    expect(reported.filter((name) => found[name] === undefined)).toEqual([]);
     for (const [name, size] of Object.entries(found)) {
       expect(size).toBe(1_500_000);
       expect(hashOf(await read(store, { type: 'data', name: nameOf(name) }))).toBe(name);
@@ -492,7 +492,7 @@ describe('processes', () => {
       const store = createDirectoryStorage({ type: 'directory', name: 'main', path: process.argv[2] }).repository('r');
       async function* body() { yield new Uint8Array(1 << 20); console.log('begun'); await new Promise((go) => setTimeout(go, 1e6)); }
       const content = { size: 1 << 21, sha256: '0'.repeat(64), body: body() };
-      const origin = { client: 'c', door: 'ssh', session: 's' };
+      const origin = { client: 'c', via: 'ssh', session: 's' };
       await store.create({ type: 'data', name: '0'.repeat(64) }, content, origin, { signal: new AbortController().signal });
     `);
     const temporary = path.join(root, 'r/.restic-gateway/tmp');
@@ -638,7 +638,7 @@ describe('disks', () => {
       const store = createDirectoryStorage({ type: 'directory', name: 'local', path: process.argv[2] }).repository('r');
       async function* body() { yield Buffer.alloc(120000); }
       const content = { size: 120000, sha256: '', body: body() };
-      const origin = { client: 'c', door: 'ssh', session: 's' };
+      const origin = { client: 'c', via: 'ssh', session: 's' };
       await store.create({ type: 'config' }, content, origin, new AbortController()).then(
         (result) => console.log(result),
         (error) => console.log(error.code, error.message),
@@ -712,7 +712,7 @@ describe('disks', () => {
         });
         yield Buffer.alloc(MIB);
       })();
-      const creation = errorOf(store.create(stalled, { size: 2 * MIB, sha256: '', body }, ORIGIN, NEVER));
+      const creation = errorOf(store.create(stalled, { size: 2 * MIB, sha256: '', body }, UPLOADER, NEVER));
       await sleep(100);
       await disk.freeze();
       gate.open();
@@ -724,7 +724,9 @@ describe('disks', () => {
       expect(await codeOf(storage.reach(NEVER))).toBe('store-timeout');
       const controller = new AbortController();
       const patient = createDirectoryStorage({ type: 'directory', name: 'local', path: disk.path });
-      const given = errorOf(patient.repository('r').create(someRef(), contentOf(Buffer.alloc(9)), ORIGIN, controller));
+      const given = errorOf(
+        patient.repository('r').create(someRef(), contentOf(Buffer.alloc(9)), UPLOADER, controller),
+      );
       setTimeout(() => {
         controller.abort(new GatewayError('shutting-down'));
       }, 100);

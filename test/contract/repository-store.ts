@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { GatewayError, type ErrorCode } from '../../src/core/errors.ts';
 import { CONFIG_REF, NAMED_TYPES, objectKey, parseObjectName } from '../../src/core/object.ts';
 import type { NamedType, ObjectName, ObjectRef } from '../../src/core/object.ts';
-import type { Origin } from '../../src/core/principal.ts';
+import type { Uploader } from '../../src/core/principal.ts';
 import type { Content, LoadedObject, RepositoryStore, Storage } from '../../src/ports/repository-store.ts';
 
 /** A store under test with a way to look and write behind it. Keys are below the repository's prefix, parts divided by `/`. */
@@ -29,7 +29,7 @@ interface StoreUnderTest {
   dispose(): Promise<void>;
 }
 
-const ORIGIN: Origin = { client: 'appsrv', door: 'ssh', session: '01JD9Z0QW6S8M5RZ4T3V2X1Y0A' };
+const UPLOADER: Uploader = { client: 'appsrv', via: 'ssh', session: '01JD9Z0QW6S8M5RZ4T3V2X1Y0A' };
 /** For calls that nobody gives up. Shared by all of them, so with many listeners at once. */
 const NEVER = { signal: new AbortController().signal };
 setMaxListeners(0, NEVER.signal);
@@ -154,7 +154,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
     }
 
     const save = (store: RepositoryStore, ref: ObjectRef, bytes: Uint8Array): Promise<'created' | 'exists'> =>
-      store.create(ref, contentOf(bytes), ORIGIN, NEVER);
+      store.create(ref, contentOf(bytes), UPLOADER, NEVER);
 
     describe('create', () => {
       test.each<readonly [string, number]>([
@@ -201,7 +201,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
         })();
         const ref = someRef();
         const content = { size: whole.length, sha256: hashOf(whole), body };
-        expect(await store.create(ref, content, ORIGIN, NEVER)).toBe('created');
+        expect(await store.create(ref, content, UPLOADER, NEVER)).toBe('created');
         expect((await readAll(await store.load(ref, undefined, NEVER))).equals(whole)).toBe(true);
       });
 
@@ -213,12 +213,12 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
           const before = await store.stat(ref, NEVER);
           for (const other of ['the first', 'another, longer one', ''])
             for (const asked of [store, peer]) {
-              const origin: Origin = { client: 'other', door: 'stdio', session: 'other' };
-              expect(await asked.create(ref, contentOf(Buffer.from(other)), origin, NEVER)).toBe('exists');
+              const uploader: Uploader = { client: 'other', via: 'stdio', session: 'other' };
+              expect(await asked.create(ref, contentOf(Buffer.from(other)), uploader, NEVER)).toBe('exists');
             }
           expect((await readAll(await store.load(ref, undefined, NEVER))).toString()).toBe('the first');
           const after = await store.stat(ref, NEVER);
-          expect(after).toMatchObject({ modified: before?.modified, size: 9, origin: ORIGIN });
+          expect(after).toMatchObject({ modified: before?.modified, size: 9, uploader: UPLOADER });
         },
       );
 
@@ -237,14 +237,14 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
           const contents = Array.from({ length: 20 }, (_, i) => Buffer.alloc(40_000 + i, `content ${i} `));
           const results = await Promise.all(
             contents.map((bytes, i) =>
-              (i % 2 === 0 ? store : peer).create(ref, contentOf(bytes), { ...ORIGIN, session: `s${i}` }, NEVER),
+              (i % 2 === 0 ? store : peer).create(ref, contentOf(bytes), { ...UPLOADER, session: `s${i}` }, NEVER),
             ),
           );
           expect([...results].sort()).toEqual(['created', ...Array.from({ length: 19 }, () => 'exists')]);
           const winner = results.indexOf('created');
           const stored = await readAll(await store.load(ref, undefined, NEVER));
           expect(contents.findIndex((bytes) => bytes.equals(stored))).toBe(winner);
-          expect((await store.stat(ref, NEVER))?.origin).toEqual({ ...ORIGIN, session: `s${winner}` });
+          expect((await store.stat(ref, NEVER))?.uploader).toEqual({ ...UPLOADER, session: `s${winner}` });
         },
       );
 
@@ -260,7 +260,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
           await gate.passed;
           yield bytes.subarray(2 * MIB);
         })();
-        const creation = store.create(ref, { size: bytes.length, sha256: hashOf(bytes), body }, ORIGIN, NEVER);
+        const creation = store.create(ref, { size: bytes.length, sha256: hashOf(bytes), body }, UPLOADER, NEVER);
         await reached.passed;
         await expectInvisible([store, peer], ref);
         gate.open();
@@ -281,7 +281,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
           await gate.passed;
           yield slow.subarray(MIB / 2);
         })();
-        const stalled = store.create(ref, { size: MIB, sha256: hashOf(slow), body }, ORIGIN, NEVER);
+        const stalled = store.create(ref, { size: MIB, sha256: hashOf(slow), body }, UPLOADER, NEVER);
         await reached.passed;
         expect(await save(peer, ref, Buffer.from('quick'))).toBe('created');
         gate.open();
@@ -308,7 +308,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
               yield chunk;
             }
           })();
-          const creation = store.create(ref, { size, sha256: hashOf(bytes), body }, ORIGIN, NEVER);
+          const creation = store.create(ref, { size, sha256: hashOf(bytes), body }, UPLOADER, NEVER);
           await expect(creation).rejects.toBe(error);
           await expectInvisible([store, peer], ref);
           await eventually(async () => {
@@ -330,7 +330,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
         const ref = someRef();
         const declaredBytes = Buffer.alloc(declared, 1);
         const body = inChunks(Buffer.alloc(sent, 1));
-        await codeOf(store.create(ref, { size: declared, sha256: hashOf(declaredBytes), body }, ORIGIN, NEVER));
+        await codeOf(store.create(ref, { size: declared, sha256: hashOf(declaredBytes), body }, UPLOADER, NEVER));
         await expectInvisible([store, peer], ref);
         await eventually(async () => {
           expect(await under.rawKeys(prefix)).toEqual([]);
@@ -350,7 +350,9 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
             freed = true;
           }
         })();
-        await codeOf(store.create(someRef(), { size: 1500, sha256: hashOf(Buffer.alloc(1500)), body }, ORIGIN, NEVER));
+        await codeOf(
+          store.create(someRef(), { size: 1500, sha256: hashOf(Buffer.alloc(1500)), body }, UPLOADER, NEVER),
+        );
         await eventually(() => {
           expect(freed).toBe(true);
           return Promise.resolve();
@@ -456,22 +458,22 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
           await save(store, ref, Buffer.alloc(123_456));
           const stat = await peer.stat(ref, NEVER);
           expect(stat?.size).toBe(123_456);
-          expect(stat?.origin).toEqual(ORIGIN);
+          expect(stat?.uploader).toEqual(UPLOADER);
           expect(stat?.ageMs).toBeGreaterThanOrEqual(0);
           expect(stat?.ageMs).toBeLessThan(60_000);
           expect(Math.abs((stat?.modified.getTime() ?? NaN) - before)).toBeLessThan(60_000);
         },
       );
 
-      test.each<Origin>([
-        { client: 'appsrv', door: 'ssh', session: '0' },
-        { client: 'app.srv-2_x', door: 'stdio', session: 'f47ac10b-58cc-4372-a567-0e02b2c3d479' },
-        { client: 'a', door: 'admin', session: 'gateway-1/2026-11-23T10:11:12.345Z#17' },
-      ])('an origin comes back exactly: $client by $door', async (origin) => {
+      test.each<Uploader>([
+        { client: 'appsrv', via: 'ssh', session: '0' },
+        { client: 'app.srv-2_x', via: 'stdio', session: 'f47ac10b-58cc-4372-a567-0e02b2c3d479' },
+        { client: 'a', via: 'admin', session: 'gateway-1/2026-11-23T10:11:12.345Z#17' },
+      ])('an origin comes back exactly: $client by $via', async (uploader) => {
         const { store, peer } = fresh();
         const ref = someRef('locks');
-        await store.create(ref, contentOf(Buffer.from('lock')), origin, NEVER);
-        expect((await peer.stat(ref, NEVER))?.origin).toEqual(origin);
+        await store.create(ref, contentOf(Buffer.from('lock')), uploader, NEVER);
+        expect((await peer.stat(ref, NEVER))?.uploader).toEqual(uploader);
       });
 
       test('what came beside the gateway has no origin', async () => {
@@ -479,7 +481,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
         const ref = someRef('locks');
         await under.rawWrite(prefix, objectKey(ref), Buffer.from('lock'));
         const stat = await store.stat(ref, NEVER);
-        expect({ size: stat?.size, origin: stat?.origin }).toEqual({ size: 4, origin: undefined });
+        expect({ size: stat?.size, uploader: stat?.uploader }).toEqual({ size: 4, uploader: undefined });
       });
 
       test('what is missing is not found', async () => {
@@ -516,7 +518,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
         await save(store, left, Buffer.from('left'));
         expect(await store.remove(gone, NEVER)).toBe('removed');
         expect(await listAll(store, 'locks')).toEqual({ [objectKey(left).slice(-64)]: 4 });
-        expect((await store.stat(left, NEVER))?.origin).toEqual(ORIGIN);
+        expect((await store.stat(left, NEVER))?.uploader).toEqual(UPLOADER);
       });
 
       test('what was removed can be created again, by someone else with other content', async () => {
@@ -524,11 +526,11 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
         const ref = someRef('locks');
         await save(store, ref, Buffer.from('old'));
         await store.remove(ref, NEVER);
-        const origin: Origin = { client: 'other', door: 'stdio', session: 'later' };
-        expect(await peer.create(ref, contentOf(Buffer.from('newer')), origin, NEVER)).toBe('created');
+        const uploader: Uploader = { client: 'other', via: 'stdio', session: 'later' };
+        expect(await peer.create(ref, contentOf(Buffer.from('newer')), uploader, NEVER)).toBe('created');
         expect((await readAll(await store.load(ref, undefined, NEVER))).toString()).toBe('newer');
         const stat = await store.stat(ref, NEVER);
-        expect({ size: stat?.size, origin: stat?.origin }).toEqual({ size: 5, origin });
+        expect({ size: stat?.size, uploader: stat?.uploader }).toEqual({ size: 5, uploader });
       });
 
       test('a later object of the name that came beside the gateway does not inherit the origin', async () => {
@@ -537,7 +539,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
         await save(store, ref, Buffer.from('old'));
         await store.remove(ref, NEVER);
         await under.rawWrite(prefix, objectKey(ref), Buffer.from('planted'));
-        expect((await store.stat(ref, NEVER))?.origin).toBeUndefined();
+        expect((await store.stat(ref, NEVER))?.uploader).toBeUndefined();
       });
     });
 
@@ -677,7 +679,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
         await save(store, there, Buffer.from('there'));
         const before = await under.rawKeys(prefix);
         const gone = { signal: AbortSignal.abort() };
-        await codeOf(store.create(missing, contentOf(Buffer.from('new')), ORIGIN, gone));
+        await codeOf(store.create(missing, contentOf(Buffer.from('new')), UPLOADER, gone));
         await codeOf(store.load(there, undefined, gone));
         await codeOf(store.stat(there, gone));
         await codeOf(store.remove(there, gone));
@@ -700,7 +702,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
           await new Promise<never>(() => undefined);
         })();
         const size = 2 * MIB;
-        await codeOf(store.create(ref, { size, sha256: hashOf(Buffer.alloc(size)), body }, ORIGIN, controller));
+        await codeOf(store.create(ref, { size, sha256: hashOf(Buffer.alloc(size)), body }, UPLOADER, controller));
         await expectInvisible([store, peer], ref);
         await eventually(async () => {
           expect(await under.rawKeys(prefix)).toEqual([]);
@@ -730,7 +732,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
         const { store } = fresh();
         const ref = someRef('data');
         const controller = new AbortController();
-        await store.create(ref, contentOf(Buffer.from('content')), ORIGIN, controller);
+        await store.create(ref, contentOf(Buffer.from('content')), UPLOADER, controller);
         const text = (await readAll(await store.load(ref, undefined, controller))).toString();
         controller.abort();
         await turn();
@@ -769,7 +771,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
             yield chunk;
           }
         })();
-        expect(await store.create(ref, { size, sha256, body }, ORIGIN, NEVER)).toBe('created');
+        expect(await store.create(ref, { size, sha256, body }, UPLOADER, NEVER)).toBe('created');
         const got = createHash('sha256');
         for await (const chunk of (await store.load(ref, undefined, NEVER)).body) got.update(chunk);
         expect(got.digest('hex')).toBe(sha256);

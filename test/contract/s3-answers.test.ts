@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Storage } from '../../src/ports/repository-store.ts';
 import { createS3Storage } from '../../src/stores/s3-store.ts';
-import { S3Upkeep } from '../../src/stores/s3-upkeep.ts';
+import { S3Maintenance } from '../../src/stores/s3-maintenance.ts';
 import { startFaultProxy, type Fault, type FaultProxy } from '../support/fault-proxy.ts';
 import { bucketUnderTest, type BucketUnderTest } from '../support/s3-bucket.ts';
 import {
@@ -32,7 +32,7 @@ let bucket: BucketUnderTest;
 let proxy: FaultProxy;
 /** Through the proxy. */
 let storage: Storage;
-let upkeep: S3Upkeep;
+let maintenance: S3Maintenance;
 /** Past the proxy. */
 let direct: Storage;
 let subjects: CallSubjects;
@@ -42,12 +42,12 @@ beforeAll(async () => {
   proxy = await startFaultProxy(bucket.config.endpoint ?? '');
   const config = { ...bucket.config, endpoint: proxy.endpoint };
   storage = createS3Storage(config, bucket.secret, LIMITS);
-  upkeep = new S3Upkeep(config, bucket.secret, PREFIX);
+  maintenance = new S3Maintenance(config, bucket.secret, PREFIX);
   direct = createS3Storage(bucket.config, bucket.secret);
 });
 
 afterAll(async () => {
-  await Promise.all([storage, upkeep, direct].map((opened) => opened.close()));
+  await Promise.all([storage, maintenance, direct].map((opened) => opened.close()));
   await proxy.close();
   bucket.sdk.destroy();
 });
@@ -191,7 +191,7 @@ test('a removal that is answered with a page removed nothing', async () => {
   }
 });
 
-describe('what the admin’s upkeep does', () => {
+describe('what the admin’s maintenance does', () => {
   const key = (bytes: Uint8Array): string => `data/${hashOf(bytes).slice(0, 2)}/${hashOf(bytes)}`;
 
   test.each<readonly [string, Fault]>([
@@ -201,15 +201,15 @@ describe('what the admin’s upkeep does', () => {
     ['success, though nothing was copied', say(200, '<CopyObjectResult><ETag>"0"</ETag></CopyObjectResult>')],
   ])('a copy that is answered 200 with %s moves nothing', async (_, fault) => {
     proxy.set({ method: 'PUT', fault });
-    expect(await codeOf(upkeep.move(key(subjects.there), 'elsewhere', NEVER))).toBe('store-failed');
+    expect(await codeOf(maintenance.move(key(subjects.there), 'elsewhere', NEVER))).toBe('store-failed');
     expect(await isThere(subjects.there)).toBe(true);
   });
 
   test('a removal that is answered as done and was not is no move', async () => {
     proxy.set({ method: 'DELETE', fault: say(204, '') });
-    expect(await codeOf(upkeep.move(key(subjects.there), 'elsewhere', NEVER))).toBe('store-failed');
+    expect(await codeOf(maintenance.move(key(subjects.there), 'elsewhere', NEVER))).toBe('store-failed');
     proxy.set();
-    expect(await upkeep.move(key(subjects.there), 'elsewhere', NEVER)).toBe('moved');
+    expect(await maintenance.move(key(subjects.there), 'elsewhere', NEVER)).toBe('moved');
     expect(await isThere(subjects.there)).toBe(false);
   });
 
@@ -218,12 +218,12 @@ describe('what the admin’s upkeep does', () => {
     ['an ETag, and is lost', { kind: 'swallow' }],
   ])('a manifest, and a piece of the audit’s copy, that is answered with %s was not written', async (_, fault) => {
     proxy.set({ method: 'PUT', fault });
-    expect(await codeOf(upkeep.write('manifest', Buffer.from('{}'), NEVER))).toBe('store-failed');
-    expect(await codeOf(upkeep.create('piece', Buffer.from('{}'), NEVER))).toBe('store-failed');
+    expect(await codeOf(maintenance.write('manifest', Buffer.from('{}'), NEVER))).toBe('store-failed');
+    expect(await codeOf(maintenance.create('piece', Buffer.from('{}'), NEVER))).toBe('store-failed');
   });
 
   test('a 404 that is a portal’s is not taken for an object that is gone', async () => {
     proxy.set({ fault: say(404, PAGE, HTML) });
-    expect(await codeOf(upkeep.facts(key(subjects.there), NEVER))).toBe('store-misconfigured');
+    expect(await codeOf(maintenance.facts(key(subjects.there), NEVER))).toBe('store-misconfigured');
   });
 });

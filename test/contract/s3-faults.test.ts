@@ -16,7 +16,7 @@ import {
   listAll,
   MIB,
   NEVER,
-  ORIGIN,
+  UPLOADER,
   outcomeOf,
   PREFIX,
   readAll,
@@ -208,7 +208,7 @@ describe('create', () => {
       }
     }
     const content = { size: large.length, sha256: hashOf(large), body: body() };
-    expect(await neverIdle.repository(PREFIX).create(refOf(large), content, ORIGIN, NEVER)).toBe('created');
+    expect(await neverIdle.repository(PREFIX).create(refOf(large), content, UPLOADER, NEVER)).toBe('created');
   });
 
   test('a refusal stops the reading of the content', async () => {
@@ -223,7 +223,7 @@ describe('create', () => {
     }
     const size = 1000 * MIB;
     const content = { size, sha256: '0'.repeat(64), body: body() };
-    expect(await codeOf(storage.repository(PREFIX).create(refOf(subjects.large), content, ORIGIN, NEVER))).toBe(
+    expect(await codeOf(storage.repository(PREFIX).create(refOf(subjects.large), content, UPLOADER, NEVER))).toBe(
       'store-misconfigured',
     );
     expect(pulled).toBe(0);
@@ -240,7 +240,7 @@ describe('create', () => {
       }
     }
     const content = { size: 1000 * MIB, sha256: '0'.repeat(64), body: body() };
-    expect(await codeOf(storage.repository(PREFIX).create(refOf(subjects.large), content, ORIGIN, NEVER))).toBe(
+    expect(await codeOf(storage.repository(PREFIX).create(refOf(subjects.large), content, UPLOADER, NEVER))).toBe(
       'store-full',
     );
     // What the buffers of both sides took.
@@ -250,7 +250,7 @@ describe('create', () => {
   test('content that the storage finds wrong is refused by it, and nothing is stored', async () => {
     for (const bytes of [subjects.small, subjects.large]) {
       const wrong = { ...contentOf(Buffer.alloc(bytes.length, 'x')), sha256: hashOf(bytes) };
-      expect(await codeOf(direct.repository(PREFIX).create(refOf(bytes), wrong, ORIGIN, NEVER))).toBe(
+      expect(await codeOf(direct.repository(PREFIX).create(refOf(bytes), wrong, UPLOADER, NEVER))).toBe(
         'content-mismatch',
       );
       expect(await direct.repository(PREFIX).stat(refOf(bytes), NEVER)).toBeUndefined();
@@ -278,7 +278,7 @@ describe('create', () => {
         yield after();
       }
       const content = { size: bytes.length, sha256: hashOf(bytes), body: body() };
-      const creation = storage.repository(PREFIX).create(refOf(bytes), content, ORIGIN, NEVER);
+      const creation = storage.repository(PREFIX).create(refOf(bytes), content, UPLOADER, NEVER);
       expect(await codeOf(creation)).toBe('incomplete-upload');
       expect(await direct.repository(PREFIX).stat(refOf(bytes), NEVER)).toBeUndefined();
     }
@@ -304,7 +304,7 @@ describe('create', () => {
     proxy.set({ method: 'PUT', fault: refuse(412, 'PreconditionFailed') });
     const seen = proxy.requests.length;
     const content = { size: bytes.length, sha256: hashOf(bytes), body: body() };
-    const creation = storage.repository(PREFIX).create(refOf(bytes), content, ORIGIN, NEVER);
+    const creation = storage.repository(PREFIX).create(refOf(bytes), content, UPLOADER, NEVER);
     const ended = creation.then((outcome) => events.push(outcome));
     await until(() => proxy.requests.length > seen);
     // The answer has long come by now; only the source is late.
@@ -394,7 +394,7 @@ describe('stat', () => {
 
   test('an object that comes while it is asked for is there', async () => {
     proxy.set({ method: 'HEAD', times: 1, fault: refuse(404, '') });
-    expect(await stat()).toMatchObject({ size: subjects.there.length, origin: ORIGIN });
+    expect(await stat()).toMatchObject({ size: subjects.there.length, uploader: UPLOADER });
   });
 });
 
@@ -445,8 +445,8 @@ describe('the signal', () => {
     const { there, small, large } = subjects;
     const options = { signal: controller.signal };
     const calls: Record<string, () => Promise<unknown>> = {
-      'create of a small object': () => repository.create(refOf(small), contentOf(small), ORIGIN, options),
-      'create of a large object': () => repository.create(refOf(large), contentOf(large), ORIGIN, options),
+      'create of a small object': () => repository.create(refOf(small), contentOf(small), UPLOADER, options),
+      'create of a large object': () => repository.create(refOf(large), contentOf(large), UPLOADER, options),
       load: () => repository.load(refOf(there), undefined, options),
       stat: () => repository.stat(refOf(there), options),
       remove: () => repository.remove(refOf(there), options),

@@ -7,7 +7,7 @@ import { createS3Storage } from '../../src/stores/s3-store.ts';
 import { parseError } from '../../src/stores/s3/xml.ts';
 import { startFaultProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { bucketUnderTest, type BucketUnderTest } from '../support/s3-bucket.ts';
-import { codeOf, contentOf, hashOf, listAll, NEVER, ORIGIN, PREFIX, until } from '../support/store-calls.ts';
+import { codeOf, contentOf, hashOf, listAll, NEVER, UPLOADER, PREFIX, until } from '../support/store-calls.ts';
 
 /** So long that nothing here ends by them. */
 const LIMITS = { connectMs: 600_000, answerMs: 600_000, idleMs: 600_000, pauseMs: 5 };
@@ -35,7 +35,7 @@ describe('on a real S3 server', () => {
     const left = [...snapshots.map((name) => refTo('snapshots', name)), ...data.map((name) => refTo('data', name))];
     const worker = async (): Promise<void> => {
       for (let ref = left.pop(); ref !== undefined; ref = left.pop())
-        await repository.create(ref, contentOf(Buffer.from(`${ref.type} ${ref.name}`)), ORIGIN, NEVER);
+        await repository.create(ref, contentOf(Buffer.from(`${ref.type} ${ref.name}`)), UPLOADER, NEVER);
     };
     await Promise.all(Array.from({ length: 16 }, worker));
     // Before, among and after the objects, where a shard's prefix would find it or miss it.

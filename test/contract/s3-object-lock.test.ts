@@ -12,7 +12,7 @@ import type { RepositoryStore, Storage } from '../../src/ports/repository-store.
 import { createS3Storage } from '../../src/stores/s3-store.ts';
 import { startFaultProxy } from '../support/fault-proxy.ts';
 import { bucketUnderTest, type BucketUnderTest } from '../support/s3-bucket.ts';
-import { contentOf, NEVER, ORIGIN, outcomeOf, PREFIX, readAll, refOf } from '../support/store-calls.ts';
+import { contentOf, NEVER, UPLOADER, outcomeOf, PREFIX, readAll, refOf } from '../support/store-calls.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const LOCK = { mode: 'compliance', days: 3 } as const;
@@ -42,7 +42,7 @@ async function versionOf(ref: ObjectRef): Promise<string> {
 }
 
 async function store(ref: ObjectRef, bytes: Uint8Array): Promise<void> {
-  expect(await repository.create(ref, contentOf(bytes), ORIGIN, NEVER)).toBe('created');
+  expect(await repository.create(ref, contentOf(bytes), UPLOADER, NEVER)).toBe('created');
 }
 
 describe('a store with objectLock', () => {
@@ -107,7 +107,7 @@ describe('a store with objectLock', () => {
     const bytes = randomBytes(500);
     const ref = refOf(bytes);
     await store(ref, bytes);
-    expect(await repository.create(ref, contentOf(bytes), ORIGIN, NEVER)).toBe('exists');
+    expect(await repository.create(ref, contentOf(bytes), UPLOADER, NEVER)).toBe('exists');
     expect(await repository.remove(ref, NEVER)).toBe('hidden');
     await store(ref, bytes);
   });
@@ -117,7 +117,7 @@ describe('a store with objectLock', () => {
     const unfit = createS3Storage({ ...plain.config, objectLock: LOCK }, plain.secret);
     const bytes = randomBytes(500);
     expect(
-      await outcomeOf(unfit.repository(PREFIX).create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER)),
+      await outcomeOf(unfit.repository(PREFIX).create(refOf(bytes), contentOf(bytes), UPLOADER, NEVER)),
     ).toMatchObject({
       code: 'store-misconfigured',
       message: expect.stringMatching(/takes nothing with a retention: give it Object Lock/) as unknown,

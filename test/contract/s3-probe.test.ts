@@ -2,7 +2,7 @@
 import { ListObjectVersionsCommand, PutObjectLockConfigurationCommand } from '@aws-sdk/client-s3';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { S3StoreConfig } from '../../src/config/types.ts';
-import type { StorageProbe } from '../../src/ports/repository-store.ts';
+import type { StoreCheckResult } from '../../src/ports/repository-store.ts';
 import { createS3Storage } from '../../src/stores/s3-store.ts';
 import { startFaultProxy, type Rule } from '../support/fault-proxy.ts';
 import { s3, type BucketOptions } from '../support/lab-s3.ts';
@@ -28,7 +28,7 @@ async function probe(
   { config, secret }: BucketUnderTest,
   change: Partial<S3StoreConfig> = {},
   ...rules: Rule[]
-): Promise<StorageProbe> {
+): Promise<StoreCheckResult> {
   const proxy = await startFaultProxy(config.endpoint ?? '');
   proxy.set(...rules);
   const storage = createS3Storage({ ...config, endpoint: proxy.endpoint, ...change }, secret);
@@ -36,10 +36,11 @@ async function probe(
     () => storage.close(),
     () => proxy.close(),
   );
-  return storage.probe([], NEVER);
+  return storage.check([], NEVER);
 }
 
-const checksOf = ({ checks }: StorageProbe) => Object.fromEntries(checks.map(({ what, outcome }) => [what, outcome]));
+const checksOf = ({ checks }: StoreCheckResult) =>
+  Object.fromEntries(checks.map(({ what, outcome }) => [what, outcome]));
 
 async function leftIn({ sdk, config }: BucketUnderTest) {
   const { Versions = [], DeleteMarkers = [] } = await sdk.send(

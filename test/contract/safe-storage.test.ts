@@ -12,7 +12,7 @@ import { s3, tempDir } from '../support/lab.ts';
 import type { BucketOptions } from '../support/lab-s3.ts';
 import { bucketUnderTest } from '../support/s3-bucket.ts';
 import { freshStore, secretFile } from '../support/stores.ts';
-import { codeOf, contentOf, NEVER, ORIGIN, outcomeOf, PREFIX, readAll, refOf } from '../support/store-calls.ts';
+import { codeOf, contentOf, NEVER, UPLOADER, outcomeOf, PREFIX, readAll, refOf } from '../support/store-calls.ts';
 
 let proxy: FaultProxy;
 let state: string;
@@ -51,18 +51,18 @@ async function open(): Promise<SafeStorage> {
 /** A repository as append-only clients have it. */
 function safeRepository(storage: SafeStorage): RepositoryStore {
   const repository = storage.repository(PREFIX);
-  return storage.proof === undefined ? repository : safeCreation(repository, storage.proof);
+  return storage.storeCheck === undefined ? repository : safeCreation(repository, storage.storeCheck);
 }
 
 async function store(bytes = randomBytes(1000)): Promise<unknown> {
   const repository = safeRepository(await open());
-  return codeOf(repository.create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER));
+  return codeOf(repository.create(refOf(bytes), contentOf(bytes), UPLOADER, NEVER));
 }
 
 /** How many requests of a trial the storage has had since the last time this was asked. */
 let counted = 0;
 function trialRequests(): number {
-  const all = proxy.requests.filter((request) => request.includes('/.restic-gateway/probe/')).length;
+  const all = proxy.requests.filter((request) => request.includes('/.restic-gateway/store-check/')).length;
   const since = all - counted;
   counted = all;
   return since;
@@ -87,10 +87,10 @@ describe('a store that honours conditions', () => {
     await bucket();
     const repository = safeRepository(await open());
     const all = Array.from({ length: 10 }, () => randomBytes(100)).map((bytes) =>
-      repository.create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER),
+      repository.create(refOf(bytes), contentOf(bytes), UPLOADER, NEVER),
     );
     expect(await Promise.all(all)).toEqual(Array(10).fill('created'));
-    const puts = proxy.requests.filter((request) => request.startsWith('PUT ') && request.includes('/probe/'));
+    const puts = proxy.requests.filter((request) => request.startsWith('PUT ') && request.includes('/store-check/'));
     // Two under one name, one of wrong content, eight at once, and a pack.
     expect(puts).toHaveLength(12);
   });
@@ -103,8 +103,8 @@ describe('a store that honours conditions', () => {
   ])('what is known is %s: it is tried anew', async (_, change) => {
     await bucket();
     expect(await store()).toBe('created');
-    const [file = ''] = readdirSync(path.join(state, 'probes'));
-    const known = path.join(state, 'probes', file);
+    const [file = ''] = readdirSync(path.join(state, 'store-checks'));
+    const known = path.join(state, 'store-checks', file);
     expect(readFileSync(known, 'utf8')).not.toContain(s3().secretAccessKey);
     writeFileSync(known, change(readFileSync(known, 'utf8')));
     trialRequests();
@@ -137,7 +137,7 @@ describe('a store that honours conditions', () => {
     proxy.set({ method: 'PUT', fault: { kind: 'refuse', status: 403, code: 'AccessDenied' } });
     const storage = await open();
     const bytes = randomBytes(100);
-    const create = () => safeRepository(storage).create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER);
+    const create = () => safeRepository(storage).create(refOf(bytes), contentOf(bytes), UPLOADER, NEVER);
     expect(await codeOf(create())).toBe('store-misconfigured');
     proxy.heal();
     expect(await codeOf(create())).toBe('created');
@@ -149,10 +149,10 @@ describe('a store that ignores conditions', () => {
     await bucket();
     const storage = await open();
     const [there, bytes] = [randomBytes(1000), randomBytes(1000)];
-    await storage.repository(PREFIX).create(refOf(there), contentOf(there), ORIGIN, NEVER);
+    await storage.repository(PREFIX).create(refOf(there), contentOf(there), UPLOADER, NEVER);
     proxy.set(dropped);
     const repository = safeRepository(storage);
-    expect(await outcomeOf(repository.create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER))).toMatchObject({
+    expect(await outcomeOf(repository.create(refOf(bytes), contentOf(bytes), UPLOADER, NEVER))).toMatchObject({
       code: 'store-unsafe',
       message: expect.stringMatching(
         /store lab does not honour If-None-Match.*conditionalWrites: versioned/,
@@ -174,7 +174,7 @@ describe('a store that ignores conditions', () => {
     await bucket();
     expect(await store()).toBe('created');
     proxy.set(dropped);
-    expect(await codeOf(open().then(({ proof }) => proof?.shown({ anew: true })))).toBe('store-unsafe');
+    expect(await codeOf(open().then(({ storeCheck: proof }) => proof?.shown({ anew: true })))).toBe('store-unsafe');
     expect(await store()).toBe('store-unsafe');
   });
 
@@ -195,19 +195,19 @@ describe('a store that ignores conditions', () => {
     proxy.set(dropped);
     const repository = safeRepository(await open());
     const [first, second] = [randomBytes(200), randomBytes(200)];
-    expect(await repository.create(CONFIG_REF, contentOf(first), ORIGIN, NEVER)).toBe('created');
-    expect(await repository.create(CONFIG_REF, contentOf(second), ORIGIN, NEVER)).toBe('exists');
+    expect(await repository.create(CONFIG_REF, contentOf(first), UPLOADER, NEVER)).toBe('created');
+    expect(await repository.create(CONFIG_REF, contentOf(second), UPLOADER, NEVER)).toBe('exists');
     expect((await readAll(await repository.load(CONFIG_REF, undefined, NEVER))).equals(first)).toBe(true);
     proxy.set({ method: 'HEAD', fault: { kind: 'refuse', status: 500, code: 'InternalError' } }, dropped);
-    expect(await codeOf(repository.create(refOf(second), contentOf(second), ORIGIN, NEVER))).toBe('store-failed');
+    expect(await codeOf(repository.create(refOf(second), contentOf(second), UPLOADER, NEVER))).toBe('store-failed');
   });
 });
 
 test('a directory needs no proof', async () => {
   const { path: place = '' } = await freshStore('directory');
   const storage = await openSafeStorage({ type: 'directory', name: 'local', path: place }, state);
-  expect(storage.proof).toBeUndefined();
+  expect(storage.storeCheck).toBeUndefined();
   const bytes = randomBytes(100);
-  expect(await safeRepository(storage).create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER)).toBe('created');
-  expect(await safeRepository(storage).create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER)).toBe('exists');
+  expect(await safeRepository(storage).create(refOf(bytes), contentOf(bytes), UPLOADER, NEVER)).toBe('created');
+  expect(await safeRepository(storage).create(refOf(bytes), contentOf(bytes), UPLOADER, NEVER)).toBe('exists');
 });

@@ -50,25 +50,29 @@ describe('the table', () => {
   });
 
   test.each(CODES)('%s is told in one plain line', (code) => {
-    expect(ERROR_TABLE[code].tell).toMatch(/^[A-Za-z0-9 ,;'-]{15,100}$/);
+    expect(ERROR_TABLE[code].clientMessage).toMatch(/^[A-Za-z0-9 ,;'-]{15,100}$/);
   });
 
   test('no two are told alike', () => {
-    expect(new Set(CODES.map((code) => ERROR_TABLE[code].tell)).size).toBe(CODES.length);
+    expect(new Set(CODES.map((code) => ERROR_TABLE[code].clientMessage)).size).toBe(CODES.length);
   });
 });
 
 describe('an error', () => {
   test.each(CODES)('%s has its status and line from the table, whatever its detail', (code) => {
     const error = new GatewayError(code, { detail: 'PUT https://s3.example.com/databucket: AccessDenied' });
-    expect(error).toMatchObject({ code, status: ERROR_TABLE[code].status, tell: ERROR_TABLE[code].tell });
-    expect(error.tell).not.toContain('databucket');
+    expect(error).toMatchObject({
+      code,
+      status: ERROR_TABLE[code].status,
+      clientMessage: ERROR_TABLE[code].clientMessage,
+    });
+    expect(error.clientMessage).not.toContain('databucket');
     expect(error.message).toBe('PUT https://s3.example.com/databucket: AccessDenied');
   });
 
   test('without a detail its message is the line, and without a cause it has none', () => {
     const error = new GatewayError('store-full');
-    expect(error.message).toBe(ERROR_TABLE['store-full'].tell);
+    expect(error.message).toBe(ERROR_TABLE['store-full'].clientMessage);
     expect('cause' in error).toBe(false);
     expect(error.name).toBe('GatewayError');
     expect(error).toBeInstanceOf(Error);
@@ -104,6 +108,6 @@ describe('whatever is thrown', () => {
   ])('%s becomes an internal failure that keeps it', (_name, thrown, message) => {
     expect(asGatewayError(thrown)).toMatchObject({ code: 'internal', status: 500, message });
     expect(asGatewayError(thrown).cause).toBe(thrown);
-    expect(asGatewayError(thrown).tell).toBe('the gateway failed; its audit says why');
+    expect(asGatewayError(thrown).clientMessage).toBe('the gateway failed; its audit says why');
   });
 });

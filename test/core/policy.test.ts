@@ -1,13 +1,13 @@
-/** The policy as a truth table: every access, operation, grant, fact and door, with the counts, so that no case is left out. */
+/** The policy as a truth table: every access, operation, grant, fact and way in, with the counts, so that no case is left out. */
 import { describe, expect, test } from '@jest/globals';
 import { NAMED_TYPES, type ObjectName, type ObjectRef } from '../../src/core/object.ts';
 import type { Operation } from '../../src/core/operation.ts';
 import { decide, factsNeeded, STALE_LOCK_MS, type Decision, type Facts } from '../../src/core/policy.ts';
-import { ACCESS_LEVELS, type Access, type Door, type Grant, type Origin } from '../../src/core/principal.ts';
+import { ACCESS_LEVELS, type Access, type Via, type Grant, type Uploader } from '../../src/core/principal.ts';
 
 const NAME = 'ab'.repeat(32) as ObjectName;
 const REFS: readonly ObjectRef[] = [{ type: 'config' }, ...NAMED_TYPES.map((type) => ({ type, name: NAME }))];
-const DOORS: readonly Door[] = ['ssh', 'stdio', 'admin'];
+const WAYS_IN: readonly Via[] = ['ssh', 'stdio', 'admin'];
 
 /** 31: greet, create-repository, a list of each of 5 types, and four operations on each of 6 kinds of object. */
 const OPERATIONS: readonly Operation[] = [
@@ -23,9 +23,9 @@ const OPERATIONS: readonly Operation[] = [
 ];
 
 const AGES = [-1, 0, STALE_LOCK_MS, STALE_LOCK_MS + 1, NaN];
-const ORIGINS: readonly (Origin | undefined)[] = [
+const UPLOADERS: readonly (Uploader | undefined)[] = [
   undefined,
-  ...['appsrv', 'other'].flatMap((client) => DOORS.map((door) => ({ client, door, session: 's' }))),
+  ...['appsrv', 'other'].flatMap((client) => WAYS_IN.map((via) => ({ client, via, session: 's' }))),
 ];
 
 /** 39: none, a repository that is there or not, no lock, and a lock of 5 ages by 7 origins. */
@@ -35,28 +35,28 @@ const FACTS: readonly Facts[] = [
   { kind: 'repository', exists: false },
   { kind: 'lock', lock: undefined },
   ...AGES.flatMap((ageMs) =>
-    ORIGINS.map((origin): Facts => ({ kind: 'lock', lock: { ageMs, ...(origin && { origin }) } })),
+    UPLOADERS.map((uploader): Facts => ({ kind: 'lock', lock: { ageMs, ...(uploader && { uploader }) } })),
   ),
 ];
 
 interface Case {
   readonly access: Access;
   readonly addKeys: boolean;
-  readonly door: Door;
+  readonly via: Via;
   readonly operation: Operation;
   readonly facts: Facts;
 }
 
 const CASES: readonly Case[] = ACCESS_LEVELS.flatMap((access) =>
   [false, true].flatMap((addKeys) =>
-    DOORS.flatMap((door) =>
-      OPERATIONS.flatMap((operation) => FACTS.map((facts) => ({ access, addKeys, door, operation, facts }))),
+    WAYS_IN.flatMap((via) =>
+      OPERATIONS.flatMap((operation) => FACTS.map((facts) => ({ access, addKeys, via, operation, facts }))),
     ),
   ),
 );
 
-const decideCase = ({ access, addKeys, door, operation, facts }: Case): Decision =>
-  decide({ client: 'appsrv', door }, { access, addKeys }, operation, facts);
+const decideCase = ({ access, addKeys, via, operation, facts }: Case): Decision =>
+  decide({ client: 'appsrv', via }, { access, addKeys }, operation, facts);
 
 /** `allowed`, or the reason for which it is denied. */
 const verdict = (each: Case): string => {
@@ -74,7 +74,7 @@ const verdicts = (which: (each: Case) => boolean): Record<string, number> => {
   return counts;
 };
 
-// What follows sums up to all cases: each of 3 accesses has 2 grants x 3 doors x 31 operations x 39 facts.
+// What follows sums up to all cases: each of 3 accesses has 2 grants x 3 ways in x 31 operations x 39 facts.
 describe('every case', () => {
   test('is in the table once', () => {
     expect(OPERATIONS).toHaveLength(31);
@@ -131,7 +131,7 @@ describe('every case', () => {
     });
     test('removing locks: none there, or stale, or its own', () => {
       // Of the 39 facts: 1 of no lock, 7 of a stale one, and of the other 4 ages those whose origin is the client's own:
-      // 2 of 7 through a client's door, 1 of 7 for the admin.
+      // 2 of 7 by a client's way in, 1 of 7 for the admin.
       const allowed = 2 * (2 * (1 + 7 + 4 * 2) + (1 + 7 + 4 * 1));
       expect(append((each) => touches(each, 'remove', 'locks'))).toEqual({
         allowed,
@@ -142,24 +142,24 @@ describe('every case', () => {
 });
 
 describe('removing a lock, append-only', () => {
-  const remove = (door: Door, facts: Facts): string =>
+  const remove = (via: Via, facts: Facts): string =>
     verdict({
       access: 'append-only',
       addKeys: false,
-      door,
+      via,
       operation: { kind: 'remove', ref: { type: 'locks', name: NAME } },
       facts,
     });
-  const lock = (ageMs: number, client?: string, door: Door = 'ssh'): Facts => ({
+  const lock = (ageMs: number, client?: string, via: Via = 'ssh'): Facts => ({
     kind: 'lock',
-    lock: { ageMs, ...(client !== undefined && { origin: { client, door, session: 's' } }) },
+    lock: { ageMs, ...(client !== undefined && { uploader: { client, via, session: 's' } }) },
   });
   const minutes = (count: number): number => count * 60_000;
 
-  test.each<[string, Door, Facts, string]>([
+  test.each<[string, Via, Facts, string]>([
     ['its own', 'ssh', lock(0, 'appsrv'), 'allowed'],
-    ['its own, made through the other door', 'stdio', lock(0, 'appsrv', 'ssh'), 'allowed'],
-    ['its own, of the other door again', 'ssh', lock(0, 'appsrv', 'stdio'), 'allowed'],
+    ['its own, made through the other way in', 'stdio', lock(0, 'appsrv', 'ssh'), 'allowed'],
+    ['its own, of the other way in again', 'ssh', lock(0, 'appsrv', 'stdio'), 'allowed'],
     ["the admin's on its own repository", 'ssh', lock(0, 'appsrv', 'admin'), 'lock-of-another'],
     ["the client's, by the admin without full access", 'admin', lock(0, 'appsrv', 'ssh'), 'lock-of-another'],
     ["the admin's, by the admin", 'admin', lock(0, 'appsrv', 'admin'), 'allowed'],
@@ -173,8 +173,8 @@ describe('removing a lock, append-only', () => {
     ['gone already', 'ssh', { kind: 'lock', lock: undefined }, 'allowed'],
     ['nothing looked up', 'ssh', { kind: 'none' }, 'lock-of-another'],
     ['something else looked up', 'ssh', { kind: 'repository', exists: false }, 'lock-of-another'],
-  ])('%s', (_name, door, facts, expected) => {
-    expect(remove(door, facts)).toBe(expected);
+  ])('%s', (_name, via, facts, expected) => {
+    expect(remove(via, facts)).toBe(expected);
   });
 });
 
@@ -219,7 +219,7 @@ describe('what is outside the types is denied', () => {
       const grant = { access, addKeys: true } as unknown as Grant;
       for (const operation of OPERATIONS)
         for (const facts of FACTS)
-          expect(decide({ client: 'appsrv', door: 'ssh' }, grant, operation, facts)).toMatchObject({
+          expect(decide({ client: 'appsrv', via: 'ssh' }, grant, operation, facts)).toMatchObject({
             allow: false,
             reason: 'no-such-rule',
           });
@@ -229,7 +229,7 @@ describe('what is outside the types is denied', () => {
   test.each(['rename', '', 'constructor'])('operation %j, for every access', (kind) => {
     for (const access of ACCESS_LEVELS)
       expect(
-        decide({ client: 'appsrv', door: 'ssh' }, { access, addKeys: true }, { kind } as unknown as Operation, {
+        decide({ client: 'appsrv', via: 'ssh' }, { access, addKeys: true }, { kind } as unknown as Operation, {
           kind: 'none',
         }),
       ).toMatchObject({ allow: false, reason: 'no-such-rule' });
@@ -237,13 +237,13 @@ describe('what is outside the types is denied', () => {
 });
 
 test('every denial says in one plain line what is not allowed and under which rule', () => {
-  const told = new Map<string, string>();
+  const reported = new Map<string, string>();
   for (const each of CASES) {
     const decision = decideCase(each);
     if (decision.allow) continue;
-    told.set(decision.reason, decision.tell);
+    reported.set(decision.reason, decision.clientMessage);
   }
-  expect(Object.fromEntries(told)).toEqual({
+  expect(Object.fromEntries(reported)).toEqual({
     'read-only': 'read-only: this key may not write, not even a lock; use restic with --no-lock',
     'append-only': 'append-only: this key may not remove anything; forget and prune run on the gateway host',
     'lock-of-another': 'append-only: this lock belongs to someone else and is under 30 minutes old',

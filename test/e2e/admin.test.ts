@@ -2,7 +2,7 @@
 import { chmodSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { openDoor, type OpenDoor } from '../support/doors.ts';
+import { openSite, type Site } from '../support/sites.ts';
 import { GATEWAY } from '../support/gateway-process.ts';
 import {
   generateKey,
@@ -35,15 +35,15 @@ async function lastingBackup(
 }
 
 describe('restic locks hold between the admin and a client', () => {
-  let door: OpenDoor;
+  let site: Site;
   const source = path.join(tempDir(), 'source');
   const target = (): Parameters<typeof restic>[1] => ({
     repo: 'rclone:x',
-    options: { 'rclone.program': door.program('appsrv') },
+    options: { 'rclone.program': site.program('appsrv') },
     password: 'secret',
   });
   beforeAll(async () => {
-    door = await openDoor('ssh server', {
+    site = await openSite('ssh server', {
       stores: { main: await freshStore('s3') },
       clients: { appsrv: { repository: { store: 'main' } } },
     });
@@ -52,17 +52,17 @@ describe('restic locks hold between the admin and a client', () => {
     expect((await restic(lab().resticNewest, target(), ['backup', source])).code).toBe(0);
   });
   afterAll(async () => {
-    await door.close();
+    await site.close();
   });
 
   test('while a client backs up, the admin’s prune waits its turn and removes nothing', async () => {
     const { backup, writer } = await lastingBackup(lab().resticNewest, [
-      ...['-r', 'rclone:x', '-o', `rclone.program=${door.program('appsrv')}`],
+      ...['-r', 'rclone:x', '-o', `rclone.program=${site.program('appsrv')}`],
     ]);
     const locked = async (): Promise<boolean> =>
-      (await door.admin('appsrv', ['list', 'locks', '--no-lock'], 'secret')).stdout.trim() !== '';
+      (await site.admin('appsrv', ['list', 'locks', '--no-lock'], 'secret')).stdout.trim() !== '';
     while (!(await locked())) await new Promise((resolve) => setTimeout(resolve, 200));
-    const prune = await door.admin('appsrv', ['forget', '--keep-last', '1', '--prune'], 'secret', [
+    const prune = await site.admin('appsrv', ['forget', '--keep-last', '1', '--prune'], 'secret', [
       ...['--hold-client', '1s'],
     ]);
     expect(prune.stderr).toMatch(/session \S+ of appsrv still has a lock; wait longer with --hold-client DURATION/);
@@ -71,38 +71,38 @@ describe('restic locks hold between the admin and a client', () => {
     await writer.stop();
     expect(await backup.exited).toBe(0);
     expect(
-      (await door.admin('appsrv', ['forget', '--keep-last', '1', '--group-by', '', '--prune'], 'secret')).code,
+      (await site.admin('appsrv', ['forget', '--keep-last', '1', '--group-by', '', '--prune'], 'secret')).code,
     ).toBe(0);
-    expect((await door.admin('appsrv', ['check', '--read-data'], 'secret')).code).toBe(0);
+    expect((await site.admin('appsrv', ['check', '--read-data'], 'secret')).code).toBe(0);
   });
 
   test('the client cannot remove the admin’s lock, not even by force', async () => {
-    const before = door.audit().length;
+    const before = site.audit().length;
     const { backup, writer } = await lastingBackup(process.execPath, [
-      ...[GATEWAY, 'restic', 'appsrv', '-c', door.configFile, '--'],
+      ...[GATEWAY, 'restic', 'appsrv', '-c', site.configFile, '--'],
     ]);
     const locked = (): boolean =>
-      door
+      site
         .audit()
         .slice(before)
         .some((line) => line['event'] === 'create' && String(line['object']).startsWith('locks/'));
     while (!locked()) await new Promise((resolve) => setTimeout(resolve, 100));
     const unlock = await restic(lab().resticNewest, target(), ['unlock', '--remove-all']);
     expect(unlock.stderr).toContain('append-only: this lock belongs to someone else and is under 30 minutes old');
-    expect((await door.admin('appsrv', ['list', 'locks', '--no-lock'], 'secret')).stdout.trim()).not.toBe('');
+    expect((await site.admin('appsrv', ['list', 'locks', '--no-lock'], 'secret')).stdout.trim()).not.toBe('');
     await writer.stop();
     expect(await backup.exited).toBe(0);
     // Its own restic takes it away in the end.
-    expect((await door.admin('appsrv', ['list', 'locks', '--no-lock'], 'secret')).stdout.trim()).toBe('');
+    expect((await site.admin('appsrv', ['list', 'locks', '--no-lock'], 'secret')).stdout.trim()).toBe('');
   });
 
   test('an unknown client and a missing restic are told', async () => {
-    const nobody = await door.admin('nobody', ['snapshots'], 'secret');
+    const nobody = await site.admin('nobody', ['snapshots'], 'secret');
     expect(nobody.code).toBe(2);
     expect(nobody.stderr).toMatch(/there is no client nobody in .*; it has: appsrv/);
     const missing = await run(
       process.execPath,
-      [GATEWAY, 'restic', 'appsrv', '-c', door.configFile, '--', 'snapshots'],
+      [GATEWAY, 'restic', 'appsrv', '-c', site.configFile, '--', 'snapshots'],
       {
         env: { RESTIC_GATEWAY_RESTIC: '/nowhere/restic' },
       },

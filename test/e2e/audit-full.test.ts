@@ -17,7 +17,7 @@ afterEach(() => {
   for (const end of started.splice(0)) end();
 });
 
-test('a full disk under the audit refuses changes in both doors, and is over when there is room', () =>
+test('a full disk under the audit refuses changes in both ways in, and is over when there is room', () =>
   withTmpfs('size=256k', async (place) => {
     const directory = tempDir();
     const store = await freshStore('directory');

@@ -3,7 +3,7 @@ import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { stringify } from 'yaml';
-import { openDoor } from '../support/doors.ts';
+import { openSite } from '../support/sites.ts';
 import { GATEWAY, startGateway } from '../support/gateway-process.ts';
 import { freePort, generateKey, lab, makeTree, restic, run, s3, tempDir, type Outcome } from '../support/lab.ts';
 import { freshStore, secretFile } from '../support/stores.ts';
@@ -169,12 +169,12 @@ describe('storage that cannot be reached', () => {
 
   test('in mid-run: the client gets one line and an error, and nothing is taken for missing', async () => {
     const store = { type: 'directory', path: tempDir() };
-    const door = await openDoor('ssh server', {
+    const site = await openSite('ssh server', {
       stores: { main: store },
       clients: { appsrv: { repository: { store: 'main' } } },
     });
     const as = (args: readonly string[]): Promise<Outcome> =>
-      restic(lab().resticNewest, { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') } }, args);
+      restic(lab().resticNewest, { repo: 'rclone:x', options: { 'rclone.program': site.program('appsrv') } }, args);
     const source = path.join(tempDir(), 'source');
     await makeTree(source, { files: 3, bytes: 100_000, seed: 'mid-run' });
     expect((await as(['init'])).code).toBe(0);
@@ -183,17 +183,17 @@ describe('storage that cannot be reached', () => {
     rmSync(store.path, { recursive: true });
     const failing = restic(
       lab().resticNewest,
-      { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') }, timeoutMs: 15_000 },
+      { repo: 'rclone:x', options: { 'rclone.program': site.program('appsrv') }, timeoutMs: 15_000 },
       ['init'],
     );
     // restic goes on trying for 15 minutes: it does not believe that the repository is gone, and makes no new one.
     await expect(failing).rejects.toThrow(
       /the storage behind the gateway refuses its credentials or bucket|behind the gateway/,
     );
-    expect(readFileSync(path.join(door.directory, 'audit.jsonl'), 'utf8')).toMatch(
+    expect(readFileSync(path.join(site.directory, 'audit.jsonl'), 'utf8')).toMatch(
       /"event":"failed".*"reason":"store-misconfigured"/,
     );
-    await door.close();
+    await site.close();
   });
 });
 

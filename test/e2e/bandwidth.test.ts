@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from '@jest/globals';
-import { openDoor, type OpenDoor } from '../support/doors.ts';
+import { openSite, type Site } from '../support/sites.ts';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { lab, makeTree, restic, sameTree, tempDir } from '../support/lab.ts';
 import { until } from '../support/store-calls.ts';
@@ -35,8 +35,8 @@ async function source(seed: string): Promise<string> {
   return directory;
 }
 
-const openSlowDoor = async (kind: (typeof STORES)[number]): Promise<OpenDoor> =>
-  openDoor('ssh server', {
+const openSlowServer = async (kind: (typeof STORES)[number]): Promise<Site> =>
+  openSite('ssh server', {
     stores: { main: await freshStore(kind) },
     clients: {
       appsrv: { repository: { store: 'main' }, bandwidth: { upload: '4MiB/s', download: '4MiB/s' } },
@@ -44,8 +44,8 @@ const openSlowDoor = async (kind: (typeof STORES)[number]): Promise<OpenDoor> =>
   });
 
 test.each(STORES)('backup and restore on the %s store keep to the rate, and are whole', async (kind) => {
-  const door = await openSlowDoor(kind);
-  const program = door.program('appsrv');
+  const site = await openSlowServer(kind);
+  const program = site.program('appsrv');
   const directory = await source(kind);
   await run(program, 'init');
   const least = BYTES / RATE - SLACK_SECONDS;
@@ -55,30 +55,30 @@ test.each(STORES)('backup and restore on the %s store keep to the rate, and are 
   const target = tempDir();
   expect(await seconds(() => run(program, 'restore', 'latest', '--target', target))).toBeGreaterThan(least);
   await sameTree(directory, path.join(target, directory));
-  const told = door.audit().filter((line) => line['event'] === 'throttled');
-  expect(told.map((line) => line['reason'])).toEqual(['upload', 'download']);
-  await door.close();
+  const reported = site.audit().filter((line) => line['event'] === 'throttled');
+  expect(reported.map((line) => line['reason'])).toEqual(['upload', 'download']);
+  await site.close();
 });
 
 test('a session of serve and one of a forced command keep to it together', async () => {
-  const door = await openSlowDoor('directory');
+  const site = await openSlowServer('directory');
   // A forced command takes no notice of what the client asks for.
   const forced = path.join(tempDir(), 'forced-command');
-  const command = `exec ${process.execPath} ${GATEWAY} stdio appsrv -c ${door.configFile}`;
+  const command = `exec ${process.execPath} ${GATEWAY} stdio appsrv -c ${site.configFile}`;
   writeFileSync(forced, `#!/bin/sh\n${command}\n`, { mode: 0o700 });
-  const programs = [door.program('appsrv'), forced];
+  const programs = [site.program('appsrv'), forced];
   await run(programs[0] ?? '', 'init');
   const directories = await Promise.all([source('one'), source('two')]);
   const took = await seconds(() =>
     Promise.all(programs.map((program, index) => run(program, 'backup', directories[index] ?? ''))),
   );
   expect(took).toBeGreaterThan((2 * BYTES) / RATE - SLACK_SECONDS);
-  const doors = (): unknown[] =>
-    door
+  const sites = (): unknown[] =>
+    site
       .audit()
-      .flatMap((line) => (line['event'] === 'session-end' && Number(line['bytesIn']) > BYTES ? [line['door']] : []));
+      .flatMap((line) => (line['event'] === 'session-end' && Number(line['bytesIn']) > BYTES ? [line['via']] : []));
   // restic does not wait for its forced command's last word.
-  await until(() => doors().length === 2);
-  expect(doors().sort()).toEqual(['ssh', 'stdio']);
-  await door.close();
+  await until(() => sites().length === 2);
+  expect(sites().sort()).toEqual(['ssh', 'stdio']);
+  await site.close();
 });

@@ -3,7 +3,7 @@ import { statfsSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { openDoor, type OpenDoor } from '../support/doors.ts';
+import { openSite, type Site } from '../support/sites.ts';
 import { startFaultProxy, type Fault, type FaultProxy, type Rule } from '../support/fault-proxy.ts';
 import { lab, makeTree, restic, run, s3, sameTree, tempDir, type Outcome } from '../support/lab.ts';
 import { withTmpfs } from '../support/mounts.ts';
@@ -14,11 +14,11 @@ jest.setTimeout(600_000);
 const MIB = 1024 * 1024;
 
 let proxy: FaultProxy;
-let door: OpenDoor;
+let site: Site;
 let source: string;
 beforeAll(async () => {
   proxy = await startFaultProxy(s3().endpoint);
-  door = await openDoor('ssh server', {
+  site = await openSite('ssh server', {
     stores: { main: { ...(await freshStore('s3')), endpoint: proxy.endpoint } },
     clients: { appsrv: { repository: { store: 'main' } } },
   });
@@ -26,14 +26,14 @@ beforeAll(async () => {
   await good('init');
 });
 afterAll(async () => {
-  await door.close();
+  await site.close();
   await proxy.close();
 });
 
 const as = (...args: string[]): Promise<Outcome> =>
   restic(
     lab().resticNewest,
-    { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') }, timeoutMs: 300_000 },
+    { repo: 'rclone:x', options: { 'rclone.program': site.program('appsrv') }, timeoutMs: 300_000 },
     [...args, '--no-cache'],
   );
 async function good(...args: string[]): Promise<void> {
@@ -89,7 +89,7 @@ describe('what stays wrong: an error for everything, in words, and never a 404 o
     ['503 for ever', refuse(503, 'SlowDown')],
   ])('%s', async (_what, fault) => {
     proxy.set({ fault });
-    const client = startStdio(['appsrv', '-c', door.configFile]);
+    const client = startStdio(['appsrv', '-c', site.configFile]);
     const paths = ['/config', '/data/', '/keys/', '/locks/', '/snapshots/', '/index/', `/data/${'a'.repeat(64)}`];
     for (const method of ['GET', 'HEAD'])
       for (const where of paths.filter((each) => method === 'GET' || !each.endsWith('/'))) {
@@ -109,7 +109,7 @@ describe('what stays wrong: an error for everything, in words, and never a 404 o
         '-r',
         'rclone:x',
         '-o',
-        `rclone.program=${door.program('appsrv')}`,
+        `rclone.program=${site.program('appsrv')}`,
         'snapshots',
         '--no-cache',
       ],
@@ -125,7 +125,7 @@ describe('what stays wrong: an error for everything, in words, and never a 404 o
 
 test('a disk that is full in mid-upload: restic says so, what is there is whole, and it goes on once there is room', () =>
   withTmpfs('size=24m', async (place) => {
-    const full = await openDoor('ssh server', {
+    const full = await openSite('ssh server', {
       stores: { main: { type: 'directory', path: place } },
       clients: { appsrv: { repository: { store: 'main' } } },
     });

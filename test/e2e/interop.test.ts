@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { openDoor } from '../support/doors.ts';
+import { openSite } from '../support/sites.ts';
 import { freePort, lab, makeTree, restic, s3, sameTree, startProcess, tempDir, type Outcome } from '../support/lab.ts';
 import { freshStore } from '../support/stores.ts';
 import { startTlsFront } from '../support/tls-front.ts';
@@ -39,11 +39,11 @@ describe.each(['resticDebian', 'resticNewest'] as const)('with %s', (version) =>
 
   test.each(['there', 'back'])("restic's own S3 backend reads and writes the same bucket: %s", async (direction) => {
     const store = await freshStore('s3');
-    const door = await openDoor('ssh server', { stores: { main: store }, clients: CLIENTS });
+    const site = await openSite('ssh server', { stores: { main: store }, clients: CLIENTS });
     const { endpoint, accessKeyId, secretAccessKey } = s3();
     const front = await startTlsFront(endpoint);
     const gateway: Way = (...args) =>
-      good(restic(binary, { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') } }, args));
+      good(restic(binary, { repo: 'rclone:x', options: { 'rclone.program': site.program('appsrv') } }, args));
     const direct: Way = (...args) =>
       good(
         restic(
@@ -56,7 +56,7 @@ describe.each(['resticDebian', 'resticNewest'] as const)('with %s', (version) =>
         ),
       );
     await (direction === 'there' ? thereAndBack(gateway, direct) : thereAndBack(direct, gateway));
-    await door.close();
+    await site.close();
     front.close();
   });
 
@@ -64,13 +64,13 @@ describe.each(['resticDebian', 'resticNewest'] as const)('with %s', (version) =>
     "restic's own local backend reads and writes the same directory: %s",
     async (direction) => {
       const store = await freshStore('directory');
-      const door = await openDoor('ssh server', { stores: { main: store }, clients: CLIENTS });
+      const site = await openSite('ssh server', { stores: { main: store }, clients: CLIENTS });
       const gateway: Way = (...args) =>
-        good(restic(binary, { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') } }, args));
+        good(restic(binary, { repo: 'rclone:x', options: { 'rclone.program': site.program('appsrv') } }, args));
       const direct: Way = (...args) =>
         good(restic(binary, { repo: path.join(store['path'] ?? '', 'hosts/appsrv') }, args));
       await (direction === 'there' ? thereAndBack(gateway, direct) : thereAndBack(direct, gateway));
-      await door.close();
+      await site.close();
     },
   );
 });
@@ -85,7 +85,7 @@ test('an existing rclone forced command is replaced in three lines, and can be p
     `secret_access_key=${secretAccessKey}`,
     `endpoint="${endpoint}"`,
   ].join(',');
-  const door = await openDoor('sshd, authorized_keys', { stores: { main: store }, clients: CLIENTS });
+  const site = await openSite('sshd, authorized_keys', { stores: { main: store }, clients: CLIENTS });
   const rclone: Way = (...args) =>
     good(
       restic(
@@ -101,16 +101,16 @@ test('an existing rclone forced command is replaced in three lines, and can be p
       ),
     );
   const gateway: Way = (...args) =>
-    good(restic(lab().resticNewest, { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') } }, args));
+    good(restic(lab().resticNewest, { repo: 'rclone:x', options: { 'rclone.program': site.program('appsrv') } }, args));
   await thereAndBack(rclone, gateway);
-  await door.close();
+  await site.close();
 });
 
 test.each(['there', 'back'])(
   'a directory of rest-server goes on through the gateway as it lies there: %s',
   async (direction) => {
     const store = await freshStore('directory');
-    const door = await openDoor('ssh server', {
+    const site = await openSite('ssh server', {
       stores: { main: store },
       clients: { appsrv: { repository: { store: 'main' } } },
     });
@@ -123,10 +123,10 @@ test.each(['there', 'back'])(
       good(restic(lab().resticNewest, { repo: `rest:http://127.0.0.1:${port}/appsrv/` }, args));
     const gateway: Way = (...args) =>
       good(
-        restic(lab().resticNewest, { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') } }, args),
+        restic(lab().resticNewest, { repo: 'rclone:x', options: { 'rclone.program': site.program('appsrv') } }, args),
       );
     await (direction === 'there' ? thereAndBack(gateway, rest) : thereAndBack(rest, gateway));
     await server.stop();
-    await door.close();
+    await site.close();
   },
 );

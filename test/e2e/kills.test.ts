@@ -1,6 +1,6 @@
 /**
  * `kill -9` of the gateway in the middle of a real backup, again and again: what was answered 200 is there and whole, nothing else is seen,
- * and the next backup and check are good. KILL_ROUNDS says how many rounds each door and store has.
+ * and the next backup and check are good. KILL_ROUNDS says how many rounds each way in and store has.
  */
 import { randomInt } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -140,9 +140,9 @@ async function allWhole(client: ResticClient): Promise<Set<string>> {
 const MORTALS = { serve: daemon, stdio: forcedCommand } as const;
 
 describe.each(STORES)('on the %s store', (kind) => {
-  test.each(['serve', 'stdio'] as const)('%s', async (door) => {
+  test.each(['serve', 'stdio'] as const)('%s', async (wayIn) => {
     const site = await makeSite(kind);
-    const gateway = MORTALS[door](site);
+    const gateway = MORTALS[wayIn](site);
     const run = (...args: string[]): Promise<Outcome> =>
       restic(lab().resticNewest, { repo: 'rclone:x', options: { 'rclone.program': gateway.program } }, [
         ...args,
@@ -160,15 +160,15 @@ describe.each(STORES)('on the %s store', (kind) => {
     const table: string[] = [];
     for (let round = 1; round <= ROUNDS; round++) {
       const source = path.join(tempDir(), 'source');
-      await makeTree(source, { files: 12, bytes: 24_000_000, seed: `${kind} ${door} ${round}` });
+      await makeTree(source, { files: 12, bytes: 24_000_000, seed: `${kind} ${wayIn} ${round}` });
       const before = creates();
       const client = gateway.connect();
       const witnessed = saveUntilBroken(client);
       const state = { over: false };
       const backup = run('backup', source, '--pack-size', '4').finally(() => (state.over = true));
       // From the lock on to the last pack: the lock, six packs or so, the index, the snapshot.
-      const moment = before + randomInt(1, 9);
-      while (!state.over && creates() < moment) await sleep(5);
+      const sharedTime = before + randomInt(1, 9);
+      while (!state.over && creates() < sharedTime) await sleep(5);
       await sleep(randomInt(0, 50));
       await gateway.kill();
       const [{ code }, saved] = await Promise.all([backup, witnessed]);
@@ -177,8 +177,8 @@ describe.each(STORES)('on the %s store', (kind) => {
       const again = gateway.connect();
       const present = await allWhole(again);
       expect(saved.filter((name) => !present.has(name))).toEqual([]);
-      const told = readFileSync(site.auditFile, 'utf8');
-      expect([...present].filter((name) => !told.includes(name))).toEqual([]);
+      const reported = readFileSync(site.auditFile, 'utf8');
+      expect([...present].filter((name) => !reported.includes(name))).toEqual([]);
       again.close();
       await good('unlock');
       await good('backup', source);
@@ -186,6 +186,6 @@ describe.each(STORES)('on the %s store', (kind) => {
       table.push(`${round}: after ${creates() - before} creates, backup ${code}, ${saved.length} answered and whole`);
     }
     await gateway.kill();
-    if (process.env['KILL_ROUNDS'] !== undefined) process.stderr.write(`${kind} ${door}\n${table.join('\n')}\n`);
+    if (process.env['KILL_ROUNDS'] !== undefined) process.stderr.write(`${kind} ${wayIn}\n${table.join('\n')}\n`);
   });
 });

@@ -103,7 +103,7 @@ describe.each(READING)('%s', (line) => {
 });
 
 test.each(['check', 'check --live', 'scrub a', 'audit verify', 'status'])(
-  '%s --quiet: not a word when all is well, at a terminal neither',
+  '%s --quiet: not a word when everything is OK, at a terminal neither',
   async (line) => {
     const args = [...line.split(' '), '--quiet', '-c', file];
     expect(await gateway(args)).toEqual({ code: 0, stdout: '', stderr: '' });

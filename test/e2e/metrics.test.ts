@@ -116,8 +116,8 @@ describe.each([1, 2])('with %i processes that serve', (workers) => {
     expect((await forced.request('DELETE', `/${snapshot ?? ''}`)).status).toBe(403);
 
     let samples = await site.scrape();
-    expect(sum(samples, 'client_sessions', { client: 'appsrv', door: 'ssh' })).toBe(1);
-    expect(sum(samples, 'client_sessions', { client: 'dbsrv', door: 'stdio' })).toBe(1);
+    expect(sum(samples, 'client_sessions', { client: 'appsrv', via: 'ssh' })).toBe(1);
+    expect(sum(samples, 'client_sessions', { client: 'dbsrv', via: 'stdio' })).toBe(1);
     // Of a session that runs, too.
     expect(sum(samples, 'denials_total', { client: 'appsrv', reason: 'append-only' })).toBe(1);
     forced.end();

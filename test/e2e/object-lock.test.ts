@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { DeleteObjectCommand, ListObjectVersionsCommand, S3Client } from '@aws-sdk/client-s3';
 import { expect, test } from '@jest/globals';
-import { openDoor } from '../support/doors.ts';
+import { openSite } from '../support/sites.ts';
 import { lab, makeTree, newBucket, restic, s3, tempDir } from '../support/lab.ts';
 import { secretFile } from '../support/stores.ts';
 
@@ -10,7 +10,7 @@ test('prune hides and says so, a client hears nothing of it, and the backup can 
   const { endpoint, region, accessKeyId, secretAccessKey } = s3();
   const Bucket = await newBucket({ objectLock: true });
   const sdk = new S3Client({ endpoint, region, credentials: { accessKeyId, secretAccessKey }, forcePathStyle: true });
-  const door = await openDoor('ssh server', {
+  const site = await openSite('ssh server', {
     stores: {
       main: {
         ...{ type: 's3', bucket: Bucket, endpoint, region, accessKeyId },
@@ -24,7 +24,7 @@ test('prune hides and says so, a client hears nothing of it, and the backup can 
   await makeTree(source, { files: 5, bytes: 2_000_000, seed: 'lock' });
   const target = {
     repo: 'rclone:x',
-    options: { 'rclone.program': door.program('appsrv') },
+    options: { 'rclone.program': site.program('appsrv') },
     password: 'secret',
   };
   for (const args of [['init'], ['backup', source]]) {
@@ -32,7 +32,7 @@ test('prune hides and says so, a client hears nothing of it, and the backup can 
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   }
 
-  const pruned = await door.admin('appsrv', ['forget', '--unsafe-allow-remove-all', '--tag', '', '--prune'], 'secret');
+  const pruned = await site.admin('appsrv', ['forget', '--unsafe-allow-remove-all', '--tag', '', '--prune'], 'secret');
   expect(pruned.code).toBe(0);
   const lines = (pruned.stderr + pruned.stdout).match(
     /the bucket keeps old versions: what is removed is hidden, not gone/g,
@@ -53,5 +53,5 @@ test('prune hides and says so, a client hears nothing of it, and the backup can 
   expect(checked.code).toBe(0);
   expect(JSON.parse((await restic(lab().resticNewest, target, ['snapshots', '--json'])).stdout)).toHaveLength(1);
   sdk.destroy();
-  await door.close();
+  await site.close();
 });

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from '@jest/globals';
-import { openDoor } from '../support/doors.ts';
+import { openSite } from '../support/sites.ts';
 import { startFaultProxy } from '../support/fault-proxy.ts';
 import { lab, makeTree, restic, s3, sameTree, tempDir, type Outcome } from '../support/lab.ts';
 import { freshStore } from '../support/stores.ts';
@@ -11,14 +11,14 @@ const SECONDS = Number(process.env['OUTAGE_SECONDS'] ?? 15);
 
 test('a backup outlives an outage of its storage', async () => {
   const proxy = await startFaultProxy(s3().endpoint);
-  const door = await openDoor('ssh server', {
+  const site = await openSite('ssh server', {
     stores: { main: { ...(await freshStore('s3')), endpoint: proxy.endpoint } },
     clients: { appsrv: { repository: { store: 'main' } } },
   });
   const run = (...args: string[]): Promise<Outcome> =>
     restic(
       lab().resticNewest,
-      { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') }, timeoutMs: 300_000 },
+      { repo: 'rclone:x', options: { 'rclone.program': site.program('appsrv') }, timeoutMs: 300_000 },
       [...args, '--no-cache'],
     );
   const good = async (...args: string[]): Promise<void> => {
@@ -48,7 +48,7 @@ test('a backup outlives an outage of its storage', async () => {
   const target = tempDir();
   await good('restore', 'latest', '--target', target);
   await sameTree(source, path.join(target, source));
-  expect(door.audit().filter((line) => line['event'] === 'failed').length).toBeGreaterThan(0);
-  await door.close();
+  expect(site.audit().filter((line) => line['event'] === 'failed').length).toBeGreaterThan(0);
+  await site.close();
   await proxy.close();
 });

@@ -1,4 +1,4 @@
-/** The page in a real browser, after real sessions through both doors: what it shows, that it runs nothing, and that everybody can use it. */
+/** The page in a real browser, after real sessions through both ways in: what it shows, that it runs nothing, and that everybody can use it. */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -37,13 +37,13 @@ beforeAll(async () => {
   const tree = path.join(directory, 'tree');
   await makeTree(tree, { files: 20, bytes: 3_000_000, seed: 'page' });
   const { port: sshPort, knownHosts, configFile } = gateway;
-  const doors = {
+  const sites = {
     appsrv: { 'rclone.program': [lab().ssh, ...sshClientArgs({ port: sshPort, key, knownHosts })].join(' ') },
     dbsrv: { 'rclone.program': `${process.execPath} ${GATEWAY}`, 'rclone.args': `stdio -c ${configFile}` },
   };
   for (const client of ['appsrv', 'dbsrv'] as const)
     for (const args of [['init'], ['backup', tree]]) {
-      const target = { repo: `rclone:${client}`, options: doors[client], password: 'secret', timeoutMs: 120_000 };
+      const target = { repo: `rclone:${client}`, options: sites[client], password: 'secret', timeoutMs: 120_000 };
       expect((await restic(lab().resticNewest, target, args)).code).toBe(0);
     }
   // The sandbox of Chromium does not work for root, and loopback is all that it visits.
@@ -73,15 +73,15 @@ async function rows(page: Page, table = 'table'): Promise<string[]> {
   return texts.map((text) => text.replace(/\s+/g, ' '));
 }
 
-test('one glance says which backups are well, and of each client what it did', async () => {
+test('one glance says which backups are OK, and of each client what it did', async () => {
   const page = await open('');
   expect(await page.title()).toBe('1 of 3 needs a look · restic-gateway');
   expect(await page.locator('h1').textContent()).toBe('1 of 3 needs a look');
   const [first, second, third] = await rows(page);
   expect([first, second, third]).toEqual([
     expect.stringMatching(/Never yet ?new-host ?No snapshot has arrived/),
-    expect.stringMatching(/Well ?appsrv.*ago.*every 1 d 2 h.* MiB.* % of 953\.7 MiB/),
-    expect.stringMatching(/Well ?dbsrv.*ago.*~.* MiB/),
+    expect.stringMatching(/OK ?appsrv.*ago.*every 1 d 2 h.* MiB.* % of 953\.7 MiB/),
+    expect.stringMatching(/OK ?dbsrv.*ago.*~.* MiB/),
   ]);
   const time = await page.locator('tr:has-text("appsrv") time').first().getAttribute('datetime');
   expect(Math.abs(Date.now() - Date.parse(time ?? ''))).toBeLessThan(600_000);

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from '@jest/globals';
-import { openDoor, type DoorKind } from '../support/doors.ts';
+import { openSite, type WayIn } from '../support/sites.ts';
 import { startFaultProxy } from '../support/fault-proxy.ts';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { lab, makeTree, restic, run, s3, tempDir, type Outcome } from '../support/lab.ts';
@@ -10,21 +10,21 @@ import { freshStore } from '../support/stores.ts';
 
 const PAGE = '<!DOCTYPE html><html><body>Please log in to the Wi-Fi</body></html>';
 
-test.each<DoorKind>(['ssh server', 'sshd, authorized_keys'])('%s', async (kind) => {
+test.each<WayIn>(['ssh server', 'sshd, authorized_keys'])('%s', async (kind) => {
   const proxy = await startFaultProxy(s3().endpoint);
-  const door = await openDoor(kind, {
+  const site = await openSite(kind, {
     stores: { main: { ...(await freshStore('s3')), endpoint: proxy.endpoint } },
     clients: { appsrv: { repository: { store: 'main' } } },
   });
   const client = (...args: string[]): Promise<Outcome> =>
-    restic(lab().resticNewest, { repo: 'rclone:x', options: { 'rclone.program': door.program('appsrv') } }, args);
+    restic(lab().resticNewest, { repo: 'rclone:x', options: { 'rclone.program': site.program('appsrv') } }, args);
   const good = async (...args: string[]): Promise<string> => {
     const { code, stdout, stderr } = await client(...args, '--no-cache');
     expect(`${args.join(' ')}: ${code} ${code === 0 ? '' : stderr}`).toBe(`${args.join(' ')}: 0 `);
     return stdout;
   };
   const status = async (): Promise<string> => {
-    const { stdout } = await run(process.execPath, [GATEWAY, 'status', '--json', '-c', door.configFile]);
+    const { stdout } = await run(process.execPath, [GATEWAY, 'status', '--json', '-c', site.configFile]);
     expect(stdout).toMatch(/"appsrv"/);
     return stdout.replace(/\s+/g, '');
   };
@@ -37,10 +37,10 @@ test.each<DoorKind>(['ssh server', 'sshd, authorized_keys'])('%s', async (kind) 
   const state = { over: false };
   const backup = client('backup', source, '--no-cache').finally(() => (state.over = true));
   const failed = (): number =>
-    door.audit().filter(({ event, reason }) => event === 'failed' && reason === 'store-failed').length;
+    site.audit().filter(({ event, reason }) => event === 'failed' && reason === 'store-failed').length;
   while (!state.over && failed() === 0) await sleep(20);
   expect(state.over).toBe(false);
-  expect(door.audit().find(({ event }) => event === 'failed')).toMatchObject({
+  expect(site.audit().find(({ event }) => event === 'failed')).toMatchObject({
     detail: expect.stringMatching(/captive portal/) as unknown,
   });
   expect(await status()).not.toMatch(/"lastSnapshot":[{"]/);
@@ -52,6 +52,6 @@ test.each<DoorKind>(['ssh server', 'sshd, authorized_keys'])('%s', async (kind) 
   await good('check', '--read-data');
   expect(JSON.parse(await good('snapshots', '--json'))).toHaveLength(1);
   expect(await status()).toMatch(/"lastSnapshot":[{"]/);
-  await door.close();
+  await site.close();
   await proxy.close();
 });

@@ -1,4 +1,4 @@
-/** `probe` against the real thing: both doors, both stores, every access, and sshd with rclone, which does not hold. */
+/** `probe` against the real thing: both ways in, both stores, every access, and sshd with rclone, which does not hold. */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';

@@ -1,10 +1,10 @@
-/** A quota with real restic through the SSH door: what its user sees when it is reached, and how the admin makes room. */
+/** A quota with real restic through the SSH server: what its user sees when it is reached, and how the admin makes room. */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from '@jest/globals';
 import { stringify } from 'yaml';
-import { openDoor } from '../support/doors.ts';
+import { openSite } from '../support/sites.ts';
 import { generateKey, lab, restic, tempDir, type Outcome } from '../support/lab.ts';
 import { sample } from '../support/restic-client.ts';
 import { startStdio } from '../support/stdio-client.ts';
@@ -20,7 +20,7 @@ function fill(bytes: number): string {
 }
 
 test('restic fails clearly at the quota, reads on, and goes on once there is room', async () => {
-  const door = await openDoor('ssh server', {
+  const site = await openSite('ssh server', {
     stores: { main: await freshStore('s3') },
     clients: { appsrv: { repository: { store: 'main' }, quota: '12 MB' } },
   });
@@ -29,7 +29,7 @@ test('restic fails clearly at the quota, reads on, and goes on once there is roo
       lab().resticNewest,
       {
         repo: 'rclone:x',
-        options: { 'rclone.program': door.program('appsrv') },
+        options: { 'rclone.program': site.program('appsrv') },
         password: 'secret',
         timeoutMs: 300_000,
       },
@@ -47,16 +47,16 @@ test('restic fails clearly at the quota, reads on, and goes on once there is roo
   expect(code).not.toBe(0);
   expect(stderr).toContain(LINE);
   expect(stderr.split(LINE)).toHaveLength(2);
-  expect(door.audit().filter((line) => line['reason'] === 'quota-exceeded')).not.toHaveLength(0);
+  expect(site.audit().filter((line) => line['reason'] === 'quota-exceeded')).not.toHaveLength(0);
 
   expect(JSON.parse(await good('snapshots', '--json'))).toHaveLength(1);
   await good('check', '--read-data');
   expect((await good('list', 'locks')).trim()).toMatch(/^([0-9a-f]{64})?$/);
 
-  const pruned = await door.admin('appsrv', ['forget', '--unsafe-allow-remove-all', '--tag', '', '--prune'], 'secret');
+  const pruned = await site.admin('appsrv', ['forget', '--unsafe-allow-remove-all', '--tag', '', '--prune'], 'secret');
   expect({ code: pruned.code, stderr: pruned.code === 0 ? '' : pruned.stderr }).toEqual({ code: 0, stderr: '' });
   await good('backup', fill(8_000_000));
-  await door.close();
+  await site.close();
 });
 
 test.each(STORES)('forced commands on the %s store share a quota over processes and over time', async (kind) => {

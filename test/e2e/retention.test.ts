@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from '@jest/globals';
-import { openDoor } from '../support/doors.ts';
+import { openSite } from '../support/sites.ts';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { lab, makeTree, restic, run, tempDir } from '../support/lab.ts';
 import { freshStore, secretFile } from '../support/stores.ts';
@@ -26,14 +26,14 @@ test('the unit and the crontab keep what they should, remove the rest, and prune
     ['forget'],
   ]);
 
-  const door = await openDoor('ssh server', {
+  const site = await openSite('ssh server', {
     stores: { main: await freshStore('s3') },
     clients: { appsrv: { repository: { store: 'main' } } },
   });
   const source = path.join(tempDir(), 'source');
   await makeTree(source, { files: 4, bytes: 500_000, seed: 'retention' });
   const client = async (...args: string[]): Promise<string> => {
-    const options = { 'rclone.program': door.program('appsrv') };
+    const options = { 'rclone.program': site.program('appsrv') };
     const { code, stdout, stderr } = await restic(lab().resticNewest, { repo: 'rclone:x', options }, args);
     expect({ args, code, stderr: code === 0 ? '' : stderr }).toEqual({ args, code: 0, stderr: '' });
     return stdout;
@@ -53,16 +53,16 @@ test('the unit and the crontab keep what they should, remove the rest, and prune
   for (const [command, client, ...args] of [...unit, ...cron]) {
     const { code, stderr } = await run(
       process.execPath,
-      [GATEWAY, command ?? '', client ?? '', '-c', door.configFile, ...args],
+      [GATEWAY, command ?? '', client ?? '', '-c', site.configFile, ...args],
       { env },
     );
     expect({ args, code, stderr }).toEqual({ args, code: 0, stderr: '' });
   }
   expect(JSON.parse(await client('snapshots', '--json'))).toHaveLength(3);
   await client('check', '--read-data');
-  const removed = door.audit().filter(({ event, door: by }) => event === 'remove' && by === 'admin');
+  const removed = site.audit().filter(({ event, via: by }) => event === 'remove' && by === 'admin');
   expect(removed.filter(({ object }) => String(object).startsWith('snapshots/'))).toHaveLength(2);
-  await door.close();
+  await site.close();
 });
 
 test('systemd takes the unit and the timer', async () => {

@@ -2,18 +2,18 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { openDoor, type OpenDoor } from '../support/doors.ts';
+import { openSite, type Site } from '../support/sites.ts';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { makeTree, run, startProcess, tempDir, type Outcome } from '../support/lab.ts';
 import { repositoryFiles, type RepositoryFiles } from '../support/repository-files.ts';
 import { freshStore, STORES } from '../support/stores.ts';
 
 describe.each(STORES)('scrub of a repository on %s', (kind) => {
-  let door: OpenDoor;
+  let site: Site;
   let files: RepositoryFiles;
   let others: RepositoryFiles;
   const scrub = (...args: readonly string[]): Promise<Outcome> =>
-    run(process.execPath, [GATEWAY, 'scrub', ...args, '-c', door.configFile], { timeoutMs: 120_000 });
+    run(process.execPath, [GATEWAY, 'scrub', ...args, '-c', site.configFile], { timeoutMs: 120_000 });
   const findings = (outcome: Outcome): unknown =>
     (JSON.parse(outcome.stdout) as { findings: { key: string; problem: string }[] }).findings
       .map(({ key, problem }) => `${problem} ${key}`)
@@ -23,17 +23,17 @@ describe.each(STORES)('scrub of a repository on %s', (kind) => {
     const store = await freshStore(kind);
     files = repositoryFiles(store, 'appsrv');
     others = repositoryFiles(store, 'empty');
-    door = await openDoor('ssh server', {
+    site = await openSite('ssh server', {
       stores: { main: store },
       clients: { appsrv: { repository: { store: 'main' } }, empty: { repository: { store: 'main' } } },
     });
     const source = path.join(tempDir(), 'source');
     await makeTree(source, { files: 20, bytes: 12_000_000, seed: 'scrub' });
-    expect((await door.admin('appsrv', ['init'], 'secret')).code).toBe(0);
-    expect((await door.admin('appsrv', ['backup', source], 'secret')).code).toBe(0);
+    expect((await site.admin('appsrv', ['init'], 'secret')).code).toBe(0);
+    expect((await site.admin('appsrv', ['backup', source], 'secret')).code).toBe(0);
   });
   afterAll(async () => {
-    await door.close();
+    await site.close();
   });
 
   test('a good one is good, by contents and at a glance, and the result is kept', async () => {
@@ -44,7 +44,7 @@ describe.each(STORES)('scrub of a repository on %s', (kind) => {
     expect(quick.stdout).toMatch(/appsrv: \d+ objects, .* looked at, contents not read.*all good\n/);
     expect(quick.stdout).toMatch(/empty: 0 objects/);
     expect(quick.code).toBe(0);
-    const directory = path.join(door.directory, 'state', 'scrub');
+    const directory = path.join(site.directory, 'state', 'scrub');
     const kept = readdirSync(directory).map((name) => readFileSync(path.join(directory, name), 'utf8'));
     expect(kept.map((text) => (JSON.parse(text) as { prefix: string }).prefix).sort()).toEqual(['appsrv', 'empty']);
   });
@@ -84,7 +84,7 @@ describe.each(STORES)('scrub of a repository on %s', (kind) => {
 
   test('a bit flipped in the config is found too, whose name says nothing of it', async () => {
     // Made through a gateway, and not written over since.
-    expect((await door.admin('empty', ['init'], 'secret')).code).toBe(0);
+    expect((await site.admin('empty', ['init'], 'secret')).code).toBe(0);
     const config = await others.read('config');
     const flipped = Buffer.from(config);
     flipped.writeUInt8(flipped.readUInt8(20) ^ 1, 20);
@@ -97,9 +97,9 @@ describe.each(STORES)('scrub of a repository on %s', (kind) => {
   test('stopped in mid-way it goes on from there, unless told to restart', async () => {
     // 12 MB at this rate last far longer than it takes to stop it.
     const slow = await startProcess(process.execPath, [
-      ...[GATEWAY, 'scrub', 'appsrv', '--bandwidth', '300KiB/s', '-c', door.configFile],
+      ...[GATEWAY, 'scrub', 'appsrv', '--bandwidth', '300KiB/s', '-c', site.configFile],
     ]);
-    const directory = path.join(door.directory, 'state', 'scrub');
+    const directory = path.join(site.directory, 'state', 'scrub');
     const progress = (): string[] => readdirSync(directory).filter((name) => name.endsWith('.progress.json'));
     while (progress().length === 0) await new Promise((resolve) => setTimeout(resolve, 50));
     expect(await slow.stop()).toBe(1);
@@ -129,7 +129,7 @@ describe.each(STORES)('scrub of a repository on %s', (kind) => {
     );
     // As the YAML writes it.
     expect((await scrub('appsrv', '--bandwidth', '2.5MB/s')).code).not.toBe(2);
-    const forced = await run(process.execPath, [GATEWAY, 'scrub', 'appsrv', '-c', door.configFile], {
+    const forced = await run(process.execPath, [GATEWAY, 'scrub', 'appsrv', '-c', site.configFile], {
       env: { SSH_ORIGINAL_COMMAND: 'x' },
     });
     expect(forced.code).toBe(2);

@@ -55,7 +55,7 @@ test('forced commands and serve count together, and a place comes free however i
   expect(await isServed(ssh, ssh.ended)).toBe(true);
   const first = site.stdio();
   expect(await isServed(first, first.exited)).toBe(true);
-  expect((await readLiveSessions(site.state)).map(({ door }) => door)).toEqual(['ssh', 'stdio']);
+  expect((await readLiveSessions(site.state)).map(({ via }) => via)).toEqual(['ssh', 'stdio']);
 
   expect(await site.stdio().exited).toEqual({
     status: 1,
@@ -92,7 +92,7 @@ test('of forced commands that come at once exactly as many are served as may', a
   await Promise.all(all.map(({ exited }) => exited));
 });
 
-test('all clients together have no more sessions than the machine may, whichever door they come by', async () => {
+test('all clients together have no more sessions than the machine may, whichever way in they take', async () => {
   const site = await startSite(2, 2);
   const ssh = startSshSession({ port: site.port, knownHosts: site.knownHosts, key: site.key });
   expect(await isServed(ssh, ssh.ended)).toBe(true);

@@ -36,7 +36,7 @@ interface Work {
   stored: number;
 }
 
-interface Moment extends Readonly<Work> {
+interface SharedTime extends Readonly<Work> {
   readonly seconds: number;
   readonly memory: number;
   readonly descriptors: number;
@@ -205,14 +205,14 @@ test(`${CLIENTS} clients for ${SECONDS} s: memory and descriptors stay flat, and
     }),
   );
 
-  const moments: Moment[] = [];
+  const sharedTimes: SharedTime[] = [];
   const began = Date.now();
   const over = (): boolean => Date.now() - began > SECONDS * 1000;
   const watched = (async () => {
     while (!over() && died.length === 0) {
       await sleep(Math.min(1000, SECONDS * 10));
       const seconds = (Date.now() - began) / 1000;
-      moments.push({ seconds, memory: gateway.process.rssBytes(), descriptors: descriptors(), ...work });
+      sharedTimes.push({ seconds, memory: gateway.process.rssBytes(), descriptors: descriptors(), ...work });
     }
   })();
   await alive(
@@ -238,14 +238,14 @@ test(`${CLIENTS} clients for ${SECONDS} s: memory and descriptors stay flat, and
   expect(descriptors()).toBeLessThanOrEqual(before + 2);
   expect(gateway.process.lines.filter((line) => /uncaught|unhandled|^\s+at /i.test(line))).toEqual([]);
 
-  const third = (from: number): readonly Moment[] =>
-    moments.filter(({ seconds }) => seconds >= (from * SECONDS) / 3 && seconds < ((from + 1) * SECONDS) / 3);
+  const third = (from: number): readonly SharedTime[] =>
+    sharedTimes.filter(({ seconds }) => seconds >= (from * SECONDS) / 3 && seconds < ((from + 1) * SECONDS) / 3);
   const [early, late] = [third(1), third(2)].map((part) => ({
     memory: median(part.map(({ memory }) => memory)),
     descriptors: median(part.map(({ descriptors: open }) => open)),
   })) as [{ memory: number; descriptors: number }, { memory: number; descriptors: number }];
   process.stderr.write(
-    `${tableOf(moments)}medians of the second and the last third: ${(early.memory / MIB).toFixed(0)} and ${(late.memory / MIB).toFixed(0)} MiB, ${early.descriptors} and ${late.descriptors} descriptors\n`,
+    `${tableOf(sharedTimes)}medians of the second and the last third: ${(early.memory / MIB).toFixed(0)} and ${(late.memory / MIB).toFixed(0)} MiB, ${early.descriptors} and ${late.descriptors} descriptors\n`,
   );
   expect(late.memory).toBeLessThan(early.memory * 1.25 + SPARE_MEMORY);
   expect(late.descriptors).toBeLessThan(early.descriptors + SPARE_DESCRIPTORS);
@@ -256,11 +256,11 @@ test(`${CLIENTS} clients for ${SECONDS} s: memory and descriptors stay flat, and
 });
 
 /** A dozen lines of what was seen. */
-function tableOf(moments: readonly Moment[]): string {
-  const step = Math.max(1, Math.floor(moments.length / 12));
+function tableOf(sharedTimes: readonly SharedTime[]): string {
+  const step = Math.max(1, Math.floor(sharedTimes.length / 12));
   const columns = ['s', 'requests', 'sessions', 'MiB up', 'MiB down', 'broken off', 'MiB memory', 'descriptors'];
-  const rows = moments
-    .filter((_, index) => index % step === 0 || index === moments.length - 1)
+  const rows = sharedTimes
+    .filter((_, index) => index % step === 0 || index === sharedTimes.length - 1)
     .map((at) => [
       ...[at.seconds, at.requests, at.sessions, at.up / MIB, at.down / MIB, at.brokenOff, at.memory / MIB],
       at.descriptors,

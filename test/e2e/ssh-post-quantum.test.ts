@@ -6,8 +6,8 @@ import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import ssh2, { type Connection } from 'ssh2';
-import { addMlKemKex, MLKEM_KEX } from '../../src/doors/mlkem-kex.ts';
-import { echoed, rekey, startEchoDoor, type EchoDoor } from '../support/echo-door.ts';
+import { addMlKemKex, MLKEM_KEX } from '../../src/frontends/mlkem-kex.ts';
+import { echoed, rekey, startEchoServer, type EchoServer } from '../support/echo-server.ts';
 import { startGateway } from '../support/gateway-process.ts';
 import { generateKey, lab, makeTree, restic, run, sshClientArgs, startSshd, tempDir } from '../support/lab.ts';
 import { keyPair } from '../support/ssh-stack.ts';
@@ -87,25 +87,25 @@ function methodsOf(said: string): string[] {
   return [...said.matchAll(/kex: algorithm: (\S+)/g)].map(([, method]) => method ?? '');
 }
 
-let door: EchoDoor;
+let site: EchoServer;
 beforeAll(async () => {
-  door = await startEchoDoor({ extraCiphers: ['chacha20-poly1305@openssh.com'] });
+  site = await startEchoServer({ extraCiphers: ['chacha20-poly1305@openssh.com'] });
 });
 afterAll(async () => {
-  await door.close();
+  await site.close();
 });
 
 describe('the newest OpenSSH client', () => {
   test('warns of a server without it, so that the tests below can fail', async () => {
     const server = await bareServer(false);
-    const { said, intact } = await through(lab().sshNewest, server.port, door.key.private);
+    const { said, intact } = await through(lab().sshNewest, server.port, site.key.private);
     expect([methodsOf(said), intact]).toEqual([['curve25519-sha256'], true]);
     expect(said).toMatch(WARNING);
     await server.close();
   });
 
-  test('takes it at the door and does not warn', async () => {
-    const { said, intact } = await through(lab().sshNewest, door.door.address.port, door.key.private);
+  test('takes it at the server and does not warn', async () => {
+    const { said, intact } = await through(lab().sshNewest, site.server.address.port, site.key.private);
     expect([methodsOf(said), intact]).toEqual([[MLKEM_KEX], true]);
     expect(said).not.toMatch(WARNING);
   });
@@ -114,9 +114,9 @@ describe('the newest OpenSSH client', () => {
   test.each(['aes128-gcm@openssh.com', 'aes256-gcm@openssh.com', 'chacha20-poly1305@openssh.com'])(
     'exchanges keys after every MiB while 24 MiB flow in both directions under %s',
     async (cipher) => {
-      const { port } = door.door.address;
+      const { port } = site.server.address;
       const options = ['RekeyLimit=1M', `Ciphers=${cipher}`];
-      const { said, intact } = await through(lab().sshNewest, port, door.key.private, ...options);
+      const { said, intact } = await through(lab().sshNewest, port, site.key.private, ...options);
       expect(said).toContain(`kex: client->server cipher: ${cipher} `);
       const methods = methodsOf(said);
       expect(methods.length).toBeGreaterThan(20);
@@ -126,7 +126,7 @@ describe('the newest OpenSSH client', () => {
 
   test('follows a server that asks for new keys after every MiB', async () => {
     const server = await bareServer(true);
-    const { said, intact } = await through(lab().sshNewest, server.port, door.key.private);
+    const { said, intact } = await through(lab().sshNewest, server.port, site.key.private);
     const methods = methodsOf(said);
     expect(methods.length).toBeGreaterThan(5);
     expect([new Set(methods), intact]).toEqual([new Set([MLKEM_KEX]), true]);
@@ -134,15 +134,15 @@ describe('the newest OpenSSH client', () => {
   });
 
   test.each(['curve25519-sha256', 'curve25519-sha256@libssh.org'])('can insist on %s', async (method) => {
-    const { port } = door.door.address;
-    const { said, intact } = await through(lab().sshNewest, port, door.key.private, `KexAlgorithms=${method}`);
+    const { port } = site.server.address;
+    const { said, intact } = await through(lab().sshNewest, port, site.key.private, `KexAlgorithms=${method}`);
     expect([methodsOf(said), intact]).toEqual([[method], true]);
   });
 });
 
 test("this Debian's OpenSSH client, which does not know it, is served too, new keys included", async () => {
-  const { port } = door.door.address;
-  const { said, intact } = await through(lab().ssh, port, door.key.private, 'RekeyLimit=1M');
+  const { port } = site.server.address;
+  const { said, intact } = await through(lab().ssh, port, site.key.private, 'RekeyLimit=1M');
   const methods = methodsOf(said);
   expect(methods.length).toBeGreaterThan(20);
   expect([new Set(methods), intact]).toEqual([new Set(['curve25519-sha256']), true]);

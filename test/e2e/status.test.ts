@@ -1,9 +1,9 @@
-/** `status` after real sessions through both doors: what it says, its exit status, and what serve tells of by itself. */
+/** `status` after real sessions through both ways in: what it says, its exit status, and what serve tells of by itself. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { stringify } from 'yaml';
-import type { ClientStanding } from '../../src/monitor/standing.ts';
+import type { ClientStatus } from '../../src/monitor/client-status.ts';
 import { GATEWAY, startGateway, type RunningGateway } from '../support/gateway-process.ts';
 import {
   generateKey,
@@ -48,10 +48,10 @@ afterAll(async () => {
 
 const status = (...args: string[]): Promise<Outcome> =>
   run(process.execPath, [GATEWAY, 'status', '-c', gateway.configFile, ...args], { timeoutMs: 60_000 });
-const standings = async (...args: string[]): Promise<[number | null, ClientStanding[]]> => {
+const statuses = async (...args: string[]): Promise<[number | null, ClientStatus[]]> => {
   const { code, stdout } = await status('--json', ...args);
   const lines = stdout.split('\n').filter((line) => line !== '');
-  return [code, lines.map((line) => JSON.parse(line) as ClientStanding)];
+  return [code, lines.map((line) => JSON.parse(line) as ClientStatus)];
 };
 const audit = (): AuditLine[] =>
   readFileSync(gateway.auditFile, 'utf8')
@@ -74,7 +74,7 @@ async function as(client: 'appsrv' | 'dbsrv', ...args: string[]): Promise<void> 
   expect({ client, args, code, stderr: code === 0 ? '' : stderr }).toEqual({ client, args, code: 0, stderr: '' });
 }
 
-test('shows what sessions through both doors have done', async () => {
+test('shows what sessions through both ways in have done', async () => {
   expect((await status()).stdout).toMatch(/2 clients: 2 never\n$/);
   for (const client of ['appsrv', 'dbsrv'] as const) {
     await as(client, 'init');
@@ -84,13 +84,13 @@ test('shows what sessions through both doors have done', async () => {
   // restic ends before the gateway has written the ends of its sessions.
   await until(() => audit().filter(({ event }) => event === 'session-end').length === 5);
 
-  const [code, [appsrv, dbsrv]] = await standings();
+  const [code, [appsrv, dbsrv]] = await statuses();
   expect(code).toBe(0);
   const ends = audit().filter(({ event, client }) => event === 'session-end' && client === 'appsrv');
   expect(appsrv).toMatchObject({
     ...{
       client: 'appsrv',
-      state: 'well',
+      state: 'ok',
       reasons: [],
       access: 'append-only',
       snapshots: 2,
@@ -104,26 +104,26 @@ test('shows what sessions through both doors have done', async () => {
     anomalies: [],
     addresses: [{ value: '127.0.0.1' }],
   });
-  expect(appsrv?.latest.map(({ door, snapshots, outcome }) => [door, snapshots, outcome])).toEqual([
+  expect(appsrv?.latest.map(({ via, snapshots, outcome }) => [via, snapshots, outcome])).toEqual([
     ['ssh', 1, 'client-ended'],
     ['ssh', 1, 'client-ended'],
     ['ssh', 0, 'client-ended'],
   ]);
   expect(dbsrv).toMatchObject({
     client: 'dbsrv',
-    state: 'well',
+    state: 'ok',
     snapshots: 1,
     size: { by: 'estimated' },
     addresses: [],
   });
-  expect(dbsrv?.latest.map(({ door }) => door)).toEqual(['stdio', 'stdio']);
+  expect(dbsrv?.latest.map(({ via }) => via)).toEqual(['stdio', 'stdio']);
   // The estimate is what the store holds, where nothing was removed; the two repositories hold the same tree.
   const [counted, estimated] = [appsrv?.size?.bytes ?? 0, dbsrv?.size?.bytes ?? 0];
   expect(Math.abs(counted - estimated) / counted).toBeLessThan(0.1);
   expect(appsrv?.days.at(-1)?.snapshots).toBe(2);
 
   const { stdout } = await status();
-  expect(stdout).toMatch(/^CLIENT +STATE +LAST SNAPSHOT.*\nappsrv +well +\d.*\ndbsrv +well .*\n\n2 clients: 2 well\n$/);
+  expect(stdout).toMatch(/^CLIENT +STATE +LAST SNAPSHOT.*\nappsrv +ok +\d.*\ndbsrv +ok .*\n\n2 clients: 2 ok\n$/);
   expect(await status('--quiet')).toMatchObject({ code: 0, stdout: '', stderr: '' });
 }, 240_000);
 
@@ -133,7 +133,7 @@ test('an attack shows in the audit and the log by itself, and in the status unti
     client === 'dbsrv' && event === 'create' && String(object).startsWith('snapshots/') ? [String(object)] : [],
   );
   expect((await session.request('DELETE', `/${snapshot ?? ''}`)).status).toBe(403);
-  const [during, [, running]] = await standings();
+  const [during, [, running]] = await statuses();
   expect([during, running?.state, running?.running]).toMatchObject([
     1,
     'attention',
@@ -143,10 +143,10 @@ test('an attack shows in the audit and the log by itself, and in the status unti
   await session.exited;
 
   await gateway.process.waitForLine(/client dbsrv: Once it tried to remove backups/, 60_000);
-  const told = audit().filter(({ event }) => event === 'anomaly');
-  expect(told).toMatchObject([{ client: 'dbsrv', rule: 'denied-delete' }]);
-  // `status --tell` finds nothing that is not told yet.
-  expect(await status('--tell', '--quiet')).toMatchObject({ code: 1, stderr: '' });
+  const reported = audit().filter(({ event }) => event === 'anomaly');
+  expect(reported).toMatchObject([{ client: 'dbsrv', rule: 'denied-delete' }]);
+  // `status --report` finds nothing that is not told yet.
+  expect(await status('--report', '--quiet')).toMatchObject({ code: 1, stderr: '' });
   expect(audit().filter(({ event }) => event === 'anomaly')).toHaveLength(1);
 
   const { code, stdout } = await status('dbsrv');
@@ -161,7 +161,7 @@ test('an attack shows in the audit and the log by itself, and in the status unti
     stdout: '',
     stderr: 'acknowledged 1 anomaly\n',
   });
-  expect((await standings())[0]).toBe(0);
+  expect((await statuses())[0]).toBe(0);
   const verified = await run(process.execPath, [GATEWAY, 'audit', 'verify', '-c', gateway.configFile]);
   expect(verified).toMatchObject({ code: 0 });
 }, 240_000);
@@ -175,14 +175,14 @@ async function attack(client: string, configFile: string): Promise<void> {
 }
 
 test('what was told is not told again by the next serve, which has workers', async () => {
-  const told = (): unknown[] => audit().flatMap(({ event, client }) => (event === 'anomaly' ? [client] : []));
+  const reported = (): unknown[] => audit().flatMap(({ event, client }) => (event === 'anomaly' ? [client] : []));
   await attack('appsrv', gateway.configFile);
   await gateway.process.waitForLine(/client appsrv: Once it tried to remove backups/, 60_000);
   await gateway.stop();
   gateway = await startGateway(directory, { ...config, workers: 2 });
   await attack('dbsrv', gateway.configFile);
   await gateway.process.waitForLine(/client dbsrv: Once it tried to remove backups/, 60_000);
-  expect(told()).toEqual(['dbsrv', 'appsrv', 'dbsrv']);
+  expect(reported()).toEqual(['dbsrv', 'appsrv', 'dbsrv']);
 }, 180_000);
 
 test('where there is no serve, status tells when it is told to', async () => {
@@ -192,11 +192,11 @@ test('where there is no serve, status tells when it is told to', async () => {
   await attack('appsrv', configFile);
   const alone = (...args: string[]): Promise<Outcome> =>
     run(process.execPath, [GATEWAY, 'status', '-c', configFile, '--quiet', ...args], { timeoutMs: 60_000 });
-  const told = (): number => readFileSync(auditFile, 'utf8').split('"event":"anomaly"').length - 1;
-  expect([await alone(), told()]).toMatchObject([{ code: 1, stderr: '' }, 0]);
+  const reported = (): number => readFileSync(auditFile, 'utf8').split('"event":"anomaly"').length - 1;
+  expect([await alone(), reported()]).toMatchObject([{ code: 1, stderr: '' }, 0]);
   const words = /^client appsrv: Once it tried to remove backups, and was refused\. .*\n$/;
-  expect([await alone('--tell'), told()]).toMatchObject([{ code: 1, stderr: expect.stringMatching(words) }, 1]);
-  expect([await alone('--tell'), told()]).toMatchObject([{ code: 1, stderr: '' }, 1]);
+  expect([await alone('--report'), reported()]).toMatchObject([{ code: 1, stderr: expect.stringMatching(words) }, 1]);
+  expect([await alone('--report'), reported()]).toMatchObject([{ code: 1, stderr: '' }, 1]);
 }, 120_000);
 
 test('wrong use is told, and a forced command gets nothing', async () => {

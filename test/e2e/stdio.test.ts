@@ -100,7 +100,7 @@ test('the audit knows what sshd tells: address, user, the command asked for, and
   expect((await client.request('GET', '/file-1')).status).toBe(404);
   client.end();
   expect(await client.exited).toEqual({ status: 0, stderr: '' });
-  const peer = { door: 'stdio', from: '127.0.0.1', fromPort: 50022, key: key.fingerprint };
+  const peer = { via: 'stdio', from: '127.0.0.1', fromPort: 50022, key: key.fingerprint };
   const command = 'serve restic --stdio; rm -rf / "$(reboot)"';
   expect(audit().slice(-2)).toEqual([
     expect.objectContaining({ event: 'session-start', ...peer, user: 'backup', command }),

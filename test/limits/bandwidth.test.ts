@@ -54,8 +54,8 @@ test('two sessions together keep to it in both directions, and each is told once
     ),
   );
   expect(down).toBeGreaterThan(2.5);
-  for (const { told } of clients)
-    expect(told).toEqual([
+  for (const { reported } of clients)
+    expect(reported).toEqual([
       'uploads are slowed down to 1MiB/s, the most that client appsrv may.',
       'downloads are slowed down to 2MiB/s, the most that client appsrv may.',
     ]);
@@ -74,7 +74,7 @@ test('a client that waits is not read from, so that it waits itself', async () =
   const client = await stack.connect('appsrv');
   const { name, body } = sample(16 * MIB);
   const uploading = client.request('POST', `/data/${name}`, { body }).catch(() => undefined);
-  await until(() => client.told.length > 0);
+  await until(() => client.reported.length > 0);
   const { bytesWritten } = client.socket;
   // A stream's window, and what sockets hold.
   expect(bytesWritten).toBeLessThan(6 * MIB);
@@ -90,7 +90,7 @@ test('a changed limit counts for what is under way', async () => {
   // At the old rate this takes hours.
   const { name, body } = sample(32 * MIB);
   const uploading = client.request('POST', `/data/${name}`, { body });
-  await until(() => client.told.length > 0);
+  await until(() => client.reported.length > 0);
   const change = (bandwidth: NonNullable<ClientConfig['bandwidth']>): Promise<void> => {
     const { appsrv } = stack.config.clients;
     if (appsrv === undefined) throw new Error('there is no such client');
@@ -99,7 +99,7 @@ test('a changed limit counts for what is under way', async () => {
   await change({ upload: 1000 * MIB, download: 64 * KIB });
   expect((await uploading).status).toBe(200);
   const downloading = client.request('GET', `/data/${name}`);
-  await until(() => client.told.length > 1);
+  await until(() => client.reported.length > 1);
   await change({ upload: 64 * KIB });
   expect(sha256((await downloading).body)).toBe(name);
 });
@@ -107,12 +107,12 @@ test('a changed limit counts for what is under way', async () => {
 test("the admin's sessions and other clients are held to nothing", async () => {
   const slow = { bandwidth: { upload: 64 * KIB, download: 64 * KIB } };
   stack = await startStack({ appsrv: slow, dbsrv: {} });
-  for (const client of [await stack.connect('appsrv', { door: 'admin' }), await stack.connect('dbsrv')]) {
+  for (const client of [await stack.connect('appsrv', { via: 'admin' }), await stack.connect('dbsrv')]) {
     // At that rate this takes hours.
     const { name, body } = sample(16 * MIB);
     expect((await client.request('POST', `/data/${name}`, { body })).status).toBe(200);
     expect(sha256((await client.request('GET', `/data/${name}`)).body)).toBe(name);
-    expect(client.told).toEqual([]);
+    expect(client.reported).toEqual([]);
   }
   expect(throttled()).toEqual([]);
 });

@@ -17,9 +17,9 @@ afterEach(() => stack.close());
 async function serveOne(): Promise<WeakRef<object>> {
   const { client, server } = await socketPair();
   const session = await stack.gateway.openSession({
-    principal: { client: 'appsrv', door: 'ssh' },
+    principal: { client: 'appsrv', via: 'ssh' },
     stream: server,
-    tell: () => undefined,
+    notify: () => undefined,
     ending: () => undefined,
   });
   const restic = resticClient(client);

@@ -42,9 +42,9 @@ test('a flood of locks is cut at the most, in one session and in the next', asyn
   expect(statuses.filter((status) => status === 200)).toHaveLength(20);
   expect(statuses.filter((status) => status === 403)).toHaveLength(40);
   expect(stored()).toHaveLength(20);
-  expect(client.told).toEqual(['this client holds as many locks as it may; wait for its other runs to end.']);
+  expect(client.reported).toEqual(['this client holds as many locks as it may; wait for its other runs to end.']);
   expect(await lock(await stack.connect('appsrv'))).toBe(403);
-  expect(await lock(await stack.connect('appsrv', { door: 'admin' }))).toBe(200);
+  expect(await lock(await stack.connect('appsrv', { via: 'admin' }))).toBe(200);
   expect(stack.audit().filter((line) => line['event'] === 'denied')).toHaveLength(41);
   expect(stack.audit().findLast((line) => line['event'] === 'denied')).toMatchObject({ reason: 'too-many-locks' });
 });

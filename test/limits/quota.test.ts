@@ -6,7 +6,7 @@ import { sample } from '../support/restic-client.ts';
 import { startStack, type Stack, type StackClient } from '../support/stack.ts';
 
 const QUOTA = 1_000_000;
-const TOLD = 'the repository would outgrow its quota; ask the admin of the gateway.';
+const REPORTED = 'the repository would outgrow its quota; ask the admin of the gateway.';
 
 let stack: Stack;
 beforeEach(async () => {
@@ -26,10 +26,10 @@ test('an upload that fits to the last byte is stored; beyond it every type is re
   const client = await stack.connect('appsrv');
   expect(await save(client, QUOTA - 300)).toBe(200);
   expect(await save(client, 301)).toBe(507);
-  expect(client.told).toEqual([TOLD]);
+  expect(client.reported).toEqual([REPORTED]);
   expect(await save(client, 300, 'index')).toBe(200);
   for (const type of ['data', 'index', 'snapshots', 'keys']) expect(await save(client, 1, type)).toBe(507);
-  expect(client.told).toEqual([TOLD]);
+  expect(client.reported).toEqual([REPORTED]);
   const lock = sample();
   expect((await client.request('POST', `/locks/${lock.name}`, { body: lock.body })).status).toBe(200);
   expect((await client.request('DELETE', `/locks/${lock.name}`)).status).toBe(200);
@@ -86,7 +86,7 @@ test('all who have the repository count; what is removed makes room; the admin i
   const [client, owner, admin] = [
     await stack.connect('appsrv'),
     await stack.connect('owner'),
-    await stack.connect('appsrv', { door: 'admin' }),
+    await stack.connect('appsrv', { via: 'admin' }),
   ];
   const pack = sample(QUOTA);
   expect((await owner.request('POST', `/data/${pack.name}`, { body: pack.body })).status).toBe(200);
@@ -132,7 +132,7 @@ test('where the ledger cannot be kept nothing is stored, and the rest is served'
   mkdirSync(path.join(stack.directory, 'state'), { recursive: true });
   writeFileSync(path.join(stack.directory, 'state', 'usage'), 'a file');
   expect(await save(client, 100)).toBe(503);
-  expect(client.told).toEqual(['the gateway cannot keep count of what is stored, so nothing is changed.']);
+  expect(client.reported).toEqual(['the gateway cannot keep count of what is stored, so nothing is changed.']);
   expect((await client.request('GET', '/data/')).body.toString()).toBe('[]');
 });
 

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { createUsage, type CountedRepository, type Usage } from '../../src/limits/usage.ts';
 import type { RepositoryStore } from '../../src/ports/repository-store.ts';
 import { createDirectoryStorage } from '../../src/stores/directory-store.ts';
-import { contentOf, NEVER, ORIGIN, PREFIX, refOf, until } from '../support/store-calls.ts';
+import { contentOf, NEVER, UPLOADER, PREFIX, refOf, until } from '../support/store-calls.ts';
 
 let directory: string;
 let usage: Usage;
@@ -46,7 +46,7 @@ async function save(size: number, end: 'stored' | 'failed' | 'under way' = 'stor
   const bytes = randomBytes(size);
   const settle = await usage.reserve(repository, refOf(bytes), size, undefined);
   if (end === 'under way') return;
-  if (end === 'stored') await real.create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER);
+  if (end === 'stored') await real.create(refOf(bytes), contentOf(bytes), UPLOADER, NEVER);
   await settle?.(end);
 }
 
@@ -83,7 +83,7 @@ test('a ledger that is right stays as it is, whatever comes before, behind and b
 test('what is in the store and not in the ledger comes in, and the other way round', async () => {
   await save(1000);
   const bytes = randomBytes(77);
-  await real.create(refOf(bytes, 'index'), contentOf(bytes), ORIGIN, NEVER);
+  await real.create(refOf(bytes, 'index'), contentOf(bytes), UPLOADER, NEVER);
   appendFileSync(ledger(), '\n["+",100,null,"lie","data/lie"]\n[".","lie"]\n');
   expect((await recount()).change).toBe(77 - 100);
 });

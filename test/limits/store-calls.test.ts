@@ -7,7 +7,7 @@ import { createStoreCalls } from '../../src/limits/store-calls.ts';
 import type { ListedObject, LoadedObject, RepositoryStore } from '../../src/ports/repository-store.ts';
 import { createDirectoryStorage } from '../../src/stores/directory-store.ts';
 import { tempDir } from '../support/lab.ts';
-import { contentOf, MIB, NEVER, ORIGIN, PREFIX, readAll, refOf, until } from '../support/store-calls.ts';
+import { contentOf, MIB, NEVER, UPLOADER, PREFIX, readAll, refOf, until } from '../support/store-calls.ts';
 
 const PACK = Buffer.alloc(2 * MIB, 7);
 /** Long enough that nothing is let go while a test looks. */
@@ -18,7 +18,7 @@ beforeEach(async () => {
   const directory = path.join(tempDir(), 'store');
   mkdirSync(directory);
   store = createDirectoryStorage({ type: 'directory', name: 'main', path: directory }).repository(PREFIX);
-  await store.create(refOf(PACK), contentOf(PACK), ORIGIN, NEVER);
+  await store.create(refOf(PACK), contentOf(PACK), UPLOADER, NEVER);
 });
 
 /** Whether it is settled by the time that something later, of the same kind, is. */

@@ -1,7 +1,7 @@
 /** The arithmetic of the rates, in a time of its own: bytes over sessions and processes, requests and small objects. */
 import { setMaxListeners } from 'node:events';
 import { beforeEach, describe, expect, test } from '@jest/globals';
-import type { Moment } from '../../src/core/schedule.ts';
+import type { SharedTime } from '../../src/core/schedule.ts';
 import { createThrottles, type ClientRates } from '../../src/limits/throttles.ts';
 import type { Throttle } from '../../src/ports/throttle.ts';
 import { fakeClock, type FakeClock } from '../support/fake-clock.ts';
@@ -20,10 +20,10 @@ beforeEach(() => {
 
 /** One more process of the machine. */
 function startProcess(rates: () => ClientRates | undefined): (client: string) => Throttle {
-  const moments = shared;
-  const openShared = (file: string): Moment => ({
-    read: () => moments.get(file) ?? 0,
-    move: (to) => moments.set(file, to),
+  const sharedTimes = shared;
+  const openShared = (file: string): SharedTime => ({
+    read: () => sharedTimes.get(file) ?? 0,
+    move: (to) => sharedTimes.set(file, to),
   });
   const throttles = createThrottles(() => '/state', openShared, clock);
   return (client) => throttles.of(client, rates);
@@ -234,5 +234,5 @@ test.each([
   [65_536, '64KiB/s'],
   [1024 ** 3, '1GiB/s'],
 ])('%d bytes a second are told as %s', (upload, words) => {
-  expect(startProcess(() => ({ bandwidth: { upload } }))('appsrv').tell('upload')).toBe(words);
+  expect(startProcess(() => ({ bandwidth: { upload } }))('appsrv').describe('upload')).toBe(words);
 });

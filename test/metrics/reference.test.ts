@@ -7,7 +7,7 @@ import { createExporter } from '../../src/metrics/exporter.ts';
 import { measuredStore } from '../../src/metrics/measured-store.ts';
 import { createProcessMeter, type ProcessMeter } from '../../src/metrics/process-meter.ts';
 import { GatewayError } from '../../src/core/errors.ts';
-import type { ClientStanding } from '../../src/monitor/standing.ts';
+import type { ClientStatus } from '../../src/monitor/client-status.ts';
 import type { StoreMeter } from '../../src/ports/meter.ts';
 import type { Content, RepositoryStore } from '../../src/ports/repository-store.ts';
 import { parseMetrics } from '../support/metrics.ts';
@@ -16,7 +16,7 @@ const DOCS = path.resolve(import.meta.dirname, '../../docs');
 const NOW = new Date();
 
 /** One of which everything is known. */
-const STANDING: ClientStanding = {
+const STATUS: ClientStatus = {
   ...{ client: 'appsrv', state: 'attention', reasons: [], access: 'append-only', snapshots: 2, arrived: 10 },
   repository: { store: 'main', prefix: 'appsrv' },
   ...{ lastSnapshot: { at: NOW, session: 's' }, lateAt: NOW, arrivedLately: 10, days: [], running: [], latest: [] },
@@ -32,7 +32,7 @@ const STANDING: ClientStanding = {
 
 async function scrape(
   meters: Readonly<Record<string, ProcessMeter>>,
-  standings: () => Promise<readonly ClientStanding[]> = () => Promise.resolve([STANDING]),
+  statuses: () => Promise<readonly ClientStatus[]> = () => Promise.resolve([STATUS]),
 ): Promise<string> {
   const answer = createExporter({
     version: '1.2.3 (abc)',
@@ -42,7 +42,7 @@ async function scrape(
       ),
       ended: [],
     }),
-    standings,
+    statuses,
     isReady: () => Promise.resolve(true),
     isCopyLate: () => Promise.resolve(false),
     knownClient: (name) => name === 'appsrv',
@@ -162,8 +162,8 @@ test('the check itself sees what is not there', () => {
     'restic_gateway_nothing_total',
     'restic_gateway_nothing_total{client}',
   ]);
-  expect(unknownIn('sum by (door) (restic_gateway_client_state{door="ssh"})')).toEqual([
-    'restic_gateway_client_state{door}',
+  expect(unknownIn('sum by (via) (restic_gateway_client_state{via="ssh"})')).toEqual([
+    'restic_gateway_client_state{via}',
   ]);
   expect(unknownIn('sum by (nobody) (up)')).toEqual(['nobody']);
 });
@@ -218,7 +218,7 @@ describe('figures', () => {
     const answer = createExporter({
       version: '1.2.3',
       served: () => Promise.resolve({ processes: new Map(), ended: [] }),
-      standings: () => {
+      statuses: () => {
         asked++;
         return Promise.resolve([]);
       },
@@ -243,17 +243,21 @@ describe('a measured store', () => {
   const ref = { type: 'config' } as const;
   const signal = new AbortController().signal;
 
-  function measured(store: Partial<RepositoryStore>): { store: RepositoryStore; told: string[]; seconds: number[] } {
-    const told: string[] = [];
+  function measured(store: Partial<RepositoryStore>): {
+    store: RepositoryStore;
+    reported: string[];
+    seconds: number[];
+  } {
+    const reported: string[] = [];
     const seconds: number[] = [];
     const counts: StoreMeter = {
       answered: (operation, took) => {
-        told.push(operation);
+        reported.push(operation);
         seconds.push(took);
       },
-      failed: (operation, code) => told.push(`${operation} ${code}`),
+      failed: (operation, code) => reported.push(`${operation} ${code}`),
     };
-    return { store: measuredStore(store as RepositoryStore, counts), told, seconds };
+    return { store: measuredStore(store as RepositoryStore, counts), reported, seconds };
   }
   const fails = (code: 'store-timeout' | 'not-found' | 'client-gone') => () => Promise.reject(new GatewayError(code));
 
@@ -262,13 +266,13 @@ describe('a measured store', () => {
     ['not-found', ['stat']],
     ['client-gone', []],
   ] as const)('that throws %s', async (code, expected) => {
-    const { store, told } = measured({ stat: fails(code) });
+    const { store, reported } = measured({ stat: fails(code) });
     await expect(store.stat(ref, { signal })).rejects.toMatchObject({ code });
-    expect(told).toEqual(expected);
+    expect(reported).toEqual(expected);
   });
 
   test('waits for no client', async () => {
-    const { store, told, seconds } = measured({
+    const { store, reported, seconds } = measured({
       create: async (_ref, { body }) => {
         for await (const chunk of body) expect(chunk).toHaveLength(1);
         return 'created';
@@ -282,9 +286,9 @@ describe('a measured store', () => {
       }
     };
     const content: Content = { size: 3, sha256: '', body: slow() };
-    expect(await store.create(ref, content, { client: 'a', door: 'ssh', session: 's' }, { signal })).toBe('created');
+    expect(await store.create(ref, content, { client: 'a', via: 'ssh', session: 's' }, { signal })).toBe('created');
     const whole = (performance.now() - began) / 1000;
-    expect(told).toEqual(['create']);
+    expect(reported).toEqual(['create']);
     expect(whole - (seconds[0] ?? NaN)).toBeGreaterThan(0.14);
   });
 
@@ -293,7 +297,7 @@ describe('a measured store', () => {
     const broken = async function* (): AsyncGenerator<never> {
       throw new GatewayError('store-failed');
     };
-    const { store, told } = measured({
+    const { store, reported } = measured({
       load: () => Promise.resolve({ size: 1, first: 0, length: 1, body: broken() }),
       list: () => broken(),
     });
@@ -303,7 +307,7 @@ describe('a measured store', () => {
     const { body } = await store.load(ref, undefined, { signal });
     await expect(read(body)).rejects.toMatchObject({ code: 'store-failed' });
     await expect(read(store.list('data', { signal }))).rejects.toMatchObject({ code: 'store-failed' });
-    expect(told).toEqual(['load', 'load store-failed', 'list store-failed']);
+    expect(reported).toEqual(['load', 'load store-failed', 'list store-failed']);
   });
 
   test('lets go of what is left early', async () => {
@@ -326,7 +330,7 @@ describe('a measured store', () => {
     await store.create(
       ref,
       { size: 1, sha256: '', body: endless() },
-      { client: 'a', door: 'ssh', session: 's' },
+      { client: 'a', via: 'ssh', session: 's' },
       { signal },
     );
     expect(left).toBe(2);

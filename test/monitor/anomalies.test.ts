@@ -75,7 +75,7 @@ describe('raised', () => {
       'read-spike',
       [
         ...nightly(MONDAY, 14),
-        ...sessionLines(MONDAY + 14 * DAY, { door: 'admin', removedPacks: 50 }),
+        ...sessionLines(MONDAY + 14 * DAY, { via: 'admin', removedPacks: 50 }),
         ...sessionLines(MONDAY + 14 * DAY + HOUR, { read: 19 * MIB }),
       ],
     ],
@@ -140,7 +140,7 @@ describe('not raised', () => {
         ...[20, 50].flatMap((day) => sessionLines(MONDAY + day * DAY + 12 * HOUR, { read: 100 * MIB * (day / 20) })),
       ],
     ],
-    ["by the admin's check of everything", afterTwoWeeks({ door: 'admin', read: 500 * MIB })],
+    ["by the admin's check of everything", afterTwoWeeks({ via: 'admin', read: 500 * MIB })],
     ['by a first address', nightly(MONDAY, 14)],
     [
       'by an address of the same network',
@@ -160,7 +160,7 @@ describe('not raised', () => {
         ...sessionLines(MONDAY + 14 * DAY, { from: '203.0.113.9' }),
       ],
     ],
-    ["by the admin's own address", afterTwoWeeks({ door: 'admin', from: '203.0.113.9', key: 'SHA256:admin' })],
+    ["by the admin's own address", afterTwoWeeks({ via: 'admin', from: '203.0.113.9', key: 'SHA256:admin' })],
     ["by restic's clean-up", afterTwoWeeks({ also: [denied('remove', 'cleanup-after-failed-save', 'data/aa')] })],
     ["by another's lock", afterTwoWeeks({ also: [denied('remove', 'lock-of-another', 'locks/aa')] })],
     ["by a read-only client's lock", afterTwoWeeks({ also: [denied('remove', 'read-only', 'locks/aa')] })],
@@ -176,7 +176,7 @@ describe('not raised', () => {
     ],
     ['by a quota that is used up', afterTwoWeeks({ also: [denied('save', 'quota-exceeded', 'data/aa')] })],
     ['by init', sessionLines(MONDAY, { init: true })],
-    ["by the admin's new password", afterTwoWeeks({ door: 'admin', keys: 1 })],
+    ["by the admin's new password", afterTwoWeeks({ via: 'admin', keys: 1 })],
     [
       'by snapshots that came to nothing',
       afterTwoWeeks({
@@ -234,13 +234,13 @@ test('an ordinary week raises nothing, for whom and however it is looked at', ()
     // The admin thins out, and checks everything.
     ...sessionLines(at(2, 10), {
       client: 'daily',
-      door: 'admin',
+      via: 'admin',
       read: 400 * MIB,
       removedSnapshots: 14,
       removedPacks: 20,
       packs: 6,
     }),
-    ...sessionLines(at(2, 11), { client: 'daily', door: 'admin', read: 400 * MIB }),
+    ...sessionLines(at(2, 11), { client: 'daily', via: 'admin', read: 400 * MIB }),
     // Some files come back; a tenth is read to be checked; someone looks.
     ...sessionLines(at(3, 14), { client: 'daily', read: 25 * MIB }),
     ...sessionLines(at(4, 6), { client: 'hourly', read: 60 * MIB }),

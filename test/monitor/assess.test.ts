@@ -1,21 +1,21 @@
 /** How a client stands, by what the audit adds up to, the config and what the state directory says. */
 import { describe, expect, test } from '@jest/globals';
 import type { ClientConfig } from '../../src/config/types.ts';
-import { assess, untold, type Knowledge } from '../../src/monitor/assess.ts';
+import { assess, unreported, type Knowledge } from '../../src/monitor/assess.ts';
 import { emptyClient, emptyModel, repositoryKey } from '../../src/monitor/model.ts';
 import { addLine } from '../../src/monitor/reduce.ts';
-import type { ClientStanding } from '../../src/monitor/standing.ts';
+import type { ClientStatus } from '../../src/monitor/client-status.ts';
 import { DAY, HOUR, inOrder, MONDAY, nightly, sessionLines, type HistoryLine } from '../support/audit-history.ts';
 import { testClient } from '../support/test-client.ts';
 
 const CLIENT = testClient();
 
-function standing(
+function status(
   lines: readonly HistoryLine[],
   at: number,
   config: Partial<ClientConfig> = {},
   more: Partial<Knowledge> = {},
-): ClientStanding {
+): ClientStatus {
   const model = emptyModel();
   for (const line of inOrder(lines)) addLine(model, line);
   const knowledge: Knowledge = {
@@ -34,37 +34,33 @@ const SCRUB = { finished: new Date(LAST), quick: false, objects: 80, bytes: 1, f
 const DENIED: HistoryLine = { event: 'denied', operation: 'remove', reason: 'append-only', object: 'data/aa' };
 
 describe('state', () => {
-  test.each<[ClientStanding['state'], string, ClientStanding]>([
-    ['well', 'after its night', standing(NIGHTS, LAST + HOUR)],
-    ['well', 'three days later, by what is usual', standing(NIGHTS, LAST + 3 * DAY)],
-    ['late', 'five days later', standing(NIGHTS, LAST + 5 * DAY)],
-    ['late', 'months later', standing(NIGHTS, LAST + 100 * DAY)],
-    ['well', 'within expectEvery', standing(NIGHTS, LAST + 25 * HOUR, { expectEvery: 26 * HOUR })],
-    ['late', 'after expectEvery', standing(NIGHTS, LAST + 27 * HOUR, { expectEvery: 26 * HOUR })],
-    ['well', 'after long, where expectEvery is longer', standing(NIGHTS, LAST + 20 * DAY, { expectEvery: 30 * DAY })],
-    ['well', 'when nothing is usual yet', standing(nightly(MONDAY, 3), LAST + 60 * DAY)],
-    ['well', 'read-only', standing(NIGHTS, LAST + 60 * DAY, { access: 'read-only', expectEvery: HOUR })],
-    ['never', 'new', standing([], LAST)],
-    ['never', 'with init alone', standing(sessionLines(MONDAY, { init: true }), MONDAY + DAY, { expectEvery: HOUR })],
-    ['well', 'new and read-only', standing([], LAST, { access: 'read-only' })],
-    ['disabled', 'disabled', standing(NIGHTS, LAST + 60 * DAY, { disabled: true })],
-    ['disabled', 'expired', standing(NIGHTS, LAST + 60 * DAY, { expires: new Date(LAST) })],
-    ['well', 'with a good scrub', standing(NIGHTS, LAST, {}, { scrub: SCRUB })],
-    [
-      'attention',
-      'with a scrub that found something',
-      standing(NIGHTS, LAST, {}, { scrub: { ...SCRUB, findings: 2 } }),
-    ],
-    ['well', 'with some quota left', standing(NIGHTS, LAST, { quota: 1000 }, { used: 949 })],
-    ['attention', 'with hardly any quota left', standing(NIGHTS, LAST, { quota: 1000 }, { used: 950 })],
+  test.each<[ClientStatus['state'], string, ClientStatus]>([
+    ['ok', 'after its night', status(NIGHTS, LAST + HOUR)],
+    ['ok', 'three days later, by what is usual', status(NIGHTS, LAST + 3 * DAY)],
+    ['late', 'five days later', status(NIGHTS, LAST + 5 * DAY)],
+    ['late', 'months later', status(NIGHTS, LAST + 100 * DAY)],
+    ['ok', 'within expectEvery', status(NIGHTS, LAST + 25 * HOUR, { expectEvery: 26 * HOUR })],
+    ['late', 'after expectEvery', status(NIGHTS, LAST + 27 * HOUR, { expectEvery: 26 * HOUR })],
+    ['ok', 'after long, where expectEvery is longer', status(NIGHTS, LAST + 20 * DAY, { expectEvery: 30 * DAY })],
+    ['ok', 'when nothing is usual yet', status(nightly(MONDAY, 3), LAST + 60 * DAY)],
+    ['ok', 'read-only', status(NIGHTS, LAST + 60 * DAY, { access: 'read-only', expectEvery: HOUR })],
+    ['never', 'new', status([], LAST)],
+    ['never', 'with init alone', status(sessionLines(MONDAY, { init: true }), MONDAY + DAY, { expectEvery: HOUR })],
+    ['ok', 'new and read-only', status([], LAST, { access: 'read-only' })],
+    ['disabled', 'disabled', status(NIGHTS, LAST + 60 * DAY, { disabled: true })],
+    ['disabled', 'expired', status(NIGHTS, LAST + 60 * DAY, { expires: new Date(LAST) })],
+    ['ok', 'with a good scrub', status(NIGHTS, LAST, {}, { scrub: SCRUB })],
+    ['attention', 'with a scrub that found something', status(NIGHTS, LAST, {}, { scrub: { ...SCRUB, findings: 2 } })],
+    ['ok', 'with some quota left', status(NIGHTS, LAST, { quota: 1000 }, { used: 949 })],
+    ['attention', 'with hardly any quota left', status(NIGHTS, LAST, { quota: 1000 }, { used: 950 })],
     [
       'attention',
       'with an anomaly, late or not',
-      standing([...NIGHTS, ...sessionLines(LAST + DAY, { also: [DENIED] })], LAST + 6 * DAY),
+      status([...NIGHTS, ...sessionLines(LAST + DAY, { also: [DENIED] })], LAST + 6 * DAY),
     ],
   ])('%s: %s', (state, _what, found) => {
     expect(found.state).toBe(state);
-    expect(found.reasons.length > 0).toBe(state !== 'well');
+    expect(found.reasons.length > 0).toBe(state !== 'ok');
   });
 
   test('a weekly client is late after four weeks, and a missed Sunday teaches nothing', () => {
@@ -72,8 +68,8 @@ describe('state', () => {
       sessionLines(MONDAY + week * 7 * DAY, { init: week === 0, snapshots: 3 }),
     );
     const last = MONDAY + 56 * DAY;
-    const found = [27, 29].map((days) => standing(weeks, last + days * DAY).state);
-    expect(found).toEqual(['well', 'late']);
+    const found = [27, 29].map((days) => status(weeks, last + days * DAY).state);
+    expect(found).toEqual(['ok', 'late']);
   });
 
   test('an undo takes back what was the last snapshot', () => {
@@ -85,19 +81,19 @@ describe('state', () => {
       time,
       event,
       object,
-      door: 'admin',
+      via: 'admin',
       session: 'undo',
     });
     const at = LAST + 5 * DAY;
-    expect(standing([...NIGHTS, ...forged], at).state).toBe('well');
-    const undone = standing([...NIGHTS, ...forged, undo('quarantine')], at);
-    expect([undone.state, undone.lastSnapshot?.at]).toEqual(['late', standing(NIGHTS, at).lastSnapshot?.at]);
-    expect(standing([...NIGHTS, ...forged, undo('quarantine'), undo('restore')], at).state).toBe('well');
+    expect(status([...NIGHTS, ...forged], at).state).toBe('ok');
+    const undone = status([...NIGHTS, ...forged, undo('quarantine')], at);
+    expect([undone.state, undone.lastSnapshot?.at]).toEqual(['late', status(NIGHTS, at).lastSnapshot?.at]);
+    expect(status([...NIGHTS, ...forged, undo('quarantine'), undo('restore')], at).state).toBe('ok');
   });
 
   test("the admin's rewritten snapshots are none of the client's", () => {
-    const admin = sessionLines(LAST + 4 * DAY, { door: 'admin', snapshots: 3 });
-    expect(standing([...NIGHTS, ...admin], LAST + 5 * DAY)).toMatchObject({ state: 'late', snapshots: 14 });
+    const admin = sessionLines(LAST + 4 * DAY, { via: 'admin', snapshots: 3 });
+    expect(status([...NIGHTS, ...admin], LAST + 5 * DAY)).toMatchObject({ state: 'late', snapshots: 14 });
   });
 });
 
@@ -109,7 +105,7 @@ test('lateness is told once for each absence, and not of who is off', () => {
   add(NIGHTS);
   const record = model.clients.get('appsrv') ?? emptyClient();
   const late = (at: number, config: Partial<ClientConfig> = {}): readonly string[] =>
-    untold({ ...CLIENT, ...config }, record, new Date(at)).map(({ id }) => id);
+    unreported({ ...CLIENT, ...config }, record, new Date(at)).map(({ id }) => id);
   expect(late(LAST + DAY)).toEqual([]);
   const [id = '', ...others] = late(LAST + 5 * DAY);
   expect([id, others]).toEqual([expect.stringMatching(/^late-20260315T/), []]);
@@ -126,12 +122,12 @@ test('lateness is told once for each absence, and not of who is off', () => {
 
 describe('figures', () => {
   test('sizes: what came, less the share that was removed; by the ledger where there is one', () => {
-    const pruned = [...NIGHTS, ...sessionLines(LAST + HOUR, { door: 'admin', removedPacks: 35, removedSnapshots: 7 })];
+    const pruned = [...NIGHTS, ...sessionLines(LAST + HOUR, { via: 'admin', removedPacks: 35, removedSnapshots: 7 })];
     const size = (lines: readonly HistoryLine[], more: Partial<Knowledge> = {}): unknown =>
-      standing(lines, LAST + 2 * HOUR, {}, more).size;
+      status(lines, LAST + 2 * HOUR, {}, more).size;
     expect(size(NIGHTS)).toMatchObject({ by: 'estimated' });
-    const whole = standing(NIGHTS, LAST).size?.bytes ?? 0;
-    const half = standing(pruned, LAST + 2 * HOUR).size?.bytes ?? 0;
+    const whole = status(NIGHTS, LAST).size?.bytes ?? 0;
+    const half = status(pruned, LAST + 2 * HOUR).size?.bytes ?? 0;
     expect(whole).toBeGreaterThan(70 * 2 ** 20);
     expect(half / whole).toBeCloseTo(0.5, 2);
     expect(size(NIGHTS, { used: 7 })).toEqual({ bytes: 7, by: 'counted' });
@@ -139,7 +135,7 @@ describe('figures', () => {
   });
 
   test('days, without a gap, the last one today', () => {
-    const { days, arrivedLately } = standing(NIGHTS, LAST + 2 * DAY);
+    const { days, arrivedLately } = status(NIGHTS, LAST + 2 * DAY);
     expect(days).toHaveLength(90);
     expect(days.at(-1)).toMatchObject({ day: '2026-03-17', added: 0, read: 0, snapshots: 0, denied: 0 });
     expect(days.at(-3)).toMatchObject({ day: '2026-03-15', snapshots: 1, read: 2000 });
@@ -148,8 +144,8 @@ describe('figures', () => {
 
   test('sizes by day: unknown before the beginning, the same where nothing changed, less after a removal', () => {
     const night = 5 * 2 ** 20 + 1000 + 300;
-    const prune = sessionLines(LAST + 2 * DAY, { door: 'admin', removedPacks: 35, removedSnapshots: 7 });
-    const sizes = standing([...NIGHTS, ...prune], LAST + 4 * DAY).days.map(({ day, size }) => [day.slice(5), size]);
+    const prune = sessionLines(LAST + 2 * DAY, { via: 'admin', removedPacks: 35, removedSnapshots: 7 });
+    const sizes = status([...NIGHTS, ...prune], LAST + 4 * DAY).days.map(({ day, size }) => [day.slice(5), size]);
     expect(sizes.slice(-19).map(([, size]) => size === undefined)).toEqual([true, ...Array<boolean>(18).fill(false)]);
     expect(sizes.slice(-18, -16)).toEqual([
       ['03-02', night + 605],
@@ -158,7 +154,7 @@ describe('figures', () => {
     expect(sizes[86]?.[1]).toBe(sizes[85]?.[1]);
     expect(Number(sizes[87]?.[1])).toBeLessThan(0.6 * Number(sizes[86]?.[1]));
     // The audit does not reach back to the repository's beginning.
-    const unsized = standing(nightly(MONDAY, 14, { init: false }), LAST).days;
+    const unsized = status(nightly(MONDAY, 14, { init: false }), LAST).days;
     expect(unsized.filter(({ size }) => size !== undefined)).toEqual([]);
   });
 
@@ -174,7 +170,7 @@ describe('figures', () => {
       time: new Date(LAST + 2 * HOUR).toISOString(),
     });
     const lines = [...sessionLines(LAST, { also }), refused('a', '192.0.2.9'), refused('b', '192.0.2.9')];
-    const { refusals } = standing([...NIGHTS, ...lines, refused('c', '192.0.2.8')], LAST + 3 * HOUR);
+    const { refusals } = status([...NIGHTS, ...lines, refused('c', '192.0.2.8')], LAST + 3 * HOUR);
     expect(refusals).toMatchObject([
       { operation: 'session', reason: 'address', object: '192.0.2.8', count: 1 },
       { operation: 'session', reason: 'address', object: '192.0.2.9', count: 2 },
@@ -192,29 +188,29 @@ describe('figures', () => {
       detail: '',
       time: new Date(LAST).toISOString(),
     };
-    const { denials } = standing([...NIGHTS, refused, ...sessionLines(LAST + HOUR, { also })], LAST + 2 * HOUR);
+    const { denials } = status([...NIGHTS, refused, ...sessionLines(LAST + HOUR, { also })], LAST + 2 * HOUR);
     expect(denials).toEqual({
       total: 3,
       byReason: { 'append-only': 2, 'cleanup-after-failed-save': 1, 'too-many-sessions': 1 },
     });
-    const later = standing(sessionLines(LAST, { also }), LAST + 8 * DAY);
+    const later = status(sessionLines(LAST, { also }), LAST + 8 * DAY);
     expect(later.denials.total).toBe(0);
   });
 
   test('sessions: running where their process lives, lost where not, and what each added', () => {
-    const one = sessionLines(LAST + HOUR, { killed: true, packs: 3, door: 'stdio' });
+    const one = sessionLines(LAST + HOUR, { killed: true, packs: 3, via: 'stdio' });
     const id = String(one[0]?.['session']);
     const lines = [...NIGHTS, ...one];
-    const live = (running: boolean): ClientStanding =>
-      standing(lines, LAST + 2 * HOUR, {}, { live: running ? [{ id, door: 'stdio', started: new Date(LAST) }] : [] });
+    const live = (running: boolean): ClientStatus =>
+      status(lines, LAST + 2 * HOUR, {}, { live: running ? [{ id, via: 'stdio', started: new Date(LAST) }] : [] });
     expect(live(true).running).toMatchObject([
       { session: id, outcome: 'running', objects: 4, added: 3 * 2 ** 20 + 1000 },
     ]);
     expect(live(true).latest[0]).toMatchObject({ outcome: 'client-ended', snapshots: 1, objects: 7, bytesOut: 2000 });
     expect(live(false).running).toEqual([]);
-    expect(live(false).latest[0]).toMatchObject({ session: id, outcome: 'lost', door: 'stdio' });
-    const beginning = { live: [{ id: 'x', door: 'ssh', started: new Date(LAST) }] };
-    expect(standing(NIGHTS, LAST, {}, beginning).running).toMatchObject([{ session: 'x', outcome: 'running' }]);
+    expect(live(false).latest[0]).toMatchObject({ session: id, outcome: 'lost', via: 'stdio' });
+    const beginning = { live: [{ id: 'x', via: 'ssh', started: new Date(LAST) }] };
+    expect(status(NIGHTS, LAST, {}, beginning).running).toMatchObject([{ session: 'x', outcome: 'running' }]);
   });
 });
 
@@ -222,7 +218,7 @@ describe('a clock that was years ahead for a while', () => {
   /** One backup in that while; then the first line after it was set back. */
   const ahead = sessionLines(LAST + 4 * 365 * DAY, { packs: 5, snapshots: 1 });
   const back = (at: number): HistoryLine[] => sessionLines(at, {});
-  const standingAfter = (at: number, now: number): ClientStanding => {
+  const statusAfter = (at: number, now: number): ClientStatus => {
     const model = emptyModel();
     for (const line of [...inOrder(NIGHTS), ...ahead, ...back(at)]) addLine(model, line);
     const record = model.clients.get('appsrv') ?? emptyClient();
@@ -232,14 +228,14 @@ describe('a clock that was years ahead for a while', () => {
 
   test('does not keep a client from being late, counted from then on', () => {
     const at = LAST + 2 * HOUR;
-    expect(standingAfter(at, at + DAY).state).toBe('well');
-    expect(standingAfter(at, at + DAY).lastSnapshot?.at).toEqual(new Date(at));
-    expect(standingAfter(at, at + 5 * DAY).state).toBe('late');
+    expect(statusAfter(at, at + DAY).state).toBe('ok');
+    expect(statusAfter(at, at + DAY).lastSnapshot?.at).toEqual(new Date(at));
+    expect(statusAfter(at, at + 5 * DAY).state).toBe('late');
   });
 
   test('drops no day from before, and what came meanwhile counts to the day it was set back', () => {
     const at = LAST + 2 * HOUR;
-    const { days } = standingAfter(at, at + HOUR);
+    const { days } = statusAfter(at, at + HOUR);
     expect(days.filter(({ snapshots }) => snapshots > 0)).toHaveLength(14);
     expect(days.at(-1)?.snapshots).toBe(2);
   });

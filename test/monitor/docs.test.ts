@@ -19,5 +19,5 @@ test('the rules', () => {
 });
 
 test('the states', () => {
-  expect(firstColumn('state')).toEqual(['well', 'late', 'attention', 'never', 'disabled']);
+  expect(firstColumn('state')).toEqual(['ok', 'late', 'attention', 'never', 'disabled']);
 });

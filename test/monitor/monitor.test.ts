@@ -16,7 +16,7 @@ import path from 'node:path';
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import type { GatewayConfig } from '../../src/config/types.ts';
 import { openMonitor, type Monitor } from '../../src/monitor/monitor.ts';
-import type { ClientStanding } from '../../src/monitor/standing.ts';
+import type { ClientStatus } from '../../src/monitor/client-status.ts';
 import { DAY, HOUR, inOrder, nightly, sessionLines, type HistoryLine } from '../support/audit-history.ts';
 import { tempDir } from '../support/lab.ts';
 import { testClient, testGateway } from '../support/test-client.ts';
@@ -49,16 +49,16 @@ const audit = (): HistoryLine[] =>
     .trimEnd()
     .split('\n')
     .map((line) => JSON.parse(line) as HistoryLine);
-const told = (): HistoryLine[] => audit().filter(({ event }) => event === 'anomaly');
+const reported = (): HistoryLine[] => audit().filter(({ event }) => event === 'anomaly');
 const open = (watch = false): Monitor =>
   openMonitor({
     ...{ config, watch },
     log: { info: () => undefined, error: () => undefined, warn: (_fields, message) => warnings.push(message) },
   });
-const once = async (): Promise<readonly ClientStanding[]> => {
+const once = async (): Promise<readonly ClientStatus[]> => {
   const monitor = open();
   try {
-    return await monitor.standings();
+    return await monitor.statuses();
   } finally {
     await monitor.close();
   }
@@ -69,11 +69,11 @@ describe('what it keeps', () => {
   test('is enough for the next one, without the files that were read', async () => {
     write(nightly(START, 14));
     expect(await once()).toMatchObject([
-      { client: 'appsrv', state: 'well', snapshots: 14 },
+      { client: 'appsrv', state: 'ok', snapshots: 14 },
       { client: 'dbsrv', state: 'never' },
     ]);
     renameSync(config.audit.file, path.join(directory, 'elsewhere'));
-    expect(await once()).toMatchObject([{ state: 'well', snapshots: 14 }, { state: 'never' }]);
+    expect(await once()).toMatchObject([{ state: 'ok', snapshots: 14 }, { state: 'never' }]);
     write(sessionLines(START + 13 * DAY + 5 * HOUR, { snapshots: 1 }));
     expect(await once()).toMatchObject([{ snapshots: 15 }, {}]);
   });
@@ -107,10 +107,10 @@ describe('what it keeps', () => {
   test('is forgotten by one that is open, too, for all who ask at once', async () => {
     write(nightly(START, 14));
     const monitor = open();
-    await monitor.standings();
+    await monitor.statuses();
     writeFileSync(config.audit.file, '');
     write(nightly(START, 3));
-    for (const one of await Promise.all([monitor.standings(), monitor.standings(), monitor.standings()]))
+    for (const one of await Promise.all([monitor.statuses(), monitor.statuses(), monitor.statuses()]))
       expect(one).toMatchObject([{ snapshots: 3 }, {}]);
     await monitor.close();
   });
@@ -151,30 +151,30 @@ describe('what it tells', () => {
   test('stands in the audit once, whoever tells it and how often, and in the log with what to do', async () => {
     write([...nightly(START, 14), ...attack(4)]);
     const monitors = [open(), open(), open()];
-    const counts = await Promise.all(monitors.map((monitor) => monitor.tell()));
+    const counts = await Promise.all(monitors.map((monitor) => monitor.report()));
     expect(counts.reduce((sum, count) => sum + count, 0)).toBe(1);
-    const [line, ...others] = told();
+    const [line, ...others] = reported();
     expect(others).toEqual([]);
     expect(line).toMatchObject({
-      ...{ client: 'appsrv', rule: 'denied-delete', door: 'admin', store: 'store', prefix: 'appsrv' },
+      ...{ client: 'appsrv', rule: 'denied-delete', via: 'admin', store: 'store', prefix: 'appsrv' },
       session: expect.stringMatching(/^20\d{6}T040000Z-/),
       detail: 'Once it tried to remove backups, and was refused.',
     });
     expect(warnings).toEqual([expect.stringMatching(/^client appsrv: Once it tried to remove backups.*recovery\.md/)]);
-    for (const monitor of monitors) await monitor.tell();
+    for (const monitor of monitors) await monitor.report();
     for (const monitor of monitors) await monitor.close();
     const later = open();
-    expect(await later.tell()).toBe(0);
+    expect(await later.report()).toBe(0);
     await later.close();
-    expect(told()).toHaveLength(1);
+    expect(reported()).toHaveLength(1);
   });
 
   test('is told by another one when a process died before it wrote', async () => {
     write([...nightly(START, 14), ...attack(4)]);
     const first = open();
-    const [{ anomalies } = { anomalies: [] }] = await first.standings();
-    const claims = path.join(config.state, 'monitor', 'told');
-    await first.tell();
+    const [{ anomalies } = { anomalies: [] }] = await first.statuses();
+    const claims = path.join(config.state, 'monitor', 'reported');
+    await first.report();
     await first.close();
     const [name = ''] = readdirSync(claims);
     expect(name).toBe(`appsrv.${anomalies[0]?.id ?? ''}`);
@@ -182,21 +182,21 @@ describe('what it tells', () => {
     writeFileSync(config.audit.file, '');
     write([...nightly(START, 14), ...attack(4)]);
     const second = open();
-    const untoldId = (await second.standings())[0]?.anomalies[0]?.id ?? '';
-    writeFileSync(path.join(claims, `appsrv.${untoldId}`), '');
-    expect(await second.tell()).toBe(0);
+    const unreportedId = (await second.statuses())[0]?.anomalies[0]?.id ?? '';
+    writeFileSync(path.join(claims, `appsrv.${unreportedId}`), '');
+    expect(await second.report()).toBe(0);
     const old = new Date(Date.now() - HOUR);
-    utimesSync(path.join(claims, `appsrv.${untoldId}`), old, old);
-    expect(await second.tell()).toBe(1);
+    utimesSync(path.join(claims, `appsrv.${unreportedId}`), old, old);
+    expect(await second.report()).toBe(1);
     await second.close();
   });
 
   test('is told by a watching one by itself, of what comes as well', async () => {
     write(nightly(START, 14));
     const monitor = open(true);
-    expect((await monitor.standings())[0]?.state).toBe('well');
+    expect((await monitor.statuses())[0]?.state).toBe('ok');
     write(attack(4));
-    await until(() => told().length === 1);
+    await until(() => reported().length === 1);
     await monitor.close();
     expect(existsSync(checkpoint())).toBe(true);
     expect(warnings).toHaveLength(1);
@@ -206,28 +206,28 @@ describe('what it tells', () => {
     const other = sessionLines(START + 13 * DAY + 6 * HOUR, { client: 'dbsrv', also: [DENIED] });
     write([...nightly(START, 14), ...attack(4), ...other]);
     const monitor = open();
-    const states = async (): Promise<string[]> => (await monitor.standings()).map(({ state }) => state);
+    const states = async (): Promise<string[]> => (await monitor.statuses()).map(({ state }) => state);
     expect(await states()).toEqual(['attention', 'attention']);
     expect(await monitor.acknowledge('appsrv')).toBe(1);
-    expect(await states()).toEqual(['well', 'attention']);
+    expect(await states()).toEqual(['ok', 'attention']);
     expect(await monitor.acknowledge(undefined)).toBe(1);
-    expect(await states()).toEqual(['well', 'never']);
+    expect(await states()).toEqual(['ok', 'never']);
     expect(await monitor.acknowledge(undefined)).toBe(0);
     await monitor.close();
-    expect((await once()).map(({ state }) => state)).toEqual(['well', 'never']);
+    expect((await once()).map(({ state }) => state)).toEqual(['ok', 'never']);
   });
 });
 
 test('another config counts from the next look on', async () => {
   write(nightly(START, 13));
   const monitor = open();
-  expect((await monitor.standings()).map(({ client, state }) => [client, state])).toEqual([
-    ['appsrv', 'well'],
+  expect((await monitor.statuses()).map(({ client, state }) => [client, state])).toEqual([
+    ['appsrv', 'ok'],
     ['dbsrv', 'never'],
   ]);
   monitor.reconfigure({ ...config, clients: { appsrv: { ...testClient('appsrv'), expectEvery: HOUR } } });
-  expect((await monitor.standings()).map(({ client, state }) => [client, state])).toEqual([['appsrv', 'late']]);
-  expect(await monitor.standing('dbsrv')).toBeUndefined();
+  expect((await monitor.statuses()).map(({ client, state }) => [client, state])).toEqual([['appsrv', 'late']]);
+  expect(await monitor.status('dbsrv')).toBeUndefined();
   await monitor.close();
 });
 

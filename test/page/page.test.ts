@@ -6,7 +6,7 @@ import { GatewayError } from '../../src/core/errors.ts';
 import { assess, type Knowledge } from '../../src/monitor/assess.ts';
 import { emptyClient, emptyModel, repositoryKey } from '../../src/monitor/model.ts';
 import { addLine } from '../../src/monitor/reduce.ts';
-import type { ClientStanding } from '../../src/monitor/standing.ts';
+import type { ClientStatus } from '../../src/monitor/client-status.ts';
 import { pageRoutes } from '../../src/page/page.ts';
 import type { WebAnswer } from '../../src/ports/web.ts';
 import { DAY, HOUR, nightly, sessionLines, type HistoryLine } from '../support/audit-history.ts';
@@ -17,12 +17,12 @@ const NOW = Math.floor(Date.now() / DAY) * DAY - 20 * HOUR;
 const EVIL = '<img src=x onerror=alert(1)>"\u202e';
 
 /** A client of that name that did this; nothing when it is left out. */
-function standing(
+function status(
   name: string,
   lines: readonly HistoryLine[] = [],
   config: Partial<ClientConfig> = {},
   more: Partial<Knowledge> = {},
-): [ClientConfig, ClientStanding] {
+): [ClientConfig, ClientStatus] {
   const client = testClient(name, config);
   const model = emptyModel();
   for (const line of lines) addLine(model, line);
@@ -36,18 +36,18 @@ function standing(
 }
 
 const nights = (client: string): HistoryLine[] => nightly(NOW - 13 * DAY - 4 * HOUR, 14, { client });
-const well = (name: string): [ClientConfig, ClientStanding] => standing(name, nights(name));
+const ok = (name: string): [ClientConfig, ClientStatus] => status(name, nights(name));
 
 /** Answers as the listener would be answered. */
-function answers(clients: readonly [ClientConfig, ClientStanding][], standings?: () => Promise<ClientStanding[]>) {
+function answers(clients: readonly [ClientConfig, ClientStatus][], statuses?: () => Promise<ClientStatus[]>) {
   const byName = new Map(clients.map(([{ name }, one]) => [name, one]));
   const config = Object.assign(Object.create(null) as Record<string, ClientConfig>, {
     ...Object.fromEntries(clients.map(([client]) => [client.name, client])),
   });
   const routes = pageRoutes({
     monitor: {
-      standings: standings ?? (() => Promise.resolve([...byName.values()])),
-      standing: (name) => Promise.resolve(byName.get(name)),
+      statuses: statuses ?? (() => Promise.resolve([...byName.values()])),
+      status: (name) => Promise.resolve(byName.get(name)),
     },
     config: () => ({ clients: config }) as unknown as GatewayConfig,
   });
@@ -67,7 +67,7 @@ const textOf = (body: string): string =>
     .replace(/<style>[^]*?<\/style>|<svg[^]*?<\/svg>|<[^>]*>/g, ' ')
     .replace(/\s+/g, ' ')
     .trim();
-const headline = async (clients: readonly [ClientConfig, ClientStanding][]): Promise<string> =>
+const headline = async (clients: readonly [ClientConfig, ClientStatus][]): Promise<string> =>
   textOf(/<h1>([^]*?)<\/h1>/.exec((await answers(clients)('/')).body)?.[1] ?? '');
 
 afterEach(() => {
@@ -75,17 +75,17 @@ afterEach(() => {
 });
 
 describe('the overview', () => {
-  test.each<[string, readonly [ClientConfig, ClientStanding][]]>([
+  test.each<[string, readonly [ClientConfig, ClientStatus][]]>([
     ['No clients yet', []],
-    ['The backup is well', [well('a')]],
-    ['All 2 backups are well', [well('a'), well('b'), standing('off', [], { disabled: true })]],
-    ['1 of 2 needs a look', [well('a'), standing('new')]],
+    ['The backup is OK', [ok('a')]],
+    ['All 2 backups are OK', [ok('a'), ok('b'), status('off', [], { disabled: true })]],
+    ['1 of 2 needs a look', [ok('a'), status('new')]],
     [
       '2 of 3 need a look',
-      [well('a'), standing('new'), standing('late', nights('late').slice(0, 40), { expectEvery: HOUR })],
+      [ok('a'), status('new'), status('late', nights('late').slice(0, 40), { expectEvery: HOUR })],
     ],
-    ['The backup needs a look', [standing('new')]],
-    ['All clients are disabled', [standing('a', [], { disabled: true }), standing('b', [], { disabled: true })]],
+    ['The backup needs a look', [status('new')]],
+    ['All clients are disabled', [status('a', [], { disabled: true }), status('b', [], { disabled: true })]],
   ])('says: %s', async (words, clients) => {
     expect(await headline(clients)).toBe(words);
   });
@@ -99,11 +99,11 @@ describe('the overview', () => {
       }),
     ];
     const clients = [
-      standing('off', [], { disabled: true }),
-      well('good'),
-      standing('new'),
-      standing('late', nights('late'), { expectEvery: HOUR }),
-      standing('attacked', attacked),
+      status('off', [], { disabled: true }),
+      ok('good'),
+      status('new'),
+      status('late', nights('late'), { expectEvery: HOUR }),
+      status('attacked', attacked),
     ];
     const { body } = await answers(clients)('/');
     const rows = [...body.matchAll(/<tr role="row" class="\w+">([^]*?)<\/tr>/g)].map(([, row = '']) => textOf(row));
@@ -111,7 +111,7 @@ describe('the overview', () => {
       expect.stringMatching(/^Needs a look attacked Once it tried to remove backups, and was refused\. /),
       expect.stringMatching(/^Late late No snapshot for .* overdue, /),
       expect.stringMatching(/^Never yet new No snapshot has arrived since the audit began\. /),
-      expect.stringMatching(/^Well good \d+ .* ago .* in \d+ .* by what is usual ~70\.0 MiB \+/),
+      expect.stringMatching(/^OK good \d+ .* ago .* in \d+ .* by what is usual ~70\.0 MiB \+/),
       expect.stringMatching(/^Disabled off It is disabled in the config\. /),
     ]);
     expect(body).toContain('href="clients/attacked"');
@@ -129,7 +129,7 @@ describe('the overview', () => {
   });
 
   test('loads itself anew when it is asked to alone', async () => {
-    const get = answers([well('a')]);
+    const get = answers([ok('a')]);
     expect((await get('/')).body).not.toContain('http-equiv');
     const { body } = await get('/', 'refresh=60');
     expect(body).toContain('<meta http-equiv="refresh" content="60" />');
@@ -142,18 +142,18 @@ describe('the page of a client', () => {
   test('shows text of whatever making as text', async () => {
     const key = { type: 'ssh-ed25519' as const, blob: '', fingerprint: 'SHA256:one', comment: EVIL };
     const evil = sessionLines(NOW - HOUR, {
-      ...{ client: 'a', from: EVIL, key: EVIL, door: EVIL as 'ssh' },
+      ...{ client: 'a', from: EVIL, key: EVIL, via: EVIL as 'ssh' },
       also: [{ event: 'denied', operation: EVIL, reason: EVIL, object: EVIL }],
     });
     const found = [{ key: EVIL, problem: EVIL, detail: EVIL }];
     const scrub = { finished: new Date(NOW), quick: false, objects: 1, bytes: 1, findings: 1, found };
-    const clients = [standing('a', [...nights('a'), ...evil], { keys: [key] }, { scrub })];
+    const clients = [status('a', [...nights('a'), ...evil], { keys: [key] }, { scrub })];
     const get = answers(clients);
     for (const { body } of [await get('/clients/a'), await get('/')]) {
       expect(body).not.toMatch(/<img|\u202e/);
       expect(body).not.toMatch(/ onerror=[^&]*>[^&]/);
     }
-    // The comment, the address twice, the key, the session's door, what was refused and why, the finding.
+    // The comment, the address twice, the key, the session's way in, what was refused and why, the finding.
     expect(
       (await get('/clients/a')).body.split('&lt;img src=x onerror=alert(1)&gt;&quot;\ufffd').length,
     ).toBeGreaterThan(9);
@@ -164,7 +164,7 @@ describe('the page of a client', () => {
       ...{ client: 'a', packs: 2, snapshots: 1 },
       also: [{ event: 'denied', operation: 'save', reason: 'overwrite', object: 'data/aa' }],
     });
-    const text = textOf((await answers([standing('a', [...nights('a'), ...session])])('/clients/a')).body);
+    const text = textOf((await answers([status('a', [...nights('a'), ...session])])('/clients/a')).body);
     const id = String(session[0]?.['session']);
     expect(text).toMatch(new RegExp(`${id} 5 min 0 s ssh, 192\\.0\\.2\\.7 2\\.0 MiB 4 1 2\\.0 KiB – 0? ?`));
     expect(text).toMatch(/overwrite other content under a name that is taken 1/);
@@ -174,14 +174,14 @@ describe('the page of a client', () => {
   });
 
   test('is not found for a name that the config does not have', async () => {
-    const get = answers([well('a')]);
+    const get = answers([ok('a')]);
     expect(await get('/clients/b')).toMatchObject({ status: 404, body: expect.stringContaining('has no client b.') });
     expect((await get('/clients/__proto__')).status).toBe(404);
   });
 });
 
 test('its policy lets its own style in and nothing else', async () => {
-  const { body, headers } = await answers([well('a')])('/');
+  const { body, headers } = await answers([ok('a')])('/');
   const style = /<style>([^]*)<\/style>/.exec(body)?.[1] ?? '';
   const hash = createHash('sha256').update(style).digest('base64');
   expect(headers).toEqual({

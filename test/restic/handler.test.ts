@@ -65,7 +65,7 @@ describe('what restic sends in an ordinary run', () => {
     const part = await client.request('GET', `/data/${pack.name}`, { headers: { range: 'bytes=10-19' } });
     expect(part.headers['content-range']).toBe('bytes 10-19/100000');
     expect(part.headers['content-length']).toBe('10');
-    expect(client.told).toEqual([]);
+    expect(client.reported).toEqual([]);
   });
 
   test('an empty object and one of several MiB come back byte for byte', async () => {
@@ -160,7 +160,7 @@ describe('append-only', () => {
 
   test("another's lock stays for 30 minutes, the admin's too, and is stale after", async () => {
     const client = await stack.connect('appsrv');
-    for (const other of [await stack.connect('owner'), await stack.connect('appsrv', { door: 'admin' })]) {
+    for (const other of [await stack.connect('owner'), await stack.connect('appsrv', { via: 'admin' })]) {
       const { name, body } = sample();
       await expectSequence(other, [['POST', `/locks/${name}`, { body }, 200]]);
       await expectSequence(client, [['DELETE', `/locks/${name}`, {}, 403]]);
@@ -180,7 +180,7 @@ describe('append-only', () => {
       ['DELETE', `/snapshots/${name}`, {}, 403],
       ['DELETE', `/snapshots/${name}`, {}, 403],
     ]);
-    expect(client.told).toEqual([
+    expect(client.reported).toEqual([
       'append-only: this key may not remove anything; forget and prune run on the gateway host.',
     ]);
   });
@@ -192,7 +192,7 @@ describe('append-only', () => {
       ['POST', `/data/${name}`, { body: Buffer.from('broken on the way') }, 400],
       ['DELETE', `/data/${name}`, {}, 403],
     ]);
-    expect(client.told).toEqual(['the content does not hash to its name; nothing was stored.']);
+    expect(client.reported).toEqual(['the content does not hash to its name; nothing was stored.']);
     expect(stack.audit().find((line) => line['event'] === 'denied' && line['operation'] === 'remove')).toMatchObject({
       reason: 'cleanup-after-failed-save',
     });
@@ -212,7 +212,7 @@ describe('the other levels of access', () => {
       ['POST', '/?create=true', { body: Buffer.alloc(0) }, 403],
       ['POST', '/config', { body }, 403],
     ]);
-    expect(reader.told).toEqual(['read-only: this key may not write, not even a lock; use restic with --no-lock.']);
+    expect(reader.reported).toEqual(['read-only: this key may not write, not even a lock; use restic with --no-lock.']);
   });
 
   test('full access removes, twice if need be, and overwrites no more than anyone', async () => {

@@ -33,14 +33,14 @@ import { readCheckpoint, writeCheckpoint } from '../../src/monitor/checkpoint.ts
 import { addLine } from '../../src/monitor/reduce.ts';
 import { emptyModel } from '../../src/monitor/model.ts';
 import type { Storage } from '../../src/ports/repository-store.ts';
-import { Proof } from '../../src/safeguard/proof.ts';
+import { StoreCheck } from '../../src/safeguard/store-check.ts';
 import { enterLiveSessions, readLiveSessions } from '../../src/state/live-sessions.ts';
 import { openLockHolds, sessionsToEnd } from '../../src/state/lock-holds.ts';
-import { openSharedMoment } from '../../src/state/shared-moment.ts';
+import { openSharedTime } from '../../src/state/shared-time.ts';
 import { openSharedTally } from '../../src/state/shared-tally.ts';
-import { readOrigin, writeOrigin } from '../../src/stores/directory/origins.ts';
+import { readUploader, writeUploader } from '../../src/stores/directory/uploaders.ts';
 import type { Steps } from '../../src/stores/directory/bounded.ts';
-import { scrubState } from '../../src/upkeep/scrub-state.ts';
+import { scrubState } from '../../src/maintenance/scrub-state.ts';
 import { DAY, MONDAY, sessionLines } from '../support/audit-history.ts';
 import { receiveUdp } from '../support/syslog-receiver.ts';
 
@@ -91,10 +91,10 @@ const scrubs = () => scrubState(place, REPOSITORY);
 const only = (directory: string): string => path.join(directory, readdirSync(directory)[0] ?? '');
 let trials = 0;
 const proof = () =>
-  new Proof(
+  new StoreCheck(
     CONFIG,
     {
-      probe: () => {
+      check: () => {
         trials += 1;
         return Promise.resolve({ ...good, checks: [] });
       },
@@ -135,7 +135,7 @@ const KEPT: Readonly<Record<string, Kept>> = {
   'what a trial of a store has shown': {
     write: async () => {
       await proof().shown();
-      return only(at('probes'));
+      return only(at('store-checks'));
     },
     // Nothing is taken from it when the store is tried.
     read: async () => {
@@ -183,16 +183,16 @@ const KEPT: Readonly<Record<string, Kept>> = {
         reason: 'append-only',
       };
       addLine(model, { ...denied, time: new Date(MONDAY + 3 * DAY).toISOString(), object: `data/${NAME}` });
-      await writeCheckpoint(place, AUDIT, { model, place: PLACE });
+      await writeCheckpoint(place, AUDIT, { model, position: PLACE });
       return at('monitor', 'checkpoint.json');
     },
     read: () => readCheckpoint(place, AUDIT),
     // Told of, and compared, and nothing else.
-    free: /^(?:time|session|door|object|reason|operation|outcome|value|from|key|id|toldLate\[\]|facts|(?:clients|repositories)\[\]\[\])$/,
+    free: /^(?:time|session|via|object|reason|operation|outcome|value|from|key|id|reportedLate\[\]|facts|(?:clients|repositories)\[\]\[\])$/,
   },
   'a live session': {
     write: async () => {
-      const principal = { client: 'appsrv', door: 'ssh', from: '203.0.113.9', fromPort: 4, key: 'SHA256:abc' } as const;
+      const principal = { client: 'appsrv', via: 'ssh', from: '203.0.113.9', fromPort: 4, key: 'SHA256:abc' } as const;
       await enterLiveSessions(place, { id: SESSION, principal }, { client: 9, all: 9 });
       return only(at('sessions'));
     },
@@ -209,15 +209,15 @@ const KEPT: Readonly<Record<string, Kept>> = {
   },
   'who brought an object': {
     write: async () => {
-      await writeOrigin(
+      await writeUploader(
         STEPS,
         at('side'),
-        { client: 'appsrv', door: 'ssh', session: SESSION },
+        { client: 'appsrv', via: 'ssh', session: SESSION },
         { modifiedNs: 5n, sha256: NAME },
       );
       return at('side');
     },
-    read: () => readOrigin(STEPS, at('side'), 5n),
+    read: () => readUploader(STEPS, at('side'), 5n),
     // A time that is none is not known, and so are the others; the object's origin is.
     free: /^(?:client|session|time|boot|bootMs|sha256)$/,
   },
@@ -422,8 +422,8 @@ describe('what is only counted', () => {
     // Into a FIFO or through a link nothing is written, and nobody waits for it.
     tally().add(new Map([['failed', 1]]));
     expect(readFileSync(secret, 'utf8')).toBe('root:secret');
-    const { counts, told } = await tally().take();
-    await told();
+    const { counts, settled: reported } = await tally().take();
+    await reported();
     for (const [, many] of counts) expect(many).toBeLessThan(5);
     expect(tally().add(new Map([['denied', 2]]))).toBe(true);
     expect([...(await tally().take()).counts]).toEqual([['denied', 2]]);
@@ -439,10 +439,10 @@ describe('what is only counted', () => {
 test('a moment that all share is moved in no file that a link leads to', () => {
   symlinkSync(secret, at('moment'));
   const before = statSync(secret).mtimeMs;
-  openSharedMoment(at('moment')).move(5000);
+  openSharedTime(at('moment')).move(5000);
   expect(statSync(secret).mtimeMs).toBe(before);
   symlinkSync(`${secret}-new`, at('dangling'));
-  openSharedMoment(at('dangling')).move(5000);
+  openSharedTime(at('dangling')).move(5000);
   expect(existsSync(`${secret}-new`)).toBe(false);
 });
 
@@ -450,7 +450,7 @@ test('a session in the name of a process that there cannot be takes nobody’s p
   mkdirSync(at('sessions'));
   for (const pid of ['0', '4294967295', '9'.repeat(30)])
     writeFileSync(at('sessions', `${SESSION}.ssh.${pid}.0.appsrv.json`), '{}');
-  const principal = { client: 'appsrv', door: 'ssh' } as const;
+  const principal = { client: 'appsrv', via: 'ssh' } as const;
   const entry = await enterLiveSessions(place, { id: SESSION, principal }, { client: 1, all: 1 });
   expect(entry.entered).toBe(true);
 });

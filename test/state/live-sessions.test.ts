@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, 
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import type { Door } from '../../src/core/principal.ts';
+import type { Via } from '../../src/core/principal.ts';
 import { enterLiveSessions, readLiveSessions } from '../../src/state/live-sessions.ts';
 
 let state: string;
@@ -17,8 +17,8 @@ afterEach(() => {
 
 let ids = 0;
 const nextId = (): string => `20261123T211500Z-${(++ids).toString(16).padStart(10, '0')}`;
-const enter = (client: string, most: number, door: Door = 'ssh', all = 100) =>
-  enterLiveSessions(state, { id: nextId(), principal: { client, door } }, { client: most, all });
+const enter = (client: string, most: number, via: Via = 'ssh', all = 100) =>
+  enterLiveSessions(state, { id: nextId(), principal: { client, via } }, { client: most, all });
 const sessions = (): string => path.join(state, 'sessions');
 const files = (client: string): string[] => readdirSync(sessions()).filter((name) => name.endsWith(`.${client}.json`));
 
@@ -27,7 +27,7 @@ function leaveBehind(client: string, pid: number, begun: number): void {
   mkdirSync(sessions(), { recursive: true });
   const id = nextId();
   const started = new Date();
-  const text = JSON.stringify({ id, client, door: 'stdio', pid, begun, started });
+  const text = JSON.stringify({ id, client, via: 'stdio', pid, begun, started });
   writeFileSync(path.join(sessions(), `${id}.stdio.${pid}.${begun}.${client}.json`), text);
 }
 
@@ -79,7 +79,7 @@ test("the admin's sessions are known, and count for nothing", async () => {
   expect(await enter('a', 1, 'admin')).toMatchObject({ entered: true });
   expect(await enter('a', 1)).toMatchObject({ entered: true });
   expect(await enter('a', 1, 'admin')).toMatchObject({ entered: true });
-  expect((await readLiveSessions(state)).map(({ door }) => door).sort()).toEqual(['admin', 'admin', 'admin', 'ssh']);
+  expect((await readLiveSessions(state)).map(({ via }) => via).sort()).toEqual(['admin', 'admin', 'admin', 'ssh']);
 });
 
 test('what dead processes left counts for nothing and is removed, also when the id has a new owner', async () => {
@@ -108,7 +108,7 @@ test('a session is read as it was written, oldest first; what is no session is p
   const id = nextId();
   const principal = {
     client: 'a',
-    door: 'stdio',
+    via: 'stdio',
     key: 'SHA256:x',
     from: '2001:db8::1',
     fromPort: 9,
@@ -124,7 +124,7 @@ test('a session is read as it was written, oldest first; what is no session is p
   expect(rest).toEqual({
     id,
     client: 'a',
-    door: 'stdio',
+    via: 'stdio',
     key: 'SHA256:x',
     from: '2001:db8::1',
     fromPort: 9,

@@ -6,7 +6,7 @@ export type HistoryLine = Readonly<Record<string, unknown>>;
 /** What a session did. What is left out did not happen. */
 export interface Story {
   readonly client?: string;
-  readonly door?: 'ssh' | 'stdio' | 'admin';
+  readonly via?: 'ssh' | 'stdio' | 'admin';
   readonly from?: string;
   readonly key?: string;
   readonly prefix?: string;
@@ -39,7 +39,7 @@ const nextName = (): string => (++names).toString(16).padStart(64, '0');
 
 /** The lines of one session that begins at a time, in ms since 1970. */
 export function sessionLines(start: number, story: Story): HistoryLine[] {
-  const { client = 'appsrv', door = 'ssh', minutes = 5, packSize = 2 ** 20 } = story;
+  const { client = 'appsrv', via = 'ssh', minutes = 5, packSize = 2 ** 20 } = story;
   const created: HistoryLine[] = [];
   const create = (object: string, size: number): void => {
     created.push({ event: 'create', object, size, sha256: '' });
@@ -66,7 +66,7 @@ export function sessionLines(start: number, story: Story): HistoryLine[] {
   return events.map((event, index) => ({
     time: new Date(start + Math.floor((minutes * 60_000 * index) / (events.length - 1))).toISOString(),
     v: 1,
-    ...{ session, client, door, key: story.key ?? 'SHA256:one', from: story.from ?? '192.0.2.7' },
+    ...{ session, client, via, key: story.key ?? 'SHA256:one', from: story.from ?? '192.0.2.7' },
     ...{ access: 'append-only', store: 'store', prefix: story.prefix ?? client },
     ...event,
   }));

@@ -1,22 +1,22 @@
-/** What users do, with real restic through a door on every store. */
+/** What users do, with real restic by a way in on every store. */
 import { appendFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { AuditLine } from './stack.ts';
 import { freshStore, STORES } from './stores.ts';
-import { openDoor, type DoorKind, type OpenDoor } from './doors.ts';
+import { openSite, type WayIn, type Site } from './sites.ts';
 import { lab, makeTree, restic, sameTree, tempDir, type Outcome } from './lab.ts';
 
 const VERSIONS = ['resticDebian', 'resticNewest'] as const;
 const PASSWORD = 'correct horse';
 
-/** The stories, through one door; one test file a door, so that they run side by side. */
-export function describeRestic(doorKind: DoorKind): void {
+/** The stories, by one way in; one test file each, so that they run side by side. */
+export function describeRestic(wayIn: WayIn): void {
   describe.each(STORES)('on the %s store', (storeKind) => {
-    let door: OpenDoor;
+    let site: Site;
     beforeAll(async () => {
-      door = await openDoor(doorKind, {
+      site = await openSite(wayIn, {
         stores: { main: await freshStore(storeKind) },
         clients: {
           appsrv: { repository: { store: 'main', prefix: 'appsrv' }, shared: true },
@@ -28,7 +28,7 @@ export function describeRestic(doorKind: DoorKind): void {
       });
     });
     afterAll(async () => {
-      await door.close();
+      await site.close();
     });
 
     const as = (client: string, binary: string, args: readonly string[], timeoutMs?: number): Promise<Outcome> =>
@@ -36,7 +36,7 @@ export function describeRestic(doorKind: DoorKind): void {
         binary,
         {
           repo: 'rclone:x',
-          options: { 'rclone.program': door.program(client) },
+          options: { 'rclone.program': site.program(client) },
           password: PASSWORD,
           ...(timeoutMs === undefined ? {} : { timeoutMs }),
         },
@@ -116,7 +116,7 @@ export function describeRestic(doorKind: DoorKind): void {
       expect(forgetting.stderr.match(/restic-gateway:/g)).toHaveLength(1);
       expect(await good('appsrv', binary, 'snapshots', '--json')).toBe(before);
       await good('appsrv', binary, 'check');
-      const denials = door.audit().filter((line) => line['event'] === 'denied');
+      const denials = site.audit().filter((line) => line['event'] === 'denied');
       expect(denials.filter((line) => line['client'] === 'appsrv').at(-1)).toMatchObject({
         operation: 'remove',
         reason: 'append-only',
@@ -135,7 +135,7 @@ export function describeRestic(doorKind: DoorKind): void {
       }
       await good('owner', binary, 'forget', '--tag', 'pruned', '--keep-last', '2', '--prune');
       const admin = async (...args: string[]): Promise<string> => {
-        const { code, stdout, stderr } = await door.admin('appsrv', args, PASSWORD);
+        const { code, stdout, stderr } = await site.admin('appsrv', args, PASSWORD);
         expect(`${args.join(' ')}: ${code}\n${code === 0 ? '' : stderr}`).toBe(`${args.join(' ')}: 0\n`);
         return stdout;
       };
@@ -145,11 +145,11 @@ export function describeRestic(doorKind: DoorKind): void {
       await admin('unlock');
       await admin('stats');
       await good('appsrv', binary, 'check', '--read-data');
-      expect(door.audit().some((line) => line['event'] === 'remove' && line['door'] === 'admin')).toBe(true);
+      expect(site.audit().some((line) => line['event'] === 'remove' && line['via'] === 'admin')).toBe(true);
     });
 
     test('the audit has every session, and no key of one client in the lines of another', async () => {
-      const eventsOf = (kind: string): AuditLine[] => door.audit().filter((line) => line['event'] === kind);
+      const eventsOf = (kind: string): AuditLine[] => site.audit().filter((line) => line['event'] === kind);
       // restic does not wait for the end of its session to be written.
       const unended = (): AuditLine[] => {
         const ended = new Set(eventsOf('session-end').map((line) => line['session']));
@@ -161,16 +161,15 @@ export function describeRestic(doorKind: DoorKind): void {
       expect(eventsOf('session-end')).toHaveLength(starts.length);
       const keys = new Map<unknown, Set<unknown>>();
       for (const line of starts)
-        if (line['door'] !== 'admin')
-          keys.set(line['client'], (keys.get(line['client']) ?? new Set()).add(line['key']));
+        if (line['via'] !== 'admin') keys.set(line['client'], (keys.get(line['client']) ?? new Set()).add(line['key']));
       for (const [, fingerprints] of keys) expect(fingerprints.size).toBe(1);
-      for (const line of starts.filter((each) => each['door'] !== 'admin'))
+      for (const line of starts.filter((each) => each['via'] !== 'admin'))
         expect(line).toMatchObject({
           from: '127.0.0.1',
           user: 'root',
           command: 'serve restic --stdio --b2-hard-delete x',
         });
-      if (storeKind === 'directory') expect(readdirSync(door.directory)).toContain('audit.jsonl');
+      if (storeKind === 'directory') expect(readdirSync(site.directory)).toContain('audit.jsonl');
     });
   });
 }

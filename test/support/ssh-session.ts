@@ -1,4 +1,4 @@
-/** One session over real ssh on a gateway's own SSH door, with an HTTP/2 client on its stdin and stdout: what restic makes for each run. */
+/** One session over real ssh on a gateway's own SSH server, with an HTTP/2 client on its stdin and stdout: what restic makes for each run. */
 import { spawn } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { lab, sshClientArgs, type KeyFiles } from './lab.ts';

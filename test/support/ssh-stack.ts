@@ -1,4 +1,4 @@
-/** The SSH door in this process, and ssh2's client against it. */
+/** The SSH server in this process, and ssh2's client against it. */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,7 +7,7 @@ import path from 'node:path';
 import ssh2, { type ClientChannel, type ConnectConfig } from 'ssh2';
 import { parsePublicKey } from '../../src/config/public-key.ts';
 import type { ClientConfig, GatewayConfig } from '../../src/config/types.ts';
-import { openSshDoor, type SshDoor } from '../../src/doors/ssh-server.ts';
+import { openSshServer, type SshServer } from '../../src/frontends/ssh-server.ts';
 import { createGateway } from '../../src/gateway/gateway.ts';
 import type { AuditLine } from './stack.ts';
 import { testClient, testGateway } from './test-client.ts';
@@ -28,16 +28,16 @@ export function keyPair(type = 'ed25519', passphrase = ''): KeyPair {
   return pair;
 }
 
-/** A door that listens, with a client `appsrv` on a directory store. */
+/** A server that listens, with a client `appsrv` on a directory store. */
 export interface SshStack {
-  readonly door: SshDoor;
+  readonly server: SshServer;
   readonly directory: string;
   readonly key: KeyPair;
   audit(): AuditLine[];
   close(): Promise<void>;
 }
 
-/** Opens a door on a free port. */
+/** Opens a server on a free port. */
 export async function startSshStack(
   client: Partial<ClientConfig> = {},
   overrides: Partial<GatewayConfig> = {},
@@ -54,9 +54,9 @@ export async function startSshStack(
   });
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
   const gateway = await createGateway({ config, log: silent });
-  const door = await openSshDoor({ config, openSession: gateway.openSession, memory: gateway.memory, log: silent });
+  const server = await openSshServer({ config, openSession: gateway.openSession, memory: gateway.memory, log: silent });
   return {
-    door,
+    server,
     directory,
     key,
     audit: () =>
@@ -66,7 +66,7 @@ export async function startSshStack(
         .map((line) => JSON.parse(line) as AuditLine),
     close: async () => {
       await gateway.close();
-      await door.close();
+      await server.close();
       rmSync(directory, { recursive: true, force: true });
     },
   };
@@ -78,8 +78,8 @@ export async function sshConnect(stack: SshStack, options: ConnectConfig = {}): 
   const ready = once(client, 'ready');
   client.on('error', () => undefined);
   client.connect({
-    host: stack.door.address.host,
-    port: stack.door.address.port,
+    host: stack.server.address.host,
+    port: stack.server.address.port,
     username: 'backup',
     strictVendor: false,
     privateKey: stack.key.private,

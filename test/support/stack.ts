@@ -1,4 +1,4 @@
-/** A whole gateway in this process, without a door: a principal's session on a loopback socket, on a real directory store. */
+/** A whole gateway in this process, without a front end: a principal's session on a loopback socket, on a real directory store. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -17,7 +17,7 @@ export type AuditLine = Readonly<Record<string, unknown>>;
 export interface StackClient extends ResticClient {
   readonly served: Session;
   /** What the person at the client was told. */
-  readonly told: readonly string[];
+  readonly reported: readonly string[];
   readonly socket: Socket;
 }
 
@@ -72,12 +72,12 @@ export async function startStack(
       });
       pairing = paired;
       const { socket, stream } = await paired;
-      const told: string[] = [];
+      const reported: string[] = [];
       const served = await gateway
         .openSession({
-          principal: { client, door: 'ssh', ...principal },
+          principal: { client, via: 'ssh', ...principal },
           stream,
-          tell: (line) => told.push(line),
+          notify: (line) => reported.push(line),
           ending: () => undefined,
         })
         .catch((error: unknown) => {
@@ -85,7 +85,7 @@ export async function startStack(
           stream.destroy();
           throw error;
         });
-      const connected = { ...resticClient(socket), served, told, socket };
+      const connected = { ...resticClient(socket), served, reported, socket };
       open.push(connected);
       return connected;
     },

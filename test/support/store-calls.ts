@@ -4,10 +4,10 @@ import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GatewayError } from '../../src/core/errors.ts';
 import { parseObjectName, type NamedType, type ObjectRef } from '../../src/core/object.ts';
-import type { Origin } from '../../src/core/principal.ts';
+import type { Uploader } from '../../src/core/principal.ts';
 import type { Content, LoadedObject, Storage } from '../../src/ports/repository-store.ts';
 
-export const ORIGIN: Origin = { client: 'appsrv', door: 'ssh', session: 'session-1' };
+export const UPLOADER: Uploader = { client: 'appsrv', via: 'ssh', session: 'session-1' };
 export const NEVER = { signal: new AbortController().signal };
 // Shared by calls that run at once.
 setMaxListeners(0, NEVER.signal);
@@ -78,7 +78,7 @@ export const CALLS = {
 /** A name in `CALLS`. */
 export type CallName = keyof typeof CALLS;
 
-/** What each call resolves to when all is well. */
+/** What each call resolves to when everything is OK. */
 export const SUCCESS: Readonly<Record<CallName, unknown>> = {
   'create of a small object': 'created',
   'create of a large object': 'created',
@@ -90,7 +90,7 @@ export const SUCCESS: Readonly<Record<CallName, unknown>> = {
 };
 
 export const create = (storage: Storage, bytes: Uint8Array): Promise<'created' | 'exists'> =>
-  storage.repository(PREFIX).create(refOf(bytes), contentOf(bytes), ORIGIN, NEVER);
+  storage.repository(PREFIX).create(refOf(bytes), contentOf(bytes), UPLOADER, NEVER);
 
 /** What a promise resolves to, or the GatewayError it rejects with; any other error fails the test. */
 export async function outcomeOf(promise: Promise<unknown>): Promise<unknown> {

@@ -44,8 +44,8 @@ export const backups: readonly Measure[] = [
 ];
 
 async function measure(bench: Bench, storage: StorageKind, shape: Shape): Promise<Findings> {
-  const { lab, rounds, doors, configExtra } = bench;
-  const systems = ['rclone', ...doors] as const;
+  const { lab, rounds, waysIn, configExtra } = bench;
+  const systems = ['rclone', ...waysIn] as const;
   const source = path.join(lab.fastDirectory('source', 2 * shape.bytes), 'tree');
   makeTree(source, shape.files, shape.bytes);
   const backend = await freshStorage(lab, storage);
@@ -83,7 +83,7 @@ async function measure(bench: Bench, storage: StorageKind, shape: Shape): Promis
     // Few bytes in many files: there the work is not by the byte.
     const large = shape.files < 100;
     return {
-      rows: rowsAgainstRclone(samples, doors, [
+      rows: rowsAgainstRclone(samples, waysIn, [
         { name: 'backup', what: 'backup, wall time', aims: both(0.85) },
         { name: 'restore', what: 'restore, wall time', aims: both(0.8) },
         {

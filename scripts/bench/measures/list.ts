@@ -32,8 +32,8 @@ export const lists: readonly Measure[] = [
 ];
 
 async function measure(bench: Bench, storage: StorageKind): Promise<Findings> {
-  const { lab, rounds, quick, doors, configExtra } = bench;
-  const systems = ['rclone', ...doors] as const;
+  const { lab, rounds, quick, waysIn, configExtra } = bench;
+  const systems = ['rclone', ...waysIn] as const;
   const packs = quick ? 10_000 : 100_000;
   const backend = await freshStorage(lab, storage);
   const site = await openSite({ lab, backend, systems, clients: 1, shared: true, configExtra });
@@ -67,7 +67,7 @@ async function measure(bench: Bench, storage: StorageKind): Promise<Findings> {
     const samples = await alternate(systems, rounds, turn);
     const aims = { ssh: { atMost: 0.4 }, stdio: { atMost: 0.4 } };
     return {
-      rows: rowsAgainstRclone(samples, doors, [
+      rows: rowsAgainstRclone(samples, waysIn, [
         { name: 'list', what: `list of ${packs.toLocaleString('en')} packs`, aims },
         { name: 'snapshots', what: 'restic snapshots' },
         { name: 'check', what: 'restic check' },

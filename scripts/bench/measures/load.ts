@@ -56,7 +56,7 @@ async function againstSdk(bench: Bench): Promise<Findings> {
     ),
   );
   const values = ratios(valuesOf(samples.sdk, 'up'), valuesOf(samples.ssh, 'up'));
-  const of = 'SSH door, to the AWS SDK alone';
+  const of = 'SSH server, to the AWS SDK alone';
   return {
     rows: [{ what: '1 session: throughput up', of, unit: 'ratio', values, aim: { atLeast: 0.8 } }],
     raw: samples,

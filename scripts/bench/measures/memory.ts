@@ -26,8 +26,8 @@ export const memory: Measure = {
 };
 
 async function measure(bench: Bench): Promise<Findings> {
-  const { lab, rounds, quick, doors } = bench;
-  const systems = ['rclone', ...doors] as const;
+  const { lab, rounds, quick, waysIn } = bench;
+  const systems = ['rclone', ...waysIn] as const;
   const counts = quick ? [1, 20] : [1, 50, 200, 500];
   const busy = quick ? 3 : 8;
   const notes = new Set<string>();
@@ -100,7 +100,7 @@ async function measure(bench: Bench): Promise<Findings> {
       ...figures('each further busy session', 'furtherBusy', 16 * MIB),
       ...rowsAgainstRclone(
         samples,
-        doors,
+        waysIn,
         [
           { name: 'busy1', what: '1 busy session' },
           { name: 'busyMany', what: `${busy} busy sessions` },

@@ -2,7 +2,7 @@
 import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { GatewayError, messageOf } from '../../core/errors.ts';
-import { generateOpenSshKey } from '../../doors/openssh-key.ts';
+import { generateOpenSshKey } from '../../frontends/openssh-key.ts';
 
 /** What the command line says of a key. */
 export interface KeyOptions {

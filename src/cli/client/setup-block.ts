@@ -3,14 +3,14 @@ import { hostname } from 'node:os';
 import { trustedUsers } from '../../config/trusted-files.ts';
 import { parseListen } from '../../config/values.ts';
 import type { GatewayConfig } from '../../config/types.ts';
-import { readHostKey } from '../../doors/host-key.ts';
+import { readHostKey } from '../../frontends/host-key.ts';
 import { findAccount } from '../account.ts';
 
 /** The parts of a client's set-up. */
 export interface ClientSetup {
   /** A block of ssh_config(5). */
   readonly sshConfig: string;
-  /** Lines of a known_hosts file; empty when the config has no host key, because OpenSSH is the door. */
+  /** Lines of a known_hosts file; empty when the config has no host key, because clients connect to OpenSSH. */
   readonly knownHosts: readonly string[];
   readonly environment: Readonly<Record<string, string>>;
   /** What `-o rclone.program=` is to say. */
@@ -72,7 +72,7 @@ export function setupLines(client: string, { sshConfig, knownHosts, environment,
   const known =
     knownHosts.length === 0
       ? [
-          '# known_hosts: add the host key of the OpenSSH server that is the door; its line ends in its ssh_host_ed25519_key.pub',
+          '# known_hosts: add the host key of the OpenSSH server that clients connect to; its line ends in its ssh_host_ed25519_key.pub',
         ]
       : ["cat >> ~/.ssh/known_hosts <<'END'", ...knownHosts, 'END'];
   return [

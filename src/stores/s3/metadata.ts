@@ -2,7 +2,7 @@
  * What is kept beside an object in S3's metadata, and what its headers tell of it.
  */
 import type { IncomingHttpHeaders } from 'node:http';
-import type { Door, Origin } from '../../core/principal.ts';
+import type { Via, Uploader } from '../../core/principal.ts';
 import type { ObjectStat } from '../../ports/repository-store.ts';
 import { BadAnswer, type HttpAnswer } from './transport.ts';
 
@@ -12,30 +12,30 @@ const META = 'x-amz-meta-restic-gateway-';
  * Who brought an object, as headers of its PUT, with the time on the gateway's clock for an admin who reads them.
  * @param sha256 - of the content, where the object's name does not say it
  */
-export function originHeaders(
-  { client, door, session }: Origin,
+export function uploaderHeaders(
+  { client, via, session }: Uploader,
   now: Date,
   sha256: string | undefined,
 ): Record<string, string> {
   // Headers are ASCII, and the signature wants no doubled spaces: whatever a name may come to hold, it is encoded.
   return {
     [`${META}client`]: encodeURIComponent(client),
-    [`${META}door`]: door,
+    [`${META}via`]: via,
     [`${META}session`]: encodeURIComponent(session),
     [`${META}time`]: now.toISOString(),
     ...(sha256 !== undefined && { [`${META}sha256`]: sha256 }),
   };
 }
 
-const DOORS: readonly Door[] = ['ssh', 'stdio', 'admin'];
+const WAYS_IN: readonly Via[] = ['ssh', 'stdio', 'admin'];
 
-/** The origin, if all of it is there and legible; else whoever asks must take the object for a stranger's. */
-function readOrigin(headers: IncomingHttpHeaders): Origin | undefined {
+/** The uploader, if all of it is there and legible; else whoever asks must take the object for a stranger's. */
+function readUploader(headers: IncomingHttpHeaders): Uploader | undefined {
   const [client, session] = [headers[`${META}client`], headers[`${META}session`]];
-  const door = DOORS.find((known) => known === headers[`${META}door`]);
-  if (door === undefined || typeof client !== 'string' || typeof session !== 'string') return undefined;
+  const via = WAYS_IN.find((known) => known === headers[`${META}via`]);
+  if (via === undefined || typeof client !== 'string' || typeof session !== 'string') return undefined;
   try {
-    return { client: decodeURIComponent(client), door, session: decodeURIComponent(session) };
+    return { client: decodeURIComponent(client), via, session: decodeURIComponent(session) };
   } catch {
     return undefined;
   }
@@ -53,8 +53,8 @@ export function readStat({ headers }: HttpAnswer): ObjectStat {
   const age = Date.parse(headers.date ?? '') - modified.getTime();
   if (!Number.isSafeInteger(size) || Number.isNaN(age))
     throw new BadAnswer('it does not say how long or how old an object is');
-  const origin = readOrigin(headers);
-  return { size, modified, ageMs: Math.max(0, age), ...(origin === undefined ? {} : { origin }) };
+  const uploader = readUploader(headers);
+  return { size, modified, ageMs: Math.max(0, age), ...(uploader === undefined ? {} : { uploader }) };
 }
 
 /** When an object came by the gateway's clock, where that is noted. */

@@ -1,0 +1,112 @@
+/**
+ * The forced command: one client on stdin and stdout, already authenticated by sshd.
+ *
+ * Source: sshd(8) and sshd_config(5): SSH_CONNECTION, SSH_ORIGINAL_COMMAND, and SSH_USER_AUTH where ExposeAuthInfo is on.
+ */
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
+import type { Duplex } from 'node:stream';
+import { fingerprintOf } from '../config/fingerprint.ts';
+import type { Via, Principal } from '../core/principal.ts';
+import { asGatewayError } from '../core/errors.ts';
+import type { HoldRequest, OpenSession } from '../ports/sessions.ts';
+
+/** What the server needs of its process. */
+export interface ForcedCommand {
+  /** The client's name, as the forced command gives it. */
+  readonly client: string;
+  readonly via: Extract<Via, 'stdio' | 'admin'>;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly stream: Duplex;
+  /** Says one line to the person at the client. */
+  readonly notify: (line: string) => void;
+  readonly openSession: OpenSession;
+  /** As `SessionRequest.hold`. */
+  readonly hold?: HoldRequest | undefined;
+}
+
+/**
+ * Serves until the input ends.
+ * @returns the exit status: 0 when the client ended the session, else 1
+ */
+export async function serveForcedCommand(command: ForcedCommand): Promise<number> {
+  const { stream, notify, openSession, hold } = command;
+  try {
+    const session = await openSession({
+      principal: principalOf(command),
+      stream,
+      notify,
+      ending: () => undefined,
+      hold,
+    });
+    return (await session.ended) === 'client-ended' ? 0 : 1;
+  } catch (error) {
+    const failure = asGatewayError(error);
+    notify(failure.code === 'session-refused' ? failure.message : `${failure.clientMessage}.`);
+    return 1;
+  } finally {
+    // An open input would keep the process, and with it the client, waiting.
+    stream.destroy();
+  }
+}
+
+function principalOf({ client, via, environment }: ForcedCommand): Principal {
+  const [from, fromPort] = (environment['SSH_CONNECTION'] ?? '').split(' ');
+  const { key, keyType } = keyOf(environment['SSH_USER_AUTH']);
+  // The line that we print gives each variable, and empty where sshd has set none.
+  const user = environment['LOGNAME'] || environment['USER'] || undefined;
+  const asked = environment['SSH_ORIGINAL_COMMAND'] || undefined;
+  return {
+    client,
+    via,
+    ...(key === undefined ? {} : { key }),
+    ...(keyType === undefined ? {} : { keyType }),
+    ...(from === undefined || from === '' ? {} : { from }),
+    ...(fromPort === undefined || fromPort === '' ? {} : { fromPort: Number(fromPort) }),
+    ...(user === undefined ? {} : { user }),
+    ...(asked === undefined ? {} : { command: asked }),
+  };
+}
+
+/** No file of sshd's is larger: a line of some hundred bytes for each method. */
+const MOST_AUTH_BYTES = 64 * 1024;
+
+/**
+ * The key that sshd accepted, from the file that ExposeAuthInfo makes: a line `publickey TYPE BLOB`. Of a certificate, the key that it is for.
+ *
+ * Source: PROTOCOL.certkeys: a certificate for an ed25519 key is its type, a nonce, the public key, and more.
+ */
+function keyOf(file: string | undefined): { readonly key?: string; readonly keyType?: string } {
+  if (file === undefined || file === '') return {};
+  let descriptor;
+  try {
+    // A client may name one itself where sshd takes any variable of it; its own is this user's, and regular.
+    descriptor = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+    const stat = fstatSync(descriptor);
+    if (!stat.isFile() || stat.uid !== process.geteuid?.() || stat.size > MOST_AUTH_BYTES) return {};
+    const line = readFileSync(descriptor, 'utf8')
+      .split('\n')
+      .find((each) => each.startsWith('publickey '));
+    const [, keyType, base64] = line?.split(' ') ?? [];
+    if (keyType === undefined || base64 === undefined) return {};
+    const blob = Buffer.from(base64, 'base64');
+    const bare = keyType === ED25519_CERTIFICATE ? certifiedKey(blob) : blob;
+    return { keyType, key: fingerprintOf(bare) };
+  } catch {
+    // The file is sshd's; without it the session is as good, its audit one field poorer.
+    return {};
+  } finally {
+    if (descriptor !== undefined) closeSync(descriptor);
+  }
+}
+
+const ED25519_CERTIFICATE = 'ssh-ed25519-cert-v01@openssh.com';
+
+/** The public key in SSH wire format that a certificate is for. @throws RangeError when it is cut off */
+function certifiedKey(blob: Buffer): Buffer {
+  const next = (at: number): number => at + 4 + blob.readUInt32BE(at);
+  const from = next(next(0));
+  const type = Buffer.from('ssh-ed25519');
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(type.length);
+  return Buffer.concat([length, type, blob.subarray(from, next(from))]);
+}

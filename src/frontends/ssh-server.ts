@@ -1,0 +1,362 @@
+/**
+ * The SSH server: a server in which a key opens one repository and nothing else.
+ *
+ * Source: RFC 4251–4254, RFC 5647 and OpenSSH's PROTOCOL (AES-GCM), RFC 8731 (curve25519), OpenSSH's strict KEX against Terrapin
+ * (CVE-2023-48795; ssh2 offers it by itself).
+ */
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import ssh2, { type Connection, type ServerChannel, type Session as SshSession } from 'ssh2';
+import type { ClientConfig, GatewayConfig } from '../config/types.ts';
+import { createAllowance } from '../core/allowance.ts';
+import { asGatewayError, GatewayError } from '../core/errors.ts';
+import { whyNotListening } from '../core/listening.ts';
+import { printable } from '../core/printable.ts';
+import type { Principal } from '../core/principal.ts';
+import { reportDefect, type Log } from '../ports/log.ts';
+import type { Lease, Memory } from '../ports/memory.ts';
+import type { OpenSession, Session } from '../ports/sessions.ts';
+import { offeredAlgorithms } from './algorithms.ts';
+import { ChannelStream } from './channel-stream.ts';
+import { readHostKey, type HostKey } from './host-key.ts';
+import { SOFTWARE, withoutOwnLine } from './identification.ts';
+import { descriptorLimit, limitsOf, withinDescriptors, type SshLimits } from './limits.ts';
+import { addMlKemKex } from './mlkem-kex.ts';
+import { guardPeer, UNSERVED_WINDOW } from './peer-guard.ts';
+import { quietLog } from './quiet-log.ts';
+import { createAuthentication, type KnownKey, type AuthenticatedKey } from './ssh-auth.ts';
+import { checkSsh2, socketOf } from './ssh2-internals.ts';
+import { createUnauthenticatedConnections, type Unauthenticated } from './unauthenticated.ts';
+
+/** Connections of one client beyond its sessions: of runs that are told that there are too many, and of those just ending. */
+const SPARE_CONNECTIONS = 10;
+/** Connections that the kernel holds until they are accepted; Linux takes no more than net.core.somaxconn, 4096 by default. */
+const BACKLOG = 4096;
+
+/** An SSH server that listens. */
+export interface SshServer {
+  /** Where it listens. */
+  readonly address: { readonly host: string; readonly port: number };
+  readonly hostKeys: readonly HostKey[];
+  /** Takes up the clients and keys of another config for all connections from now on. */
+  reconfigure(config: GatewayConfig): void;
+  /** Lets nobody in any more; those who are in are not disturbed. */
+  stopListening(): void;
+  /** Stops listening and ends every connection. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the server.
+ * @throws GatewayError `invalid-config` for host keys that cannot be used or an address that cannot be listened on; `internal` for an
+ *   ssh2 that is not the one that this server was made for
+ */
+export async function openSshServer({
+  config,
+  openSession,
+  memory,
+  log: loud,
+}: {
+  readonly config: GatewayConfig;
+  readonly openSession: OpenSession;
+  /** Undefined: nobody bounds what is held. */
+  readonly memory?: Memory | undefined;
+  readonly log: Log;
+}): Promise<SshServer> {
+  if (config.hostKeys.length === 0)
+    throw new GatewayError('invalid-config', {
+      detail: `${config.file}: hostKeys is missing; make a key with: ssh-keygen -t ed25519 -N '' -f ssh_host_ed25519_key, and name it there`,
+    });
+  const hostKeys = await Promise.all(config.hostKeys.map((file) => readHostKey(file)));
+  let known = keysOf(Object.values(config.clients));
+  await checkSsh2();
+  const mlKemKex = await addMlKemKex();
+  const log = quietLog(loud);
+  const limits = withinDescriptors(limitsOf(config.ssh), descriptorLimit(), log);
+  const unauthenticated = createUnauthenticatedConnections(limits, (cut) => {
+    log.warn(
+      { cut, limit: limits.unauthenticated },
+      'too many connections have not logged in; those who hold most lose some',
+    );
+  });
+  const pendingBySocket = new WeakMap<Socket, Unauthenticated>();
+  /** Connections of each client that has authenticated. */
+  const connected = new Map<string, number>();
+  const ssh = new ssh2.Server(
+    {
+      hostKeys: hostKeys.map(({ privateKey }) => privateKey),
+      ident: SOFTWARE,
+      algorithms: offeredAlgorithms(config.ssh),
+      keepaliveInterval: limits.keepaliveSeconds * 1000,
+    },
+    (connection) => {
+      mlKemKex.use(connection);
+      const pending = pendingBySocket.get(socketOf(connection));
+      connection.once('handshake', () => pending?.exchanged());
+      serveConnection(connection, {
+        find: (blob) => known.get(blob),
+        openSession,
+        memory,
+        log,
+        limits,
+        guardExchanges: (may) => {
+          mlKemKex.guard(connection, may);
+        },
+        accept: ({ name, maxSessions }, socket) => {
+          const before = connected.get(name) ?? 0;
+          if (before >= maxSessions + SPARE_CONNECTIONS) return false;
+          connected.set(name, before + 1);
+          socket.once('close', () => connected.set(name, (connected.get(name) ?? 1) - 1));
+          pending?.authenticated();
+          return true;
+        },
+      });
+    },
+  );
+  const sockets = new Set<Socket>();
+  const listener = createServer({ noDelay: true, keepAlive: true }, (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+    // Whoever serves it later hears of its errors too; until then nobody would.
+    socket.on('error', () => undefined);
+    const pending = unauthenticated.register(socket, {
+      serve: () => {
+        withoutOwnLine(socket);
+        ssh.injectSocket(socket);
+      },
+      refuse: (why) => {
+        log.warn({ ...peerOf(socket), error: why }, 'connection failed');
+      },
+    });
+    pendingBySocket.set(socket, pending);
+  });
+
+  await listen(listener, config.listen);
+  // One for each connection that comes would fill the log.
+  const shortages = createAllowance(5, 0.1, () => performance.now());
+  listener.on('error', (error: NodeJS.ErrnoException) => {
+    // Node has dropped the connection by then, and goes on.
+    if (error.code !== 'EMFILE' && error.code !== 'ENFILE') {
+      log.error({ err: error }, 'the listener failed');
+      return;
+    }
+    unauthenticated.shrink();
+    if (shortages.take())
+      log.warn(
+        { error: error.code },
+        'no descriptor is left for a connection; raise the limit of open files (LimitNOFILE)',
+      );
+  });
+  const bound = listener.address() as AddressInfo;
+  const closed = new Promise<void>((resolve) => listener.once('close', resolve));
+  const stopListening = (): void => {
+    if (listener.listening) listener.close();
+  };
+  return {
+    address: { host: bound.address, port: bound.port },
+    hostKeys,
+    reconfigure: ({ clients }) => {
+      known = keysOf(Object.values(clients));
+    },
+    stopListening,
+    close: async () => {
+      stopListening();
+      // Clients whose session has just ended hang up by themselves, and are not told of a connection that was closed.
+      const timers = [
+        setTimeout(() => {
+          for (const socket of sockets) socket.end();
+        }, 250),
+        setTimeout(() => {
+          for (const socket of sockets) socket.destroy();
+        }, 1250),
+      ];
+      await closed;
+      for (const timer of timers) clearTimeout(timer);
+    },
+  };
+}
+
+/** @throws GatewayError `invalid-config` */
+async function listen(listener: Server, place: GatewayConfig['listen']): Promise<void> {
+  const { host, port } = place;
+  await new Promise<void>((resolve, reject) => {
+    listener.once('error', (error: NodeJS.ErrnoException) => {
+      reject(new GatewayError('invalid-config', { detail: whyNotListening(error, 'listen', place), cause: error }));
+    });
+    listener.listen({ port, host, backlog: BACKLOG }, resolve);
+  });
+}
+
+function peerOf(socket: Socket): { readonly from: string; readonly fromPort: number } {
+  return { from: socket.remoteAddress ?? '', fromPort: socket.remotePort ?? 0 };
+}
+
+function keysOf(clients: readonly ClientConfig[]): ReadonlyMap<string, KnownKey> {
+  return new Map(clients.flatMap((client) => client.keys.map((key) => [key.blob, { client, key }] as const)));
+}
+
+interface ConnectionContext {
+  readonly find: (blob: string) => KnownKey | undefined;
+  readonly openSession: OpenSession;
+  readonly memory: Memory | undefined;
+  readonly log: Log;
+  readonly limits: SshLimits;
+  /** Has `may` be asked before each key exchange but the first. */
+  readonly guardExchanges: (may: () => boolean) => void;
+  /** Whether a client that has authenticated may have one more connection. */
+  readonly accept: (client: ClientConfig, socket: Socket) => boolean;
+}
+
+function serveConnection(connection: Connection, context: ConnectionContext): void {
+  const { find, openSession, memory, log, limits, guardExchanges, accept } = context;
+  const socket = socketOf(connection);
+  const hangUp = (): void => {
+    connection.end();
+    setTimeout(() => {
+      socket.destroy();
+    }, 1000).unref();
+  };
+  const authentication = createAuthentication(find, hangUp);
+  const from = peerOf(socket);
+  const sessions = new Set<Session>();
+  connection.on('authentication', (context) => {
+    authentication.attempt(context);
+  });
+  connection.on('error', (error: Error) => {
+    log.warn({ ...from, error: error.message }, 'connection failed');
+  });
+  const link = guardPeer(connection, guardExchanges);
+  // The socket may die without the channels hearing of it.
+  connection.on('close', () => {
+    for (const session of sessions) session.close('connection-lost');
+  });
+  connection.on('ready', () => {
+    const authenticated = authentication.authenticated();
+    if (authenticated === undefined || !accept(authenticated.client, socket)) {
+      hangUp();
+      return;
+    }
+    watchIdle(0);
+    /** What the peer may send ahead on each of its channels; given back when it has closed the channel, as it may send until then. */
+    const channels = new Set<Lease>();
+    socket.once('close', () => {
+      for (const lease of channels) lease.release();
+    });
+    const takeChannel = (): Lease | undefined => {
+      if (channels.size >= limits.channels || socket.destroyed) return undefined;
+      return memory === undefined ? UNCOUNTED() : memory.of(authenticated.client.name).take(UNSERVED_WINDOW);
+    };
+    connection.on('session', (accept, reject) => {
+      const lease = takeChannel();
+      if (lease === undefined) {
+        reject();
+        return;
+      }
+      const session = accept();
+      channels.add(lease);
+      session.once('close', () => {
+        channels.delete(lease);
+        lease.release();
+      });
+      refuseAllBut(session);
+      session.on('exec', (acceptExec, reject, { command }) => {
+        // ssh2's types do not say so: there is none for a second command, or when the channel is closed already.
+        const channel = acceptExec() as ServerChannel | undefined;
+        if (channel === undefined) reject();
+        else
+          serveChannel(channel, principalOf(authenticated, from, command)).catch((error: unknown) => {
+            reportDefect(log, error, { client: authenticated.client.name }, 'a defect at the end of a channel');
+          });
+      });
+    });
+    // ssh2 refuses direct-tcpip, streamlocal, X11 and agent channels by itself where nobody listens for them.
+    connection.on('request', (_accept, reject) => {
+      reject?.();
+    });
+  });
+
+  let serving = 0;
+  let idle: NodeJS.Timeout | undefined;
+  /** One session more or less; without any, the connection has not long to live. */
+  const watchIdle = (change: number): void => {
+    serving += change;
+    clearTimeout(idle);
+    if (serving > 0 || socket.destroyed) return;
+    idle = setTimeout(hangUp, limits.idleSeconds * 1000);
+  };
+  socket.once('close', () => {
+    clearTimeout(idle);
+  });
+
+  const serveChannel = async (channel: ServerChannel, principal: Principal): Promise<void> => {
+    const notify = (line: string): void => {
+      if (channel.stderr.writable) channel.stderr.write(`restic-gateway: ${printable(line)}\n`);
+    };
+    watchIdle(1);
+    const stream = new ChannelStream(channel, link);
+    try {
+      const session = await openSession({
+        principal,
+        stream,
+        widen: (bytes) => {
+          stream.widen(bytes);
+        },
+        notify,
+        ending: (reason) => {
+          channel.exit(reason === 'client-ended' ? 0 : 1);
+        },
+      });
+      sessions.add(session);
+      await session.ended;
+      sessions.delete(session);
+    } catch (error) {
+      // The gateway has logged it, as often as its client may have it logged.
+      const failure = asGatewayError(error);
+      notify(failure.code === 'session-refused' ? failure.message : `${failure.clientMessage}.`);
+      channel.exit(1);
+      // What has come goes with it, and what comes from now on is dropped.
+      stream.destroy();
+    } finally {
+      watchIdle(-1);
+    }
+  };
+}
+
+const UNCOUNTED = (): Lease => ({ grow: () => true, release: () => undefined });
+
+function principalOf(
+  authenticated: AuthenticatedKey,
+  from: { from: string; fromPort: number },
+  command: string,
+): Principal {
+  return {
+    client: authenticated.client.name,
+    via: 'ssh',
+    key: authenticated.key.fingerprint,
+    ...from,
+    user: authenticated.user,
+    command,
+  };
+}
+
+/** Answers everything but `exec`: what a person would see gets one plain line, the rest is declined as the protocol has it. */
+function refuseAllBut(session: SshSession): void {
+  const refuse = (channel: ServerChannel | undefined, reject: () => void, what: string): void => {
+    // The channel is closed already, or has its command.
+    if (channel === undefined) {
+      reject();
+      return;
+    }
+    channel.stderr.write(`restic-gateway: this key serves restic only; there is no ${what} here.\n`);
+    channel.exit(1);
+    channel.end();
+    // At once: until then ssh2 would take data, and widen the window for more.
+    channel.eof();
+    channel.close();
+  };
+  session.on('shell', (accept, reject) => {
+    refuse(accept(), reject, 'shell');
+  });
+  session.on('subsystem', (accept, reject, { name }) => {
+    refuse(accept(), reject, /^[a-z0-9@.-]{1,40}$/i.test(name) ? name : 'such subsystem');
+  });
+}

@@ -1,0 +1,247 @@
+/**
+ * Connections that have not authenticated yet: how many there may be, for how long, and how long an address that keeps failing waits.
+ *
+ * After OpenSSH's MaxStartups, LoginGraceTime and PerSourcePenalties, with differences that let newcomers in while others flood:
+ * - Not the newcomer is dropped but one of whoever holds most, by address and by network (see fair-pool.ts); early, from half of the
+ *   places on, those who had a fair time to go on, so that there is room for many who come at once.
+ * - Each step of the login has places of its own, so that who is silent takes none from those who have spoken, nor the other way about.
+ * - A failing address is made to wait some seconds and is not refused, and one success ends its penalty: a neighbour behind the same NAT
+ *   address may be the one who fails.
+ */
+import type { Socket } from 'node:net';
+import { createFairPool, networksOf, type FairPool } from '../core/fair-pool.ts';
+import { exchangeIdentifications } from './identification.ts';
+import type { SshLimits } from './limits.ts';
+
+/** The steps of a login that have places of their own. */
+const STEPS = ['silent', 'exchanging', 'authenticating'] as const;
+type Step = (typeof STEPS)[number];
+
+/**
+ * The share of all places that each step has, how long it may take at most, and what it is given before it may go early, both in ms. To
+ * authenticate may take as long as it takes to type a passphrase: no more than the whole login.
+ */
+const RULES: Readonly<Record<Step, { readonly share: number; readonly most: number; readonly fair: number }>> = {
+  silent: { share: 0.5, most: 10_000, fair: 1000 },
+  exchanging: { share: 0.25, most: 20_000, fair: 2000 },
+  authenticating: { share: 0.25, most: Infinity, fair: 5000 },
+};
+
+/** A connection in the room. */
+export interface Unauthenticated {
+  /** It has finished the first key exchange. */
+  exchanged(): void;
+  /** It has authenticated, and counts here no more. */
+  authenticated(): void;
+}
+
+/** What a connection is told. */
+export interface Outcomes {
+  /** It has identified itself and may be served: at once or after its address's penalty. All that it sent is there to be read. */
+  serve(): void;
+  /** It is cut before that, and why. */
+  refuse(why: string): void;
+}
+
+/** The room. */
+export interface UnauthenticatedConnections {
+  /** Takes a connection in. */
+  register(socket: Socket, reception: Outcomes): Unauthenticated;
+  /** Cuts some, to free descriptors. */
+  shrink(): void;
+}
+
+/** Failures of an address that cost nothing: the port scan of a monitor, a mistyped key. */
+const FREE_FAILURES = 3;
+/** After this time without a failure, an address starts anew, in ms. */
+const FORGIVEN_MS = 60_000;
+/** How many addresses are remembered; the longest unheard of is forgotten first. */
+const REMEMBERED = 10_000;
+/** How often those cut for want of places are told of, in ms. */
+const REPORT_MS = 10_000;
+/** Of how many of one address the oldest goes. */
+const DRAWN = 4;
+/** How many are cut at once when descriptors are short. */
+const SHRUNK = 32;
+
+interface Present {
+  readonly socket: Socket;
+  readonly networks: readonly string[];
+  readonly address: string;
+  /** When it came to its step, in ms, as it counts for who goes first. */
+  since: number;
+  step: Step;
+  /** Cut for others. */
+  cut: boolean;
+}
+
+/**
+ * @param onDropped - how many were cut for want of places since the last time
+ * @param now - a clock that only goes forward, in ms
+ * @param random - from 0 up to 1
+ */
+export function createUnauthenticatedConnections(
+  limits: SshLimits,
+  onDropped: (cut: number) => void = () => undefined,
+  now: () => number = () => performance.now(),
+  random: () => number = Math.random,
+): UnauthenticatedConnections {
+  const pools = Object.fromEntries(STEPS.map((step) => [step, createFairPool<Present>(random)])) as Record<
+    Step,
+    FairPool<Present>
+  >;
+  /** By address, in the order of their coming. */
+  const present = new Map<string, Set<Present>>();
+  const failures = new Map<string, { readonly count: number; readonly at: number }>();
+  let cuts = 0;
+  let reportedAt = -Infinity;
+
+  const delayOf = (address: string): number => {
+    const record = failures.get(address);
+    if (record === undefined || now() - record.at > FORGIVEN_MS || record.count <= FREE_FAILURES) return 0;
+    return Math.min(limits.maxDelaySeconds, 2 ** (record.count - FREE_FAILURES - 1)) * 1000;
+  };
+
+  const failed = (address: string): void => {
+    const record = failures.get(address);
+    const before = record === undefined || now() - record.at > FORGIVEN_MS ? 0 : record.count;
+    failures.delete(address);
+    failures.set(address, { count: Math.min(before + 1, 32), at: now() });
+    const [oldest] = failures.keys();
+    if (failures.size > REMEMBERED && oldest !== undefined) failures.delete(oldest);
+  };
+
+  const remove = (one: Present): void => {
+    pools[one.step].remove(one);
+    const others = present.get(one.address);
+    others?.delete(one);
+    if (others?.size === 0) present.delete(one.address);
+  };
+
+  const cut = (one: Present): void => {
+    one.cut = true;
+    remove(one);
+    // Who is silent costs next to nothing, a key exchange much: an address that floods with those has to wait longer and longer.
+    one.socket.destroy();
+    cuts++;
+    if (now() - reportedAt < REPORT_MS) return;
+    reportedAt = now();
+    onDropped(cuts);
+    cuts = 0;
+  };
+
+  /** Has the places of a step suffice. */
+  const makeRoom = (step: Step): void => {
+    const pool = pools[step];
+    const { share, fair } = RULES[step];
+    const most = Math.max(1, Math.floor(limits.unauthenticated * share));
+    // Two for each that comes, so that it comes down to half in a flood too.
+    for (let early = 0; early < 2 && pool.size > most / 2; early++) {
+      const one = pool.worst(now() - fair);
+      if (one !== undefined) cut(one);
+    }
+    while (pool.size > most) {
+      const one = pool.worst();
+      if (one === undefined) return;
+      cut(one);
+    }
+  };
+
+  const makeRoomOf = (address: string): void => {
+    const own = present.get(address);
+    if (own === undefined || own.size <= limits.unauthenticatedPerAddress) return;
+    // One of the step in which it holds most, so that who floods one step leaves the others to whoever is behind the same address.
+    const [candidates = []] = STEPS.map((step) => {
+      const all = [...own].filter((one) => one.step === step);
+      return { all, weight: all.length / RULES[step].share };
+    })
+      .sort((a, b) => b.weight - a.weight)
+      .map(({ all }) => all);
+    const drawn = Array.from({ length: DRAWN }, () => candidates[Math.floor(random() * candidates.length)]);
+    const [oldest] = drawn.sort((a, b) => (a?.since ?? Infinity) - (b?.since ?? Infinity));
+    if (oldest !== undefined) cut(oldest);
+  };
+
+  return {
+    register: (socket, reception) => {
+      const networks = networksOf(socket.remoteAddress ?? '');
+      const address = networks.at(-1) ?? '';
+      const delay = delayOf(address);
+      const pending: Present = { socket, networks, address, since: now(), step: 'silent', cut: false };
+      const others = present.get(address);
+      if (others === undefined) present.set(address, new Set([pending]));
+      else others.add(pending);
+      pools.silent.add(pending);
+
+      const whole = limits.loginSeconds * 1000;
+      const end = (): void => {
+        socket.destroy();
+      };
+      const grace = setTimeout(end, delay + whole);
+      let stepGrace: NodeJS.Timeout | undefined;
+      /** @param held - for how long it may not go on yet, in ms */
+      const step = (next: Step, held = 0): void => {
+        clearTimeout(stepGrace);
+        if (over || pending.cut) return;
+        if (next !== pending.step) {
+          pools[pending.step].remove(pending);
+          // Those who wait for the end of a penalty grow old in no order, else in a flood none would live to see it.
+          Object.assign(pending, { step: next, since: now() + random() * held });
+          pools[next].add(pending);
+          makeRoom(next);
+        }
+        const { most } = RULES[next];
+        if (most < whole) stepGrace = setTimeout(end, held + most);
+      };
+      const serve = (): void => {
+        // It may have had to make place itself.
+        if (!socket.destroyed) reception.serve();
+      };
+      let waiting: NodeJS.Timeout | undefined;
+      let over = false;
+      const leave = (): void => {
+        over = true;
+        remove(pending);
+        for (const timer of [grace, stepGrace, waiting]) clearTimeout(timer);
+      };
+      socket.once('close', () => {
+        if (over) return;
+        leave();
+        // One that never sent a byte is a load balancer's look at the port.
+        if (pending.step !== 'silent' || (socket.bytesRead > 0 && !pending.cut)) failed(address);
+      });
+      step('silent');
+      const came = now();
+      // Its line is read before its address's penalty is over: who waits for that stands among those who have spoken, not among the silent.
+      exchangeIdentifications(socket, (wrong) => {
+        if (wrong !== undefined) {
+          reception.refuse(wrong);
+          socket.destroy();
+          return;
+        }
+        const held = Math.max(0, came + delay - now());
+        step('exchanging', held);
+        if (held > 0) waiting = setTimeout(serve, held);
+        else serve();
+      });
+      makeRoomOf(address);
+      makeRoom('silent');
+      return {
+        exchanged: () => {
+          step('authenticating');
+        },
+        authenticated: () => {
+          leave();
+          failures.delete(address);
+        },
+      };
+    },
+    shrink: () => {
+      for (let freed = 0; freed < SHRUNK; freed++) {
+        const one = STEPS.map((step) => pools[step].worst()).find((worst) => worst !== undefined);
+        if (one === undefined) return;
+        cut(one);
+      }
+    },
+  };
+}

@@ -1,0 +1,57 @@
+/** The status of the clients, as metrics: from the audit of all processes and ways in, those of forced commands included. */
+import { Counter, Gauge, Registry } from 'prom-client';
+import type { ClientStatus, ClientState } from '../monitor/client-status.ts';
+import type { Figures } from './figures.ts';
+
+const STATES: readonly ClientState[] = ['ok', 'late', 'attention', 'never', 'disabled'];
+
+/** @param statuses - undefined when they cannot be told now */
+export async function statusMetrics(statuses: readonly ClientStatus[] | undefined): Promise<Figures['counted']> {
+  const registry = new Registry();
+  const gauge = <const L extends string>(name: string, help: string, labelNames: readonly L[]): Gauge<L> =>
+    new Gauge({ name: `restic_gateway_${name}`, help, labelNames, registers: [registry] });
+  const counter = (name: string, help: string): Counter<'client'> =>
+    new Counter({ name: `restic_gateway_${name}`, help, labelNames: ['client'], registers: [registry] });
+
+  gauge('audit_read', 'Whether the figures of clients that come from the audit can be told now', []).set(
+    statuses === undefined ? 0 : 1,
+  );
+  const state = gauge('client_state', 'Which state the client is in: that one is 1', ['client', 'state']);
+  const sessions = gauge('client_sessions', 'Sessions that run now, by all ways in', ['client', 'via']);
+  const snapshot = gauge('client_last_snapshot_timestamp_seconds', 'When the last snapshot arrived', ['client']);
+  const late = gauge('client_late_timestamp_seconds', 'When the client counts as late', ['client']);
+  const snapshots = counter('client_snapshots_total', 'Snapshots that have arrived since the audit began');
+  const added = counter('client_added_bytes_total', 'Bytes of the objects that were added since the audit began');
+  const size = gauge('client_repository_bytes', 'What the repository holds', ['client', 'by']);
+  const quota = gauge('client_quota_limit_bytes', 'The most that the repository may hold', ['client']);
+  const used = gauge('client_quota_used_bytes', 'What of the quota is used', ['client']);
+  const denials = gauge('client_denials_week', 'What was refused in the last seven days', ['client', 'reason']);
+  const anomalies = gauge('client_anomalies', 'Anomalies that are open', ['client', 'rule']);
+  const scrub = gauge('client_scrub_timestamp_seconds', 'When the last whole scrub ended', ['client']);
+  const findings = gauge('client_scrub_findings', 'What the last whole scrub found wrong', ['client']);
+
+  for (const one of statuses ?? []) {
+    const { client } = one;
+    for (const each of STATES) state.set({ client, state: each }, one.state === each ? 1 : 0);
+    for (const via of ['ssh', 'stdio', 'admin'])
+      sessions.set({ client, via }, one.running.filter((session) => session.via === via).length);
+    if (one.lastSnapshot !== undefined) snapshot.set({ client }, seconds(one.lastSnapshot.at));
+    if (one.lateAt !== undefined) late.set({ client }, seconds(one.lateAt));
+    snapshots.inc({ client }, one.snapshots);
+    added.inc({ client }, one.arrived);
+    if (one.size !== undefined) size.set({ client, by: one.size.by }, one.size.bytes);
+    if (one.quota !== undefined) quota.set({ client }, one.quota.limit);
+    if (one.quota?.used !== undefined) used.set({ client }, one.quota.used);
+    for (const [reason, count] of Object.entries(one.denials.byReason)) denials.set({ client, reason }, count);
+    for (const { rule } of one.anomalies) anomalies.inc({ client, rule });
+    if (one.scrub !== undefined) {
+      scrub.set({ client }, seconds(one.scrub.finished));
+      findings.set({ client }, one.scrub.findings);
+    }
+  }
+  return (await registry.getMetricsAsJSON()) as unknown as Figures['counted'];
+}
+
+function seconds(time: Date): number {
+  return time.getTime() / 1000;
+}

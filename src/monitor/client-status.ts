@@ -1,0 +1,156 @@
+/**
+ * The status of a client: what `status`, the metrics and the page show of it.
+ */
+import type { Access } from '../core/principal.ts';
+import type { AnomalyRule } from '../ports/audit-sink.ts';
+
+/**
+ * In one word. `ok`: its backups come as they should and nothing is open. `late`: its snapshot is overdue. `attention`: an anomaly is open,
+ * the last scrub found something, or the quota is nearly used up. `never`: it has made no snapshot yet. `disabled`: it may not come in
+ * (disabled or expired). Of several the worst is reported, in the order disabled, attention, late, never, ok.
+ */
+export type ClientState = 'ok' | 'late' | 'attention' | 'never' | 'disabled';
+
+/** Something out of the ordinary. */
+export interface Anomaly {
+  /** The same in every process and after every restart; unique within a client. */
+  readonly id: string;
+  readonly rule: AnomalyRule;
+  /** When it began and when it was last seen. */
+  readonly at: Date;
+  readonly last: Date;
+  /** How often it was seen from `at` to `last`. */
+  readonly count: number;
+  /** The session in which it began, where there is one. */
+  readonly session?: string;
+  /** What happened, and what to do about it: a sentence each. */
+  readonly what: string;
+  readonly advice: string;
+}
+
+/** What one day (UTC) brought. */
+export interface DayFigures {
+  /** `2026-11-25`. */
+  readonly day: string;
+  /** Bytes of the objects that the client's sessions added, the admin's included; locks do not count. */
+  readonly added: number;
+  /** Bytes that sessions of the client which ended on that day have read; without the admin's. */
+  readonly read: number;
+  /** Snapshots that arrived. */
+  readonly snapshots: number;
+  /** Requests and sessions that were refused, without restic's own clean-up after a failed save. */
+  readonly denied: number;
+  /** What the repository held at its end by what arrived and was removed, where the audit reaches back to the repository's beginning. */
+  readonly size?: number;
+}
+
+/** Something that was refused, as often in a row as the same session was refused it. */
+export interface Refusal {
+  /** The first and the last time of them. */
+  readonly at: Date;
+  readonly last: Date;
+  readonly count: number;
+  readonly session?: string;
+  /** `save`, `remove`, `create-repository`, `request`, or `session` for one that was not let in; left out where they were only counted. */
+  readonly operation?: string;
+  /** The object of the first one; of a session, the address that it came from. */
+  readonly object?: string;
+  /** As in `ClientStanding.denials`. */
+  readonly reason: string;
+}
+
+/** A session, running or ended. */
+export interface SessionFigures {
+  readonly session: string;
+  /** `ssh`, `stdio`, or `admin` for the admin's restic. */
+  readonly via: string;
+  readonly from?: string;
+  readonly key?: string;
+  readonly start: Date;
+  /** Once it has ended. */
+  readonly end?: Date;
+  /**
+   * `running`; how it ended (`EndReason`); `lost` when its process was killed or could not write the audit any more.
+   */
+  readonly outcome: string;
+  /** What it added, and how many objects it removed; locks do not count. */
+  readonly added: number;
+  readonly objects: number;
+  readonly snapshots: number;
+  readonly removed: number;
+  /** Content bytes received and sent; 0 while it runs. */
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly denied: number;
+  /** Requests that failed for the storage's or the gateway's sake. */
+  readonly failed: number;
+}
+
+/** An address or a key that the client came with. */
+export interface SeenValue {
+  /** An IPv4 address, an IPv6 network such as `2001:db8::/64`, or a key's fingerprint. */
+  readonly value: string;
+  readonly first: Date;
+  readonly last: Date;
+}
+
+/** How a client stands now. Sizes are in bytes, times in ms. Nothing in it is a secret; `from` and the like are of others' making. */
+export interface ClientStatus {
+  readonly client: string;
+  readonly state: ClientState;
+  /** Why it is not `ok`, a sentence each; empty when it is. */
+  readonly reasons: readonly string[];
+  readonly access: Access;
+  readonly repository: { readonly store: string; readonly prefix: string };
+  /** The newest snapshot that arrived from the client itself. */
+  readonly lastSnapshot?: { readonly at: Date; readonly session: string };
+  /** How many snapshots have arrived since the audit's beginning. */
+  readonly snapshots: number;
+  /** What it usually leaves at most between two snapshots: the second longest gap of the last six weeks; once there are enough. */
+  readonly usualGapMs?: number;
+  /** The config's `expectEvery`. */
+  readonly expectEveryMs?: number;
+  /** When it counts as late: by `expectEvery`, else by its usual gap; undefined when neither is known. */
+  readonly lateAt?: Date;
+  /**
+   * What the repository holds. `counted`: by the quota's ledger. `estimated`: by what arrived, less the share of packs that were removed.
+   * Undefined when the audit does not reach back to the repository's beginning and nobody counts.
+   */
+  readonly size?: { readonly bytes: number; readonly by: 'counted' | 'estimated' };
+  /** Bytes that arrived since the audit's beginning, and in the last seven days. */
+  readonly arrived: number;
+  readonly arrivedLately: number;
+  /** The last 90 days, oldest first, days without anything included. */
+  readonly days: readonly DayFigures[];
+  readonly quota?: { readonly limit: number; readonly used?: number };
+  /** Those that run now, oldest first. */
+  readonly running: readonly SessionFigures[];
+  /** The latest that have ended, newest first; 50 at most. */
+  readonly latest: readonly SessionFigures[];
+  /** Of the last seven days, by reason; `total` is without restic's own clean-up after a failed save (`cleanup-after-failed-save`). */
+  readonly denials: { readonly total: number; readonly byReason: Readonly<Record<string, number>> };
+  /** The latest that were refused, newest first, restic's own clean-up not among them; 20 at most. */
+  readonly refusals: readonly Refusal[];
+  readonly addresses: readonly SeenValue[];
+  readonly keys: readonly SeenValue[];
+  /** The last scrub that came to its end. */
+  readonly scrub?: {
+    readonly finished: Date;
+    readonly quick: boolean;
+    readonly objects: number;
+    readonly bytes: number;
+    readonly findings: number;
+    /** The first of them, 20 at most. */
+    readonly found: readonly { readonly key: string; readonly problem: string; readonly detail: string }[];
+  };
+  /** One that was begun and has not come to its end: it runs, or the same command takes it up again. Since `started`, it has read so much. */
+  readonly unfinishedScrub?: {
+    readonly started: Date;
+    readonly quick: boolean;
+    readonly objects: number;
+    readonly bytes: number;
+    readonly findings: number;
+  };
+  /** Open ones, newest first: not acknowledged, and from the last seven days; `late` as long as it lasts. */
+  readonly anomalies: readonly Anomaly[];
+}

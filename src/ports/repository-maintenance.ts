@@ -1,0 +1,62 @@
+/**
+ * A repository's storage as the admin's maintenance sees it: every file, whoever put it there. The handler of clients' requests never has it.
+ *
+ * Keys are below the repository's prefix, parts divided by `/`. Errors are those of `RepositoryStore`.
+ */
+import type { Uploader } from '../core/principal.ts';
+import type { CallOptions } from './repository-store.ts';
+
+/** The directory in a repository that the gateway keeps for itself. */
+export const PRIVATE_DIRECTORY = '.restic-gateway';
+
+/** A file in the storage. */
+export interface StoredFile {
+  readonly key: string;
+  /** Length in bytes. */
+  readonly size: number;
+  /** When the store took it in, by the store's clock. */
+  readonly modified: Date;
+}
+
+/** What the store knows of a file beside its content. */
+export interface FileFacts {
+  readonly size: number;
+  readonly modified: Date;
+  /** Who brought it, for objects that came through a gateway. */
+  readonly uploader?: Uploader;
+  /** When it came, by the gateway's clock; as `modified` where only the store noted it. */
+  readonly arrived: Date;
+  /** The SHA-256 of what came, for a config that came through a gateway: its name does not say it. */
+  readonly arrivedSha256?: string;
+  /** The SHA-256 that the store keeps of the content, 64 lower-case hex digits, where it does. */
+  readonly sha256?: string;
+}
+
+/** A repository's files. */
+export interface RepositoryMaintenance {
+  /**
+   * Files in pages, in no order.
+   * @param under - a directory's key ending in `/`, or '' for all of the repository but the gateway's own directory
+   */
+  files(under: string, options: CallOptions): AsyncIterable<readonly StoredFile[]>;
+
+  /** The content. Ends normally only after all of it. @throws `not-found`, before or at the first chunk */
+  read(key: string, options: CallOptions): AsyncIterable<Uint8Array>;
+
+  /** Undefined when there is no such file. */
+  facts(key: string, options: CallOptions): Promise<FileFacts | undefined>;
+
+  /** Writes a file of the gateway's own, replacing it whole and durably. */
+  write(key: string, bytes: Uint8Array, options: CallOptions): Promise<void>;
+
+  /**
+   * Gives a file another key. There is no moment at which it is under neither, even if this is cut off; then the same again completes it.
+   * @returns `hidden`: moved, but an older version of it is still under the old key (S3 versioning); `absent`: there is no such file;
+   * `taken`: nothing was done, as another file has the new key
+   * @throws `retained` when the storage keeps it under its old key until its retention ends; it is then under both
+   */
+  move(from: string, to: string, options: CallOptions): Promise<'moved' | 'hidden' | 'absent' | 'taken'>;
+
+  /** Lets go of connections. */
+  close(): Promise<void>;
+}
