@@ -60,32 +60,38 @@ interface Reading {
 /** The files have moved while they were looked at. */
 const MOVED = Symbol('moved');
 
-/**
- * @param options.from - where to go on; undefined: from the beginning
- * @param options.take - is given every line that can be read as an object, in order
- * @param options.between - is awaited after each 256 KiB, so that what was taken need not pile up; what it throws ends the reading for now
- * @param options.pauseMs - rest after each 256 KiB, for a process that has other things to do
- */
-export function openFollower(options: {
+/** What a follower needs. */
+interface FollowerOptions {
   readonly file: string;
   readonly from: Position | undefined;
   readonly take: (line: Readonly<Record<string, unknown>>, bytes: Buffer) => void;
   readonly pauseMs: number;
   readonly between?: () => Promise<void>;
-}): Follower {
-  const { file, take, pauseMs, between } = options;
-  let position = options.from;
+}
+
+/** Reads files on, and knows where it is. */
+interface SegmentReader {
+  position: Position | undefined;
   /** What was at the path when it was last looked at: it stays open over a rotation, for what comes into it until then. */
+  readonly reading: () => Reading | undefined;
+  /** Reads a plain file on, up to its last line break. */
+  readOn(handle: FileHandle, first: string): Promise<void>;
+  /** Reads a file, packed or not, on to its end. @returns `MOVED` when it is another one by now */
+  read(found: Found): Promise<typeof MOVED | undefined>;
+  /** Takes the last lines of the file before, once. */
+  readTrailing(): Promise<void>;
+  /** Closes what was at the path. */
+  release(): Promise<void>;
+  /** Closes the file before that one, too. */
+  close(): Promise<void>;
+}
+
+/** @param pause - awaited after each 256 KiB */
+function openReader({ file, from, take }: FollowerOptions, pause: () => Promise<void>): SegmentReader {
+  let position = from;
   let reading: Reading | undefined;
   /** The file before that one, up to where it was read: a writer that had looked at the path just before a rotation still writes there. */
   let trailing: { readonly handle: FileHandle; readonly first: string; readonly offset: number } | undefined;
-  let closed = false;
-
-  const pause = async (): Promise<void> => {
-    await (pauseMs > 0 ? sleep(pauseMs) : setImmediate());
-    await between?.();
-    if (closed) throw new GatewayError('shutting-down');
-  };
 
   /** Takes lines of the file that begins with `first`, and moves the place behind them. */
   const takeLines = (first: string, lines: readonly Buffer[], offset: number, count: number): void => {
@@ -103,10 +109,10 @@ export function openFollower(options: {
   /** Reads a plain file on, up to its last line break. */
   const readOn = async (handle: FileHandle, first: string): Promise<void> => {
     const splitter = new LineSplitter(position?.first === first ? position : undefined);
-    for (let position = splitter.offset; ;) {
-      const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(READ_BYTES), 0, READ_BYTES, position);
+    for (let at = splitter.offset; ;) {
+      const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(READ_BYTES), 0, READ_BYTES, at);
       if (bytesRead === 0) return;
-      position += bytesRead;
+      at += bytesRead;
       const lines = splitter.push(buffer.subarray(0, bytesRead)).map(({ bytes }) => bytes);
       takeLines(first, lines, splitter.offset, splitter.count);
       if (bytesRead === READ_BYTES) await pause();
@@ -171,6 +177,41 @@ export function openFollower(options: {
     await old?.handle.close();
   };
 
+  return {
+    get position() {
+      return position;
+    },
+    set position(to) {
+      position = to;
+    },
+    reading: () => reading,
+    readOn,
+    read: (found) => (found.name.endsWith('.gz') ? readPacked(found) : readPlain(found)),
+    readTrailing,
+    release,
+    close: async () => {
+      await release();
+      await trailing?.handle.close();
+      trailing = undefined;
+    },
+  };
+}
+
+/**
+ * @param options.from - where to go on; undefined: from the beginning
+ * @param options.take - is given every line that can be read as an object, in order
+ * @param options.between - is awaited after each 256 KiB, so that what was taken need not pile up; what it throws ends the reading for now
+ * @param options.pauseMs - rest after each 256 KiB, for a process that has other things to do
+ */
+export function openFollower(options: FollowerOptions): Follower {
+  const { file, pauseMs, between } = options;
+  let closed = false;
+  const reader = openReader(options, async () => {
+    await (pauseMs > 0 ? sleep(pauseMs) : setImmediate());
+    await between?.();
+    if (closed) throw new GatewayError('shutting-down');
+  });
+
   /** Finds the place among the files, and reads from there on to the end. @returns as `catchUp` */
   const readFiles = async (): Promise<boolean | typeof MOVED> => {
     const before = await statOrNone(file);
@@ -178,6 +219,7 @@ export function openFollower(options: {
     const after = await statOrNone(file);
     // What was at the path may be under no name that was seen.
     if ((before && inodeOf(before)) !== (after && inodeOf(after))) return MOVED;
+    const { position } = reader;
     let begin = 0;
     if (position !== undefined) {
       const { first, last } = position;
@@ -192,8 +234,7 @@ export function openFollower(options: {
       }
     }
     for (const found of files.slice(begin)) {
-      const moved = found.name.endsWith('.gz') ? await readPacked(found) : await readPlain(found);
-      if (moved === MOVED) return MOVED;
+      if ((await reader.read(found)) === MOVED) return MOVED;
     }
     return true;
   };
@@ -207,26 +248,27 @@ export function openFollower(options: {
         if (moves === MOST_MOVES || !isGone(error)) throw error;
       }
       if (moves === MOST_MOVES) throw new Error('its files are moved again and again');
-      await release();
+      await reader.release();
     }
   };
 
   const catchUp = async (): Promise<boolean> => {
     try {
-      await readTrailing();
+      await reader.readTrailing();
+      const [reading, position] = [reader.reading(), reader.position];
       if (reading !== undefined && position !== undefined) {
         const { handle, inode } = reading;
         const [mine, there] = await Promise.all([handle.stat(), statOrNone(file)]);
         const cut = mine.size < position.offset;
-        if (!cut && mine.size > position.offset) await readOn(handle, position.first);
+        if (!cut && mine.size > position.offset) await reader.readOn(handle, position.first);
         if (!cut && there !== undefined && inodeOf(there) === inode) return true;
-        await release();
+        await reader.release();
       }
       if (await readAll()) return true;
-      position = undefined;
+      reader.position = undefined;
       return false;
     } catch (error) {
-      await release().catch(() => undefined);
+      await reader.release().catch(() => undefined);
       if (error instanceof GatewayError) throw error;
       throw new GatewayError('audit-unavailable', {
         detail: `the audit ${file} cannot be read: ${messageOf(error)}`,
@@ -242,13 +284,11 @@ export function openFollower(options: {
       running = done.catch(() => undefined);
       return done;
     },
-    position: () => position,
+    position: () => reader.position,
     close: async () => {
       closed = true;
       await running;
-      await release();
-      await trailing?.handle.close();
-      trailing = undefined;
+      await reader.close();
     },
   };
 }

@@ -86,30 +86,11 @@ export function createUnauthenticatedConnections(
   now: () => number = () => performance.now(),
   random: () => number = Math.random,
 ): UnauthenticatedConnections {
-  const pools = Object.fromEntries(STEPS.map((step) => [step, createFairPool<Present>(random)])) as Record<
-    Step,
-    FairPool<Present>
-  >;
+  const pools = createPools(random);
   /** By address, in the order of their coming. */
   const present = new Map<string, Set<Present>>();
-  const failures = new Map<string, { readonly count: number; readonly at: number }>();
-  let cuts = 0;
-  let reportedAt = -Infinity;
-
-  const delayOf = (address: string): number => {
-    const record = failures.get(address);
-    if (record === undefined || now() - record.at > FORGIVEN_MS || record.count <= FREE_FAILURES) return 0;
-    return Math.min(limits.maxDelaySeconds, 2 ** (record.count - FREE_FAILURES - 1)) * 1000;
-  };
-
-  const failed = (address: string): void => {
-    const record = failures.get(address);
-    const before = record === undefined || now() - record.at > FORGIVEN_MS ? 0 : record.count;
-    failures.delete(address);
-    failures.set(address, { count: Math.min(before + 1, 32), at: now() });
-    const [oldest] = failures.keys();
-    if (failures.size > REMEMBERED && oldest !== undefined) failures.delete(oldest);
-  };
+  const penalties = createPenalties(limits.maxDelaySeconds * 1000, now);
+  const reportCut = seldom(onDropped, now);
 
   const remove = (one: Present): void => {
     pools[one.step].remove(one);
@@ -123,11 +104,7 @@ export function createUnauthenticatedConnections(
     remove(one);
     // Who is silent costs next to nothing, a key exchange much: an address that floods with those has to wait longer and longer.
     one.socket.destroy();
-    cuts++;
-    if (now() - reportedAt < REPORT_MS) return;
-    reportedAt = now();
-    onDropped(cuts);
-    cuts = 0;
+    reportCut();
   };
 
   /** Has the places of a step suffice. */
@@ -150,15 +127,7 @@ export function createUnauthenticatedConnections(
   const makeRoomOf = (address: string): void => {
     const own = present.get(address);
     if (own === undefined || own.size <= limits.unauthenticatedPerAddress) return;
-    // One of the step in which it holds most, so that who floods one step leaves the others to whoever is behind the same address.
-    const [candidates = []] = STEPS.map((step) => {
-      const all = [...own].filter((one) => one.step === step);
-      return { all, weight: all.length / RULES[step].share };
-    })
-      .sort((a, b) => b.weight - a.weight)
-      .map(({ all }) => all);
-    const drawn = Array.from({ length: DRAWN }, () => candidates[Math.floor(random() * candidates.length)]);
-    const [oldest] = drawn.sort((a, b) => (a?.since ?? Infinity) - (b?.since ?? Infinity));
+    const oldest = drawFrom([...own], random);
     if (oldest !== undefined) cut(oldest);
   };
 
@@ -166,7 +135,7 @@ export function createUnauthenticatedConnections(
     register: (socket, reception) => {
       const networks = networksOf(socket.remoteAddress ?? '');
       const address = networks.at(-1) ?? '';
-      const delay = delayOf(address);
+      const delay = penalties.of(address);
       const pending: Present = { socket, networks, address, since: now(), step: 'silent', cut: false };
       const others = present.get(address);
       if (others === undefined) present.set(address, new Set([pending]));
@@ -208,7 +177,7 @@ export function createUnauthenticatedConnections(
         if (over) return;
         leave();
         // One that never sent a byte is a load balancer's look at the port.
-        if (pending.step !== 'silent' || (socket.bytesRead > 0 && !pending.cut)) failed(address);
+        if (pending.step !== 'silent' || (socket.bytesRead > 0 && !pending.cut)) penalties.failed(address);
       });
       step('silent');
       const came = now();
@@ -232,7 +201,7 @@ export function createUnauthenticatedConnections(
         },
         authenticated: () => {
           leave();
-          failures.delete(address);
+          penalties.end(address);
         },
       };
     },
@@ -242,6 +211,68 @@ export function createUnauthenticatedConnections(
         if (one === undefined) return;
         cut(one);
       }
+    },
+  };
+}
+
+/** One of an address's connections: of the step in which it holds most, so that who floods one step leaves the others to its neighbours. */
+function drawFrom(own: readonly Present[], random: () => number): Present | undefined {
+  const [candidates = []] = STEPS.map((step) => {
+    const all = own.filter((one) => one.step === step);
+    return { all, weight: all.length / RULES[step].share };
+  })
+    .sort((a, b) => b.weight - a.weight)
+    .map(({ all }) => all);
+  const drawn = Array.from({ length: DRAWN }, () => candidates[Math.floor(random() * candidates.length)]);
+  return drawn.sort((a, b) => (a?.since ?? Infinity) - (b?.since ?? Infinity))[0];
+}
+
+function createPools(random: () => number): Record<Step, FairPool<Present>> {
+  const pools = STEPS.map((step) => [step, createFairPool<Present>(random)]);
+  return Object.fromEntries(pools) as Record<Step, FairPool<Present>>;
+}
+
+/** Reports a count once in a while: at the first, and then what has come together. */
+function seldom(report: (count: number) => void, now: () => number): () => void {
+  let count = 0;
+  let reportedAt = -Infinity;
+  return () => {
+    count++;
+    if (now() - reportedAt < REPORT_MS) return;
+    reportedAt = now();
+    report(count);
+    count = 0;
+  };
+}
+
+/** How long each address waits for its failures. */
+interface Penalties {
+  /** In ms. */
+  of(address: string): number;
+  failed(address: string): void;
+  end(address: string): void;
+}
+
+function createPenalties(longestMs: number, now: () => number): Penalties {
+  const failures = new Map<string, { readonly count: number; readonly at: number }>();
+  const countOf = (address: string): number => {
+    const record = failures.get(address);
+    return record === undefined || now() - record.at > FORGIVEN_MS ? 0 : record.count;
+  };
+  return {
+    of: (address) => {
+      const beyond = countOf(address) - FREE_FAILURES;
+      return beyond <= 0 ? 0 : Math.min(longestMs, 2 ** (beyond - 1) * 1000);
+    },
+    failed: (address) => {
+      const before = countOf(address);
+      failures.delete(address);
+      failures.set(address, { count: Math.min(before + 1, 32), at: now() });
+      const [oldest] = failures.keys();
+      if (failures.size > REMEMBERED && oldest !== undefined) failures.delete(oldest);
+    },
+    end: (address) => {
+      failures.delete(address);
     },
   };
 }

@@ -58,137 +58,31 @@ export interface AllCountedRecords {
   close(): Promise<void>;
 }
 
-/**
- * @param options.client - one of the config's, as of now
- * @param options.audit - where lines go, as of now
- */
-export function createCountedRecords(options: {
+/** What counted records need. */
+interface CountedRecordsOptions {
   readonly state: () => string;
+  /** One of the config's, as of now. */
   readonly client: (name: string) => ClientConfig | undefined;
+  /** Where lines go, as of now. */
   readonly audit: () => AuditSink;
   readonly shared: Shared;
   readonly log: Log;
   readonly clock?: Clock;
-}): AllCountedRecords {
-  const { state, client, audit, shared, log, clock = CLOCK } = options;
+}
+
+/** The counted records of all clients, by this process. */
+export function createCountedRecords(options: CountedRecordsOptions): AllCountedRecords {
+  const { state, client, shared, clock = CLOCK } = options;
   const all = new Map<string, CountedRecords>();
-  /** The way in of this process's sessions, for the lines that belong to none of them. */
-  let via: Exclude<Via, 'admin'> = 'ssh';
+  const process: Process = { ...options, clock, via: 'ssh' };
 
   const of = (name: string): CountedRecords => {
     let found = all.get(name);
     if (found === undefined) {
-      found = create(name);
+      found = recordsOf(name, process);
       all.set(name, found);
     }
     return found;
-  };
-
-  const create = (name: string): CountedRecords => {
-    const sharedTimes = new Map<string, SharedTime>();
-    const sharedTime = (kind: string): SharedTime => {
-      const found = sharedTimes.get(kind) ?? shared.sharedTime(join(state(), 'rates', name, kind));
-      sharedTimes.set(kind, found);
-      return found;
-    };
-    const take = (kind: string, { burst, perHour }: Allowance): boolean => {
-      const costMs = HOUR_MS / perHour;
-      return takeTurn(sharedTime(kind), clock.now(), { costMs, burstMs: burst * costMs, longestMs: 0 }) !== undefined;
-    };
-    const tally = shared.tally(join(state(), 'counted', name));
-    const failures = sharedTime('audit-failures');
-    /** Counted and not kept yet. */
-    let counted = new Map<string, number>();
-    let keeping: (() => void) | undefined;
-    let summarizing: Promise<void> = Promise.resolve();
-
-    const count = (what: string): void => {
-      counted.set(what, (counted.get(what) ?? 0) + 1);
-      keeping ??= clock.after(KEEP_MS, keep);
-    };
-    const keep = (): void => {
-      keeping?.();
-      keeping = undefined;
-      if (tally.add(counted)) counted = new Map();
-    };
-
-    /** Tells what was counted, by whichever process, if it is time to. */
-    const summarize = async (): Promise<void> => {
-      keep();
-      const config = client(name);
-      if (config === undefined || (counted.size === 0 && !tally.any())) return;
-      if (!take('audit-summaries', SUMMARIES)) return;
-      const { counts: others, settled } = await tally.take().catch(() => NOTHING);
-      const counts = new Map(others);
-      for (const [what, many] of counted) counts.set(what, (counts.get(what) ?? 0) + many);
-      counted = new Map();
-      const { access, repository } = config;
-      const left = new Map(counts);
-      try {
-        for (const kind of ['more-refused', 'more-denied'] as const) {
-          const reasons = Object.fromEntries(
-            [...counts]
-              .filter(([what]) => what.startsWith(`${kind}/`))
-              .map(([what, many]) => [what.slice(kind.length + 1), many]),
-          );
-          const sum = Object.values(reasons).reduce((total, many) => total + many, 0);
-          if (sum > 0)
-            await audit().append(
-              { session: timedId(), principal: { client: name, via }, access, repository },
-              { kind, count: sum, reasons },
-            );
-          for (const reason of Object.keys(reasons)) left.delete(`${kind}/${reason}`);
-        }
-      } finally {
-        // What the audit did not take is told another time.
-        for (const [what, many] of left) counted.set(what, (counted.get(what) ?? 0) + many);
-        keep();
-        await settled();
-      }
-    };
-
-    const perHour = (): number => client(name)?.sessions ?? SESSIONS;
-    const failureMs = HOUR_MS / FAILURES.perHour;
-    return {
-      record: async (identity, event) => {
-        const { principal } = identity;
-        if (principal.via !== 'admin') {
-          via = principal.via;
-          const refused = event.kind === 'session-refused';
-          if (!take(refused ? 'audit-refused' : 'audit-trouble', refused ? REFUSED : TROUBLE)) {
-            count(countedAs(event));
-            return false;
-          }
-        }
-        await audit().append(identity, event);
-        return true;
-      },
-      session: () => take('sessions', { burst: SESSIONS_BURST_HOURS * perHour(), perHour: perHour() }),
-      get sessionRate() {
-        return `${perHour()}/h`;
-      },
-      attempt: () => {
-        const ahead = failures.read() - clock.now();
-        // As long as few have failed, only those that do fail count; later each one does until it has come about.
-        const strict = ahead > (FAILURES.burst * failureMs) / 2;
-        if (strict && ahead + failureMs > FAILURES.burst * failureMs) return undefined;
-        const move = (ms: number): void => {
-          failures.move(Math.max(failures.read(), clock.now()) + ms);
-        };
-        if (strict) move(failureMs);
-        return {
-          settle: (outcome) => {
-            if (outcome === 'failed' && !strict) move(failureMs);
-            else if (outcome === 'done' && strict) move(-failureMs);
-          },
-        };
-      },
-      // One after the other, so that whoever closes waits for all.
-      conclude: () =>
-        (summarizing = summarizing.then(summarize).catch((error: unknown) => {
-          log.error({ err: error, client: name }, 'what was only counted could not be written to the audit');
-        })),
-    };
   };
 
   /** Of other processes, too: a forced command may have been the last of its client. */
@@ -205,6 +99,120 @@ export function createCountedRecords(options: {
       clearInterval(look);
       await summarizeAll();
     },
+  };
+}
+
+/** What the records of all clients have in common. */
+interface Process extends Required<CountedRecordsOptions> {
+  /** The way in of this process's sessions, for the lines that belong to none of them. */
+  via: Exclude<Via, 'admin'>;
+}
+
+function recordsOf(name: string, process: Process): CountedRecords {
+  const { state, client, audit, shared, log, clock } = process;
+  const sharedTimes = new Map<string, SharedTime>();
+  const sharedTime = (kind: string): SharedTime => {
+    const found = sharedTimes.get(kind) ?? shared.sharedTime(join(state(), 'rates', name, kind));
+    sharedTimes.set(kind, found);
+    return found;
+  };
+  const take = (kind: string, { burst, perHour }: Allowance): boolean => {
+    const costMs = HOUR_MS / perHour;
+    return takeTurn(sharedTime(kind), clock.now(), { costMs, burstMs: burst * costMs, longestMs: 0 }) !== undefined;
+  };
+  const tally = shared.tally(join(state(), 'counted', name));
+  const failures = sharedTime('audit-failures');
+  /** Counted and not kept yet. */
+  let counted = new Map<string, number>();
+  let keeping: (() => void) | undefined;
+  let summarizing: Promise<void> = Promise.resolve();
+
+  const count = (what: string): void => {
+    counted.set(what, (counted.get(what) ?? 0) + 1);
+    keeping ??= clock.after(KEEP_MS, keep);
+  };
+  const keep = (): void => {
+    keeping?.();
+    keeping = undefined;
+    if (tally.add(counted)) counted = new Map();
+  };
+
+  /** Tells what was counted, by whichever process, if it is time to. */
+  const summarize = async (): Promise<void> => {
+    keep();
+    const config = client(name);
+    if (config === undefined || (counted.size === 0 && !tally.any())) return;
+    if (!take('audit-summaries', SUMMARIES)) return;
+    const { counts: others, settled } = await tally.take().catch(() => NOTHING);
+    const counts = new Map(others);
+    for (const [what, many] of counted) counts.set(what, (counts.get(what) ?? 0) + many);
+    counted = new Map();
+    const { access, repository } = config;
+    const left = new Map(counts);
+    try {
+      for (const kind of ['more-refused', 'more-denied'] as const) {
+        const reasons = Object.fromEntries(
+          [...counts]
+            .filter(([what]) => what.startsWith(`${kind}/`))
+            .map(([what, many]) => [what.slice(kind.length + 1), many]),
+        );
+        const sum = Object.values(reasons).reduce((total, many) => total + many, 0);
+        if (sum > 0)
+          await audit().append(
+            { session: timedId(), principal: { client: name, via: process.via }, access, repository },
+            { kind, count: sum, reasons },
+          );
+        for (const reason of Object.keys(reasons)) left.delete(`${kind}/${reason}`);
+      }
+    } finally {
+      // What the audit did not take is told another time.
+      for (const [what, many] of left) counted.set(what, (counted.get(what) ?? 0) + many);
+      keep();
+      await settled();
+    }
+  };
+
+  const perHour = (): number => client(name)?.sessions ?? SESSIONS;
+  const failureMs = HOUR_MS / FAILURES.perHour;
+  return {
+    record: async (identity, event) => {
+      const { principal } = identity;
+      if (principal.via !== 'admin') {
+        process.via = principal.via;
+        const refused = event.kind === 'session-refused';
+        if (!take(refused ? 'audit-refused' : 'audit-trouble', refused ? REFUSED : TROUBLE)) {
+          count(countedAs(event));
+          return false;
+        }
+      }
+      await audit().append(identity, event);
+      return true;
+    },
+    session: () => take('sessions', { burst: SESSIONS_BURST_HOURS * perHour(), perHour: perHour() }),
+    get sessionRate() {
+      return `${perHour()}/h`;
+    },
+    attempt: () => {
+      const ahead = failures.read() - clock.now();
+      // As long as few have failed, only those that do fail count; later each one does until it has come about.
+      const strict = ahead > (FAILURES.burst * failureMs) / 2;
+      if (strict && ahead + failureMs > FAILURES.burst * failureMs) return undefined;
+      const move = (ms: number): void => {
+        failures.move(Math.max(failures.read(), clock.now()) + ms);
+      };
+      if (strict) move(failureMs);
+      return {
+        settle: (outcome) => {
+          if (outcome === 'failed' && !strict) move(failureMs);
+          else if (outcome === 'done' && strict) move(-failureMs);
+        },
+      };
+    },
+    // One after the other, so that whoever closes waits for all.
+    conclude: () =>
+      (summarizing = summarizing.then(summarize).catch((error: unknown) => {
+        log.error({ err: error, client: name }, 'what was only counted could not be written to the audit');
+      })),
   };
 }
 

@@ -12,7 +12,8 @@ import { join } from 'node:path';
 import { asGatewayError, GatewayError, messageOf } from '../core/errors.ts';
 import { ownProcess, type ProcessMark } from '../state/processes.ts';
 import { openStateFile, readStateFile } from '../state/state-file.ts';
-import { applyLine, emptyLedger, formatLine, type LedgerLine, type LedgerWindow } from './ledger-lines.ts';
+import { applyLine, emptyLedger, formatLine } from './ledger-lines.ts';
+import type { LedgerLine, LedgerState, LedgerWindow } from './ledger-lines.ts';
 
 /** A file of this size is sealed, in bytes: some ten thousand lines, read in some ten ms. */
 const SEAL_BYTES = 1024 * 1024;
@@ -65,12 +66,8 @@ export interface LedgerWatch {
 export function openLedger(directory: string, measure: () => Promise<number>): Ledger {
   const { pid, begun } = ownProcess();
   const identity = `${pid}.${begun}-${randomBytes(5).toString('hex')}`;
-  const windows = new Set<LedgerWindow>();
+  const files = openFiles(directory, identity, measure);
   let tokens = 0;
-  let state = emptyLedger();
-  let file: { readonly handle: FileHandle; readonly number: number } | undefined;
-  let offset = 0;
-  let rest = Buffer.alloc(0);
   let closed = false;
 
   // One at a time: each appends and reads on.
@@ -92,6 +89,88 @@ export function openLedger(directory: string, measure: () => Promise<number>): L
   };
 
   const newToken = (): string => `${identity}-${++tokens}`;
+  const ready = async (make: boolean): Promise<boolean> => {
+    if (closed) throw new GatewayError('shutting-down');
+    return files.ready(make);
+  };
+  const { append, windows } = files;
+
+  return {
+    reserve: (size, limit, key) =>
+      exclusive(async () => {
+        await ready(true);
+        // Whoever is refused again and again must not fill the disk.
+        if (limit !== undefined && Math.max(0, files.state().used) + size > limit) return undefined;
+        const token = newToken();
+        return (await append(['+', size, limit ?? null, token, key])) ? token : undefined;
+      }),
+    settle: (token, end) =>
+      exclusive(async () => {
+        if (await ready(false)) await append([end === 'stored' ? '.' : 'x', token]);
+      }),
+    removed: (size) =>
+      exclusive(async () => {
+        if (await ready(false)) await append(['-', size, newToken()]);
+      }),
+    claimCount: (claimMs) =>
+      exclusive(async () => {
+        if (!(await ready(false)) || !isDue(files.state().due)) return false;
+        return append(['claim', Date.now() + claimMs, newToken()]);
+      }),
+    watch: () =>
+      exclusive(async () => {
+        await ready(true);
+        const window: LedgerWindow = { uploads: new Map(files.state().underWay), removals: false, broken: false };
+        windows.add(window);
+        const { counts } = files.state();
+        return {
+          window,
+          refresh: () =>
+            exclusive(async () => {
+              await ready(true);
+            }),
+          correct: (count, dueMs) =>
+            exclusive(async () => {
+              await ready(true);
+              if (window.broken) return;
+              const change = count(new Set(files.state().underWay.keys())) - files.state().used;
+              await append(['fix', change, counts + 1, Date.now() + dueMs, newToken()]);
+            }),
+          close: () => {
+            windows.delete(window);
+          },
+        };
+      }),
+    close: async () => {
+      // Work that is under way says its last word first.
+      await last;
+      closed = true;
+      await exclusive(files.leave).catch((error: unknown) => {
+        throw asGatewayError(error);
+      });
+    },
+  };
+}
+
+/** A ledger's files, of which the newest is open. Calls are made one at a time. */
+interface LedgerFiles {
+  readonly state: () => LedgerState;
+  /** Whoever watches; removed from it when they do no more. */
+  readonly windows: Set<LedgerWindow>;
+  /** Has the newest file open and read to its end. @returns false when there is none and none is to be made */
+  readonly ready: (make: boolean) => Promise<boolean>;
+  /** Appends a line, in the next file if this one was sealed meanwhile. @returns whether it counted */
+  readonly append: (line: LedgerLine) => Promise<boolean>;
+  readonly leave: () => Promise<void>;
+}
+
+/** @param identity - of this process, for the name of what it is writing */
+function openFiles(directory: string, identity: string, measure: () => Promise<number>): LedgerFiles {
+  const windows = new Set<LedgerWindow>();
+  let state = emptyLedger();
+  let file: { readonly handle: FileHandle; readonly number: number } | undefined;
+  let offset = 0;
+  let rest = Buffer.alloc(0);
 
   const leave = async (): Promise<void> => {
     const { handle } = file ?? {};
@@ -173,7 +252,6 @@ export function openLedger(directory: string, measure: () => Promise<number>): L
 
   /** Has the newest file open and read to its end. @returns false when there is none and none is to be made */
   const ready = async (make: boolean): Promise<boolean> => {
-    if (closed) throw new GatewayError('shutting-down');
     // Removed: replaced by newer ones, or by an admin who wants a new count.
     if (file !== undefined && (await file.handle.stat()).nlink === 0) await leave();
     if (file !== undefined) await readOn();
@@ -212,61 +290,7 @@ export function openLedger(directory: string, measure: () => Promise<number>): L
     }
   };
 
-  return {
-    reserve: (size, limit, key) =>
-      exclusive(async () => {
-        await ready(true);
-        // Whoever is refused again and again must not fill the disk.
-        if (limit !== undefined && Math.max(0, state.used) + size > limit) return undefined;
-        const token = newToken();
-        return (await append(['+', size, limit ?? null, token, key])) ? token : undefined;
-      }),
-    settle: (token, end) =>
-      exclusive(async () => {
-        if (await ready(false)) await append([end === 'stored' ? '.' : 'x', token]);
-      }),
-    removed: (size) =>
-      exclusive(async () => {
-        if (await ready(false)) await append(['-', size, newToken()]);
-      }),
-    claimCount: (claimMs) =>
-      exclusive(async () => {
-        if (!(await ready(false)) || !isDue(state.due)) return false;
-        return append(['claim', Date.now() + claimMs, newToken()]);
-      }),
-    watch: () =>
-      exclusive(async () => {
-        await ready(true);
-        const window: LedgerWindow = { uploads: new Map(state.underWay), removals: false, broken: false };
-        windows.add(window);
-        const { counts } = state;
-        return {
-          window,
-          refresh: () =>
-            exclusive(async () => {
-              await ready(true);
-            }),
-          correct: (count, dueMs) =>
-            exclusive(async () => {
-              await ready(true);
-              if (window.broken) return;
-              const change = count(new Set(state.underWay.keys())) - state.used;
-              await append(['fix', change, counts + 1, Date.now() + dueMs, newToken()]);
-            }),
-          close: () => {
-            windows.delete(window);
-          },
-        };
-      }),
-    close: async () => {
-      // Work that is under way says its last word first.
-      await last;
-      closed = true;
-      await exclusive(leave).catch((error: unknown) => {
-        throw asGatewayError(error);
-      });
-    },
-  };
+  return { state: () => state, windows, ready, append, leave };
 }
 
 /** The process that a token is of; undefined for a token that none has made. */

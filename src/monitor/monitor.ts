@@ -10,9 +10,9 @@ import { scrubState, type ScrubProgress } from '../maintenance/scrub-state.ts';
 import { assess, openAnomalies, unreported } from './assess.ts';
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { openFollower, type Follower } from '../audit/follow.ts';
-import { emptyClient, emptyModel, repositoryKey, type Model } from './model.ts';
+import { emptyClient, emptyModel, repositoryKey, type ClientRecord, type Model } from './model.ts';
 import { addLine } from './reduce.ts';
-import type { ClientStatus } from './client-status.ts';
+import type { Anomaly, ClientStatus } from './client-status.ts';
 import { acknowledgeAnomalies, reportAnomalies, type Found } from './report.ts';
 
 /** What is known of the clients. */
@@ -68,61 +68,9 @@ export function openMonitor(options: {
 }): Monitor {
   const { log, watch } = options;
   let { config } = options;
-  let following: Promise<Following> | undefined;
-  let catching: Promise<unknown> = Promise.resolve();
-  let keptAt = performance.now();
-  /** Up to where the checkpoint reaches that was read or written last. */
-  let kept: string | undefined;
   let closed = false;
   /** What was last told to be wrong; said once. */
   let trouble: string | undefined;
-
-  const begin = async (fresh: boolean): Promise<Following> => {
-    const { state, audit } = config;
-    const checkpoint = fresh ? undefined : await readCheckpoint(state, audit.file);
-    const model = checkpoint?.model ?? emptyModel();
-    kept = checkpoint && JSON.stringify(checkpoint.position);
-    const follower = openFollower({
-      ...{ file: audit.file, from: checkpoint?.position, pauseMs: watch ? PAUSE_MS : 0 },
-      take: (line) => {
-        addLine(model, line);
-      },
-    });
-    return { follower, model };
-  };
-
-  /** Reads what has come to the audit. One at a time: another one must not go on with what is being given up. */
-  const catchUp = (): Promise<Following> => {
-    const caught = catching.then(readOn);
-    catching = caught.catch(() => undefined);
-    return caught;
-  };
-
-  const readOn = async (): Promise<Following> => {
-    for (;;) {
-      following ??= begin(false);
-      const now = following;
-      const { follower } = await now;
-      if (await follower.catchUp()) return now;
-      // Not what it was: all anew.
-      await follower.close();
-      if (following === now) following = begin(true);
-    }
-  };
-
-  const keep = async ({ follower, model }: Following): Promise<void> => {
-    const position = follower.position();
-    keptAt = performance.now();
-    if (position === undefined || JSON.stringify(position) === kept) return;
-    try {
-      kept = JSON.stringify(position);
-      await writeCheckpoint(config.state, config.audit.file, { model, position });
-    } catch (error) {
-      // The next one reads more.
-      if (watch && (error as NodeJS.ErrnoException).code !== 'ENOENT')
-        warnOnce(error, `what the audit adds up to cannot be kept below ${config.state}`);
-    }
-  };
 
   const warnOnce = (error: unknown, message: string): void => {
     const words = `${message}: ${asGatewayError(error).message}`;
@@ -130,32 +78,23 @@ export function openMonitor(options: {
     trouble = words;
   };
 
+  const audit = followAudit({
+    config: () => config,
+    pauseMs: watch ? PAUSE_MS : 0,
+    notKept: (error) => {
+      // The next one reads more.
+      if (watch && (error as NodeJS.ErrnoException).code !== 'ENOENT')
+        warnOnce(error, `what the audit adds up to cannot be kept below ${config.state}`);
+    },
+  });
+
   const statusesOf = async (clients: readonly ClientConfig[]): Promise<readonly ClientStatus[]> => {
-    const { model } = await catchUp();
+    const model = await audit.catchUp();
     const now = config;
     const live = await readLiveSessions(now.state).catch(() => undefined);
-    const byClient = live === undefined ? undefined : groupByClient(live);
-    const statusOf = async (client: ClientConfig): Promise<ClientStatus> => {
-      const scrubs = scrubState(now.state, client.repository);
-      const [used, result, progress] = await Promise.all([
-        usedBytes(now, client.repository),
-        scrubs.readResult(),
-        scrubs.readProgress(),
-      ]);
-      const knowledge = {
-        record: model.clients.get(client.name) ?? emptyClient(),
-        repository: model.repositories.get(repositoryKey(client.repository)),
-        live: byClient === undefined ? undefined : (byClient.get(client.name) ?? []),
-        used,
-        scrub: result && {
-          ...{ finished: new Date(result.finished), quick: result.quick, objects: result.objects },
-          ...{ bytes: result.bytes, findings: result.findings.length + (result.unlisted ?? 0) },
-          found: result.findings.slice(0, FOUND_SHOWN),
-        },
-        unfinishedScrub: progress && unfinished(progress),
-      };
-      return assess(client, knowledge, new Date());
-    };
+    const byClient = live && groupByClient(live);
+    const statusOf = (client: ClientConfig): Promise<ClientStatus> =>
+      clientStatus(client, now, model, live === undefined ? undefined : (byClient?.get(client.name) ?? []));
     const statuses: ClientStatus[] = [];
     // A few at once: of hundreds, all at once would keep the sessions of this process waiting.
     for (let from = 0; from < clients.length; from += AT_ONCE)
@@ -163,19 +102,22 @@ export function openMonitor(options: {
     return statuses;
   };
 
-  const allUnreported = async (): Promise<readonly Found[]> => {
-    const { model } = await catchUp();
+  /** What `pick` finds of each client that the audit knows. */
+  const found = async (
+    pick: (client: ClientConfig, record: ClientRecord, now: Date) => readonly Anomaly[],
+  ): Promise<readonly Found[]> => {
+    const model = await audit.catchUp();
     const now = new Date();
     return Object.values(config.clients).flatMap((client) => {
       const record = model.clients.get(client.name);
-      return record === undefined ? [] : unreported(client, record, now).map((anomaly) => ({ client, anomaly }));
+      return record === undefined ? [] : pick(client, record, now).map((anomaly) => ({ client, anomaly }));
     });
   };
 
   const report = async (): Promise<number> => {
-    const found = await allUnreported();
-    if (found.length === 0) return 0;
-    const reported = await reportAnomalies(config, found);
+    const fresh = await found(unreported);
+    if (fresh.length === 0) return 0;
+    const reported = await reportAnomalies(config, fresh);
     for (const { client, anomaly } of reported) {
       const { rule, id, session, what, advice } = anomaly;
       log.warn(
@@ -194,9 +136,7 @@ export function openMonitor(options: {
       if (!closed && !isGatewayError(error, 'shutting-down'))
         warnOnce(error, 'the audit cannot be watched for what is out of the ordinary');
     }
-    // What cannot be followed has been told.
-    const open = await following?.catch(() => undefined);
-    if (performance.now() - keptAt >= KEEP_MS && open !== undefined) await keep(open);
+    await audit.keepSometimes();
   };
 
   let looking: Promise<void> = Promise.resolve();
@@ -219,33 +159,148 @@ export function openMonitor(options: {
     statuses: () => statusesOf(Object.values(config.clients)),
     report,
     acknowledge: async (name) => {
-      const { model } = await catchUp();
-      const now = new Date();
-      const found = Object.values(config.clients).flatMap((client) => {
-        const record = model.clients.get(client.name);
-        if (record === undefined || (name !== undefined && name !== client.name)) return [];
-        return openAnomalies(record, now).map((anomaly) => ({ client, anomaly }));
-      });
-      if (found.length > 0) await acknowledgeAnomalies(config, found);
-      return found.length;
+      const open = await found((client, record, now) =>
+        name === undefined || name === client.name ? openAnomalies(record, now) : [],
+      );
+      if (open.length > 0) await acknowledgeAnomalies(config, open);
+      return open.length;
     },
     reconfigure: (next) => {
       const before = config;
       config = next;
       if (next.audit.file === before.audit.file && next.state === before.state) return;
-      const old = following;
-      following = undefined;
-      old?.then(({ follower }) => follower.close()).catch(() => undefined);
+      audit.restart();
     },
     close: async () => {
       closed = true;
       clearTimeout(timer);
-      const open = await following?.catch(() => undefined);
-      await open?.follower.close();
+      await audit.stop();
       await looking;
-      if (open !== undefined) await keep(open);
+      await audit.keep();
     },
   };
+}
+
+/** The audit of the config as it is followed, with a checkpoint of what it adds up to. */
+interface FollowedAudit {
+  /** Reads what has come to the audit. @throws as `Follower.catchUp` */
+  catchUp(): Promise<Model>;
+  /** Keeps what it adds up to. Never rejects. */
+  keep(): Promise<void>;
+  /** The same if it was not done for a while. */
+  keepSometimes(): Promise<void>;
+  /** Goes on with another audit, as of now in the config. */
+  restart(): void;
+  /** Ends reading; what was read may still be kept. */
+  stop(): Promise<void>;
+}
+
+function followAudit({
+  config,
+  pauseMs,
+  notKept,
+}: {
+  readonly config: () => GatewayConfig;
+  readonly pauseMs: number;
+  readonly notKept: (error: unknown) => void;
+}): FollowedAudit {
+  let following: Promise<Following> | undefined;
+  let catching: Promise<unknown> = Promise.resolve();
+  let keptAt = performance.now();
+  /** Up to where the checkpoint reaches that was read or written last. */
+  let kept: string | undefined;
+
+  const begin = async (fresh: boolean): Promise<Following> => {
+    const { state, audit } = config();
+    const checkpoint = fresh ? undefined : await readCheckpoint(state, audit.file);
+    const model = checkpoint?.model ?? emptyModel();
+    kept = checkpoint && JSON.stringify(checkpoint.position);
+    const follower = openFollower({
+      ...{ file: audit.file, from: checkpoint?.position, pauseMs },
+      take: (line) => {
+        addLine(model, line);
+      },
+    });
+    return { follower, model };
+  };
+
+  /** Reads what has come to the audit. One at a time: another one must not go on with what is being given up. */
+  const catchUp = async (): Promise<Model> => {
+    const caught = catching.then(readOn);
+    catching = caught.catch(() => undefined);
+    return (await caught).model;
+  };
+
+  const readOn = async (): Promise<Following> => {
+    for (;;) {
+      following ??= begin(false);
+      const now = following;
+      const { follower } = await now;
+      if (await follower.catchUp()) return now;
+      // Not what it was: all anew.
+      await follower.close();
+      if (following === now) following = begin(true);
+    }
+  };
+
+  const keep = async (): Promise<void> => {
+    // What cannot be followed has been reported.
+    const open = await following?.catch(() => undefined);
+    const position = open?.follower.position();
+    keptAt = performance.now();
+    if (open === undefined || position === undefined || JSON.stringify(position) === kept) return;
+    try {
+      kept = JSON.stringify(position);
+      const { state, audit } = config();
+      await writeCheckpoint(state, audit.file, { model: open.model, position });
+    } catch (error) {
+      notKept(error);
+    }
+  };
+
+  return {
+    catchUp,
+    keep,
+    keepSometimes: async () => {
+      if (performance.now() - keptAt >= KEEP_MS) await keep();
+    },
+    restart: () => {
+      const old = following;
+      following = undefined;
+      old?.then(({ follower }) => follower.close()).catch(() => undefined);
+    },
+    stop: async () => {
+      const open = await following?.catch(() => undefined);
+      await open?.follower.close();
+    },
+  };
+}
+
+/** The status of a client by what the audit, the quota's ledger, its scrubs and the live sessions say. */
+async function clientStatus(
+  client: ClientConfig,
+  config: GatewayConfig,
+  model: Model,
+  live: readonly LiveSession[] | undefined,
+): Promise<ClientStatus> {
+  const scrubs = scrubState(config.state, client.repository);
+  const [used, result, progress] = await Promise.all([
+    usedBytes(config, client.repository),
+    scrubs.readResult(),
+    scrubs.readProgress(),
+  ]);
+  const knowledge = {
+    record: model.clients.get(client.name) ?? emptyClient(),
+    repository: model.repositories.get(repositoryKey(client.repository)),
+    ...{ live, used },
+    scrub: result && {
+      ...{ finished: new Date(result.finished), quick: result.quick, objects: result.objects },
+      ...{ bytes: result.bytes, findings: result.findings.length + (result.unlisted ?? 0) },
+      found: result.findings.slice(0, FOUND_SHOWN),
+    },
+    unfinishedScrub: progress && unfinished(progress),
+  };
+  return assess(client, knowledge, new Date());
 }
 
 function unfinished({ started, quick, parts }: ScrubProgress): NonNullable<ClientStatus['unfinishedScrub']> {
