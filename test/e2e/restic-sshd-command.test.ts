@@ -1,4 +1,4 @@
-/** Every story through the sshd, AuthorizedKeysCommand. */
+/** Every story through sshd with AuthorizedKeysCommand; the newest sshd has them on both stores. */
 import { describeRestic } from '../support/restic-stories.ts';
 
-describeRestic('sshd, AuthorizedKeysCommand');
+describeRestic('sshd, AuthorizedKeysCommand', ['s3']);

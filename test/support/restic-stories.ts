@@ -12,8 +12,8 @@ const VERSIONS = ['resticDebian', 'resticNewest'] as const;
 const PASSWORD = 'correct horse';
 
 /** The stories, by one way in; one test file each, so that they run side by side. */
-export function describeRestic(wayIn: WayIn): void {
-  describe.each(STORES)('on the %s store', (storeKind) => {
+export function describeRestic(wayIn: WayIn, stores: readonly (typeof STORES)[number][] = STORES): void {
+  describe.each(stores)('on the %s store', (storeKind) => {
     let site: Site;
     beforeAll(async () => {
       site = await openSite(wayIn, {
