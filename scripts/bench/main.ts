@@ -28,7 +28,7 @@ Measures the gateway against OpenSSH with rclone, in turns, and prints ratios; .
 
   --quick              small sizes and the essential measures: under three minutes
   --only NAME          only the measures whose names begin so; may be given again
-  --both-ways-in         with --quick: the forced command too
+  --both-ways-in       with --quick: the forced command too
   --rounds N           turns of each system: 5, quick 2
   --config-extra YAML  added to the gateway's config, as '{ workers: 2 }'
   --list               names the measures`;

@@ -244,7 +244,7 @@ function enoughAt(level: number): number {
 }
 
 function gatheredAt(level: number): number {
-  return Math.max(LEAST_GATHERED, windowOf(level) / 4);
+  return Math.max(LEAST_GATHERED, windowOf(level) / 2);
 }
 
 /** What a body may hold at once: what waits unread, what was read of it in one go, and what the store has gathered. */

@@ -81,7 +81,7 @@ describe('a copy', () => {
         if (turn % 3 === 2) copier = createCopier({ file, store });
       }
     });
-    for (let part = 0; part < 5; part++) await write(60, `s${part}`);
+    for (let part = 0; part < 5; part++) await write(80, `s${part}`);
     state.writing = false;
     await Promise.all(copiers);
     const last = createCopier({ file, store });
