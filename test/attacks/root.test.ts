@@ -59,7 +59,7 @@ const gateway = (args: readonly string[], options: Parameters<typeof run>[2] = {
 
 const COMMANDS = [
   ['status'],
-  ['status', '--tell'],
+  ['status', '--report'],
   ['sessions'],
   ['audit', 'show'],
   ['audit', 'verify'],

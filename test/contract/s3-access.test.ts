@@ -182,7 +182,7 @@ describe('addresses', () => {
     [{ endpoint: 'http://[::1]:9000', forcePathStyle: true }, false, '::1', 9000, '[::1]:9000', '/backups'],
   ])('%j', (differs, secure, hostname, port, host, basePath) => {
     expect(addressOf({ ...config, forcePathStyle: false, ...differs })).toMatchObject({
-      uploader: { secure, hostname, port },
+      origin: { secure, hostname, port },
       host,
       basePath,
     });

@@ -195,7 +195,7 @@ describe('what stands before the storage', () => {
     const bucket = await bucketOf();
     const found = await probe(bucket, {}, { method: 'DELETE', fault: { kind: 'say', status: 204, text: '' } });
     const { detail = '' } = found.checks.find(({ what }) => what === 'leaves nothing') ?? {};
-    expect(detail.match(/probe\/locks\/\S+ cannot be removed; remove it/g)).toHaveLength(3);
+    expect(detail.match(/store-check\/locks\/\S+ cannot be removed; remove it/g)).toHaveLength(3);
   });
 });
 
