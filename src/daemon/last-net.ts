@@ -11,7 +11,7 @@ export function surviveDefects(log: Log): void {
   });
 }
 
-/** Calls `told` for what nobody has caught, instead of ending the process. What it throws itself is lost. */
+/** Calls `report` for what nobody has caught, instead of ending the process. What it throws itself is lost. */
 export function onDefect(report: (error: unknown) => void): void {
   const safely = (error: unknown): void => {
     try {

@@ -27,7 +27,7 @@ const RULES: Readonly<Record<Step, { readonly share: number; readonly most: numb
   authenticating: { share: 0.25, most: Infinity, fair: 5000 },
 };
 
-/** A connection in the room. */
+/** A connection that has not authenticated. */
 export interface Unauthenticated {
   /** It has finished the first key exchange. */
   exchanged(): void;
@@ -43,7 +43,7 @@ export interface Outcomes {
   refuse(why: string): void;
 }
 
-/** The room. */
+/** All of them. */
 export interface UnauthenticatedConnections {
   /** Takes a connection in. */
   register(socket: Socket, reception: Outcomes): Unauthenticated;

@@ -40,10 +40,7 @@ export interface Reports {
 }
 
 /** Makes the reports of one session. @param counts - where refusals are counted */
-export function createReports(
-  { identity, records, log, meter, notify: tell }: HandlerContext,
-  counts: Counts,
-): Reports {
+export function createReports({ identity, records, log, meter, notify }: HandlerContext, counts: Counts): Reports {
   const { principal } = identity;
   const about = { session: identity.session, client: principal.client };
   const reported = new Set<string>();
@@ -52,7 +49,7 @@ export function createReports(
   const notifyOnce = (topic: string, line: string): void => {
     if (reported.has(topic)) return;
     reported.add(topic);
-    tell(line);
+    notify(line);
   };
 
   const count = (reason: string): void => {
