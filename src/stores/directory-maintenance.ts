@@ -1,7 +1,7 @@
 /** The admin's maintenance of a repository in a directory. */
 import { randomUUID } from 'node:crypto';
 import type { BigIntStats, Dirent } from 'node:fs';
-import { lstat, open, readdir, rename, unlink } from 'node:fs/promises';
+import { lstat, readdir, rename, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { DirectoryStoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
@@ -11,7 +11,15 @@ import type { FileFacts, RepositoryMaintenance, StoredFile } from '../ports/repo
 import type { Steps } from './directory/bounded.ts';
 import { IO_LIMIT_MS, makeCall, type Call } from './directory/call.ts';
 import { errnoOf } from './directory/failures.ts';
-import { assertRegular, assertRoot, linkIfFree, makeDirectory, openRegular, syncDirectory } from './directory/files.ts';
+import {
+  assertRegular,
+  assertRoot,
+  linkIfFree,
+  makeDirectory,
+  openRegular,
+  syncDirectory,
+  writeSynced,
+} from './directory/files.ts';
 import { readUploader } from './directory/uploaders.ts';
 
 const READ_BYTES = 1024 * 1024;
@@ -94,13 +102,7 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
     return this.#call(`writing ${key}`, signal, async (steps) => {
       await this.#prepare(steps, dirname(path));
       try {
-        const handle = await steps.io(() => open(temporary, 'wx', 0o600));
-        try {
-          await steps.io(() => handle.writeFile(bytes));
-          await steps.io(() => handle.sync());
-        } finally {
-          await steps.cleanUp(() => handle.close());
-        }
+        await writeSynced(steps, temporary, bytes);
         await steps.io(() => rename(temporary, path));
       } catch (error) {
         await steps.cleanUp(() => unlink(temporary)).catch(() => undefined);

@@ -90,6 +90,17 @@ export async function makeDirectory(steps: Steps, path: string): Promise<boolean
   }
 }
 
+/** Writes a new file for its owner alone, and syncs it. @throws an error of the file system, `EEXIST` among them */
+export async function writeSynced(steps: Steps, path: string, content: Uint8Array | string): Promise<void> {
+  const handle = await steps.io(() => open(path, 'wx', 0o600));
+  try {
+    await steps.io(() => handle.writeFile(content));
+    await steps.io(() => handle.sync());
+  } finally {
+    await steps.cleanUp(() => handle.close());
+  }
+}
+
 /** Makes the entries of a directory durable: links, removals and new directories in it. */
 export async function syncDirectory(steps: Steps, path: string): Promise<void> {
   const handle = await steps.io(() => open(path, constants.O_RDONLY | constants.O_DIRECTORY));

@@ -3,13 +3,13 @@
  * repository lies on one file system; and looks at free space and permissions.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { lstat, mkdir, open, readFile, rm, rmdir, stat, statfs } from 'node:fs/promises';
+import { lstat, mkdir, readFile, rm, rmdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { NAMED_TYPES } from '../../core/object.ts';
 import type { StoreCheckPoint, StoreCheckResult } from '../../ports/repository-store.ts';
 import type { Steps } from './bounded.ts';
 import { errnoOf, storeFailure } from './failures.ts';
-import { assertRoot, linkIfFree, syncDirectory } from './files.ts';
+import { assertRoot, linkIfFree, syncDirectory, writeSynced } from './files.ts';
 
 /** Less than this, in bytes, does not hold the largest pack that restic makes. */
 const LEAST_FREE = 128 * 1024 * 1024;
@@ -47,15 +47,7 @@ async function tryFiles(
   const made = (await steps.io(() => mkdir(directory, { recursive: true, mode: 0o700 }))) ?? directory;
   try {
     const paths = { first: join(directory, 'first'), second: join(directory, 'second'), name: join(directory, 'name') };
-    for (const text of ['first', 'second'] as const) {
-      const handle = await steps.io(() => open(paths[text], 'wx', 0o600));
-      try {
-        await steps.io(() => handle.writeFile(text));
-        await steps.io(() => handle.sync());
-      } finally {
-        await steps.cleanUp(() => handle.close());
-      }
-    }
+    for (const text of ['first', 'second'] as const) await writeSynced(steps, paths[text], text);
     const given = await linkIfFree(steps, paths.first, paths.name);
     const again = await linkIfFree(steps, paths.second, paths.name);
     const kept = (await steps.io(() => readFile(paths.name, 'utf8'))) === 'first';
@@ -92,13 +84,7 @@ async function wholePack(steps: Steps, directory: string): Promise<StoreCheckPoi
   const bytes = randomBytes(PACK_BYTES);
   const size = `${PACK_BYTES / 1024 / 1024} MiB`;
   try {
-    const handle = await steps.io(() => open(temporary, 'wx', 0o600));
-    try {
-      await steps.io(() => handle.writeFile(bytes));
-      await steps.io(() => handle.sync());
-    } finally {
-      await steps.cleanUp(() => handle.close());
-    }
+    await writeSynced(steps, temporary, bytes);
     await linkIfFree(steps, temporary, path);
     await syncDirectory(steps, directory);
     if ((await steps.io(() => readFile(path))).equals(bytes))
