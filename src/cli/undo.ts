@@ -4,7 +4,7 @@ import { openClientMaintenance, type OpenedMaintenance } from '../client-mainten
 import {
   finishTakingOut,
   inQuarantines,
-  listQuarantines,
+  readQuarantines,
   restore,
   takeOut,
   type MoveCounts,
@@ -139,7 +139,7 @@ async function carryOut(
   return changing(opened, signal, async (work) => {
     let status = 0;
     let rest = objects;
-    for (const unfinished of await listQuarantines(maintenance, signal)) {
+    for await (const unfinished of readQuarantines(maintenance, signal)) {
       if (unfinished.state !== 'moving') continue;
       process.stdout.write(
         `Undo ${printable(unfinished.id)} (${printable(unfinished.selection)}) had been cut off; it is completed first.\n`,
@@ -203,9 +203,17 @@ async function showQuarantines(
   { json }: UndoArguments,
   signal: AbortSignal,
 ): Promise<number> {
-  const all = await listQuarantines(maintenance, signal);
-  if (json) process.stdout.write(jsonLine(all));
-  else if (all.length === 0) process.stdout.write('There are no quarantines.\n');
+  const rows: string[][] = [];
+  let separator = '[';
+  for await (const quarantine of readQuarantines(maintenance, signal)) {
+    const { id, client, selection, objects, state } = quarantine;
+    // One array, of which no more than one quarantine is in memory.
+    if (json) process.stdout.write(`${separator}${jsonLine(quarantine).trimEnd()}`);
+    else rows.push([id, client, selection, String(objects.length), state]);
+    separator = ',';
+  }
+  if (json) process.stdout.write(separator === '[' ? '[]\n' : ']\n');
+  else if (rows.length === 0) process.stdout.write('There are no quarantines.\n');
   else
     process.stdout.write(
       table(
@@ -216,7 +224,7 @@ async function showQuarantines(
           { title: 'objects', right: true },
           { title: 'state' },
         ],
-        all.map(({ id, client, selection, objects, state }) => [id, client, selection, String(objects.length), state]),
+        rows,
       ),
     );
   return 0;

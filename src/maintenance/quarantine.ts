@@ -43,17 +43,18 @@ export interface MoveCounts {
   taken: number;
 }
 
-/** All quarantines of a repository, oldest first. @throws GatewayError `store-failed` for a manifest that is not whole */
-export async function listQuarantines(
+/**
+ * All quarantines of a repository, oldest first. Each is read when it is asked for, as one of the most objects takes 260 MB of memory.
+ * @throws GatewayError `store-failed` for a manifest that is not whole
+ */
+export async function* readQuarantines(
   maintenance: RepositoryMaintenance,
   signal: AbortSignal,
-): Promise<readonly Quarantine[]> {
+): AsyncGenerator<Quarantine, void, undefined> {
   const manifests: string[] = [];
   for await (const page of maintenance.files(QUARANTINE, { signal }))
     for (const { key } of page) if (key.split('/').length === 4 && key.endsWith(`/${MANIFEST}`)) manifests.push(key);
-  const quarantines: Quarantine[] = [];
-  for (const key of manifests.sort()) quarantines.push(await readManifest(maintenance, key, signal));
-  return quarantines;
+  for (const key of manifests.sort()) yield await readManifest(maintenance, key, signal);
 }
 
 /** Objects in their order, as the quarantines that will hold them. */

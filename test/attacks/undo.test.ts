@@ -150,6 +150,32 @@ describe.each(STORES)('a repository on %s that an attacker filled with junk', (k
     expect(await files.keys()).toContain(kept);
   });
 
+  test('of many quarantines, each with much in it, one at a time is in memory', async () => {
+    const [ofEach, keys] = [20_000, [] as string[]];
+    for (const digit of '0123456789') {
+      const id = `20200101T00000${digit}Z-0a1b2c`;
+      const objects = Array.from({ length: ofEach }, (_, index) => {
+        const name = `${digit}${index}`.padStart(64, '0');
+        return { key: `data/00/${name}`, size: 1, arrived: '2020-01-01T00:00:00.000Z', session: `s-${index}` };
+      });
+      const about = { v: 1, id, client: 'appsrv', selection: '--since 2h', made: '2020-01-01T00:00:00Z' };
+      keys.push(`.restic-gateway/quarantine/${id}/manifest.json`);
+      await files.write(keys.at(-1) ?? '', Buffer.from(JSON.stringify({ ...about, state: 'quarantined', objects })));
+    }
+    const list = (...more: readonly string[]): Promise<Outcome> =>
+      run(
+        process.execPath,
+        ['--max-old-space-size=44', GATEWAY, 'undo', 'appsrv', '--list', ...more, '-c', site.configFile],
+        { timeoutMs: 120_000 },
+      );
+    const table = await list();
+    expect(table.stderr).toBe('');
+    expect(table.stdout.match(/ 20000 +quarantined$/gm)).toHaveLength(keys.length);
+    const all = JSON.parse((await list('--json')).stdout) as { readonly objects: readonly unknown[] }[];
+    expect(all.filter(({ objects }) => objects.length === ofEach)).toHaveLength(keys.length);
+    for (const key of keys) await files.remove(key);
+  });
+
   /** When a session began, ISO 8601. */
   function beginOf(session: string | undefined): string {
     return String(site.audit().find((line) => line['session'] === session)?.['time']);
