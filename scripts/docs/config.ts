@@ -5,7 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { format } from 'prettier';
-import { CLIENT, rootSchema, storeSchema } from '../../src/config/schema.ts';
+import { clientSchema, rootSchema, storeSchema } from '../../src/config/schema.ts';
 import type { KeyInfo } from '../../src/config/words.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
@@ -65,7 +65,11 @@ function* keysBelow(entries: Readonly<Record<string, Part>>, place = ''): Genera
     const known = know(part);
     yield [place + name, known];
     const inner =
-      place + name === 'stores' ? storeEntries() : place + name === 'clients' ? entriesOf(CLIENT) : known.entries;
+      place + name === 'stores'
+        ? storeEntries()
+        : place + name === 'clients'
+          ? entriesOf(clientSchema('/'))
+          : known.entries;
     const named = place + name === 'stores' || place + name === 'clients' ? '.NAME.' : '.';
     if (inner !== undefined) yield* keysBelow(inner, place + name + named);
   }
@@ -158,7 +162,7 @@ export async function jsonSchema(): Promise<string> {
   const properties = {
     ...(root['properties'] as Json),
     stores: each('stores by name', { oneOf: storeKinds().map(objectOf) }),
-    clients: each('clients by name', objectOf(entriesOf(CLIENT))),
+    clients: each('clients by name', objectOf(entriesOf(clientSchema('/')))),
   };
   const schema = {
     $schema: 'http://json-schema.org/draft-07/schema#',

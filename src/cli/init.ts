@@ -140,7 +140,15 @@ async function tryStore(config: GatewayConfig): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'restic-gateway-init-'));
   const [store = ''] = Object.keys(config.stores);
   const nobody = { name: 'nobody', keys: [], repository: { store, prefix: 'nobody' }, access: 'read-only' as const };
-  const client = { ...nobody, addKeys: false, maxSessions: 1, maxLocks: 1, from: [], disabled: true };
+  const client = {
+    ...nobody,
+    addKeys: false,
+    maxSessions: 1,
+    maxLocks: 1,
+    from: [],
+    disabled: true,
+    removals: 'refused' as const,
+  };
   const log = { info: () => undefined, warn: () => undefined, error: () => undefined };
   try {
     const gateway = await createGateway({

@@ -3,8 +3,17 @@ import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { GatewayError } from '../core/errors.ts';
 import type { Path } from './problems.ts';
-import { CLIENT, PUBLIC_KEY, REPOSITORY, rootSchema, SHARED, storeSchema } from './schema.ts';
-import type { ClientConfig, GatewayConfig, PublicKey, SecretSource, StoreConfig } from './types.ts';
+import { clientSchema, PUBLIC_KEY, REPOSITORY, rootSchema, SHARED, storeSchema } from './schema.ts';
+import { removalRules } from './retention.ts';
+import type {
+  ClientConfig,
+  ClientEntry,
+  GatewayConfig,
+  PublicKey,
+  RemovalDefaults,
+  SecretSource,
+  StoreConfig,
+} from './types.ts';
 import { parseName } from './values.ts';
 import { isSection } from './words.ts';
 
@@ -33,13 +42,17 @@ export interface Claim {
 }
 
 /** The file without its entries of `stores` and `clients`, which are handed on as they are. */
-export type Root = Omit<GatewayConfig, 'file' | 'stores' | 'clients'>;
+export interface Root {
+  readonly config: Omit<GatewayConfig, 'file' | 'stores' | 'clients'>;
+  readonly defaults: RemovalDefaults;
+}
 
 /** Checks the whole but the entries of its stores and clients. @param base - directory that relative paths start from */
 export function checkRoot(raw: unknown, base: string): Checked<Root> {
-  return check(rootSchema(base), raw, [], ({ stores: _stores, clients: _clients, audit, metrics, state, ...root }) => {
+  return check(rootSchema(base), raw, [], ({ stores: _stores, clients: _clients, ...entry }): Root => {
+    const { defaults = {}, audit, metrics, state, ...root } = entry;
     const { maxSize, keep, syslog, ...rest } = audit;
-    return {
+    const config = {
       ...root,
       audit: {
         ...rest,
@@ -50,6 +63,7 @@ export function checkRoot(raw: unknown, base: string): Checked<Root> {
       ...(metrics && { metrics: { listen: metrics.listen, ...secretOf('token', metrics.tokenFile, metrics.token) } }),
       state: state ?? join(dirname(audit.file), 'state'),
     };
+    return { config, defaults };
   });
 }
 
@@ -87,16 +101,38 @@ export function storeChecker(base: string): (name: string, raw: unknown) => Chec
     });
 }
 
-/** Checks one entry of `clients`. `claim` is what can be told of its claims even when something else in it is wrong. */
-export function checkClient(name: string, raw: unknown): { checked: Checked<ClientConfig>; claim: Claim } {
-  let claim: Claim | undefined;
-  const checked = checkEntry(CLIENT, 'clients', name, raw, (entry): ClientConfig => {
-    const { shared, repository, ...rest } = entry;
-    const place = { store: repository.store, prefix: repository.prefix ?? name };
-    claim = { client: name, keys: rest.keys.map((key, index) => ({ index, key })), repository: place, shared };
-    return { name, ...rest, repository: place };
-  });
-  return { checked, claim: claim ?? salvage(name, isSection(raw) ? raw : {}) };
+/**
+ * A function that checks one entry of `clients`. `claim` is what can be told of its claims even when something else in it is wrong.
+ * @param base - directory that relative paths start from
+ */
+export function clientChecker(
+  base: string,
+): (name: string, raw: unknown) => { checked: Checked<ClientEntry>; claim: Claim } {
+  const schema = clientSchema(base);
+  return (name, raw) => {
+    let claim: Claim | undefined;
+    const checked = checkEntry(schema, 'clients', name, raw, (entry): ClientEntry => {
+      const { shared, repository, ...rest } = entry;
+      const place = { store: repository.store, prefix: repository.prefix ?? name };
+      claim = { client: name, keys: rest.keys.map((key, index) => ({ index, key })), repository: place, shared };
+      return { name, ...rest, repository: place };
+    });
+    return { checked, claim: claim ?? salvage(name, isSection(raw) ? raw : {}) };
+  };
+}
+
+/** A client with what its store and `defaults` say for it. */
+export function resolveClient(
+  entry: ClientEntry,
+  store: StoreConfig,
+  defaults: RemovalDefaults,
+): Checked<ClientConfig> {
+  const { retention, protect, trash, removals, ...rest } = entry;
+  const said = { access: entry.access, retention, protect, trash, removals };
+  const { rules, problem } = removalRules(said, store, defaults);
+  if (problem === undefined) return { value: { ...rest, ...rules } };
+  const path = ['clients', entry.name, ...(problem.key === undefined ? [] : [problem.key])];
+  return { problems: [{ path, part: problem.key === undefined ? 'key' : 'value', message: problem.message }] };
 }
 
 function salvage(client: string, raw: Record<string, unknown>): Claim {

@@ -9,10 +9,10 @@ import { lineAndColumn, readDocument } from './document.ts';
 import { unreadable } from './files.ts';
 import { deepFreeze } from './freeze.ts';
 import { ConfigError, formatPath, invalid, type Path } from './problems.ts';
-import { checkClient, checkRoot, entriesOf, storeChecker, type PathProblem } from './check.ts';
+import { checkRoot, clientChecker, entriesOf, resolveClient, storeChecker, type PathProblem } from './check.ts';
 import { readSimpleDocument } from './simple-document.ts';
 import { mustBeTrusted } from './trusted-files.ts';
-import type { ClientConfig, GatewayConfig, StoreConfig } from './types.ts';
+import type { ClientConfig, ClientEntry, GatewayConfig, StoreConfig } from './types.ts';
 
 const SYSTEM_FILE = '/etc/restic-gateway/gateway.yaml';
 const NEAR_FILE = 'gateway.yaml';
@@ -165,16 +165,27 @@ function checkAll(raw: unknown, file: string): GatewayConfig | { readonly proble
     named.set(name, stores[name]);
   }
 
-  const clients = Object.create(null) as Record<string, ClientConfig>;
+  const checkClient = clientChecker(base);
+  const entries: ClientEntry[] = [];
   const claims = entriesOf(raw, 'clients').map(([name, entry]) => {
     const { checked, claim } = checkClient(name, entry);
     if ('problems' in checked) problems.push(...checked.problems);
-    else clients[name] = checked.value;
+    else entries.push(checked.value);
     return claim;
   });
-  problems.push(...crossCheck(claims, named, 'value' in root ? root.value.audit.copy : undefined));
-  if ('problems' in root || problems.length > 0) return { problems };
-  return { file, ...root.value, stores, clients };
+  problems.push(...crossCheck(claims, named, 'value' in root ? root.value.config.audit.copy : undefined));
+  if ('problems' in root) return { problems };
+
+  const clients = Object.create(null) as Record<string, ClientConfig>;
+  for (const entry of entries) {
+    const store = named.get(entry.repository.store);
+    if (store === undefined) continue;
+    const resolved = resolveClient(entry, store, root.value.defaults);
+    if ('problems' in resolved) problems.push(...resolved.problems);
+    else clients[entry.name] = resolved.value;
+  }
+  if (problems.length > 0) return { problems };
+  return { file, ...root.value.config, stores, clients };
 }
 
 /** `${NAME}` anywhere in a value stands for the environment's variable. There is no other use of `${`, and no way to write it. */

@@ -8,6 +8,7 @@ import * as v from 'valibot';
 import { ACCESS_LEVELS } from '../core/principal.ts';
 import { didYouMean } from './problems.ts';
 import { parsePublicKey } from './public-key.ts';
+import { PROTECT, REMOVALS, RETENTION, TRASH } from './retention.ts';
 import {
   isLoopback,
   parseAccessKeyId,
@@ -97,52 +98,81 @@ export const PUBLIC_KEY = publicKey;
 /** `shared` of a client. */
 export const SHARED = boolean;
 
-/** An entry of `clients`. */
-export const CLIENT = section({
-  keys: needed(
-    listOf(publicKey, (key) => key.blob),
-    { about: '`ssh-ed25519 AAAA… comment`; a key belongs to one client' },
-  ),
-  repository: needed(REPOSITORY, { about: 'its one repository' }),
-  access: withDefault(oneOf(ACCESS_LEVELS), 'append-only', {
-    about: 'what the client may do: [clients.md](clients.md#permissions)',
-  }),
-  addKeys: withDefault(boolean, 'false', { about: 'may it add repository passwords after `init`?' }),
-  maxSessions: withDefault(whole(1, 10_000), '10', { about: 'concurrent sessions, over all processes of the machine' }),
-  quota: optional(size, { about: 'how much the repository may hold' }),
-  // A run of restic has one, or two for the moment in which it refreshes it.
-  maxLocks: withDefault(whole(1, 100_000), '200', { about: 'locks younger than 30 minutes that it may have' }),
-  bandwidth: optional(
-    v.pipe(
-      section({
-        upload: optional(bandwidth, { about: 'from the client' }),
-        download: optional(bandwidth, { about: 'to the client' }),
-      }),
-      v.check((rates) => Object.keys(rates).length > 0, 'must have upload, download or both'),
+/** An entry of `clients`. @param base - the directory that relative paths start from */
+export function clientSchema(base: string) {
+  return section({
+    keys: needed(
+      listOf(publicKey, (key) => key.blob),
+      { about: '`ssh-ed25519 AAAA… comment`; a key belongs to one client' },
     ),
-    { about: 'of all its sessions together' },
-  ),
-  // Below these, an ordinary run of restic would be hindered.
-  requests: optional(times('s', 10), { about: 'rate of its requests, in each process', unless: '`1000/s`' }),
-  sessions: optional(times('h', 60), { about: 'rate of its new sessions', unless: '`1000/h`' }),
-  smallObjects: optional(times('h', 60), {
-    about: 'rate at which it may store objects under 1 MiB',
-    unless: '`5000/h`',
-  }),
-  from: withDefault(listOf(parsed('address or range', parseAddressRange)), [], {
-    about: 'addresses it may connect from: `10.0.0.0/8`, `2001:db8::1`',
-    unless: 'any',
-  }),
-  expires: optional(parsed('date', parseExpiry), { about: 'the last day on which its keys work', unless: 'never' }),
-  disabled: withDefault(boolean, 'false', { about: 'refuses the client, and ends its sessions' }),
-  expectEvery: optional(duration, {
-    about: 'late without a snapshot for this long: [monitoring.md](monitoring.md#late-backups)',
-    unless: 'learned',
-  }),
-  shared: withDefault(boolean, 'false', {
-    about: 'must be true for each client of a repository, or of nested prefixes, that several share',
-  }),
-});
+    repository: needed(REPOSITORY, { about: 'its one repository' }),
+    access: withDefault(oneOf(ACCESS_LEVELS), 'append-only', {
+      about: 'what the client may do: [clients.md](clients.md#permissions)',
+    }),
+    addKeys: withDefault(boolean, 'false', { about: 'may it add repository passwords after `init`?' }),
+    maxSessions: withDefault(whole(1, 10_000), '10', {
+      about: 'concurrent sessions, over all processes of the machine',
+    }),
+    quota: optional(size, { about: 'how much the repository may hold' }),
+    // A run of restic has one, or two for the moment in which it refreshes it.
+    maxLocks: withDefault(whole(1, 100_000), '200', { about: 'locks younger than 30 minutes that it may have' }),
+    bandwidth: optional(
+      v.pipe(
+        section({
+          upload: optional(bandwidth, { about: 'from the client' }),
+          download: optional(bandwidth, { about: 'to the client' }),
+        }),
+        v.check((rates) => Object.keys(rates).length > 0, 'must have upload, download or both'),
+      ),
+      { about: 'of all its sessions together' },
+    ),
+    // Below these, an ordinary run of restic would be hindered.
+    requests: optional(times('s', 10), { about: 'rate of its requests, in each process', unless: '`1000/s`' }),
+    sessions: optional(times('h', 60), { about: 'rate of its new sessions', unless: '`1000/h`' }),
+    smallObjects: optional(times('h', 60), {
+      about: 'rate at which it may store objects under 1 MiB',
+      unless: '`5000/h`',
+    }),
+    from: withDefault(listOf(parsed('address or range', parseAddressRange)), [], {
+      about: 'addresses it may connect from: `10.0.0.0/8`, `2001:db8::1`',
+      unless: 'any',
+    }),
+    expires: optional(parsed('date', parseExpiry), { about: 'the last day on which its keys work', unless: 'never' }),
+    disabled: withDefault(boolean, 'false', { about: 'refuses the client, and ends its sessions' }),
+    expectEvery: optional(duration, {
+      about: 'late without a snapshot for this long: [monitoring.md](monitoring.md#late-backups)',
+      unless: 'learned',
+    }),
+    shared: withDefault(boolean, 'false', {
+      about: 'must be true for each client of a repository, or of nested prefixes, that several share',
+    }),
+    retention: optional(RETENTION, {
+      about: 'which snapshots `forget` keeps, by when they arrived: [retention.md](retention.md)',
+      unless: 'as in `defaults`',
+    }),
+    protect: optional(PROTECT, {
+      about: 'how long a snapshot cannot be removed after it arrived, by anyone',
+      unless: 'as in its store or `defaults`',
+    }),
+    trash: optional(TRASH, {
+      about: 'how long what is removed can be brought back',
+      unless: 'as in its store or `defaults`',
+    }),
+    removals: optional(REMOVALS, {
+      about: 'what becomes of its removals with access `append-only`; `deferred` moves what it removes to the trash',
+      unless: 'as in `defaults`',
+    }),
+    passwordFile: optional(pathsFrom(base)('file, mode 0600'), {
+      about: "the repository's password, for `forget` and `prune` by a timer; root's alone where root runs them",
+    }),
+  });
+}
+
+/** What an entry of `stores` says for its clients. */
+const OF_ITS_CLIENTS = {
+  protect: optional(PROTECT, { about: '`protect` of its clients', unless: 'as in `defaults`' }),
+  trash: optional(TRASH, { about: '`trash` of its clients', unless: 'as in `defaults`' }),
+};
 
 /** An entry of `stores`. @param base - the directory that relative paths start from */
 export function storeSchema(base: string) {
@@ -187,6 +217,7 @@ export function storeSchema(base: string) {
         about: 'the same, from an environment variable; never the secret itself',
         unless: '',
       }),
+      ...OF_ITS_CLIENTS,
     }),
     v.rawCheck(({ dataset, addIssue }) => {
       const input = dataset.value as Record<string, unknown>;
@@ -209,6 +240,7 @@ export function storeSchema(base: string) {
   const directory = keysOf({
     type: needed(v.literal('directory'), { about: 'kind of store' }),
     path: needed(path('directory'), { about: 'for `directory`: must exist; repositories are directories below it' }),
+    ...OF_ITS_CLIENTS,
   });
   return v.pipe(
     anySection('type and what belongs to it'),
@@ -339,6 +371,20 @@ function auditSection(path: ReturnType<typeof pathsFrom>) {
   });
 }
 
+/** What holds for each client that does not say otherwise, and whose store does not. */
+const DEFAULTS = section({
+  retention: optional(RETENTION, {
+    about: 'which snapshots `forget` keeps, by when they arrived: [retention.md](retention.md)',
+    unless: '`forget` removes nothing',
+  }),
+  protect: optional(PROTECT, {
+    about: 'how long a snapshot cannot be removed after it arrived, by anyone',
+    unless: '`14d` where `retention` is set, else `none`',
+  }),
+  trash: optional(TRASH, { about: 'how long what is removed can be brought back', unless: '`14d`' }),
+  removals: optional(REMOVALS, { about: '`removals` of clients of access `append-only`', unless: '`refused`' }),
+});
+
 /** The whole file, but for the entries of `stores` and `clients`. @param base - the directory that relative paths start from */
 export function rootSchema(base: string) {
   const path = pathsFrom(base);
@@ -372,6 +418,7 @@ export function rootSchema(base: string) {
       about: 'clients by name (A–Z a–z 0–9 `. _ -`, at most 64 characters)',
       unless: '',
     }),
+    defaults: optional(DEFAULTS, { about: 'for all clients that do not say otherwise', unless: '' }),
     audit: withDefault(auditSection(path), {}, { about: '[audit.md](audit.md)' }),
     metrics: optional(metricsSection(path), {
       about: 'health checks, metrics and status page over HTTP: [monitoring.md](monitoring.md#health-checks)',

@@ -48,6 +48,14 @@ export function readSecret(
   return checkSecret(readPrivateFile(source.file), source.file, what);
 }
 
+/**
+ * Holds a file of a repository's password to what every file of a secret is held to, before restic reads it.
+ * @throws GatewayError as `readSecret`
+ */
+export function checkPasswordFile(file: string): void {
+  if (readPrivateFile(file).trim() === '') throw invalid(`${file}: is empty; it must hold the repository's password`);
+}
+
 function placeOf(source: SecretSource): string {
   return 'variable' in source ? `the environment variable ${source.variable}` : source.file;
 }

@@ -4,10 +4,12 @@
  */
 import type { InferOutput } from 'valibot';
 import type { PublicKey } from './public-key.ts';
-import type { CLIENT, rootSchema, storeSchema } from './schema.ts';
+import type { RemovalRules } from './retention.ts';
+import type { clientSchema, rootSchema, storeSchema } from './schema.ts';
 import type { SyslogAddress } from './values.ts';
 
 export type { PublicKey };
+export type { CalendarSpan, GroupKey, RetentionPolicy } from './retention.ts';
 
 /** Where a secret is: the absolute path of a file that only its owner can read, or the name of an environment variable. */
 export type SecretSource = { readonly file: string } | { readonly variable: string };
@@ -34,19 +36,28 @@ export interface DirectoryStoreConfig {
   readonly name: string;
   /** Absolute path; each repository is a directory below it. */
   readonly path: string;
+  /** As in the file: `protectMs` and `trashMs` of a client are what holds. */
+  readonly protect?: number | 'none';
+  readonly trash?: number | 'none';
 }
 
 /** One entry of `stores:`. */
 export type StoreConfig = S3StoreConfig | DirectoryStoreConfig;
 
-/** One entry of `clients:`; the schema says what each key means. */
-export type ClientConfig = DeepReadonly<
-  Omit<InferOutput<typeof CLIENT>, 'repository' | 'shared'> & {
+/** One entry of `clients:` by itself. */
+export type ClientEntry = DeepReadonly<
+  Omit<InferOutput<ReturnType<typeof clientSchema>>, 'repository' | 'shared'> & {
     name: string;
     /** An entry of `stores:` by its name, and the path below it without slashes at its ends; empty for the store's root. */
     repository: { store: string; prefix: string };
   }
 >;
+
+/** `defaults:`, for clients that do not say otherwise. */
+export type RemovalDefaults = DeepReadonly<NonNullable<RootEntry['defaults']>>;
+
+/** One entry of `clients:` with what its store and `defaults` say for it; the schema says what each key means. */
+export type ClientConfig = Omit<ClientEntry, 'protect' | keyof RemovalRules | 'trash'> & RemovalRules;
 
 /** A copy of the audit in a bucket. Its prefix is not empty, and each gateway host has its own; `every` is in ms. */
 export type AuditCopyConfig = DeepReadonly<NonNullable<RootEntry['audit']['copy']>>;
@@ -56,7 +67,7 @@ export type SyslogConfig = SyslogAddress & { readonly facility: number };
 
 /** The whole configuration; the schema says what each key means. */
 export type GatewayConfig = DeepReadonly<
-  Omit<RootEntry, 'stores' | 'clients' | 'audit' | 'metrics' | 'state'> & {
+  Omit<RootEntry, 'stores' | 'clients' | 'defaults' | 'audit' | 'metrics' | 'state'> & {
     /** Absolute path of the file it came from. */
     file: string;
     /** By name; objects without a prototype. */

@@ -127,6 +127,16 @@ export function parseDuration(text: string): number {
   return ms;
 }
 
+/** A length of time, or `none` for what is turned off. */
+export function parseDurationOrNone(text: string): number | 'none' {
+  if (text === 'none') return text;
+  try {
+    return parseDuration(text);
+  } catch {
+    throw invalid('must be a length of time with its unit, up to a year, such as 14d, or none');
+  }
+}
+
 /** Below this, in bytes a second, what is left for one of several uploads is so little that storage takes it for a dead one. */
 const LEAST_BANDWIDTH = 64 * 1024;
 

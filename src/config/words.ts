@@ -86,8 +86,11 @@ export function isSection(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Exactly these keys, for what is a section already. */
-export function keysOf<const T extends v.ObjectEntries>(entries: T) {
+/**
+ * Exactly these keys, for what is a section already.
+ * @param refused - keys that one may look for here, and why there are none
+ */
+export function keysOf<const T extends v.ObjectEntries>(entries: T, refused: Readonly<Record<string, string>> = {}) {
   const known = Object.keys(entries);
   return v.pipe(
     v.looseObject(entries, 'is missing'),
@@ -96,7 +99,7 @@ export function keysOf<const T extends v.ObjectEntries>(entries: T) {
       for (const key of Object.keys(input))
         if (!Object.hasOwn(entries, key))
           addIssue({
-            message: `unknown key${didYouMean(key, known)}`,
+            message: Object.hasOwn(refused, key) ? (refused[key] ?? '') : `unknown key${didYouMean(key, known)}`,
             path: [{ type: 'object', origin: 'key', input, key, value: input[key] }],
           });
     }),
@@ -110,9 +113,9 @@ export function anySection(known: string) {
   );
 }
 
-/** A section with exactly these keys. */
-export function section<const T extends v.ObjectEntries>(entries: T) {
-  const schema = v.pipe(anySection(Object.keys(entries).join(', ')), keysOf(entries));
+/** A section with exactly these keys. @param refused - as `keysOf` */
+export function section<const T extends v.ObjectEntries>(entries: T, refused?: Readonly<Record<string, string>>) {
+  const schema = v.pipe(anySection(Object.keys(entries).join(', ')), keysOf(entries, refused));
   // The loose object lets others through only to have them told.
   return schema as unknown as v.GenericSchema<unknown, v.InferOutput<v.ObjectSchema<T, undefined>>>;
 }

@@ -54,7 +54,8 @@ describe('a whole file', () => {
         secretAccessKeyFile: archive.secret
       cloud: { type: s3, bucket: databucket, region: us-east-2, accessKeyId: AK, secretAccessKey: "\${SECRET}" }
       roles: { type: s3, bucket: other-bucket, region: us-east-2, forcePathStyle: true, objectLock: { mode: governance, days: 30 }, conditionalWrites: versioned }
-      local: { type: directory, path: /var/lib/restic-gateway }
+      local: { type: directory, path: /var/lib/restic-gateway, protect: none, trash: 4w }
+    defaults: { retention: { keep-daily: 30 }, protect: 30d, removals: deferred }
     clients:
       appsrv:
         keys: [${KEY_1}, "${KEY_2}"]
@@ -72,6 +73,9 @@ describe('a whole file', () => {
         from: [10.0.0.0/8, "2001:db8::1"]
         expires: 2027-12-31
         disabled: true
+        retention: { keep-last: unlimited, keep-within-monthly: 1y6m14d2h, group-by: "host,tags" }
+        trash: none
+        passwordFile: passwords/appsrv
       small:
         keys:
           - ${keyLine(3)}
@@ -120,7 +124,10 @@ describe('a whole file', () => {
           objectLock: { mode: 'governance', days: 30 },
           conditionalWrites: 'versioned',
         },
-        local: { type: 'directory', name: 'local', path: '/var/lib/restic-gateway' },
+        local: {
+          ...{ type: 'directory', name: 'local', path: '/var/lib/restic-gateway' },
+          ...{ protect: 'none', trash: 2_419_200_000 },
+        },
       },
       clients: {
         appsrv: {
@@ -140,6 +147,14 @@ describe('a whole file', () => {
           from: ['10.0.0.0/8', '2001:db8::1/128'],
           expires: new Date('2027-12-31T23:59:59.999Z'),
           disabled: true,
+          retention: {
+            'keep-last': 'unlimited',
+            'keep-within-monthly': { years: 1, months: 6, days: 14, hours: 2 },
+            'group-by': ['host', 'tags'],
+          },
+          protectMs: 2_592_000_000,
+          removals: 'refused',
+          passwordFile: '/etc/restic-gateway/passwords/appsrv',
         },
         small: {
           name: 'small',
@@ -151,6 +166,9 @@ describe('a whole file', () => {
           maxLocks: 200,
           from: [],
           disabled: false,
+          retention: { 'keep-daily': 30, 'group-by': ['host', 'paths'] },
+          trashMs: 2_419_200_000,
+          removals: 'deferred',
         },
       },
       audit: { file: '/etc/restic-gateway/audit.jsonl', maxSize: 100 * 2 ** 20 },
@@ -278,14 +296,14 @@ describe('what is not YAML, or not the YAML of a config', () => {
       'a word',
       'serve',
       [
-        '1:1: must be a section with user, listen, hostKeys, ssh, stores, clients, audit, metrics, state, memory, maxSessions, workers, drainSeconds',
+        '1:1: must be a section with user, listen, hostKeys, ssh, stores, clients, defaults, audit, metrics, state, memory, maxSessions, workers, drainSeconds',
       ],
     ],
     [
       'a list',
       '- listen',
       [
-        '1:1: must be a section with user, listen, hostKeys, ssh, stores, clients, audit, metrics, state, memory, maxSessions, workers, drainSeconds',
+        '1:1: must be a section with user, listen, hostKeys, ssh, stores, clients, defaults, audit, metrics, state, memory, maxSessions, workers, drainSeconds',
       ],
     ],
     ['a tab as indentation', 'audit:\n\tfile: a', ['2:1: tabs cannot indent in YAML; use spaces']],
@@ -703,7 +721,7 @@ describe('clients', () => {
       'a key alone',
       `clients:\n  a: ${KEY_1}`,
       [
-        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, quota, maxLocks, bandwidth, requests, sessions, smallObjects, from, expires, disabled, expectEvery, shared',
+        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, quota, maxLocks, bandwidth, requests, sessions, smallObjects, from, expires, disabled, expectEvery, shared, retention, protect, trash, removals, passwordFile',
       ],
     ],
     [

@@ -6,7 +6,7 @@ import type { ClientConfig, GatewayConfig } from '../../src/config/types.ts';
 export function testClient(name = 'appsrv', given: Partial<ClientConfig> = {}): ClientConfig {
   return {
     ...{ name, keys: [], repository: { store: 'store', prefix: name }, access: 'append-only', addKeys: false },
-    ...{ maxSessions: 10, maxLocks: 200, from: [], disabled: false },
+    ...{ maxSessions: 10, maxLocks: 200, from: [], disabled: false, removals: 'refused' },
     ...given,
   };
 }
