@@ -34,7 +34,8 @@ export function sessionStore(storage: SafeStorage, context: StoreContext): Repos
   const { served, identity, admin, config, meter, calls, quotas, holds, record } = context;
   const { access, repository } = identity;
   const client = identity.principal.client;
-  let store = storage.repository(repository.prefix);
+  const stored = storage.repository(repository.prefix);
+  let store: RepositoryStore = stored;
 
   // Creates only where the storage is known to replace nothing. Whoever has full access may change what is there anyway.
   if (access !== 'full' && storage.storeCheck !== undefined) store = safeCreation(store, storage.storeCheck);

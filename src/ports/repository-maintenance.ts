@@ -9,6 +9,9 @@ import type { CallOptions } from './repository-store.ts';
 /** The directory in a repository that the gateway keeps for itself. */
 export const PRIVATE_DIRECTORY = '.restic-gateway';
 
+/** Where the trash is, below a repository's prefix. */
+export const TRASH = `${PRIVATE_DIRECTORY}/trash/`;
+
 /** A file in the storage. */
 export interface StoredFile {
   readonly key: string;
@@ -40,6 +43,12 @@ export interface RepositoryMaintenance {
    */
   files(under: string, options: CallOptions): AsyncIterable<readonly StoredFile[]>;
 
+  /**
+   * The directories directly in a directory, in pages, in no order, as they are named there.
+   * @param under - a directory's key ending in `/`
+   */
+  directories(under: string, options: CallOptions): AsyncIterable<readonly string[]>;
+
   /** The content. Ends normally only after all of it. @throws `not-found`, before or at the first chunk */
   read(key: string, options: CallOptions): AsyncIterable<Uint8Array>;
 
@@ -50,12 +59,22 @@ export interface RepositoryMaintenance {
   write(key: string, bytes: Uint8Array, options: CallOptions): Promise<void>;
 
   /**
-   * Gives a file another key. There is no moment at which it is under neither, even if this is cut off; then the same again completes it.
+   * Gives a file another key, with its uploader and its time of arrival. There is no moment at which it is under neither, even if this is
+   * cut off; then the same again completes it. The same content under the new key is taken for what an earlier attempt put there.
    * @returns `hidden`: moved, but an older version of it is still under the old key (S3 versioning); `absent`: there is no such file;
    * `taken`: nothing was done, as another file has the new key
    * @throws `retained` when the storage keeps it under its old key until its retention ends; it is then under both
    */
   move(from: string, to: string, options: CallOptions): Promise<'moved' | 'hidden' | 'absent' | 'taken'>;
+
+  /**
+   * Removes a file below the gateway's own directory, if it is there, for good.
+   * @throws `retained` when the storage keeps it until its retention ends
+   */
+  discard(key: string, options: CallOptions): Promise<void>;
+
+  /** Removes a directory below the gateway's own and those in it, where the storage has such things and there is no file in them. */
+  discardEmpty(under: string, options: CallOptions): Promise<void>;
 
   /** Lets go of connections. */
   close(): Promise<void>;

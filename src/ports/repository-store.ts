@@ -96,16 +96,29 @@ export interface RepositoryStore {
 
   /**
    * Removes an object durably; `absent` when there was none. `hidden`: to every reader it is gone, but the storage keeps it as an older
-   * version, from which its owner can bring it back.
+   * version, from which its owner can bring it back. `kept`: so does the trash.
    * @throws `retained` when the storage keeps it until its retention ends
    */
-  remove(ref: ObjectRef, options: CallOptions): Promise<'removed' | 'hidden' | 'absent'>;
+  remove(ref: ObjectRef, options: CallOptions): Promise<'removed' | 'hidden' | 'kept' | 'absent'>;
 
   /**
    * The objects of a type in pages as the store delivers them, in no order, each exactly once. Foreign files are left out. A repository
    * or type that was never written to is empty. Throws in mid-way when the list cannot be completed.
    */
   list(type: NamedType, options: ListOptions): AsyncIterable<readonly ListedObject[]>;
+}
+
+/** A repository's store as the storage has it. */
+export interface StoredRepository extends RepositoryStore {
+  /**
+   * Removes an object as `remove` does, but keeps it in the repository's trash, with its uploader and its time of arrival, where no reader
+   * sees it. There is no moment at which it is in neither place, even if this is cut off; then the same again completes it.
+   * @param batch - a name that `batchName` has made
+   * @returns `kept`: it is in the trash, durably; `hidden`: the storage keeps it as an older version, and it is not in the trash; `removed`:
+   * the storage keeps versions, but has not said that it keeps this one
+   * @throws as `remove`; `store-unavailable` when the batch has a config of other content already, which another minute's has not
+   */
+  setAside(ref: ObjectRef, batch: string, options: CallOptions): Promise<'kept' | 'hidden' | 'removed' | 'absent'>;
 }
 
 /** One thing that was tried on a storage. */
@@ -133,7 +146,7 @@ export interface StoreCheckResult {
 /** Storage that holds the repositories of many clients, as one entry of `stores:` in the config. */
 export interface Storage {
   /** The store of the repository under this prefix. Makes no call to the storage. */
-  repository(prefix: string): RepositoryStore;
+  repository(prefix: string): StoredRepository;
   /**
    * Tries to reach the storage with its credentials, changing nothing.
    * @throws GatewayError that says what is wrong (`store-misconfigured`, `store-unavailable`, …) and what to do

@@ -137,7 +137,7 @@ export function createChanges(context: HandlerContext, counts: Counts, pacing: P
         throw new GatewayError('too-many-failures');
       }
       await audit.append(identity, { kind: 'remove', ref });
-      let outcome: 'removed' | 'hidden' | 'absent';
+      let outcome: Awaited<ReturnType<typeof store.remove>>;
       try {
         outcome = await store.remove(ref, { signal });
       } catch (error) {

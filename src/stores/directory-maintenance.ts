@@ -1,7 +1,7 @@
 /** The admin's maintenance of a repository in a directory. */
 import { randomUUID } from 'node:crypto';
 import type { BigIntStats, Dirent } from 'node:fs';
-import { lstat, readdir, rename, unlink } from 'node:fs/promises';
+import { lstat, readdir, rename, rmdir, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { DirectoryStoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
@@ -11,16 +11,9 @@ import type { FileFacts, RepositoryMaintenance, StoredFile } from '../ports/repo
 import type { Steps } from './directory/bounded.ts';
 import { IO_LIMIT_MS, makeCall, type Call } from './directory/call.ts';
 import { errnoOf } from './directory/failures.ts';
-import {
-  assertRegular,
-  assertRoot,
-  linkIfFree,
-  makeDirectory,
-  openRegular,
-  syncDirectory,
-  writeSynced,
-} from './directory/files.ts';
-import { readUploader } from './directory/uploaders.ts';
+import { assertRoot, makeDirectory, openRegular, syncDirectory, writeSynced } from './directory/files.ts';
+import { moveFile } from './directory/move.ts';
+import { isBesideObject, readUploader, uploaderFile } from './directory/uploaders.ts';
 
 const READ_BYTES = 1024 * 1024;
 
@@ -44,6 +37,13 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
     );
     if (files.length > 0) yield files;
     for (const directory of directories) yield* this.files(`${under}${directory}/`, options);
+  }
+
+  async *directories(under: string, { signal }: CallOptions): AsyncGenerator<readonly string[]> {
+    const { directories } = await this.#call(`listing ${under}`, signal, (steps) =>
+      this.#readDirectory(steps, under, 'directories'),
+    );
+    if (directories.length > 0) yield directories;
   }
 
   async *read(key: string, { signal }: CallOptions): AsyncGenerator<Uint8Array> {
@@ -83,8 +83,7 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
     return this.#call(`looking up ${key}`, signal, async (steps) => {
       const file = await this.#lookUp(steps, key);
       if (file === undefined) return undefined;
-      const side = join(this.#home, PRIVATE_DIRECTORY, 'origin', `${key}.json`);
-      const noted = await readUploader(steps, side, file.mtimeNs);
+      const noted = await readUploader(steps, uploaderFile(this.#home, key), file.mtimeNs);
       const modified = new Date(Number(file.mtimeNs / 1_000_000n));
       return {
         size: Number(file.size),
@@ -112,33 +111,33 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
     });
   }
 
-  /** By a second name and the removal of the first. The side file with the uploader stays: it counts for this object, wherever it is. */
   move(from: string, to: string, { signal }: CallOptions): Promise<'moved' | 'absent' | 'taken'> {
-    const [source, target] = [join(this.#home, from), join(this.#home, to)];
     return this.#call(`moving ${from}`, signal, async (steps) => {
-      const file = await this.#lookUp(steps, from);
-      if (file === undefined) {
-        await assertRoot(steps, this.#root);
-        return 'absent';
+      const prepare = (directory: string): Promise<void> => this.#prepare(steps, directory);
+      const outcome = await moveFile(steps, { home: this.#home, from, to, prepare });
+      if (outcome === 'absent') await assertRoot(steps, this.#root);
+      return outcome;
+    });
+  }
+
+  discard(key: string, { signal }: CallOptions): Promise<void> {
+    const path = join(this.#home, privateKey(key));
+    return this.#call(`removing ${key}`, signal, async (steps) => {
+      // Neither is synced: what comes back after a crash is discarded again.
+      for (const one of [uploaderFile(this.#home, key), path]) await unlinkIfThere(steps, one);
+    });
+  }
+
+  async discardEmpty(under: string, options: CallOptions): Promise<void> {
+    for await (const page of this.directories(privateKey(under), options))
+      for (const name of page) await this.discardEmpty(`${under}${name}/`, options);
+    await this.#call(`removing ${under}`, options.signal, async (steps) => {
+      try {
+        await steps.io(() => rmdir(join(this.#home, under)));
+        this.#ready.clear();
+      } catch (error) {
+        if (!['ENOENT', 'ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes(errnoOf(error) ?? '')) throw error;
       }
-      assertRegular(file, source);
-      await this.#prepare(steps, dirname(target));
-      if (!(await linkIfFree(steps, source, target))) {
-        // Perhaps the same file, by an earlier attempt.
-        const there = await this.#lookUp(steps, to);
-        if (there?.ino !== file.ino || there.dev !== file.dev) return 'taken';
-      }
-      await syncDirectory(steps, dirname(target));
-      // The first name goes only once the second one leads to the same file.
-      const moved = await this.#lookUp(steps, to);
-      if (moved?.ino !== file.ino || moved.dev !== file.dev || moved.size !== file.size)
-        throw new GatewayError('store-failed', {
-          detail: `${target}: link(2) succeeded, and the name does not lead to the file; nothing was moved`,
-        });
-      steps.committed();
-      await steps.io(() => unlink(source));
-      await syncDirectory(steps, dirname(source));
-      return 'moved';
     });
   }
 
@@ -159,6 +158,7 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
   async #readDirectory(
     steps: Steps,
     under: string,
+    wanted: 'all' | 'directories' = 'all',
   ): Promise<{ readonly files: readonly StoredFile[]; readonly directories: readonly string[] }> {
     let entries: Dirent[];
     try {
@@ -175,7 +175,9 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
         if (under !== '' || entry.name !== PRIVATE_DIRECTORY) directories.push(entry.name);
         continue;
       }
+      if (wanted === 'directories') continue;
       const key = under + entry.name;
+      if (isBesideObject(key)) continue;
       const file = await this.#lookUp(steps, key);
       if (file !== undefined)
         files.push({ key, size: Number(file.size), modified: new Date(Number(file.mtimeNs / 1_000_000n)) });
@@ -190,5 +192,19 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
       if (errnoOf(error) === 'ENOENT') return undefined;
       throw error;
     }
+  }
+}
+
+/** @throws GatewayError for a key that is not the gateway's own: restic's files are moved, never discarded */
+function privateKey(key: string): string {
+  if (key.startsWith(`${PRIVATE_DIRECTORY}/`)) return key;
+  throw new GatewayError('internal', { detail: `${key} is no file of the gateway's own` });
+}
+
+async function unlinkIfThere(steps: Steps, path: string): Promise<void> {
+  try {
+    await steps.io(() => unlink(path));
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
   }
 }

@@ -17,8 +17,8 @@ import { objectKey, parseObjectName, type NamedType, type ObjectName, type Objec
 import { resolveRange, type ByteRange } from '../core/operation.ts';
 import type { Uploader } from '../core/principal.ts';
 import type { CallOptions, Content, ListedObject, LoadedObject } from '../ports/repository-store.ts';
-import type { ObjectStat, RepositoryStore, Storage } from '../ports/repository-store.ts';
-import { PRIVATE_DIRECTORY } from '../ports/repository-maintenance.ts';
+import type { ObjectStat, Storage, StoredRepository } from '../ports/repository-store.ts';
+import { PRIVATE_DIRECTORY, TRASH } from '../ports/repository-maintenance.ts';
 import type { Steps } from './directory/bounded.ts';
 import { IO_LIMIT_MS, makeCall, type Call } from './directory/call.ts';
 import { errnoOf } from './directory/failures.ts';
@@ -32,12 +32,15 @@ import {
   openRegular,
 } from './directory/files.ts';
 import { syncDirectory, syncExisting, writeContent } from './directory/files.ts';
-import { putUploader, readUploader, removeUploader, writeUploader } from './directory/uploaders.ts';
+import { moveFile } from './directory/move.ts';
+import { putUploader, readUploader, removeUploader, uploaderFile, writeUploader } from './directory/uploaders.ts';
 import { keepYoung, sweepTemporaries, temporaryName } from './directory/temporaries.ts';
 
 /** How often a name that was taken and free again is tried. */
 const MOST_LINKS = 100;
 const READ_BYTES = 512 * 1024;
+/** Directories that are remembered to be there. */
+const MOST_READY = 4096;
 /** Names in a page of a list, and how many of them are looked up at once: more would keep other calls from libuv's few threads. */
 const PAGE_NAMES = 512;
 const LOOK_UPS = 64;
@@ -93,7 +96,7 @@ async function reach(steps: Steps, root: string): Promise<void> {
   }
 }
 
-class DirectoryRepository implements RepositoryStore {
+class DirectoryRepository implements StoredRepository {
   readonly #root: string;
   readonly #home: string;
   readonly #temporary: string;
@@ -216,6 +219,29 @@ class DirectoryRepository implements RepositoryStore {
     });
   }
 
+  setAside(ref: ObjectRef, batch: string, { signal }: CallOptions): Promise<'kept' | 'absent'> {
+    const key = objectKey(ref);
+    return this.#call(`moving ${key} to the trash`, signal, async (steps) => {
+      // Each minute has directories of its own.
+      if (this.#ready.size > MOST_READY) this.#ready.clear();
+      const prepare = (directory: string): Promise<void> => this.#prepare(steps, directory);
+      try {
+        const outcome = await moveFile(steps, { home: this.#home, from: key, to: `${TRASH}${batch}/${key}`, prepare });
+        if (outcome === 'taken')
+          throw new GatewayError('store-unavailable', {
+            detail: `another ${key} was moved to the trash within this minute; try again in the next one`,
+          });
+        if (outcome === 'moved') return 'kept';
+        await assertRoot(steps, this.#root);
+        return 'absent';
+      } catch (error) {
+        // Perhaps someone removed a directory.
+        this.#ready.clear();
+        throw error;
+      }
+    });
+  }
+
   async *list(type: NamedType, { signal }: CallOptions): AsyncGenerator<readonly ListedObject[]> {
     const doing = `listing ${type}`;
     const top = join(this.#home, type);
@@ -249,7 +275,7 @@ class DirectoryRepository implements RepositoryStore {
   }
 
   #originOf(ref: ObjectRef): string {
-    return join(this.#home, PRIVATE_DIRECTORY, 'origin', `${objectKey(ref)}.json`);
+    return uploaderFile(this.#home, objectKey(ref));
   }
 
   async #notFound(steps: Steps): Promise<never> {

@@ -8,9 +8,10 @@ import type { CopyStore } from '../ports/copy-store.ts';
 import { PRIVATE_DIRECTORY } from '../ports/repository-maintenance.ts';
 import type { FileFacts, RepositoryMaintenance, StoredFile } from '../ports/repository-maintenance.ts';
 import { credentialChain, LIMITS, type S3Secret } from './s3-store.ts';
+import { assertCopied, copyObject } from './s3/copy.ts';
 import { Download } from './s3/download.ts';
 import { S3Refusal } from './s3/errors.ts';
-import { listPage } from './s3/list.ts';
+import { listPage, type ListPage } from './s3/list.ts';
 import { lookUp } from './s3/look-up.ts';
 import { readArrival, readArrivedHash, readStat } from './s3/metadata.ts';
 import { checksumHeaders, retentionHeaders } from './s3/object-lock.ts';
@@ -33,20 +34,15 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
   }
 
   async *files(under: string, { signal }: CallOptions): AsyncGenerator<readonly StoredFile[]> {
-    let token: string | undefined;
     try {
-      do {
-        const page = await listPage(this.#client, this.#prefix + under, token, signal);
-        if (page.next !== undefined && page.next === token)
-          throw new BadAnswer('it gives the same page of a list for ever');
+      for await (const page of this.#pages(this.#prefix + under, signal)) {
         const files = page.objects.map(({ key, size, modified }): StoredFile => {
           if (modified === undefined || !key.startsWith(this.#prefix))
             throw new BadAnswer('its list has an object without a time or from elsewhere');
           return { key: key.slice(this.#prefix.length), size, modified };
         });
         yield under === '' ? files.filter(({ key }) => !key.startsWith(`${PRIVATE_DIRECTORY}/`)) : files;
-        token = page.next;
-      } while (token !== undefined);
+      }
     } catch (error) {
       throw this.#client.failure(error, signal);
     }
@@ -106,7 +102,7 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
     };
     try {
       await this.#client.send({ method: 'PUT', key: this.#prefix + key, headers, body, accept: [200] }, signal);
-      await this.#prove(key, bytes.length, signal);
+      await assertCopied(this.#client, this.#prefix + key, bytes.length, signal);
     } catch (error) {
       throw this.#client.failure(error, signal);
     } finally {
@@ -144,9 +140,8 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
     // Of the same length, it is the copy of an earlier attempt: both keys carry the hash of the content.
     if (there !== undefined && there.size !== source.size) return 'taken';
     try {
-      if (there === undefined)
-        await this.#client.ask((bucket) => bucket.copy(this.#prefix + from, this.#prefix + to, signal), signal);
-      await this.#prove(to, source.size, signal);
+      const copy = { from: this.#prefix + from, to: this.#prefix + to, size: source.size };
+      if (there === undefined) await copyObject(this.#client, copy, signal);
       const removed = await this.#client.remove(this.#prefix + from, signal);
       if ((await lookUp(this.#client, this.#prefix + from, {}, signal)) !== undefined)
         throw new BadAnswer(`it answered that it has removed ${this.#prefix}${from}, which is still there`);
@@ -158,18 +153,54 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
     }
   }
 
-  /** What was just written must be seen by another request: what is written here is little, and some of it is the only copy. */
-  async #prove(key: string, size: number, signal: AbortSignal): Promise<void> {
-    if ((await this.#written(key, signal)) !== size)
-      throw new BadAnswer(`it answered that it has stored ${this.#prefix}${key}, and has it with another size`);
-  }
-
   /** The size of what was just written, as another request sees it. */
   async #written(key: string, signal: AbortSignal): Promise<number> {
     const answer = await lookUp(this.#client, this.#prefix + key, {}, signal);
     if (answer === undefined)
       throw new BadAnswer(`it answered that it has stored ${this.#prefix}${key}, and does not have it`);
     return readStat(answer).size;
+  }
+
+  async *directories(under: string, { signal }: CallOptions): AsyncGenerator<readonly string[]> {
+    const folder = this.#prefix + under;
+    try {
+      for await (const { folders } of this.#pages(folder, signal, '/')) {
+        const names = folders.map((name) => name.slice(folder.length, -1));
+        if (names.length > 0) yield names;
+      }
+    } catch (error) {
+      throw this.#client.failure(error, signal);
+    }
+  }
+
+  async discard(key: string, { signal }: CallOptions): Promise<void> {
+    if (!key.startsWith(`${PRIVATE_DIRECTORY}/`))
+      throw new GatewayError('internal', { detail: `${key} is no file of the gateway's own` });
+    try {
+      await this.#client.remove(this.#prefix + key, signal);
+    } catch (error) {
+      if (error instanceof S3Refusal && error.noSuchKey) return;
+      if (this.#objectLock !== undefined && error instanceof S3Refusal && error.status === 403)
+        throw new GatewayError('retained', { cause: error });
+      throw this.#client.failure(error, signal);
+    }
+  }
+
+  /** There is no such thing as an empty directory. */
+  discardEmpty(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** All pages of a list. */
+  async *#pages(prefix: string, signal: AbortSignal, delimiter?: string): AsyncGenerator<ListPage> {
+    let token: string | undefined;
+    do {
+      const page = await listPage(this.#client, prefix, token, signal, { delimiter });
+      if (page.next !== undefined && page.next === token)
+        throw new BadAnswer('it gives the same page of a list for ever');
+      yield page;
+      token = page.next;
+    } while (token !== undefined);
   }
 
   close(): Promise<void> {

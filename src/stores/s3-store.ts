@@ -14,10 +14,12 @@ import type {
   ListOptions,
   LoadedObject,
   ObjectStat,
-  RepositoryStore,
   Storage,
+  StoredRepository,
 } from '../ports/repository-store.ts';
+import { TRASH } from '../ports/repository-maintenance.ts';
 import { contentRange } from './s3/answers.ts';
+import { copyObject } from './s3/copy.ts';
 import { Download } from './s3/download.ts';
 import { checksumHeaders, retentionHeaders } from './s3/object-lock.ts';
 import { NoCredentials, S3Refusal } from './s3/errors.ts';
@@ -55,7 +57,7 @@ export function createS3Storage(
     repository: (prefix) => new S3Repository(client, prefix === '' ? '' : `${prefix}/`, limits, config.objectLock),
     reach: async ({ signal }) => {
       try {
-        await listPage(client, '', undefined, signal, 1);
+        await listPage(client, '', undefined, signal, { most: 1 });
       } catch (error) {
         throw client.failure(error, signal);
       }
@@ -96,7 +98,7 @@ export function credentialChain(region: string): CredentialSource {
 /** How many requests of one list run at once: the first hex digits of a name. */
 const SHARDS = Array.from({ length: 16 }, (_, digit) => digit.toString(16));
 
-class S3Repository implements RepositoryStore {
+class S3Repository implements StoredRepository {
   readonly #client: S3Client;
   /** What stands before each key: empty, or ending in a slash. */
   readonly #prefix: string;
@@ -205,6 +207,46 @@ class S3Repository implements RepositoryStore {
       if (isNoSuchKey(error)) return 'absent';
       throw this.#client.failure(error, signal);
     }
+  }
+
+  async setAside(
+    ref: ObjectRef,
+    batch: string,
+    options: CallOptions,
+  ): Promise<'kept' | 'hidden' | 'removed' | 'absent'> {
+    const { signal } = options;
+    const client = this.#client;
+    const [from, to] = [this.#key(ref), `${this.#prefix}${TRASH}${batch}/${objectKey(ref)}`];
+    try {
+      const source = await lookUp(client, from, {}, signal);
+      if (source === undefined) return 'absent';
+      // Of a version that has an id of its own, a removal without one takes nothing away, and the storage has its own trash. What was there
+      // before versions were kept has the id `null`, and is gone once they are kept no more.
+      const version = source.headers['x-amz-version-id'];
+      if ((version ?? 'null') !== 'null') return await client.remove(from, signal);
+      const { size } = readStat(source);
+      // All other names say what the content is, so that what is there already may be written over.
+      if (ref.type === 'config') await this.#assertNoOther(to, source, signal);
+      await copyObject(client, { from, to, size }, signal);
+      await client.remove(from, signal);
+      return 'kept';
+    } catch (error) {
+      // Storages word it as they like, and some in the same words as a right that is missing.
+      if (this.#objectLock !== undefined && error instanceof S3Refusal && error.status === 403)
+        throw new GatewayError('retained', { cause: error });
+      // Someone else was quicker.
+      if (isNoSuchKey(error)) return 'absent';
+      throw client.failure(error, signal);
+    }
+  }
+
+  /** @throws GatewayError `store-unavailable` when a config of other content is there */
+  async #assertNoOther(key: string, source: HttpAnswer, signal: AbortSignal): Promise<void> {
+    const there = await lookUp(this.#client, key, {}, signal);
+    if (there === undefined || there.headers.etag === source.headers.etag) return;
+    throw new GatewayError('store-unavailable', {
+      detail: 'another config was moved to the trash within this minute; try again in the next one',
+    });
   }
 
   async *list(type: NamedType, options: ListOptions): AsyncGenerator<readonly ListedObject[]> {

@@ -94,6 +94,41 @@ describe.each(['directory', 'S3', 'versioned S3'])('maintenance on %s', (kind) =
     expect((await read('.restic-gateway/other')).toString()).toBe('other');
   });
 
+  test('the same content under the new key is taken for an earlier attempt, and each keeps its own time of arrival', async () => {
+    const bytes = randomBytes(1000);
+    const key = await store(bytes);
+    const first = await place.maintenance.facts(key, NEVER);
+    const kept = `.restic-gateway/trash/a/${key}`;
+    expect(await place.maintenance.move(key, kept, NEVER)).toBe(moved);
+    expect(await store(bytes)).toBe(key);
+    const second = await place.maintenance.facts(key, NEVER);
+    expect(second?.arrived.getTime()).toBeGreaterThanOrEqual(first?.arrived.getTime() ?? Infinity);
+    expect((await place.maintenance.facts(kept, NEVER))?.arrived).toEqual(first?.arrived);
+    expect(await place.maintenance.move(kept, key, NEVER)).toBe(moved);
+    expect(await read(key)).toEqual(bytes);
+    expect((await place.maintenance.facts(key, NEVER))?.arrived).toEqual(second?.arrived);
+    expect(await place.maintenance.facts(kept, NEVER)).toBeUndefined();
+  });
+
+  test('the directories of a directory are named, and what is discarded is gone, with its directories once they are empty', async () => {
+    const top = '.restic-gateway/trash/';
+    const names = async (): Promise<readonly string[]> => {
+      const found: string[] = [];
+      for await (const page of place.maintenance.directories(top, NEVER)) found.push(...page);
+      return found.sort();
+    };
+    const key = await store(randomBytes(10));
+    await place.maintenance.move(key, `${top}one/${key}`, NEVER);
+    await place.maintenance.write(`${top}two/other`, Buffer.from('other'), NEVER);
+    expect(await names()).toEqual(expect.arrayContaining(['one', 'two']));
+    for (let round = 0; round < 2; round += 1) {
+      await place.maintenance.discard(`${top}one/${key}`, NEVER);
+      for (const name of ['one', 'two']) await place.maintenance.discardEmpty(`${top}${name}/`, NEVER);
+      expect((await names()).filter((name) => name !== 'a')).toEqual(['two']);
+    }
+    await expect((async () => place.maintenance.discard(key, NEVER))()).rejects.toMatchObject({ code: 'internal' });
+  });
+
   test('what is written is replaced whole, and what is not there is told', async () => {
     for (const text of ['long before', 'after']) {
       await place.maintenance.write('.restic-gateway/quarantine/y/manifest.json', Buffer.from(text), NEVER);

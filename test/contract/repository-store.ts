@@ -11,7 +11,13 @@ import { GatewayError, type ErrorCode } from '../../src/core/errors.ts';
 import { CONFIG_REF, NAMED_TYPES, objectKey, parseObjectName } from '../../src/core/object.ts';
 import type { NamedType, ObjectName, ObjectRef } from '../../src/core/object.ts';
 import type { Uploader } from '../../src/core/principal.ts';
-import type { Content, LoadedObject, RepositoryStore, Storage } from '../../src/ports/repository-store.ts';
+import type {
+  Content,
+  LoadedObject,
+  RepositoryStore,
+  Storage,
+  StoredRepository,
+} from '../../src/ports/repository-store.ts';
 
 /** A store under test with a way to look and write behind it. Keys are below the repository's prefix, parts divided by `/`. */
 interface StoreUnderTest {
@@ -139,7 +145,7 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
     });
 
     /** A repository of its own for each test. */
-    function fresh(): { readonly prefix: string; readonly store: RepositoryStore; readonly peer: RepositoryStore } {
+    function fresh(): { readonly prefix: string; readonly store: StoredRepository; readonly peer: StoredRepository } {
       const prefix = `repository-${(count += 1)}`;
       return { prefix, store: under.storage.repository(prefix), peer: under.peer.repository(prefix) };
     }
@@ -540,6 +546,71 @@ export function describeRepositoryStore(name: string, factory: () => Promise<Sto
         await store.remove(ref, NEVER);
         await under.rawWrite(prefix, objectKey(ref), Buffer.from('planted'));
         expect((await store.stat(ref, NEVER))?.uploader).toBeUndefined();
+      });
+    });
+
+    describe('setAside', () => {
+      const BATCH = '20261127T0304Z_20261127T030400Z-0123456789_admin';
+      const trashKey = (ref: ObjectRef, batch = BATCH): string => `.restic-gateway/trash/${batch}/${objectKey(ref)}`;
+
+      test.each<ObjectRef>([CONFIG_REF, ...NAMED_TYPES.map((type) => someRef(type))])(
+        'a $type: removed for every reader, whole in the trash, then absent',
+        async (ref) => {
+          const { prefix, store, peer } = fresh();
+          const bytes = randomBytes(100_000);
+          await save(store, ref, bytes);
+          expect(await peer.setAside(ref, BATCH, NEVER)).toBe('kept');
+          await expectInvisible([store, peer], ref);
+          expect(Buffer.from((await under.rawRead(prefix, trashKey(ref))) ?? [])).toEqual(bytes);
+          expect(await store.setAside(ref, BATCH, NEVER)).toBe('absent');
+          expect(await store.remove(ref, NEVER)).toBe('absent');
+          // Nothing else is left in the repository's own places.
+          for (const key of await under.rawKeys(prefix)) expect(key.startsWith(trashKey(ref))).toBe(true);
+        },
+      );
+
+      test('what never was is absent, also in a repository that never was', async () => {
+        const { store } = fresh();
+        expect(await store.setAside(someRef('data'), BATCH, NEVER)).toBe('absent');
+      });
+
+      test('removed, brought anew and removed again within the same minute: one is in the trash', async () => {
+        const { prefix, store } = fresh();
+        const ref = someRef('snapshots');
+        for (let round = 0; round < 3; round += 1) {
+          await save(store, ref, Buffer.from('the same content'));
+          expect(await store.setAside(ref, BATCH, NEVER)).toBe('kept');
+          await expectInvisible([store], ref);
+        }
+        const kept = Buffer.from((await under.rawRead(prefix, trashKey(ref))) ?? []);
+        expect(kept.toString()).toBe('the same content');
+      });
+
+      test('a config of other content is not lost within the same minute, and goes in the next', async () => {
+        const { prefix, store } = fresh();
+        await save(store, CONFIG_REF, Buffer.from('first'));
+        await store.setAside(CONFIG_REF, BATCH, NEVER);
+        await save(store, CONFIG_REF, Buffer.from('other'));
+        expect(await codeOf(store.setAside(CONFIG_REF, BATCH, NEVER))).toBe('store-unavailable');
+        expect((await readAll(await store.load(CONFIG_REF, undefined, NEVER))).toString()).toBe('other');
+        const next = BATCH.replace('T0304Z', 'T0305Z');
+        expect(await store.setAside(CONFIG_REF, next, NEVER)).toBe('kept');
+        expect(Buffer.from((await under.rawRead(prefix, trashKey(CONFIG_REF))) ?? []).toString()).toBe('first');
+        expect(Buffer.from((await under.rawRead(prefix, trashKey(CONFIG_REF, next))) ?? []).toString()).toBe('other');
+      });
+
+      test('two who remove the same at the same moment both succeed, and it is in the trash', async () => {
+        const { prefix, store, peer } = fresh();
+        const other = BATCH.replace('0123456789', '9876543210');
+        for (let round = 0; round < 5; round += 1) {
+          const ref = someRef('data');
+          await save(store, ref, Buffer.from('content'));
+          const outcomes = await Promise.all([store.setAside(ref, BATCH, NEVER), peer.setAside(ref, other, NEVER)]);
+          expect(outcomes).toContain('kept');
+          await expectInvisible([store], ref);
+          const kept = await Promise.all([BATCH, other].map((batch) => under.rawRead(prefix, trashKey(ref, batch))));
+          expect(kept.some((bytes) => bytes !== undefined)).toBe(true);
+        }
       });
     });
 

@@ -106,7 +106,13 @@ async function oneFileSystem(steps: Steps, root: string, prefixes: readonly stri
   for (const prefix of prefixes) {
     const home = join(root, prefix);
     const device = await deviceOf(steps, home);
-    for (const part of ['.restic-gateway', '.restic-gateway/tmp', '.restic-gateway/origin', ...NAMED_TYPES]) {
+    for (const part of [
+      '.restic-gateway',
+      '.restic-gateway/tmp',
+      '.restic-gateway/origin',
+      '.restic-gateway/trash',
+      ...NAMED_TYPES,
+    ]) {
       const other = await deviceOf(steps, join(home, part));
       if (other !== undefined && other !== device)
         return {

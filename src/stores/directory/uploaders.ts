@@ -1,5 +1,6 @@
 /**
- * Who brought an object, in a side file: `.restic-gateway/origin/<key>.json` in the repository.
+ * Who brought an object, in a side file: `.restic-gateway/origin/<key>.json` in the repository, and beside it, as `<key>.origin.json`, for one
+ * that lies in the gateway's own directory.
  *
  * The side file says which object it is about, by the time of its last write. So it counts for no other object, whatever died or raced
  * between the link of one and the rename of the other; an object whose side file is missing or about another simply has no known uploader. It is
@@ -7,12 +8,27 @@
  * it matters while a lock lives.
  */
 import { rename, unlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { isPrintable } from '../../core/printable.ts';
 import type { Uploader } from '../../core/principal.ts';
+import { PRIVATE_DIRECTORY } from '../../ports/repository-maintenance.ts';
 import type { Steps } from './bounded.ts';
 import { errnoOf } from './failures.ts';
 import { openRegular } from './files.ts';
 import { machineMoment } from './machine-clock.ts';
+
+const BESIDE = '.origin.json';
+
+/** Whether a key is that of a side file beside its object. */
+export function isBesideObject(key: string): boolean {
+  return key.endsWith(BESIDE) && key.startsWith(`${PRIVATE_DIRECTORY}/`);
+}
+
+/** The side file of a key. @param home - of the repository */
+export function uploaderFile(home: string, key: string): string {
+  if (key.startsWith(`${PRIVATE_DIRECTORY}/`)) return join(home, key + BESIDE);
+  return join(home, PRIVATE_DIRECTORY, 'origin', `${key}.json`);
+}
 
 /**
  * Writes the side file under a temporary name.

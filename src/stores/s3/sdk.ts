@@ -3,7 +3,6 @@
  * transport, so that time limits, connections and errors are the same everywhere. Loaded when first needed: no session of a client does.
  */
 import {
-  CopyObjectCommand,
   GetObjectLockConfigurationCommand,
   S3Client,
   type ServiceInputTypes,
@@ -13,7 +12,7 @@ import type { S3StoreConfig } from '../../config/types.ts';
 import type { BucketAddress } from './address.ts';
 import { assertDocument } from './answers.ts';
 import { S3Refusal } from './errors.ts';
-import { encodePart, encodeQuery, type S3Credentials } from './signature.ts';
+import { encodeQuery, type S3Credentials } from './signature.ts';
 import type { HttpAnswer, HttpTransport } from './transport.ts';
 
 // The SDK warns on stderr when Node is older than what its future versions will need. The version here is pinned by the lockfile, and
@@ -80,14 +79,6 @@ export class SdkBucket {
         httpHandlerConfigs: () => ({}),
       } as never,
     });
-  }
-
-  /** Copies an object within the bucket with its metadata, whole or not at all. */
-  async copy(from: string, to: string, signal: AbortSignal): Promise<void> {
-    const source = `${this.#bucket}/${from.split('/').map(encodePart).join('/')}`;
-    // A copy may fail after its 200 has begun; the body then holds an error instead.
-    const call: Call = { abortSignal: signal, root: 'CopyObjectResult' };
-    await this.#send(new CopyObjectCommand({ Bucket: this.#bucket, Key: to, CopySource: source }), call);
   }
 
   /** Whether the bucket has Object Lock, and its own retention in words, if it has one. */
