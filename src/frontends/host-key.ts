@@ -1,14 +1,15 @@
 /** Host keys from disk: OpenSSH's own format and its own rule that nobody else may read them. */
+import { createPrivateKey, sign } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
 import { open } from 'node:fs/promises';
-import ssh2 from 'ssh2';
+import ssh2, { type ParsedKey } from 'ssh2';
 import { fingerprintOf } from '../config/fingerprint.ts';
 import { isShared, whyUntrusted } from '../config/trusted-files.ts';
 import { GatewayError } from '../core/errors.ts';
 
 /** An ed25519 host key, ready for the server. */
 export interface HostKey {
-  readonly privateKey: Buffer;
+  readonly privateKey: ParsedKey;
   /** As `ssh-keygen -l` prints it. */
   readonly fingerprint: string;
   /** `ssh-ed25519 AAAA…`: what a known_hosts line says after the host's name. */
@@ -49,10 +50,16 @@ export async function readHostKey(file: string, users?: readonly number[]): Prom
   if (!key.isPrivateKey()) throw wrong('it is a public key; name the private one, without .pub');
   const blob = key.getPublicSSH();
   return {
-    privateKey: content,
+    privateKey: signingFast(key),
     fingerprint: fingerprintOf(blob),
     publicKey: `ssh-ed25519 ${blob.toString('base64')}`,
   };
+}
+
+/** The key, read by OpenSSL once and not from its PEM for each signature, which takes ten times as long as to sign. */
+function signingFast(key: ParsedKey): ParsedKey {
+  const privateKey = createPrivateKey(key.getPrivatePEM());
+  return Object.assign(key, { sign: (data: Buffer) => sign(null, data, privateKey) });
 }
 
 /** What was opened is what is looked at, and a named pipe holds nothing up. */

@@ -83,7 +83,8 @@ export async function openSshServer({
   const connected = new Map<string, number>();
   const ssh = new ssh2.Server(
     {
-      hostKeys: hostKeys.map(({ privateKey }) => privateKey),
+      // A key that is parsed is taken as it is, which the types do not say.
+      hostKeys: hostKeys.map(({ privateKey }) => ({ key: privateKey as unknown as string })),
       ident: SOFTWARE,
       algorithms: offeredAlgorithms(config.ssh),
       keepaliveInterval: limits.keepaliveSeconds * 1000,

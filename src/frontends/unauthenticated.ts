@@ -12,6 +12,7 @@ import type { Socket } from 'node:net';
 import { createFairPool, networksOf, type FairPool } from '../core/fair-pool.ts';
 import { exchangeIdentifications } from './identification.ts';
 import type { SshLimits } from './limits.ts';
+import { createPenalties } from './penalties.ts';
 
 /** The steps of a login that have places of their own. */
 const STEPS = ['silent', 'exchanging', 'authenticating'] as const;
@@ -51,12 +52,6 @@ export interface UnauthenticatedConnections {
   shrink(): void;
 }
 
-/** Failures of an address that cost nothing: the port scan of a monitor, a mistyped key. */
-const FREE_FAILURES = 3;
-/** After this time without a failure, an address starts anew, in ms. */
-const FORGIVEN_MS = 60_000;
-/** How many addresses are remembered; the longest unheard of is forgotten first. */
-const REMEMBERED = 10_000;
 /** How often those cut for want of places are told of, in ms. */
 const REPORT_MS = 10_000;
 /** Of how many of one address the oldest goes. */
@@ -71,8 +66,18 @@ interface Present {
   /** When it came to its step, in ms, as it counts for who goes first. */
   since: number;
   step: Step;
+  /** It may go on: it waits for no penalty. */
+  served: boolean;
   /** Cut for others. */
   cut: boolean;
+}
+
+/**
+ * Whether one that has gone had its chance to log in. One that never sent a byte is a load balancer's look at the port, and one that still
+ * had to wait has failed at nothing.
+ */
+function hasFailed({ step, served, cut, socket }: Present): boolean {
+  return step === 'silent' ? socket.bytesRead > 0 && !cut : served;
 }
 
 /**
@@ -136,10 +141,8 @@ export function createUnauthenticatedConnections(
       const networks = networksOf(socket.remoteAddress ?? '');
       const address = networks.at(-1) ?? '';
       const delay = penalties.of(address);
-      const pending: Present = { socket, networks, address, since: now(), step: 'silent', cut: false };
-      const others = present.get(address);
-      if (others === undefined) present.set(address, new Set([pending]));
-      else others.add(pending);
+      const pending: Present = { socket, networks, address, since: now(), step: 'silent', served: false, cut: false };
+      present.set(address, (present.get(address) ?? new Set()).add(pending));
       pools.silent.add(pending);
 
       const whole = limits.loginSeconds * 1000;
@@ -164,7 +167,9 @@ export function createUnauthenticatedConnections(
       };
       const serve = (): void => {
         // It may have had to make place itself.
-        if (!socket.destroyed) reception.serve();
+        if (socket.destroyed) return;
+        pending.served = true;
+        reception.serve();
       };
       let waiting: NodeJS.Timeout | undefined;
       let over = false;
@@ -176,8 +181,7 @@ export function createUnauthenticatedConnections(
       socket.once('close', () => {
         if (over) return;
         leave();
-        // One that never sent a byte is a load balancer's look at the port.
-        if (pending.step !== 'silent' || (socket.bytesRead > 0 && !pending.cut)) penalties.failed(address);
+        if (hasFailed(pending)) penalties.failed(address);
       });
       step('silent');
       const came = now();
@@ -242,37 +246,5 @@ function seldom(report: (count: number) => void, now: () => number): () => void 
     reportedAt = now();
     report(count);
     count = 0;
-  };
-}
-
-/** How long each address waits for its failures. */
-interface Penalties {
-  /** In ms. */
-  of(address: string): number;
-  failed(address: string): void;
-  end(address: string): void;
-}
-
-function createPenalties(longestMs: number, now: () => number): Penalties {
-  const failures = new Map<string, { readonly count: number; readonly at: number }>();
-  const countOf = (address: string): number => {
-    const record = failures.get(address);
-    return record === undefined || now() - record.at > FORGIVEN_MS ? 0 : record.count;
-  };
-  return {
-    of: (address) => {
-      const beyond = countOf(address) - FREE_FAILURES;
-      return beyond <= 0 ? 0 : Math.min(longestMs, 2 ** (beyond - 1) * 1000);
-    },
-    failed: (address) => {
-      const before = countOf(address);
-      failures.delete(address);
-      failures.set(address, { count: Math.min(before + 1, 32), at: now() });
-      const [oldest] = failures.keys();
-      if (failures.size > REMEMBERED && oldest !== undefined) failures.delete(oldest);
-    },
-    end: (address) => {
-      failures.delete(address);
-    },
   };
 }

@@ -264,6 +264,24 @@ describe('the room', () => {
     expect(speaking.socket.destroyed).toBe(false);
   });
 
+  test('who hangs up while it waits for the penalty of its address makes the others behind it wait no longer', () => {
+    const room = roomOf({ maxDelaySeconds: 10 });
+    const speaks = (ms: number): Guest => {
+      const guest = enter(room, '192.0.2.1');
+      time += ms;
+      guest.socket.say('SSH-2.0-x\r\n');
+      return guest;
+    };
+    // Three are free, the fourth costs a second.
+    for (let i = 0; i < 4; i++) speaks(0).socket.destroy();
+    for (let i = 0; i < 5; i++) {
+      const impatient = speaks(500);
+      expect(impatient.served()).toBe(false);
+      impatient.socket.destroy();
+    }
+    expect(speaks(1000).served()).toBe(true);
+  });
+
   test('what is not SSH is refused at its first bytes, a line without an end at 1 KiB', () => {
     const room = roomOf();
     const web = enter(room, '192.0.2.1');

@@ -364,7 +364,8 @@ export const HOSTILE_ACTIONS = {
       if (open.size < 1000) {
         const socket = connect({ host: '127.0.0.1', port, localAddress: `127.0.1.${address + 1}` });
         open.add(socket);
-        socket.on('error', () => undefined);
+        // Who does not read does not see that it is cut.
+        socket.on('error', () => undefined).resume();
         socket.once('close', () => open.delete(socket));
         count();
       }
