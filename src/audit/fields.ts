@@ -25,7 +25,7 @@ export const EVENT_FIELDS = {
   'more-refused': { count: 'always', reasons: 'always' },
   create: { object: 'always', size: 'always', sha256: 'always' },
   'create-failed': { object: 'always', reason: 'always' },
-  remove: { object: 'always' },
+  remove: { object: 'always', size: 'sometimes', arrived: 'sometimes' },
   'remove-failed': { object: 'always', reason: 'always' },
   quarantine: { object: 'always' },
   'quarantine-failed': { object: 'always', reason: 'always' },
@@ -37,6 +37,8 @@ export const EVENT_FIELDS = {
   failed: { operation: 'always', object: 'sometimes', reason: 'always', detail: 'always' },
   anomaly: { rule: 'always', anomaly: 'always', detail: 'always' },
   'anomaly-acknowledged': { rule: 'always', anomaly: 'always' },
+  'forged-time': { object: 'always', claimed: 'always', arrived: 'always' },
+  'time-accepted': { object: 'always' },
   'copy-late': { copy: 'always', detail: 'always' },
   'copy-caught-up': { copy: 'always', lateMs: 'always' },
 } as const satisfies { readonly [K in Kind]: FieldsOf<EventOf<AuditEvent, K>> };

@@ -16,6 +16,7 @@ import {
   type DayRecord,
   type RepositoryRecord,
 } from './model.ts';
+import { lossesOf, MEASURES } from './removals.ts';
 import type { AnomalyRule } from '../ports/audit-sink.ts';
 
 /** What is new about a client says something only once it has been known for a while. */
@@ -33,6 +34,15 @@ const READ_FACTOR = 3;
 /** Where nobody knows what the repository holds. */
 const READ_LEAST_UNSIZED = 10 * 2 ** 30;
 const READ_FACTOR_UNSIZED = 10;
+/** What is removed within each of these, in days. */
+const SPANS = [
+  ['day', 1],
+  ['week', 7],
+] as const;
+/** The least share that the config can call too much. */
+export const LEAST_SHARE = 0.05;
+/** Of a week, twice as much as of a day is too much, but never more than this. */
+const MOST_OF_WEEK = 0.9;
 /** What is seen again within this belongs to the anomaly that is there. */
 const SAME_MS = DAY_MS;
 const LATE_FACTOR = 4;
@@ -130,6 +140,35 @@ export function afterKeyUpload(client: ClientRecord, count: number, sighting: Si
   raise(client, 'key-upload', sighting, { refused: 0 }, count);
 }
 
+/**
+ * A client has removed something, and it is in the figures. What is less than `massRemoval` of the config is not shown; it is raised all the
+ * same, so that everybody finds the same.
+ */
+export function afterRemoval(client: ClientRecord, repository: RepositoryRecord, sighting: Sighting): void {
+  const facts: Record<string, number> = {};
+  for (const [span, days] of SPANS) {
+    const losses = lossesOf(repository, sighting.at, days).filter(({ share }) => share >= LEAST_SHARE);
+    for (const { measure, removed, of, share } of losses) {
+      facts[`${span}-${measure}`] = removed;
+      facts[`${span}-${measure}-of`] = of;
+      facts[span] = Math.max(facts[span] ?? 0, share);
+    }
+  }
+  if (Object.keys(facts).length > 0) raise(client, 'mass-removal', sighting, facts, 1);
+}
+
+/** Whether what was removed is as much as the config calls too much. @param most - the share of a day; undefined: nothing is too much */
+export function isMassRemoval({ facts }: AnomalyRecord, most: number | undefined): boolean {
+  if (most === undefined) return false;
+  const limits = { day: most, week: Math.min(2 * most, Math.max(most, MOST_OF_WEEK)) };
+  return SPANS.some(([span]) => Number(facts[span] ?? 0) > limits[span]);
+}
+
+/** `forget` has found a snapshot, not told of before, that claims another time than it arrived at. */
+export function afterForgedTime(client: ClientRecord, object: string, sighting: Sighting): void {
+  raise(client, 'forged-time', sighting, { object }, 1);
+}
+
 /** When a client counts as late; undefined when nobody can say. @param last - its newest snapshot */
 export function lateAt(
   last: number,
@@ -208,7 +247,30 @@ export function describeAnomaly(
             what: `${times(count)} it added a repository password.`,
             advice: 'If nobody ran `restic key` there, take it back with undo, and look who had the old one.',
           };
+    case 'mass-removal':
+      return {
+        what: `Much was removed: ${SPANS.flatMap(([span]) => lossWords(facts, span)).join('; ')}.`,
+        advice: `If nobody thinned out its backups there, disable the client, ${breakIn}, and bring back what was removed.`,
+      };
+    case 'forged-time':
+      return {
+        what: `${count === 1 ? 'A snapshot claims' : `${count} snapshots claim`} to be from another day than ${count === 1 ? 'it' : 'they'} arrived on, ${count === 1 ? '' : 'last '}${text('object')}.`,
+        advice: `If nobody backed up there with \`--time\`, ${breakIn}; if somebody did, \`restic-gateway forget\` accepts it.`,
+      };
   }
+}
+
+/** What was removed within a time, of each kind of which it was much. */
+function lossWords(facts: AnomalyRecord['facts'], span: string): string[] {
+  const parts = MEASURES.flatMap((measure) => {
+    const [removed, of] = [facts[`${span}-${measure}`], facts[`${span}-${measure}-of`]].map(Number);
+    if (removed === undefined || of === undefined || Number.isNaN(removed) || Number.isNaN(of)) return [];
+    // All of it in a day of that week.
+    if (span === 'week' && removed === facts[`day-${measure}`]) return [];
+    if (measure === 'bytes') return [`${formatBytes(removed)} of ${formatBytes(of)}`];
+    return [`${removed} of ${of} snapshots${measure === 'old' ? ' that were older than three weeks' : ''}`];
+  });
+  return parts.length === 0 ? [] : [`within a ${span}, ${parts.join(', ')}`];
 }
 
 function times(count: number): string {
@@ -249,7 +311,8 @@ function raise(
   const first = anomalyId(rule, at);
   let id = first;
   for (let more = 2; client.anomalies.some((one) => one.id === id); more++) id = `${first}-${more}`;
-  client.anomalies = client.anomalies.filter((one) => at - one.last < ANOMALY_KEPT_MS);
+  // What nobody has acknowledged may hold back a purge for as long.
+  client.anomalies = client.anomalies.filter((one) => one.acknowledged !== true || at - one.last < ANOMALY_KEPT_MS);
   // No rule drops what another one has found, and those that nobody has acknowledged stay longest.
   const alike = client.anomalies.filter((one) => one.rule === rule);
   const dropped = alike.find((one) => one.acknowledged === true) ?? alike[0];

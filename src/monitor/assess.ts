@@ -1,7 +1,7 @@
 /** From what the audit adds up to, the config and what the state directory says now to how a client stands. Pure. */
 import type { ClientConfig } from '../config/types.ts';
 import { formatBytes, formatDuration } from '../core/quantities.ts';
-import { describeAnomaly, lateAt, lateId } from './anomalies.ts';
+import { describeAnomaly, isMassRemoval, lateAt, lateId } from './anomalies.ts';
 import {
   DAY_MS,
   dayOf,
@@ -20,6 +20,8 @@ import type { Anomaly, ClientStatus, ClientState, DayFigures, Refusal, SessionFi
 /** Anomalies are shown for this long after they were last seen, unless they are acknowledged before. */
 const SHOWN_MS = 7 * DAY_MS;
 const DAYS_LATELY = 7;
+/** More than this share of a repository is much to remove in a day. */
+const MASS_REMOVAL = 1 / 3;
 /** From here on the next backup may not fit. */
 const QUOTA_SHARE = 0.95;
 /** restic's own way to end a save that failed, and nothing that anyone tried. */
@@ -44,7 +46,7 @@ export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): C
   const last = lastSnapshot(record);
   const due = dueAt(config, record);
   const late = lateness(config, record, time);
-  const anomalies = [...(late === undefined ? [] : [late]), ...openAnomalies(record, now)];
+  const anomalies = [...(late === undefined ? [] : [late]), ...openAnomalies(config, record, now)];
   const denials = denialsOf(record, time);
   const size = sizeOf(knowledge);
   const days = daysOf(record, time);
@@ -108,13 +110,16 @@ export function unreported(config: ClientConfig, record: ClientRecord, now: Date
     ...record.reportedLate,
   ]);
   const late = isOff(config, now) === undefined ? lateness(config, record, time) : undefined;
-  return [...openAnomalies(record, now), ...(late === undefined ? [] : [late])].filter(({ id }) => !reported.has(id));
+  return [...openAnomalies(config, record, now), ...(late === undefined ? [] : [late])].filter(
+    ({ id }) => !reported.has(id),
+  );
 }
 
 /** What events of the audit have raised, newest first: not acknowledged, and not too long ago. */
-export function openAnomalies({ anomalies }: ClientRecord, now: Date): readonly Anomaly[] {
+export function openAnomalies(_config: ClientConfig, { anomalies }: ClientRecord, now: Date): readonly Anomaly[] {
   return anomalies
     .filter(({ acknowledged, last }) => acknowledged !== true && now.getTime() - last < SHOWN_MS)
+    .filter((one) => one.rule !== 'mass-removal' || isMassRemoval(one, MASS_REMOVAL))
     .map(({ id, rule, at, last, count, session, facts }) => ({
       ...{ id, rule, at: new Date(at), last: new Date(last), count },
       ...(session !== undefined && { session }),
@@ -224,7 +229,7 @@ function withoutEnd({ end: _end, ...rest }: SessionFigures): SessionFigures {
 }
 
 function openFigures(
-  { start, pending: _pending, earlyKeys: _earlyKeys, ...rest }: OpenRecord,
+  { start, pending: _pending, removing: _removing, earlyKeys: _earlyKeys, ...rest }: OpenRecord,
   outcome: string,
 ): SessionFigures {
   return { ...rest, start: new Date(start), outcome, bytesIn: 0, bytesOut: 0 };

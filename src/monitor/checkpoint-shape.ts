@@ -27,6 +27,8 @@ const figures = {
   ...{ session: word, via: word, start: moment },
   ...{ added: sum, objects: sum, snapshots: sum, removed: sum, denied: count, failed: count },
 };
+const removed = { snapshots: count, objects: count, bytes: count };
+const removedByClients = { snapshots: count, old: count, bytes: count };
 const peer = { from: word, key: word };
 
 const client: Shape<ClientRecord> = record(
@@ -40,11 +42,17 @@ const client: Shape<ClientRecord> = record(
           ...{ day: like(/^\d{4}-\d\d-\d\d$/), added: sum, read: count, snapshots: count },
           ...{ denied: tableOf(word, count), gaps: pairOf(count, count), busiestHour: count },
         },
-        { size: sum },
+        { size: sum, removed: record(removed), removedByAdmin: record(removed) },
       ),
     ),
     open: listOf(
-      record({ ...figures, earlyKeys: count, pending: listOf(record({ object: word, size: count })) }, peer),
+      record(
+        {
+          ...{ ...figures, earlyKeys: count, pending: listOf(record({ object: word, size: count })) },
+          removing: listOf(record({ object: word, bytes: count }, { arrived: moment })),
+        },
+        peer,
+      ),
     ),
     latest: listOf(record({ ...figures, end: moment, outcome: word, bytesIn: count, bytesOut: count }, peer)),
     addresses: listOf(record({ value: word, first: moment, last: moment })),
@@ -61,13 +69,25 @@ const client: Shape<ClientRecord> = record(
         { session: word, reported: only(true), acknowledged: only(true) },
       ),
     ),
+    removals: listOf(record({ session: word, via: word, at: moment, last: moment, ...removed })),
+    forged: listOf(word),
     reportedLate: listOf(word),
   },
   { usualGap: count, firstSnapshot: moment },
 );
 
 const objects = record({ created: sum, bytes: sum, removed: count });
-const repository: Shape<RepositoryRecord> = record({ begun: flag, packs: objects, others: objects });
+const repository: Shape<RepositoryRecord> = record({
+  ...{ begun: flag, packs: objects, others: objects, first: moment, held: sum },
+  past: record({ arrived: sum, gone: sum }),
+  days: listOf(
+    record({
+      ...{ day: like(/^\d{4}-\d\d-\d\d$/), held: count, size: count, arrived: sum, gone: sum },
+      removed: record(removedByClients),
+    }),
+  ),
+  hours: listOf(record({ hour: sum, ...removedByClients })),
+});
 
 /** The file's second line. */
 export const checkpointShape = record({

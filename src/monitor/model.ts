@@ -5,7 +5,7 @@
 import type { AnomalyRule } from '../ports/audit-sink.ts';
 
 /** Goes up whenever the same lines would add up to something else, so that checkpoints from before are not used. */
-export const MODEL_VERSION = 5;
+export const MODEL_VERSION = 6;
 
 /** Texts of the audit that are longer, in characters, are none that a session has written there. */
 export const LONGEST_WORD = 1000;
@@ -18,7 +18,8 @@ export const KEPT_DAYS = 90;
 /** Anomalies older than this are forgotten, in ms; they are shown for a shorter time. */
 export const ANOMALY_KEPT_MS = 30 * DAY_MS;
 
-/** The most that is kept for each client; of anomalies for each rule, and of refusals for sessions and for requests. */
+/** The most that is kept for each client; of anomalies for each rule, of refusals for sessions and for requests, of
+ * removals for the admin and for the client. */
 export const MOST = {
   open: 24,
   latest: 50,
@@ -28,6 +29,8 @@ export const MOST = {
   reasons: 32,
   refusals: 10,
   pending: 32,
+  removals: 10,
+  forged: 100,
 } as const;
 
 /** Everything. */
@@ -37,6 +40,22 @@ export interface Model {
   readonly clients: Map<string, ClientRecord>;
   /** By `repositoryKey`. */
   readonly repositories: Map<string, RepositoryRecord>;
+}
+
+/** What was removed; locks do not count. Bytes are estimated where the audit does not say them. */
+export interface RemovedCounts {
+  snapshots: number;
+  objects: number;
+  bytes: number;
+}
+
+/** What one session removed. */
+export interface RemovalRecord extends RemovedCounts {
+  readonly session: string;
+  /** `admin`, or the client's way in. */
+  readonly via: string;
+  readonly at: number;
+  last: number;
 }
 
 /** What a day (UTC) brought a client. */
@@ -52,6 +71,9 @@ export interface DayRecord {
   gaps: [number, number];
   /** The most snapshots in one hour of the clock. */
   busiestHour: number;
+  /** What its sessions removed on this day, and what the admin did; left out where that is nothing. */
+  removed?: RemovedCounts;
+  removedByAdmin?: RemovedCounts;
   /** What the repository held when it last changed on this day; left out when the audit does not know all of it. */
   size?: number;
 }
@@ -94,10 +116,12 @@ export interface OpenRecord {
   earlyKeys: number;
   /** The newest creates, which a `create-failed` takes back. */
   pending: { readonly object: string; readonly size: number }[];
+  /** The newest removals, which a `remove-failed` takes back. */
+  removing: { readonly object: string; readonly bytes: number; readonly arrived?: number }[];
 }
 
 /** A session that ended. */
-export interface EndedRecord extends Omit<OpenRecord, 'pending' | 'earlyKeys'> {
+export interface EndedRecord extends Omit<OpenRecord, 'pending' | 'removing' | 'earlyKeys'> {
   readonly end: number;
   readonly outcome: string;
   readonly bytesIn: number;
@@ -153,6 +177,10 @@ export interface ClientRecord {
   refusals: RefusalRecord[];
   /** Oldest first. */
   anomalies: AnomalyRecord[];
+  /** Oldest first. */
+  removals: RemovalRecord[];
+  /** Snapshots that claim another time than they arrived at, and that nobody has accepted; oldest first. */
+  forged: string[];
   /** Ids of the last `late` anomalies that stand in the audit. */
   reportedLate: string[];
 }
@@ -171,6 +199,40 @@ export interface RepositoryRecord {
   packs: ObjectCounts;
   /** Everything else but locks. */
   others: ObjectCounts;
+  /** When something first came or went; 0 before that. */
+  first: number;
+  /** Snapshots that it holds by what came and went; below nothing where the audit does not reach back. */
+  held: number;
+  /** Snapshots of the days that are not kept any more. */
+  past: { arrived: number; gone: number };
+  /** Oldest first, days without any change left out. */
+  days: RepositoryDay[];
+  /** What clients removed in the last week, or since an admin has last seen it; in no order. */
+  hours: RemovedHour[];
+}
+
+/** What clients removed; of snapshots, how many of them were old. */
+export interface RemovedByClients {
+  snapshots: number;
+  old: number;
+  bytes: number;
+}
+
+/** The same in one hour of the clock, in hours since 1970. */
+export interface RemovedHour extends RemovedByClients {
+  readonly hour: number;
+}
+
+/** What a day (UTC) did to a repository. */
+export interface RepositoryDay {
+  readonly day: string;
+  /** Snapshots and bytes that it held at its beginning; 0 where that is not known. */
+  readonly held: number;
+  readonly size: number;
+  /** Snapshots that arrived on it, and how many of those are gone. */
+  arrived: number;
+  gone: number;
+  removed: RemovedByClients;
 }
 
 export function emptyModel(): Model {
@@ -180,13 +242,17 @@ export function emptyModel(): Model {
 export function emptyClient(): ClientRecord {
   return {
     ...{ first: 0, sessions: 0, snapshots: 0, arrived: 0, arrivals: [], hour: { hour: 0, snapshots: 0 } },
-    ...{ days: [], open: [], latest: [], addresses: [], keys: [], refusals: [], anomalies: [], reportedLate: [] },
+    ...{ days: [], open: [], latest: [], addresses: [], keys: [], refusals: [], anomalies: [] },
+    ...{ removals: [], forged: [], reportedLate: [] },
   };
 }
 
 export function emptyRepository(): RepositoryRecord {
   const none = { created: 0, bytes: 0, removed: 0 };
-  return { begun: false, packs: { ...none }, others: { ...none } };
+  return {
+    ...{ begun: false, packs: { ...none }, others: { ...none } },
+    ...{ first: 0, held: 0, past: { arrived: 0, gone: 0 }, days: [], hours: [] },
+  };
 }
 
 export function repositoryKey({ store, prefix }: { readonly store: string; readonly prefix: string }): string {

@@ -160,7 +160,7 @@ export function openMonitor(options: {
     report,
     acknowledge: async (name) => {
       const open = await found((client, record, now) =>
-        name === undefined || name === client.name ? openAnomalies(record, now) : [],
+        name === undefined || name === client.name ? openAnomalies(client, record, now) : [],
       );
       if (open.length > 0) await acknowledgeAnomalies(config, open);
       return open.length;

@@ -1,9 +1,11 @@
 /** Adds up the audit, line by line. Pure: the same lines in the same order come to the same model in every process. */
 import {
   afterDenial,
+  afterForgedTime,
   afterKeyUpload,
   afterReads,
   afterRefusedAddress,
+  afterRemoval,
   afterSnapshot,
   beforeNewAddress,
   beforeNewKey,
@@ -25,10 +27,13 @@ import {
   type Model,
   type ObjectCounts,
   type OpenRecord,
+  type RemovalRecord,
+  type RemovedCounts,
   type RepositoryRecord,
   type SeenRecord,
 } from './model.ts';
 import { networkOf } from './network.ts';
+import { bringRepositoryBack, countArrival, countRemoval, countTakenOut, settleRemovals } from './removals.ts';
 
 const HOUR_MS = 3_600_000;
 /** Lines of several processes are out of order by less; what is earlier by more tells that the clock was set back. */
@@ -36,6 +41,8 @@ const SET_BACK_MS = 60_000;
 /** Gaps between snapshots are usual once there were snapshots on so many days, over so long. */
 const USUAL_DAYS = 4;
 const USUAL_SPAN_MS = 7 * DAY_MS;
+/** Removals longer ago are the first to be forgotten, when there are too many. */
+const REMOVALS_KEPT_MS = 30 * DAY_MS;
 /** From then on one long absence does not make long absences usual. */
 const FORGIVING_MS = 14 * DAY_MS;
 
@@ -63,6 +70,7 @@ export function addLine(model: Model, line: Line): void {
   if (add === undefined) return;
   if (at < model.latest - SET_BACK_MS) {
     for (const record of model.clients.values()) bringBack(record, at);
+    for (const record of model.repositories.values()) bringRepositoryBack(record, at);
     model.latest = at;
   } else model.latest = Math.max(model.latest, at);
   const position = repositoryKey({ store: text(line['store']) ?? '', prefix: text(line['prefix']) ?? '' });
@@ -82,12 +90,8 @@ const ADDERS: ReadonlyMap<string, (event: Event) => void> = new Map(
     'more-refused': addMoreRefused,
     create: addCreate,
     'create-failed': addCreateFailed,
-    remove: (event) => {
-      addRemoval(event, 1);
-    },
-    'remove-failed': (event) => {
-      addRemoval(event, -1);
-    },
+    remove: addRemove,
+    'remove-failed': addRemoveFailed,
     quarantine: (event) => {
       addQuarantine(event, true);
     },
@@ -107,10 +111,14 @@ const ADDERS: ReadonlyMap<string, (event: Event) => void> = new Map(
       if (open !== undefined) open.failed += 1;
     },
     anomaly: addReported,
-    'anomaly-acknowledged': ({ client, line }) => {
+    'anomaly-acknowledged': ({ client, line, repository }) => {
       const found = client.anomalies.find(({ id }) => id === line['anomaly']);
-      if (found !== undefined) found.acknowledged = true;
+      if (found === undefined) return;
+      found.acknowledged = true;
+      if (found.rule === 'mass-removal') settleRemovals(repository);
     },
+    'forged-time': addForged,
+    'time-accepted': addAccepted,
   } satisfies Record<string, (event: Event) => void>),
 );
 
@@ -130,7 +138,8 @@ function addStart(event: Event): void {
     ...{ session, via: text(line['via']) ?? '', start: at },
     ...(from !== undefined && { from }),
     ...(key !== undefined && { key }),
-    ...{ added: 0, objects: 0, snapshots: 0, removed: 0, denied: 0, failed: 0, earlyKeys: 0, pending: [] },
+    ...{ added: 0, objects: 0, snapshots: 0, removed: 0, denied: 0, failed: 0, earlyKeys: 0 },
+    ...{ pending: [], removing: [] },
   });
 }
 
@@ -168,7 +177,7 @@ function addEnd(event: Event): void {
 
 function end(
   client: ClientRecord,
-  { pending: _pending, earlyKeys: _earlyKeys, ...figures }: OpenRecord,
+  { pending: _pending, removing: _removing, earlyKeys: _earlyKeys, ...figures }: OpenRecord,
   { at, ...how }: { readonly at: number } & Pick<EndedRecord, 'outcome' | 'bytesIn' | 'bytesOut'>,
 ): void {
   client.latest.unshift({ ...figures, end: at, ...how });
@@ -189,6 +198,7 @@ function addCreate(event: Event): void {
     else if (open !== undefined) open.earlyKeys += 1;
   }
   if (object === 'config') repository.begun = true;
+  if (object.startsWith('snapshots/')) countArrival(repository, at, 1);
   addSize(event, object, size, 1);
   if (!object.startsWith('snapshots/') || admin || session === undefined) return;
   if (open !== undefined) open.snapshots += 1;
@@ -233,6 +243,7 @@ function addCreateFailed(event: Event): void {
   const [taken] = index < 0 ? [] : (open?.pending.splice(index, 1) ?? []);
   if (taken === undefined || open === undefined || object === undefined) return;
   addSize(event, object, -taken.size, -1);
+  if (object.startsWith('snapshots/')) countArrival(repository, event.at, -1);
   if (object.startsWith('keys/') && open.earlyKeys > 0) open.earlyKeys -= 1;
   // Whether the repository was there before or not made, nobody can say; the next `init` says it again.
   if (object === 'config' && event.line['reason'] !== 'exists') repository.begun = false;
@@ -268,18 +279,102 @@ function noteSize({ client, at, repository }: Event): void {
   if (size !== undefined) today(client, at).size = size;
 }
 
-function addRemoval(event: Event, objects: 1 | -1): void {
-  const counts = event.object === undefined ? undefined : countsOf(event, event.object);
+function addRemove(event: Event): void {
+  const { object, line, admin, client, repository } = event;
+  const counts = object === undefined ? undefined : countsOf(event, object);
+  if (object === undefined || counts === undefined) return;
+  const said = line['size'];
+  const bytes = said === undefined ? averageSize(counts) : count(said);
+  const arrived = Date.parse(text(line['arrived']) ?? '');
+  const removal = { object, bytes, ...(!Number.isNaN(arrived) && { arrived }) };
+  const open = openOf(event);
+  if (open !== undefined) {
+    open.removing.push(removal);
+    if (open.removing.length > MOST.pending) open.removing.shift();
+  }
+  addRemoval(event, removal, 1);
+  if (!admin) afterRemoval(client, repository, event);
+}
+
+function addRemoveFailed(event: Event): void {
+  const { object } = event;
+  const counts = object === undefined ? undefined : countsOf(event, object);
+  if (object === undefined || counts === undefined) return;
+  const removing = openOf(event)?.removing ?? [];
+  const index = removing.findLastIndex((one) => one.object === object);
+  const [known] = index < 0 ? [] : removing.splice(index, 1);
+  addRemoval(event, known ?? { object, bytes: averageSize(counts) }, -1);
+}
+
+function averageSize({ bytes, created }: ObjectCounts): number {
+  return created > 0 ? Math.max(0, Math.round(bytes / created)) : 0;
+}
+
+/** Adds a removal to the figures, or takes it back. */
+function addRemoval(event: Event, { object, bytes, arrived }: OpenRecord['removing'][number], by: 1 | -1): void {
+  const { client, at, admin, repository } = event;
+  const counts = countsOf(event, object);
   if (counts === undefined) return;
-  counts.removed = Math.max(0, counts.removed + objects);
+  const snapshots = object.startsWith('snapshots/') ? 1 : 0;
+  countRemoval(repository, { at, snapshots, arrived, bytes, admin }, by);
+  counts.removed = Math.max(0, counts.removed + by);
   noteSize(event);
   const open = openOf(event);
-  if (open !== undefined) open.removed += objects;
+  if (open !== undefined) open.removed += by;
+  const day = today(client, at);
+  const ofDay = (day[admin ? 'removedByAdmin' : 'removed'] ??= { snapshots: 0, objects: 0, bytes: 0 });
+  for (const sums of [ofDay, removalOf(event)]) addTo(sums, { snapshots, objects: 1, bytes }, by);
+}
+
+function addTo(sums: RemovedCounts, { snapshots, objects, bytes }: RemovedCounts, by: 1 | -1): void {
+  sums.snapshots = Math.max(0, sums.snapshots + by * snapshots);
+  sums.objects = Math.max(0, sums.objects + by * objects);
+  sums.bytes = Math.max(0, sums.bytes + by * bytes);
+}
+
+/** What the session of the event has removed so far. */
+function removalOf({ client, at, session = '', admin, line }: Event): RemovalRecord {
+  const known = client.removals.findLast((one) => one.session === session);
+  if (known !== undefined) {
+    known.last = at;
+    return known;
+  }
+  const via = admin ? 'admin' : (text(line['via']) ?? '');
+  const made: RemovalRecord = { session, via, at, last: at, snapshots: 0, objects: 0, bytes: 0 };
+  client.removals.push(made);
+  // Many sessions that remove little do not push out the one that removed much, nor a client's those of the admin.
+  const alike = client.removals.filter((one) => one !== made && (one.via === 'admin') === admin);
+  if (alike.length >= MOST.removals) {
+    const ages = (one: RemovalRecord): boolean => at - one.last >= REMOVALS_KEPT_MS;
+    const least = alike.find(ages) ?? alike.reduce((a, b) => (isLess(b, a) ? b : a));
+    client.removals.splice(client.removals.indexOf(least), 1);
+  }
+  return made;
+}
+
+function isLess(one: RemovedCounts, other: RemovedCounts): boolean {
+  return one.snapshots === other.snapshots ? one.bytes < other.bytes : one.snapshots < other.snapshots;
+}
+
+function addForged(event: Event): void {
+  const { client, object } = event;
+  // Each `forget` may find the same again.
+  if (object === undefined || client.forged.includes(object)) return;
+  client.forged.push(object);
+  if (client.forged.length > MOST.forged) client.forged.shift();
+  afterForgedTime(client, object, event);
+}
+
+function addAccepted({ client, object }: Event): void {
+  client.forged = client.forged.filter((one) => one !== object);
+  if (client.forged.length > 0) return;
+  for (const one of client.anomalies) if (one.rule === 'forged-time') one.acknowledged = true;
 }
 
 function addQuarantine(event: Event, gone: boolean): void {
-  const { client, object } = event;
+  const { client, object, repository, at } = event;
   if (object === undefined) return;
+  if (object.startsWith('snapshots/')) countTakenOut(repository, at, gone ? 1 : -1);
   const counts = countsOf(event, object);
   if (counts !== undefined) counts.removed = Math.max(0, counts.removed + (gone ? 1 : -1));
   noteSize(event);
@@ -409,13 +504,16 @@ function bringBack(client: ClientRecord, at: number): void {
   const newest = dayOf(at);
   const ahead = client.days.filter(({ day }) => day > newest);
   if (ahead.length > 0) client.days = client.days.filter(({ day }) => day <= newest);
-  for (const { added, read, snapshots, denied, size } of ahead) {
+  for (const { added, read, snapshots, denied, removed, removedByAdmin, size } of ahead) {
     const day = today(client, at);
     day.added += added;
     day.read += read;
     day.snapshots += snapshots;
     for (const [reason, times] of Object.entries(denied))
       day.denied[reason] = (Object.hasOwn(day.denied, reason) ? (day.denied[reason] ?? 0) : 0) + times;
+    if (removed !== undefined) addTo((day.removed ??= { snapshots: 0, objects: 0, bytes: 0 }), removed, 1);
+    if (removedByAdmin !== undefined)
+      addTo((day.removedByAdmin ??= { snapshots: 0, objects: 0, bytes: 0 }), removedByAdmin, 1);
     if (size !== undefined) day.size = size;
   }
   client.first = now(client.first);
@@ -428,6 +526,7 @@ function bringBack(client: ClientRecord, at: number): void {
   client.keys = client.keys.map(seen);
   client.refusals = client.refusals.map((one) => ({ ...one, at: now(one.at), last: now(one.last) }));
   client.anomalies = client.anomalies.map((one) => ({ ...one, at: now(one.at), last: now(one.last) }));
+  client.removals = client.removals.map((one) => ({ ...one, at: now(one.at), last: now(one.last) }));
 }
 
 function entry<T>(map: Map<string, T>, key: string, make: () => T): T {

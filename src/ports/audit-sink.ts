@@ -56,6 +56,8 @@ export const ANOMALY_RULES = [
   'denied-delete',
   'overwrite',
   'key-upload',
+  'mass-removal',
+  'forged-time',
 ] as const;
 /** One of `ANOMALY_RULES`. */
 export type AnomalyRule = (typeof ANOMALY_RULES)[number];
@@ -75,7 +77,8 @@ export type AuditEvent =
   | { readonly kind: 'create'; readonly ref: ObjectRef; readonly size: number; readonly sha256: string }
   /** `exists`: the same content was there already; else the error. */
   | { readonly kind: 'create-failed'; readonly ref: ObjectRef; readonly reason: 'exists' | ErrorCode }
-  | { readonly kind: 'remove'; readonly ref: ObjectRef }
+  /** `size`, in bytes, and when it arrived, ISO 8601, are there where that was looked up: of snapshots, and of what a client removes. */
+  | { readonly kind: 'remove'; readonly ref: ObjectRef; readonly size?: number; readonly arrived?: string }
   | { readonly kind: 'remove-failed'; readonly ref: ObjectRef; readonly reason: 'absent' | ErrorCode }
   /** The admin's undo takes an object out of the repository into quarantine, or brings it back; the session is the undo's id. */
   | { readonly kind: 'quarantine' | 'restore'; readonly ref: ObjectRef }
@@ -96,6 +99,10 @@ export type AuditEvent =
   | { readonly kind: 'anomaly'; readonly rule: AnomalyRule; readonly anomaly: string; readonly detail: string }
   /** The admin has seen it. */
   | { readonly kind: 'anomaly-acknowledged'; readonly rule: AnomalyRule; readonly anomaly: string }
+  /** `forget` has read a snapshot that claims to be from another time than it arrived at, by more than a day. Both are ISO 8601. */
+  | { readonly kind: 'forged-time'; readonly ref: ObjectRef; readonly claimed: string; readonly arrived: string }
+  /** The admin has said that what this snapshot claims is right. */
+  | { readonly kind: 'time-accepted'; readonly ref: ObjectRef }
   /** A rate of the client has made this session wait for a second by now; once a session for each rate. `limit` is the rate: `50MiB/s`. */
   | { readonly kind: 'throttled'; readonly reason: Rate; readonly limit: string }
   /** Of the gateway itself: a copy of the audit has not been complete for a while, and then that it is again. `copy` names it. */

@@ -110,6 +110,16 @@ export function createChanges(context: HandlerContext, counts: Counts, pacing: P
     return stored.size === size && (await digestOf(stored.body)) === upload.content.sha256;
   };
 
+  /**
+   * What the audit says of something that is removed, so that it can be told how much was lost: of each snapshot, and of all that a client
+   * removes. The admin's prune does not wait for it.
+   */
+  const describe = async (ref: ObjectRef, signal: AbortSignal): Promise<{ size?: number; arrived?: string }> => {
+    if (ref.type === 'locks' || (principal.via === 'admin' && ref.type !== 'snapshots')) return {};
+    const stat = await store.stat(ref, { signal });
+    return stat === undefined ? {} : { size: stat.size, arrived: new Date(Date.now() - stat.ageMs).toISOString() };
+  };
+
   /** @returns what to throw */
   const overwrite = (ref: ObjectRef): Promise<GatewayError> => {
     const line = new GatewayError('already-exists').clientMessage;
@@ -131,12 +141,13 @@ export function createChanges(context: HandlerContext, counts: Counts, pacing: P
       else if (!(await isSame(saving, signal))) throw await overwrite(ref);
     },
     remove: async (ref, signal) => {
+      const known = await describe(ref, signal);
       const attempt = begin();
       if (attempt === undefined) {
         if ((await store.stat(ref, { signal })) === undefined) return;
         throw new GatewayError('too-many-failures');
       }
-      await audit.append(identity, { kind: 'remove', ref });
+      await audit.append(identity, { kind: 'remove', ref, ...known });
       let outcome: Awaited<ReturnType<typeof store.remove>>;
       try {
         outcome = await store.remove(ref, { signal });

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { createCopying } from '../../src/audit/copying.ts';
 import { COMMON_FIELDS, EVENT_FIELDS, EVENT_KINDS } from '../../src/audit/fields.ts';
 import { ERROR_TABLE } from '../../src/core/errors.ts';
+import { parseObjectKey, type ObjectRef } from '../../src/core/object.ts';
 import { openClientMaintenance } from '../../src/client-maintenance.ts';
 import { openMonitor } from '../../src/monitor/monitor.ts';
 import { restore, takeOut } from '../../src/maintenance/quarantine.ts';
@@ -64,7 +65,7 @@ describe('the reference and what a gateway has written', () => {
   beforeAll(async () => {
     stack = await startStack({
       appsrv: { bandwidth: { upload: 1024 * 1024 } },
-      dbsrv: { addKeys: true },
+      dbsrv: { addKeys: true, access: 'full' },
       gone: { disabled: true },
       broken: {},
     });
@@ -157,6 +158,10 @@ async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
   expect(await post(dbsrv, '/config', Buffer.from('another config'))).toBe(200);
   const key = sample();
   expect(await post(dbsrv, `/keys/${key.name}`, key.body)).toBe(200);
+  // What others than the admin remove is looked up first, but for locks
+  const pack = sample();
+  expect(await post(dbsrv, `/data/${pack.name}`, pack.body)).toBe(200);
+  expect((await dbsrv.request('DELETE', `/data/${pack.name}`)).status).toBe(200);
   dbsrv.close();
   await dbsrv.served.ended;
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
@@ -188,6 +193,12 @@ async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
   const { quarantine, counts } = await takeOut(work, { client: 'dbsrv', selection: '--session s', objects });
   expect(counts.moved).toBe(1);
   expect((await restore(work, quarantine.id)).moved).toBe(1);
+  // What forget finds in the snapshots
+  const ref = parseObjectKey(`snapshots/${sample().name}`) as ObjectRef;
+  const identity = { session: 's', principal: { client: 'dbsrv', via: 'admin' }, access: 'full', repository } as const;
+  const [claimed, came] = [new Date(0), new Date()].map((time) => time.toISOString()) as [string, string];
+  await sink.append(identity, { kind: 'forged-time', ref, claimed, arrived: came });
+  await sink.append(identity, { kind: 'time-accepted', ref });
   await sink.close();
   await maintenance.close();
   return [...before, ...audit()];

@@ -13,7 +13,9 @@ import {
   type HistoryLine,
   type Story,
 } from '../support/audit-history.ts';
+import { testClient } from '../support/test-client.ts';
 
+const CLIENT = testClient();
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 
@@ -27,7 +29,7 @@ function added(lines: readonly HistoryLine[], client = 'appsrv'): ClientRecord {
 
 function raised(lines: readonly HistoryLine[]): string[] {
   const last = Date.parse(String(inOrder(lines).at(-1)?.['time']));
-  return openAnomalies(added(lines), new Date(last)).map(({ rule }) => rule);
+  return openAnomalies(CLIENT, added(lines), new Date(last)).map(({ rule }) => rule);
 }
 
 /** Two weeks of nights, 5 MiB each, and then this. */
@@ -191,6 +193,220 @@ describe('not raised', () => {
   });
 });
 
+describe('what clients remove', () => {
+  const START = MONDAY + 60 * DAY;
+  /** What a removal says; sessions of the client remove through `also`. @param age - how long ago the snapshot arrived, in ms */
+  const forget = (at: number, ages: readonly number[]): HistoryLine[] =>
+    ages.map((age, index) => ({
+      ...{ event: 'remove', object: `snapshots/${at}-${index}`, size: 300 },
+      arrived: new Date(at - age).toISOString(),
+    }));
+  const prune = (packs: number, size = MIB): HistoryLine[] =>
+    Array.from({ length: packs }, (_, index) => ({ event: 'remove', object: `data/${index}`, size }));
+  const removes = (at: number, also: readonly HistoryLine[], more: Story = {}): HistoryLine[] =>
+    sessionLines(at, { also, ...more });
+  const days = (from: number, to: number): number[] =>
+    Array.from({ length: to - from }, (_, index) => (from + index) * DAY);
+  const nights = (story: Story = {}): HistoryLine[] => nightly(MONDAY, 60, story);
+  /** For so many days, a snapshot an hour. */
+  const hourly = (from: number, count: number): HistoryLine[] =>
+    Array.from({ length: count * 24 }, (_, hour) =>
+      sessionLines(from + hour * HOUR, { packs: 1, packSize: 1000, snapshots: 1, minutes: 1 }),
+    ).flat();
+  const shown = (lines: readonly HistoryLine[], client = 'appsrv') => {
+    const last = Date.parse(String(inOrder(lines).at(-1)?.['time']));
+    return openAnomalies(CLIENT, added(lines, client), new Date(last));
+  };
+  const massOf = (lines: readonly HistoryLine[]): string[] => shown(lines).map(({ rule }) => rule);
+
+  test.each<[string, string, readonly HistoryLine[]]>([
+    [
+      'more than a third of the snapshots',
+      'within a day, 21 of 53 snapshots.',
+      [
+        ...nights(),
+        ...removes(
+          START,
+          forget(
+            START,
+            days(1, 22).map((age) => age - HOUR),
+          ),
+        ),
+      ],
+    ],
+    [
+      'the same in many sessions, around midnight',
+      'within a day, 24 of 52 snapshots.',
+      [
+        ...nights(),
+        ...days(1, 13).flatMap((age, index) =>
+          removes(START - 7 * HOUR + index * HOUR, forget(START - 7 * HOUR + index * HOUR, [age, age])),
+        ),
+      ],
+    ],
+    [
+      'few of all, but most of the old ones',
+      '30 of 54 snapshots that were older than three weeks.',
+      [
+        ...nightly(MONDAY, 54),
+        ...hourly(MONDAY + 54 * DAY, 21),
+        ...removes(MONDAY + 75 * DAY, forget(MONDAY + 75 * DAY, days(22, 52))),
+      ],
+    ],
+    [
+      'no snapshot, but the data',
+      'within a day, 101.0 MiB of 270.1 MiB.',
+      [...nights(), ...removes(START, prune(101))],
+    ],
+    [
+      'a few large packs among many small ones',
+      'within a day, 800.0 MiB of 920.0 MiB.',
+      [
+        ...sessionLines(MONDAY, { init: true, packs: 50, packSize: 16 * MIB, snapshots: 1 }),
+        ...nightly(MONDAY + DAY, 30, { init: false, packs: 40, packSize: MIB / 8 }),
+        ...removes(MONDAY + 31 * DAY, prune(50, 16 * MIB)),
+      ],
+    ],
+    [
+      'all of a tiny repository',
+      'within a day, 1.1 MiB of 1.1 MiB.',
+      [...nightly(MONDAY, 60, { packs: 1, packSize: 20_000 }), ...removes(START, prune(60, 20_000))],
+    ],
+    [
+      'a quarter on each of four days',
+      'within a week, 40 of 40 snapshots',
+      [
+        ...nights(),
+        ...[0, 1, 2, 3].flatMap((day) => removes(START + day * DAY, forget(START + day * DAY, days(1, 11)))),
+      ],
+    ],
+    [
+      'most of what there was, after a week of many others',
+      'within a day, 30 of 59 snapshots',
+      [
+        ...nights(),
+        ...[0, 1, 2, 3, 4, 5].flatMap((day) =>
+          [0, 3, 6, 9].flatMap((hour) => removes(START + day * DAY + hour * HOUR, [], { snapshots: 24 })),
+        ),
+        ...removes(START + 6 * DAY, forget(START + 6 * DAY, days(7, 37))),
+      ],
+    ],
+  ])('%s', (_what, words, lines) => {
+    const [newest, ...others] = shown(lines);
+    expect(newest?.rule).toBe('mass-removal');
+    expect(newest?.what).toContain(words);
+    for (const { rule } of others) expect(rule).toBe('mass-removal');
+  });
+
+  test('are added up over the clients of one repository', () => {
+    const two = { client: 'other', prefix: 'appsrv' };
+    const lines = [
+      ...nights(),
+      ...removes(START, forget(START, days(1, 16))),
+      ...removes(START + HOUR, forget(START, days(16, 31)), two),
+    ];
+    expect(massOf(lines)).toEqual([]);
+    expect(shown(lines, 'other').map(({ rule }) => rule)).toContain('mass-removal');
+  });
+
+  test.each<[string, readonly HistoryLine[]]>([
+    ['a third', [...nights(), ...removes(START, forget(START, days(1, 18)))]],
+    [
+      'what the admin thins out',
+      [...nights(), ...removes(START, [...forget(START, days(1, 59)), ...prune(290)], { via: 'admin' })],
+    ],
+    [
+      'what comes to nothing',
+      [
+        ...nights(),
+        ...removes(
+          START,
+          forget(START, days(1, 59)).flatMap((line) => [
+            line,
+            { event: 'remove-failed', object: line['object'], reason: 'absent' },
+          ]),
+        ),
+      ],
+    ],
+    [
+      'one of the last two, each night',
+      days(0, 30).flatMap((day) =>
+        sessionLines(MONDAY + day, {
+          ...{ init: day === 0, snapshots: 1, packs: 1 },
+          also: day < 2 * DAY ? [] : [...forget(MONDAY + day, [2 * DAY]), ...prune(1)],
+        }),
+      ),
+    ],
+    [
+      'hourly snapshots that are thinned out each day, once they are two weeks old',
+      [
+        ...sessionLines(MONDAY, { init: true }),
+        ...hourly(MONDAY, 40),
+        ...days(15, 40).flatMap((day) =>
+          removes(
+            MONDAY + day,
+            forget(
+              MONDAY + day,
+              Array.from({ length: 23 }, () => 14.5 * DAY),
+            ),
+          ),
+        ),
+      ],
+    ],
+    [
+      'what is usual: many each week',
+      [
+        ...nights({ snapshots: 8 }),
+        ...days(7, 60)
+          .filter((day) => (day / DAY) % 7 === 0)
+          .flatMap((day) =>
+            removes(
+              MONDAY + day,
+              forget(
+                MONDAY + day,
+                Array.from({ length: 49 }, () => 4 * DAY),
+              ),
+            ),
+          ),
+      ],
+    ],
+  ])('no more than %s', (_what, lines) => {
+    expect(massOf(lines)).toEqual([]);
+  });
+
+  test('what was acknowledged does not count again', () => {
+    const first = [...nights(), ...removes(START, forget(START, days(1, 31)))];
+    const [anomaly] = shown(first);
+    const known = {
+      ...{ ...first.at(-1), event: 'anomaly-acknowledged', rule: 'mass-removal', anomaly: anomaly?.id },
+      time: new Date(START + HOUR).toISOString(),
+    };
+    const more = [...first, known, ...removes(START + 2 * HOUR, forget(START, days(31, 33)))];
+    expect(massOf(more)).toEqual([]);
+    // But as much again does.
+    expect(massOf([...more, ...removes(START + 3 * HOUR, forget(START, days(33, 55)))])).toEqual(['mass-removal']);
+  });
+});
+
+test('each snapshot that claims another time is told of once, until all are accepted', () => {
+  const forged = (names: readonly string[]): HistoryLine[] =>
+    names.map((name) => ({
+      ...{ event: 'forged-time', object: `snapshots/${name}` },
+      ...{ claimed: '2020-01-01T00:00:00.000Z', arrived: '2026-03-10T00:00:00.000Z' },
+    }));
+  const found = (hours: number, names: readonly string[]): HistoryLine[] =>
+    sessionLines(MONDAY + 14 * DAY + hours * HOUR, { via: 'admin', also: forged(names) });
+  const accepted = (name: string, hours: number): HistoryLine[] =>
+    sessionLines(MONDAY + 14 * DAY + hours * HOUR, {
+      via: 'admin',
+      also: [{ event: 'time-accepted', object: `snapshots/${name}` }],
+    });
+  const lines = [...nightly(MONDAY, 14), ...found(1, ['aa', 'bb']), ...found(25, ['aa', 'bb'])];
+  expect(added(lines).anomalies).toMatchObject([{ rule: 'forged-time', count: 2 }]);
+  expect(raised([...lines, ...accepted('aa', 26)])).toEqual(['forged-time']);
+  expect(raised([...lines, ...accepted('aa', 26), ...accepted('bb', 27)])).toEqual([]);
+});
+
 test('an ordinary week raises nothing, for whom and however it is looked at', () => {
   const lines: HistoryLine[] = [];
   const history = (
@@ -279,7 +495,7 @@ test('an anomaly ages out a week after it was last seen', () => {
   const lines = afterTwoWeeks({ keys: 1 });
   const record = added(lines);
   const { last } = record.anomalies[0] ?? { last: 0 };
-  const left = (ms: number): number => openAnomalies(record, new Date(last + ms)).length;
+  const left = (ms: number): number => openAnomalies(CLIENT, record, new Date(last + ms)).length;
   expect([left(7 * DAY - 1), left(7 * DAY)]).toEqual([1, 0]);
 });
 
