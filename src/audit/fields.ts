@@ -16,7 +16,7 @@ type FieldsOf<E> = { readonly [F in Exclude<keyof E, 'kind'> as LineName<F>]: Pr
 
 /** The fields of every kind of event, beside those of all lines. */
 export const EVENT_FIELDS = {
-  'session-start': {},
+  'session-start': { overrideProtect: 'sometimes' },
   'session-end': {
     ...{ reason: 'always', bytesIn: 'always', bytesOut: 'always', objectsCreated: 'always' },
     ...{ objectsRemoved: 'always', denied: 'always', durationMs: 'always' },

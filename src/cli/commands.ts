@@ -68,11 +68,12 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       'restic <client>',
       "run the local restic with full access to a client's repository: restic CLIENT -- ARGS",
       (command) => resticOptions(command),
-      ({ config, client, holdClient, endSessions }) => {
+      ({ config, client, holdClient, endSessions, overrideProtect }) => {
         // What yargs makes of --no-hold-client, other than its types say.
         const wait = holdClient as string | false | undefined;
+        const options = { holdClient: wait, endSessions, overrideProtect };
         return run(async () =>
-          (await import('./restic.ts')).runRestic({ config, client, args: passedOn, holdClient: wait, endSessions }),
+          (await import('./restic.ts')).runRestic({ config, client, args: passedOn, ...options }),
         )();
       },
     )
@@ -193,6 +194,11 @@ function resticOptions<T>(command: Argv<T>) {
       type: 'boolean',
       default: false,
       describe: 'after that wait, end the sessions of clients that still hold a lock',
+    })
+    .option('override-protect', {
+      type: 'boolean',
+      default: false,
+      describe: 'remove snapshots that are protected, too; the audit log says so',
     });
 }
 

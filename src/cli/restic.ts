@@ -21,6 +21,7 @@ export async function runRestic({
   config: file,
   holdClient,
   endSessions,
+  overrideProtect,
 }: {
   readonly client: string;
   readonly args: readonly string[];
@@ -28,6 +29,8 @@ export async function runRestic({
   /** As `holdRequest`. */
   readonly holdClient: string | false | undefined;
   readonly endSessions: boolean;
+  /** Whether it may remove snapshots that are protected. */
+  readonly overrideProtect: boolean;
 }): Promise<number> {
   refuseInForcedCommand({ takesInput: true });
   const hold = holdRequest(args, { holdClient, endSessions });
@@ -48,7 +51,7 @@ export async function runRestic({
   });
   const options = [
     `rclone.program=${ownProgram().map(shellQuote).join(' ')}`,
-    `rclone.args=stdio --admin ${shellQuote(run.file)} ${holdWords(hold)}-c ${shellQuote(config.file)}`,
+    `rclone.args=stdio --admin ${shellQuote(run.file)} ${holdWords(hold)}${overrideProtect ? '--override-protect ' : ''}-c ${shellQuote(config.file)}`,
   ];
   const restic = spawn(program, ['-r', `rclone:${client}`, ...options.flatMap((option) => ['-o', option]), ...args], {
     stdio: 'inherit',

@@ -10,7 +10,7 @@ import { openStdio } from '../frontends/stdio-stream.ts';
 import { createGateway, type Gateway } from '../gateway/gateway.ts';
 import { memoryOfOneSession } from '../limits/memory-limits.ts';
 import type { Log } from '../ports/log.ts';
-import type { HoldRequest, Session } from '../ports/sessions.ts';
+import type { Session, SessionRequest } from '../ports/sessions.ts';
 import { orUsage } from './arguments.ts';
 import { fileState } from '../config/file-state.ts';
 import { followConfig } from './follow-config.ts';
@@ -43,6 +43,7 @@ export async function runStdio(argv: readonly string[]): Promise<number> {
         admin: { type: 'string' },
         hold: { type: 'string' },
         'end-sessions': { type: 'boolean', default: false },
+        'override-protect': { type: 'boolean', default: false },
       },
     }),
   );
@@ -60,14 +61,15 @@ export async function runStdio(argv: readonly string[]): Promise<number> {
     });
   collectGarbageForThroughput();
   const hold = waitMs === undefined ? undefined : { waitMs: Number(waitMs), endSessions: values['end-sessions'] };
-  return serveStdio(client, admin === undefined ? 'stdio' : 'admin', values.config, hold);
+  const via = admin === undefined ? 'stdio' : 'admin';
+  return serveStdio(client, via, values.config, { hold, overrideProtect: values['override-protect'] });
 }
 
 async function serveStdio(
   client: string,
   via: Extract<Via, 'stdio' | 'admin'>,
   file: string | undefined,
-  hold: HoldRequest | undefined,
+  asked: Pick<SessionRequest, 'hold' | 'overrideProtect'>,
 ): Promise<number> {
   let deaf = true;
   const notify = (line: string): void => {
@@ -114,7 +116,7 @@ async function serveStdio(
       environment: process.env,
       stream: openStdio(),
       notify,
-      hold,
+      ...asked,
       openSession: async (request) => {
         const session = await gateway.openSession(request);
         served = session;

@@ -20,6 +20,10 @@ const TABLE = {
     status: 403,
     clientMessage: 'the storage forbids removing it, most likely until its retention ends; nothing was removed',
   },
+  protected: {
+    status: 403,
+    clientMessage: 'the snapshot came too lately, or is one of the newest, and cannot be removed; nothing was removed',
+  },
   'not-found': { status: 404, clientMessage: 'there is no such object' },
   'method-not-allowed': { status: 405, clientMessage: 'that method is not allowed here' },
   'length-required': { status: 411, clientMessage: 'an upload must declare its length' },

@@ -13,19 +13,42 @@ export type Facts =
   /** `keys/` is being added to: whether the repository's config file exists. */
   | { readonly kind: 'repository'; readonly exists: boolean }
   /** A lock is to be removed: absent, or its age in ms and who brought it, if that is known. */
-  | { readonly kind: 'lock'; readonly lock: { readonly ageMs: number; readonly uploader?: Uploader } | undefined };
+  | { readonly kind: 'lock'; readonly lock: { readonly ageMs: number; readonly uploader?: Uploader } | undefined }
+  /** Index or data are to be removed: how many snapshots the session was to remove before, and did not. */
+  | { readonly kind: 'left'; readonly snapshots: number }
+  /** A snapshot is to be removed: absent, or what its floor depends on. */
+  | { readonly kind: 'snapshot'; readonly snapshot: SnapshotFacts | undefined };
+
+/** What the store's own records say of a snapshot. */
+export interface SnapshotFacts {
+  /** When it came. */
+  readonly arrived: Date;
+  /** Time since then in ms, by one clock. */
+  readonly ageMs: number;
+  /** Whether it is one of the newest `NEWEST_KEPT` of its uploader's; undefined when that was not looked up, as its age decides. */
+  readonly newest: boolean | undefined;
+}
+
+/** How many snapshots of each uploader cannot be removed at any age, where there is a floor. */
+export const NEWEST_KEPT = 3;
 
 /** Allowed, or not with a reason: a stable word for the audit and a plain half-sentence for a person. */
 export type Decision =
   { readonly allow: true } | { readonly allow: false; readonly reason: DenialReason; readonly clientMessage: string };
 
 /** Why the policy denies, as the audit says it. */
-export type DenialReason = 'read-only' | 'append-only' | 'lock-of-another' | 'key-added' | 'no-such-rule';
+export type DenialReason =
+  'read-only' | 'append-only' | 'lock-of-another' | 'key-added' | 'protected' | 'snapshot-left' | 'no-such-rule';
 
 const ALLOW: Decision = { allow: true };
 
 /** Which facts `decide` needs for this operation. */
 export function factsNeeded(grant: Grant, operation: Operation): Facts['kind'] {
+  if (operation.kind === 'remove' && mayRemove(grant)) {
+    const { type } = operation.ref;
+    if (type === 'snapshots') return grant.protectMs === undefined ? 'none' : 'snapshot';
+    if (type === 'index' || type === 'data') return 'left';
+  }
   if (grant.access !== 'append-only') return 'none';
   if (operation.kind === 'remove' && operation.ref.type === 'locks') return 'lock';
   if (operation.kind === 'save' && operation.ref.type === 'keys' && !grant.addKeys) return 'repository';
@@ -41,7 +64,9 @@ export function decide(
 ): Decision {
   switch (grant.access) {
     case 'full':
-      return decideKnown(operation, () => ALLOW);
+      return decideKnown(operation, (change) =>
+        change.kind === 'remove' ? heedFloor(principal, grant, change, facts) : ALLOW,
+      );
     case 'append-only':
       return decideKnown(operation, (change) => decideAppend(principal, grant, change, facts));
     case 'read-only':
@@ -83,7 +108,7 @@ function decideAppend(
     case 'save':
       return decideSave(grant, change, facts);
     case 'remove':
-      return decideRemove(principal, change, facts);
+      return decideRemove(principal, grant, change, facts);
     default:
       return denyUnknown(change);
   }
@@ -100,17 +125,32 @@ function decideSave(grant: Grant, operation: Operation & { kind: 'save' }, facts
   };
 }
 
+/** Whether a grant lets snapshots, index and data be removed at all. */
+function mayRemove({ access, removals }: Grant): boolean {
+  return access === 'full' || (access === 'append-only' && removals === 'deferred');
+}
+
 function decideRemove(
   principal: Pick<Principal, 'client' | 'via'>,
+  grant: Grant,
   operation: Operation & { kind: 'remove' },
   facts: Facts,
 ): Decision {
-  if (operation.ref.type !== 'locks')
+  const { type } = operation.ref;
+  if (type !== 'locks' && !mayRemove(grant))
     return {
       allow: false,
       reason: 'append-only',
       clientMessage: 'append-only: this key may not remove anything; forget and prune run on the gateway host',
     };
+  // What no `forget --prune` removes, and nobody could do without.
+  if (type === 'keys' || type === 'config')
+    return {
+      allow: false,
+      reason: 'append-only',
+      clientMessage: 'append-only: this key may thin out snapshots, but remove no repository password and no config',
+    };
+  if (type !== 'locks') return heedFloor(principal, grant, operation, facts);
   if (facts.kind === 'lock') {
     const { lock } = facts;
     if (lock === undefined || lock.ageMs > STALE_LOCK_MS) return ALLOW;
@@ -124,6 +164,49 @@ function decideRemove(
     reason: 'lock-of-another',
     clientMessage: 'append-only: this lock belongs to someone else and is under 30 minutes old',
   };
+}
+
+/**
+ * What stays for who may remove: a snapshot that came lately, or is one of the newest; and the data of one that stays.
+ *
+ * `restic forget --prune` before 0.19 takes a snapshot that it could not remove for removed, and its prune then removes that one's data.
+ */
+function heedFloor(
+  { via }: Pick<Principal, 'client' | 'via'>,
+  { protectMs }: Grant,
+  { ref }: Operation & { kind: 'remove' },
+  facts: Facts,
+): Decision {
+  if (ref.type === 'index' || ref.type === 'data') {
+    if (facts.kind === 'left' && facts.snapshots === 0) return ALLOW;
+    return {
+      allow: false,
+      reason: 'snapshot-left',
+      clientMessage:
+        'a snapshot could not be removed, whose data this run would remove: it removes nothing more; run prune again by itself',
+    };
+  }
+  if (ref.type !== 'snapshots' || protectMs === undefined) return ALLOW;
+  const deny = (why: string): Decision => ({
+    allow: false,
+    reason: 'protected',
+    clientMessage: `protected: snapshot ${ref.name.slice(0, 8)} ${why}${via === 'admin' ? '; --override-protect removes it all the same' : ''}`,
+  });
+  if (facts.kind !== 'snapshot') return deny('cannot be looked up');
+  const { snapshot } = facts;
+  if (snapshot === undefined) return ALLOW;
+  const { arrived, ageMs, newest } = snapshot;
+  // Whatever is no number is no age that is old enough.
+  if (!(ageMs >= protectMs))
+    return deny(`came lately, and cannot be removed before ${minuteOf(arrived.getTime() + protectMs)}`);
+  if (newest === false) return ALLOW;
+  return deny(`is one of the newest ${NEWEST_KEPT}, and cannot be removed until newer ones have come`);
+}
+
+/** A time to the minute, rounded up. @param ms - since 1970 */
+function minuteOf(ms: number): string {
+  const date = new Date(Math.ceil(ms / 60_000) * 60_000);
+  return Number.isNaN(date.getTime()) ? 'an unknown time' : `${date.toISOString().slice(0, 16).replace('T', ' ')} UTC`;
 }
 
 function denyReadOnly(): Decision {

@@ -33,6 +33,10 @@ export interface Grant {
   readonly access: Access;
   /** Whether an append-only client may add key files to a repository that exists already. */
   readonly addKeys: boolean;
+  /** Whether an append-only client may remove snapshots, index and data, which then go to the trash; by default not. */
+  readonly removals?: 'refused' | 'deferred';
+  /** How long a snapshot cannot be removed after it came, in ms; undefined: there is no floor. */
+  readonly protectMs?: number | undefined;
 }
 
 /** Who brought an object and when, kept beside the object itself. */

@@ -22,6 +22,8 @@ export interface ForcedCommand {
   readonly openSession: OpenSession;
   /** As `SessionRequest.hold`. */
   readonly hold?: HoldRequest | undefined;
+  /** As `SessionRequest.overrideProtect`. */
+  readonly overrideProtect?: boolean | undefined;
 }
 
 /**
@@ -29,7 +31,7 @@ export interface ForcedCommand {
  * @returns the exit status: 0 when the client ended the session, else 1
  */
 export async function serveForcedCommand(command: ForcedCommand): Promise<number> {
-  const { stream, notify, openSession, hold } = command;
+  const { stream, notify, openSession, hold, overrideProtect } = command;
   try {
     const session = await openSession({
       principal: principalOf(command),
@@ -37,6 +39,7 @@ export async function serveForcedCommand(command: ForcedCommand): Promise<number
       notify,
       ending: () => undefined,
       hold,
+      overrideProtect,
     });
     return (await session.ended) === 'client-ended' ? 0 : 1;
   } catch (error) {

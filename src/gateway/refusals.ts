@@ -75,6 +75,7 @@ export function revocationOf(
   const same =
     client.access === before.access &&
     client.addKeys === before.addKeys &&
+    client.removals === before.removals &&
     isDeepStrictEqual(client.repository, before.repository) &&
     isDeepStrictEqual(config.stores[client.repository.store], store);
   return same ? undefined : `what client ${before.name} may do was changed; connect again.`;

@@ -13,13 +13,14 @@ import type { AuditEvent, SessionIdentity } from '../ports/audit-sink.ts';
 import type { Log } from '../ports/log.ts';
 import type { Meter } from '../ports/meter.ts';
 import type { RepositoryStore } from '../ports/repository-store.ts';
-import type { HoldRequest } from '../ports/sessions.ts';
+import type { HoldRequest, SessionRequest } from '../ports/sessions.ts';
 import type { Throttle } from '../ports/throttle.ts';
 import type { HandlerContext } from '../restic/context.ts';
 import { readLiveSessions } from '../state/live-sessions.ts';
 import { openLockHolds } from '../state/lock-holds.ts';
 import { openSharedTime } from '../state/shared-time.ts';
 import type { Admission } from './admission.ts';
+import { protectionOf } from './protection.ts';
 import type { Resources } from './resources.ts';
 import type { Served } from './served.ts';
 import { sessionStore } from './session-store.ts';
@@ -30,7 +31,11 @@ export interface SessionContexts {
    * Opens the session's storage, noted in `served`, and what else it needs.
    * @throws GatewayError `session-refused`, which the audit has, and `audit-unavailable`
    */
-  open(served: Served, identity: SessionIdentity, hold: HoldRequest | undefined): Promise<HandlerContext>;
+  open(
+    served: Served,
+    identity: SessionIdentity,
+    asked: Pick<SessionRequest, 'hold' | 'overrideProtect'>,
+  ): Promise<HandlerContext>;
   /** Lets go of what all of them share. */
   close(): Promise<void>;
 }
@@ -65,9 +70,11 @@ export function createSessionContexts(parts: {
   };
 
   return {
-    open: async (served, identity, hold) => {
+    open: async (served, identity, { hold, overrideProtect }) => {
       const { audit, notify, client } = served;
       const admin = served.principal.via === 'admin';
+      // Whoever is no admin cannot ask for it.
+      const override = admin && overrideProtect === true;
       const about: About = {
         admin,
         record: (event) => audit.append(identity, event),
@@ -79,7 +86,14 @@ export function createSessionContexts(parts: {
         if (admin && hold !== undefined) await holdRepository(served, store, hold, about);
         return {
           identity,
-          grant: { access: identity.access, addKeys: client.addKeys },
+          grant: {
+            ...{ access: identity.access, addKeys: client.addKeys },
+            // Asked at each removal of a snapshot: the newest config counts.
+            get protectMs() {
+              return override ? undefined : protectionOf(config(), served.client.repository);
+            },
+          },
+          overrideProtect: override,
           store,
           throttle: admin ? undefined : throttleOf(client.name),
           turns: admin ? undefined : turns.of(client.name),

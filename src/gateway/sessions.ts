@@ -44,7 +44,7 @@ export function createSessions(parts: {
   const waiting = new Set<() => void>();
   let state: 'open' | 'draining' | 'closing' = 'open';
 
-  const open: OpenSession = async ({ principal, stream, widen, notify, ending, hold }) => {
+  const open: OpenSession = async ({ principal, stream, widen, notify, ending, hold, overrideProtect }) => {
     const client = config().clients[principal.client];
     if (state !== 'open')
       throw new GatewayError('session-refused', { detail: 'the gateway is being stopped; try again in a while.' });
@@ -63,7 +63,7 @@ export function createSessions(parts: {
     all.add(served);
     try {
       const own = await admission.acceptSession(served, identity);
-      const context = await contexts.open(served, identity, hold);
+      const context = await contexts.open(served, identity, { hold, overrideProtect });
       const session = await serveRestic(stream, context, ending, { ...own, widen });
       served.session = session;
       const ended = session.ended.then((reason) => {

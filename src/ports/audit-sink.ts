@@ -70,7 +70,8 @@ export type AnomalyRule = (typeof ANOMALY_RULES)[number];
  * `restore`.
  */
 export type AuditEvent =
-  | { readonly kind: 'session-start' }
+  /** `overrideProtect`: the admin has said that it may remove snapshots that are protected. */
+  | { readonly kind: 'session-start'; readonly overrideProtect?: true }
   | ({ readonly kind: 'session-end'; readonly reason: EndReason } & SessionTotals)
   /** A client that authenticated but was not let in (limits, disabled, expired). `detail` is what it was told. */
   | { readonly kind: 'session-refused'; readonly reason: string; readonly detail: string }

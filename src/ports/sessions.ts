@@ -27,6 +27,8 @@ export interface SessionRequest {
   readonly ending: (reason: EndReason) => void;
   /** Of the admin's, who is to have the repository for itself: how its clients' runs are dealt with. */
   readonly hold?: HoldRequest | undefined;
+  /** Of the admin's: removes snapshots that are protected, too. Means nothing in a client's session. */
+  readonly overrideProtect?: boolean | undefined;
 }
 
 /** How the runs of clients are dealt with that hold a lock when the admin wants the repository alone. */

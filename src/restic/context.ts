@@ -25,6 +25,8 @@ export interface HandlerContext {
   readonly meter?: SessionMeter | undefined;
   /** Says one plain line to the person at the client. */
   readonly notify: (line: string) => void;
+  /** Whether it is the admin's, who has said that protected snapshots may be removed; the grant has no floor then. */
+  readonly overrideProtect?: boolean;
   /** Awaited before the locks are listed, as long as it takes; undefined for who need not wait. */
   readonly beforeLocks?: ((signal: AbortSignal) => Promise<void>) | undefined;
 }

@@ -9,6 +9,7 @@ import { decide, factsNeeded, type DenialReason, type Facts } from '../core/poli
 import type { OperationResult } from '../ports/meter.ts';
 import { createChanges } from './changes.ts';
 import type { Counts, HandlerContext } from './context.ts';
+import { createFloor, type Floor } from './floor.ts';
 import { hold, MAX_UNDER_WAY, refuse } from './http2-session.ts';
 import { createPacing } from './pacing.ts';
 import { createReports, isFailure } from './reports.ts';
@@ -55,10 +56,11 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
   const pacing = createPacing(context, reports);
   const changes = createChanges(context, counts, pacing, reports);
   const running = new Set<Promise<void>>();
+  const floor = createFloor(store, grant);
 
   /** Throws unless the policy allows the operation. */
   const authorize = async (operation: Operation, signal: AbortSignal): Promise<Facts> => {
-    const facts = await gatherFacts(context, operation, signal);
+    const facts = await gatherFacts(context, floor, operation, signal);
     const decision = decide(identity.principal, grant, operation, facts);
     if (decision.allow) return facts;
     if (operation.kind !== 'save' && operation.kind !== 'remove' && operation.kind !== 'create-repository')
@@ -67,7 +69,7 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
     let reason: DenialReason | 'cleanup-after-failed-save' = decision.reason;
     // restic removes what it failed to save: refused as any other removal, but no attack and nothing to bother a person with.
     if (operation.kind === 'remove' && reports.hasFailedToSave(operation.ref)) reason = 'cleanup-after-failed-save';
-    else reports.notifyOnce('denied', `${decision.clientMessage}.`);
+    else reports.notifyOnce(decision.reason === 'protected' ? 'protected' : 'denied', `${decision.clientMessage}.`);
     throw await reports.deny({ kind: 'denied', operation: operation.kind, ...ref, reason }, decision.clientMessage);
   };
 
@@ -121,7 +123,7 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
         return;
       case 'remove':
         // A repeated removal must not fail, and one of nothing changes nothing.
-        if (!(facts.kind === 'lock' && facts.lock === undefined)) await changes.remove(operation.ref, signal);
+        if (!isAbsent(facts)) await changes.remove(operation.ref, signal);
         respondEmpty(stream, 200);
         return;
     }
@@ -148,8 +150,10 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
         contentEncoding: headers['content-encoding'],
       });
       await perform(stream, operation, request.signal);
+      if (operation.kind === 'remove') floor.settle(operation.ref, 'gone');
       meter?.operation(operation.kind, 'ok');
     } catch (error) {
+      if (operation?.kind === 'remove') floor.settle(operation.ref, 'failed');
       meter?.operation(operation?.kind ?? 'request', isOpen(stream) ? resultOf(asGatewayError(error)) : 'gone');
       await reports.fail(stream, operation, error);
     }
@@ -176,9 +180,17 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
   };
 }
 
+/** Whether what is to be removed was looked up and is not there. */
+function isAbsent(facts: Facts): boolean {
+  return (
+    (facts.kind === 'lock' && facts.lock === undefined) || (facts.kind === 'snapshot' && facts.snapshot === undefined)
+  );
+}
+
 /** Looks up what the policy has to know of the operation. */
 async function gatherFacts(
   { grant, store }: HandlerContext,
+  floor: Floor,
   operation: Operation,
   signal: AbortSignal,
 ): Promise<Facts> {
@@ -192,6 +204,13 @@ async function gatherFacts(
       const stat = operation.kind === 'remove' ? await store.stat(operation.ref, { signal }) : undefined;
       if (stat === undefined) return { kind, lock: undefined };
       return { kind, lock: { ageMs: stat.ageMs, ...(stat.uploader ? { uploader: stat.uploader } : {}) } };
+    }
+    case 'left':
+      return { kind, snapshots: floor.left };
+    case 'snapshot': {
+      const removed =
+        operation.kind === 'remove' && operation.ref.type === 'snapshots' ? operation.ref.name : undefined;
+      return { kind, snapshot: removed && (await floor.lookUp(removed, { signal })) };
     }
   }
 }

@@ -19,8 +19,8 @@ const unrecorded = createAllowance(20, 0.1, () => performance.now());
 
 /** An answer that the policy or append-only itself refuses; already in the audit when thrown. */
 class Denied extends GatewayError {
-  constructor(line: string) {
-    super('denied', { detail: line });
+  constructor(code: 'denied' | 'protected', line: string) {
+    super(code, { detail: line });
   }
 }
 
@@ -84,7 +84,7 @@ export function createReports({ identity, records, log, meter, notify }: Handler
     deny: async (refusal, line) => {
       await records.record(identity, refusal);
       count(refusal.reason);
-      return new Denied(line);
+      return new Denied(refusal.reason === 'protected' ? 'protected' : 'denied', line);
     },
     hasFailedToSave: (ref) => failedSaves.has(objectKey(ref)),
     fail: async (stream, operation, thrown) => {

@@ -20,7 +20,10 @@ export async function serveRestic(
   memory: SessionMemory,
 ): Promise<Session> {
   const { identity, audit, log, meter } = context;
-  await audit.append(identity, { kind: 'session-start' });
+  await audit.append(identity, {
+    kind: 'session-start',
+    ...(context.overrideProtect === true && { overrideProtect: true }),
+  });
   const started = performance.now();
   /** A channel that is just closing must not take more than its own words with it. */
   const notify = (line: string): void => {

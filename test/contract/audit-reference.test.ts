@@ -122,6 +122,7 @@ async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
 
   // session-start, create and its failure, throttled, remove and its failure, denied
   const appsrv = await connect('appsrv', { ...peer, via: 'stdio' });
+  (await connect('appsrv', { via: 'admin' }, { overrideProtect: true })).close();
   const [first, large] = [sample(), sample(4 * 1024 * 1024)];
   expect(await post(appsrv, '/config', Buffer.from('config'))).toBe(200);
   expect(await post(appsrv, `/data/${first.name}`, first.body)).toBe(200);

@@ -16,6 +16,7 @@ describe('the table', () => {
       'already-exists': 403,
       'session-refused': 403,
       retained: 403,
+      protected: 403,
       'too-many-locks': 403,
       'held-by-admin': 423,
       'not-found': 404,

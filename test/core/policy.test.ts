@@ -28,7 +28,18 @@ const UPLOADERS: readonly (Uploader | undefined)[] = [
   ...['appsrv', 'other'].flatMap((client) => WAYS_IN.map((via) => ({ client, via, session: 's' }))),
 ];
 
-/** 39: none, a repository that is there or not, no lock, and a lock of 5 ages by 7 origins. */
+const DAY_MS = 24 * 60 * 60 * 1000;
+const SNAPSHOTS: readonly Facts[] = [
+  { kind: 'snapshot', snapshot: undefined },
+  ...[-1, 0, DAY_MS - 1, DAY_MS, NaN].flatMap((ageMs) =>
+    [true, false, undefined].map((newest): Facts => ({
+      kind: 'snapshot',
+      snapshot: { ageMs, newest, arrived: new Date('2026-11-27T03:04:05Z') },
+    })),
+  ),
+];
+
+/** 57: none, a repository that is there or not, no lock, a lock of 5 ages by 7 origins, snapshots that are left or not, no snapshot, and one of 5 ages by 3 places. */
 const FACTS: readonly Facts[] = [
   { kind: 'none' },
   { kind: 'repository', exists: true },
@@ -37,6 +48,9 @@ const FACTS: readonly Facts[] = [
   ...AGES.flatMap((ageMs) =>
     UPLOADERS.map((uploader): Facts => ({ kind: 'lock', lock: { ageMs, ...(uploader && { uploader }) } })),
   ),
+  { kind: 'left', snapshots: 0 },
+  { kind: 'left', snapshots: 1 },
+  ...SNAPSHOTS,
 ];
 
 interface Case {
@@ -74,26 +88,32 @@ const verdicts = (which: (each: Case) => boolean): Record<string, number> => {
   return counts;
 };
 
-// What follows sums up to all cases: each of 3 accesses has 2 grants x 3 ways in x 31 operations x 39 facts.
+// What follows sums up to all cases: each of 3 accesses has 2 grants x 3 ways in x 31 operations x 57 facts.
 describe('every case', () => {
   test('is in the table once', () => {
     expect(OPERATIONS).toHaveLength(31);
-    expect(FACTS).toHaveLength(39);
-    expect(CASES).toHaveLength(3 * 2 * 3 * 31 * 39);
+    expect(FACTS).toHaveLength(57);
+    expect(CASES).toHaveLength(3 * 2 * 3 * 31 * 57);
     expect(
       new Set(CASES.map((each) => JSON.stringify(each, (_key, value: unknown) => (value !== value ? 'NaN' : value))))
         .size,
     ).toBe(CASES.length);
   });
 
-  test('full access: everything', () => {
-    expect(verdicts(({ access }) => access === 'full')).toEqual({ allowed: 6 * 31 * 39 });
+  test('full access: everything, but index and data (2 operations) only when it is known that no snapshot was left', () => {
+    const full = ({ access }: Case): boolean => access === 'full';
+    const removesData = (each: Case): boolean => touches(each, 'remove', 'index') || touches(each, 'remove', 'data');
+    expect(verdicts((each) => full(each) && !removesData(each))).toEqual({ allowed: 6 * 29 * 57 });
+    expect(verdicts((each) => full(each) && removesData(each))).toEqual({
+      allowed: 6 * 2,
+      'snapshot-left': 6 * 2 * 56,
+    });
   });
 
   test('read-only: reading (18 operations), and not one of the 13 that change something', () => {
     const readOnly = ({ access }: Case): boolean => access === 'read-only';
-    expect(verdicts((each) => readOnly(each) && isRead(each))).toEqual({ allowed: 6 * 18 * 39 });
-    expect(verdicts((each) => readOnly(each) && !isRead(each))).toEqual({ 'read-only': 6 * 13 * 39 });
+    expect(verdicts((each) => readOnly(each) && isRead(each))).toEqual({ allowed: 6 * 18 * 57 });
+    expect(verdicts((each) => readOnly(each) && !isRead(each))).toEqual({ 'read-only': 6 * 13 * 57 });
   });
 
   describe('append-only', () => {
@@ -104,21 +124,21 @@ describe('every case', () => {
       expect(18 + 1 + 5 + 1 + 5 + 1).toBe(OPERATIONS.length);
     });
     test('reading (18 operations): always', () => {
-      expect(append(isRead)).toEqual({ allowed: 6 * 18 * 39 });
+      expect(append(isRead)).toEqual({ allowed: 6 * 18 * 57 });
     });
     test('creating the repository: always', () => {
-      expect(append((each) => touches(each, 'create-repository'))).toEqual({ allowed: 6 * 1 * 39 });
+      expect(append((each) => touches(each, 'create-repository'))).toEqual({ allowed: 6 * 1 * 57 });
     });
     test('saving anything but keys (5 types): always', () => {
       expect(append((each) => touches(each, 'save') && !touches(each, 'save', 'keys'))).toEqual({
-        allowed: 6 * 5 * 39,
+        allowed: 6 * 5 * 57,
       });
     });
     test('saving keys: with addKeys always, without it only when it is known that there is no repository yet', () => {
-      expect(append((each) => touches(each, 'save', 'keys') && each.addKeys)).toEqual({ allowed: 3 * 39 });
+      expect(append((each) => touches(each, 'save', 'keys') && each.addKeys)).toEqual({ allowed: 3 * 57 });
       expect(append((each) => touches(each, 'save', 'keys') && !each.addKeys)).toEqual({
         allowed: 3,
-        'key-added': 3 * 38,
+        'key-added': 3 * 56,
       });
       for (const each of CASES)
         if (each.access === 'append-only' && touches(each, 'save', 'keys') && !each.addKeys)
@@ -126,16 +146,16 @@ describe('every case', () => {
     });
     test('removing anything but locks (5 types): never', () => {
       expect(append((each) => touches(each, 'remove') && !touches(each, 'remove', 'locks'))).toEqual({
-        'append-only': 6 * 5 * 39,
+        'append-only': 6 * 5 * 57,
       });
     });
     test('removing locks: none there, or stale, or its own', () => {
-      // Of the 39 facts: 1 of no lock, 7 of a stale one, and of the other 4 ages those whose origin is the client's own:
+      // Of the 57 facts: 1 of no lock, 7 of a stale one, and of the other 4 ages those whose origin is the client's own:
       // 2 of 7 by a client's way in, 1 of 7 for the admin.
       const allowed = 2 * (2 * (1 + 7 + 4 * 2) + (1 + 7 + 4 * 1));
       expect(append((each) => touches(each, 'remove', 'locks'))).toEqual({
         allowed,
-        'lock-of-another': 6 * 39 - allowed,
+        'lock-of-another': 6 * 57 - allowed,
       });
     });
   });
@@ -178,8 +198,115 @@ describe('removing a lock, append-only', () => {
   });
 });
 
+describe('the floor, and deferred removals', () => {
+  const WRITERS: readonly Grant[] = [
+    { access: 'full', addKeys: false },
+    { access: 'append-only', addKeys: false, removals: 'deferred' },
+  ];
+  const remove = (grant: Grant, ref: ObjectRef, facts: Facts, via: Via = 'ssh'): Decision =>
+    decide({ client: 'appsrv', via }, grant, { kind: 'remove', ref }, facts);
+  const snapshot: ObjectRef = { type: 'snapshots', name: NAME };
+
+  test.each(WRITERS)(
+    '$access: a snapshot goes that is old enough and none of the newest, or that is not there',
+    (grant) => {
+      for (const facts of FACTS) {
+        const { allow } = remove({ ...grant, protectMs: DAY_MS }, snapshot, facts);
+        const known = facts.kind === 'snapshot' ? facts.snapshot : undefined;
+        const gone = facts.kind === 'snapshot' && known === undefined;
+        expect({ facts, allow }).toEqual({ facts, allow: gone || (known?.ageMs === DAY_MS && known.newest === false) });
+        expect(remove(grant, snapshot, facts)).toEqual({ allow: true });
+      }
+    },
+  );
+
+  test('full access: all else as without a floor', () => {
+    const full: Grant = { access: 'full', addKeys: false };
+    for (const ref of REFS.filter(({ type }) => type !== 'snapshots'))
+      for (const facts of FACTS)
+        expect(remove({ ...full, protectMs: DAY_MS }, ref, facts)).toEqual(remove(full, ref, facts));
+  });
+
+  test('deferred: index and data go; no key and no config does; a lock as ever; and nothing more may be saved', () => {
+    const deferred: Grant = { access: 'append-only', addKeys: false, removals: 'deferred', protectMs: DAY_MS };
+    const refused: Grant = { access: 'append-only', addKeys: false, removals: 'refused' };
+    for (const facts of FACTS) {
+      for (const type of ['index', 'data'] as const)
+        expect(remove(deferred, { type, name: NAME }, facts)).toEqual(
+          remove({ access: 'full', addKeys: false }, { type, name: NAME }, facts),
+        );
+      for (const ref of REFS.filter(({ type }) => type === 'keys' || type === 'config'))
+        expect(remove(deferred, ref, facts)).toMatchObject({ allow: false, reason: 'append-only' });
+      expect(remove(deferred, { type: 'locks', name: NAME }, facts)).toEqual(
+        remove(refused, { type: 'locks', name: NAME }, facts),
+      );
+      for (const ref of REFS) {
+        const save: Operation = { kind: 'save', ref, size: 1 };
+        const by = { client: 'appsrv', via: 'ssh' } as const;
+        expect(decide(by, deferred, save, facts)).toEqual(decide(by, refused, save, facts));
+      }
+    }
+  });
+
+  test('read-only stays so, whatever stands beside it', () => {
+    for (const ref of REFS)
+      for (const facts of FACTS)
+        expect(remove({ access: 'read-only', addKeys: true, removals: 'deferred' }, ref, facts)).toMatchObject({
+          allow: false,
+          reason: 'read-only',
+        });
+  });
+
+  test('the store is asked for the snapshot only where there is a floor and the snapshot could go', () => {
+    const needed = (grant: Partial<Grant>, ref = snapshot): string =>
+      factsNeeded({ access: 'full', addKeys: false, protectMs: DAY_MS, ...grant }, { kind: 'remove', ref });
+    expect(needed({})).toBe('snapshot');
+    expect(needed({ access: 'append-only', removals: 'deferred' })).toBe('snapshot');
+    expect(needed({ protectMs: undefined })).toBe('none');
+    expect(needed({ access: 'append-only' })).toBe('none');
+    expect(needed({ access: 'read-only', removals: 'deferred' })).toBe('none');
+    for (const type of ['index', 'data'] as const) {
+      expect(needed({ protectMs: undefined }, { type, name: NAME })).toBe('left');
+      expect(needed({ access: 'append-only', removals: 'deferred' }, { type, name: NAME })).toBe('left');
+      expect(needed({ access: 'append-only' }, { type, name: NAME })).toBe('none');
+    }
+    expect(needed({}, { type: 'keys', name: NAME })).toBe('none');
+    expect(needed({ access: 'append-only', removals: 'deferred' }, { type: 'locks', name: NAME })).toBe('lock');
+  });
+
+  test.each<[string, Facts, Via, string]>([
+    ['young', SNAPSHOTS[4] as Facts, 'ssh', 'came lately, and cannot be removed before 2026-11-28 03:05 UTC'],
+    [
+      'young, to the admin',
+      SNAPSHOTS[4] as Facts,
+      'admin',
+      'came lately, and cannot be removed before 2026-11-28 03:05 UTC; --override-protect removes it all the same',
+    ],
+    [
+      'new',
+      SNAPSHOTS[10] as Facts,
+      'stdio',
+      'is one of the newest 3, and cannot be removed until newer ones have come',
+    ],
+    ['not looked up', { kind: 'none' }, 'ssh', 'cannot be looked up'],
+  ])('says of one that is %s until when it stays', (_which, facts, via, line) => {
+    const [grant] = WRITERS as [Grant];
+    expect(remove({ ...grant, protectMs: DAY_MS }, snapshot, facts, via)).toEqual({
+      allow: false,
+      reason: 'protected',
+      clientMessage: `protected: snapshot ${NAME.slice(0, 8)} ${line}`,
+    });
+  });
+
+  test('a time that no calendar has is no reason to fail', () => {
+    const arrived = new Date(Number.NaN);
+    const facts: Facts = { kind: 'snapshot', snapshot: { arrived, ageMs: 0, newest: undefined } };
+    expect(remove({ access: 'full', addKeys: false, protectMs: 1e300 }, snapshot, facts).allow).toBe(false);
+  });
+});
+
 describe('which facts are looked up', () => {
-  test('the store is asked in two cases only, and never for full or read-only access', () => {
+  test('by default, facts are needed in two cases of append-only access and two of full access, and the store is asked in the former', () => {
     const asked = ACCESS_LEVELS.flatMap((access) =>
       [false, true].flatMap((addKeys) =>
         OPERATIONS.flatMap((operation) => {
@@ -194,6 +321,10 @@ describe('which facts are looked up', () => {
       'append-only: save keys needs repository',
       'append-only: remove locks needs lock',
       'append-only addKeys: remove locks needs lock',
+      ...['full', 'full addKeys'].flatMap((who) => [
+        `${who}: remove data needs left`,
+        `${who}: remove index needs left`,
+      ]),
     ]);
   });
 
@@ -248,5 +379,7 @@ test('every denial says in one plain line what is not allowed and under which ru
     'append-only': 'append-only: this key may not remove anything; forget and prune run on the gateway host',
     'lock-of-another': 'append-only: this lock belongs to someone else and is under 30 minutes old',
     'key-added': 'append-only: this key may not add repository passwords; the gateway admin can',
+    'snapshot-left':
+      'a snapshot could not be removed, whose data this run would remove: it removes nothing more; run prune again by itself',
   });
 });

@@ -6,7 +6,7 @@ import path from 'node:path';
 import type { ClientConfig, GatewayConfig, StoreConfig } from '../../src/config/types.ts';
 import type { Principal } from '../../src/core/principal.ts';
 import { createGateway, type Gateway } from '../../src/gateway/gateway.ts';
-import type { Session } from '../../src/ports/sessions.ts';
+import type { Session, SessionRequest } from '../../src/ports/sessions.ts';
 import { resticClient, type ResticClient } from './restic-client.ts';
 import { testClient, testGateway } from './test-client.ts';
 
@@ -21,6 +21,9 @@ export interface StackClient extends ResticClient {
   readonly socket: Socket;
 }
 
+/** What a session may ask for beside its principal. */
+type Asked = Pick<SessionRequest, 'overrideProtect'>;
+
 /** A gateway in this process. */
 export interface Stack {
   readonly directory: string;
@@ -28,7 +31,7 @@ export interface Stack {
   /** What it was started with. */
   readonly config: GatewayConfig;
   /** Connects as a client of the config. */
-  connect(client: string, principal?: Partial<Principal>): Promise<StackClient>;
+  connect(client: string, principal?: Partial<Principal>, asked?: Asked): Promise<StackClient>;
   audit(): AuditLine[];
   /** Path of a file of a repository in the store. */
   file(client: string, key: string): string;
@@ -64,7 +67,7 @@ export async function startStack(
     directory,
     gateway,
     config,
-    connect: async (client, principal = {}) => {
+    connect: async (client, principal = {}, asked = {}) => {
       // One after the other, so that each gets its own other end.
       const paired = pairing.then(async () => {
         const accepted = new Promise<Socket>((resolve) => listener.once('connection', resolve));
@@ -79,6 +82,7 @@ export async function startStack(
           stream,
           notify: (line) => reported.push(line),
           ending: () => undefined,
+          ...asked,
         })
         .catch((error: unknown) => {
           socket.destroy();
