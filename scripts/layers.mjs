@@ -11,6 +11,7 @@ export const LAYERS = {
   web: ['core/', 'ports/'],
   restic: ['core/', 'ports/'],
   maintenance: ['core/', 'ports/', 'state/state-file.ts'],
+  retention: ['core/', 'ports/', 'config/types.ts', 'maintenance/pool.ts'],
   limits: ['core/', 'ports/', 'config/types.ts', 'state/state-file.ts', 'state/processes.ts'],
   audit: ['core/', 'ports/', 'config/types.ts', 'state/state-file.ts'],
   frontends: ['core/', 'ports/', 'config/types.ts', 'config/trusted-files.ts', 'config/fingerprint.ts'],
