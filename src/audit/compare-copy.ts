@@ -1,5 +1,6 @@
 /** Holds the audit on this host against its copy, byte by byte: what was changed or removed here after it had been copied shows. */
 import { messageOf } from '../core/errors.ts';
+import { getOrMake } from '../core/get-or-make.ts';
 import type { CopyStore } from '../ports/copy-store.ts';
 import { hashLine, readLinks } from './chain.ts';
 import { LINE_BREAK, splitLines } from './lines.ts';
@@ -37,7 +38,7 @@ export async function compareCopy(
     for (const { key, size } of page) {
       const chunk = parseChunkKey(key);
       if (chunk === undefined) foreign += 1;
-      else copies.set(chunk.segment, [...(copies.get(chunk.segment) ?? []), { offset: chunk.offset, size }]);
+      else getOrMake(copies, chunk.segment, () => []).push({ offset: chunk.offset, size });
     }
   for (const pieces of copies.values()) pieces.sort((a, b) => a.offset - b.offset);
   if (foreign > 0) notes.push(`${foreign} objects beside the copy are none of it`);

@@ -4,6 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { GatewayError, messageOf } from '../core/errors.ts';
+import { getOrMake } from '../core/get-or-make.ts';
 import { hashLine, readLinks } from './chain.ts';
 import { LineSplitter, parseLine, type RawLine } from './lines.ts';
 import { openAuditFile } from './open-file.ts';
@@ -106,11 +107,7 @@ export async function inOrder(files: readonly string[]): Promise<readonly string
     .flatMap(({ file, time, prior }) => (time === undefined ? [] : [{ file, time, prior }]))
     .sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0));
   const ends = new Map<string, Promise<ReadonlySet<string>>>();
-  const endOf = (file: string): Promise<ReadonlySet<string>> => {
-    const end = ends.get(file) ?? lastHashes(file);
-    ends.set(file, end);
-    return end;
-  };
+  const endOf = (file: string): Promise<ReadonlySet<string>> => getOrMake(ends, file, () => lastHashes(file));
   for (let index = 0, moves = 0; index < order.length && moves < order.length;) {
     const one = order[index];
     let after = -1;

@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { openAudit } from '../audit/open-audit.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
+import { getOrMake } from '../core/get-or-make.ts';
 import type { AuditSink } from '../ports/audit-sink.ts';
 import type { Log } from '../ports/log.ts';
 import { openSafeStorage, type SafeStorage } from '../safeguard/safe-storage.ts';
@@ -48,21 +49,17 @@ export async function openResources(first: GatewayConfig, log: Log): Promise<Res
 
   return {
     audit: () => audit,
-    storage: (name) => {
-      let opened = storages.get(name);
-      if (opened === undefined) {
+    storage: (name) =>
+      getOrMake(storages, name, () => {
         const store = config.stores[name];
         if (store === undefined) throw new GatewayError('invalid-config', { detail: `there is no store ${name}` });
         const opening = openSafeStorage(store, config.state);
-        opened = opening;
-        storages.set(name, opening);
         // A store that could not be opened (a secret that cannot be read) is tried again by the next session.
         opening.catch(() => {
           if (storages.get(name) === opening) storages.delete(name);
         });
-      }
-      return opened;
-    },
+        return opening;
+      }),
     prepare: async (next) => {
       const opened = isDeepStrictEqual(next.audit, config.audit) ? undefined : await openAudit(next, log);
       return () => {

@@ -1,5 +1,6 @@
 /** The log as one client's sessions write to it: what a client makes happen again and again is counted beyond a rate, and said with the next line. */
 import { createAllowance } from '../core/allowance.ts';
+import { getOrMake } from '../core/get-or-make.ts';
 import type { Log } from '../ports/log.ts';
 
 /** Lines at once, and each second after that: of sessions that come and go, and of what goes wrong, in one process. */
@@ -31,14 +32,5 @@ export function createClientLogs(log: Log, now: () => number = () => performance
     const trouble = limited(TROUBLE);
     return { info: limited(INFO)('info'), warn: trouble('warn'), error: trouble('error') };
   };
-  return {
-    of: (client) => {
-      let found = logs.get(client);
-      if (found === undefined) {
-        found = create();
-        logs.set(client, found);
-      }
-      return found;
-    },
-  };
+  return { of: (client) => getOrMake(logs, client, create) };
 }

@@ -1,5 +1,6 @@
 /** What each client may cause in the audit; the numbers are docs/limits.md's. */
 import { join } from 'node:path';
+import { getOrMake } from '../core/get-or-make.ts';
 import { timedId } from '../core/timed-id.ts';
 import type { ClientConfig } from '../config/types.ts';
 import type { Via } from '../core/principal.ts';
@@ -76,14 +77,7 @@ export function createCountedRecords(options: CountedRecordsOptions): AllCounted
   const all = new Map<string, CountedRecords>();
   const process: Process = { ...options, clock, via: 'ssh' };
 
-  const of = (name: string): CountedRecords => {
-    let found = all.get(name);
-    if (found === undefined) {
-      found = recordsOf(name, process);
-      all.set(name, found);
-    }
-    return found;
-  };
+  const of = (name: string): CountedRecords => getOrMake(all, name, () => recordsOf(name, process));
 
   /** Of other processes, too: a forced command may have been the last of its client. */
   const summarizeAll = async (): Promise<void> => {
@@ -111,11 +105,8 @@ interface Process extends Required<CountedRecordsOptions> {
 function recordsOf(name: string, process: Process): CountedRecords {
   const { state, client, audit, shared, log, clock } = process;
   const sharedTimes = new Map<string, SharedTime>();
-  const sharedTime = (kind: string): SharedTime => {
-    const found = sharedTimes.get(kind) ?? shared.sharedTime(join(state(), 'rates', name, kind));
-    sharedTimes.set(kind, found);
-    return found;
-  };
+  const sharedTime = (kind: string): SharedTime =>
+    getOrMake(sharedTimes, kind, () => shared.sharedTime(join(state(), 'rates', name, kind)));
   const take = (kind: string, { burst, perHour }: Allowance): boolean => {
     const costMs = HOUR_MS / perHour;
     return takeTurn(sharedTime(kind), clock.now(), { costMs, burstMs: burst * costMs, longestMs: 0 }) !== undefined;

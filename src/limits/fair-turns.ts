@@ -2,6 +2,7 @@
  * Requests that come together begin in turns of the event loop, a few in each, and the clients by turns: else hundreds that came in one
  * packet would be begun, and be carried on at each of their steps, before the process looks at anybody else.
  */
+import { getOrMake } from '../core/get-or-make.ts';
 import type { Turns } from '../ports/turns.ts';
 
 /** Requests that begin in one turn of the event loop: it takes the longer, for everybody, the more they are. The loop never rests while some wait. */
@@ -52,9 +53,7 @@ export function createFairTurns(later: (next: () => void) => unknown = setImmedi
           return undefined;
         }
         return new Promise((resolve) => {
-          let queue = queues.get(client);
-          if (queue === undefined) queues.set(client, (queue = new Set()));
-          const waiting = queue;
+          const waiting = getOrMake(queues, client, () => new Set());
           const go = (): void => {
             signal.removeEventListener('abort', onAbort);
             resolve();

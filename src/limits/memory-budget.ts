@@ -4,6 +4,7 @@
  * A part of it is kept for small needs, so that a lock can be refreshed and a newcomer can begin while large uploads hold all the rest; and
  * what only makes things faster is given from the first half alone, so that it never takes what others need to move at all.
  */
+import { getOrMake } from '../core/get-or-make.ts';
 import type { ClientMemory, Lease, Memory, MemoryUse } from '../ports/memory.ts';
 
 /** The bounds, in bytes. */
@@ -57,14 +58,7 @@ export function createMemoryBudget(first: MemoryLimits): MemoryBudget {
   // A process that serves one client alone has nobody to keep it for.
   const speedPart = (): number => (limits.perClient * 2 > limits.total ? 1 : FOR_SPEED);
 
-  const accountOf = (client: string): Account => {
-    let account = accounts.get(client);
-    if (account === undefined) {
-      account = { used: 0, waiting: [] };
-      accounts.set(client, account);
-    }
-    return account;
-  };
+  const accountOf = (client: string): Account => getOrMake(accounts, client, () => ({ used: 0, waiting: [] }));
 
   const remove = (client: string, account: Account): void => {
     if (account.used === 0 && account.waiting.length === 0 && accounts.get(client) === account) accounts.delete(client);

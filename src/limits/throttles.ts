@@ -1,6 +1,7 @@
 /** The rates that clients are held to: one set for each client, which all of its sessions in this process share. */
 import { join } from 'node:path';
 import type { ClientConfig } from '../config/types.ts';
+import { getOrMake } from '../core/get-or-make.ts';
 import type { SharedTime } from '../core/schedule.ts';
 import type { Throttle } from '../ports/throttle.ts';
 import { CLOCK, type Clock } from './clock.ts';
@@ -39,14 +40,10 @@ export function createThrottles(
 ): Throttles {
   const throttles = new Map<string, Throttle>();
   return {
-    of: (client, rates) => {
-      let throttle = throttles.get(client);
-      if (throttle === undefined) {
-        throttle = createThrottle(rates, (name) => openShared(join(state(), 'rates', client, name)), clock);
-        throttles.set(client, throttle);
-      }
-      return throttle;
-    },
+    of: (client, rates) =>
+      getOrMake(throttles, client, () =>
+        createThrottle(rates, (name) => openShared(join(state(), 'rates', client, name)), clock),
+      ),
   };
 }
 

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { join } from 'node:path';
 import { messageOf } from '../core/errors.ts';
+import { getOrMake } from '../core/get-or-make.ts';
 import { CONFIG_REF, NAMED_TYPES, objectKey, type ObjectRef } from '../core/object.ts';
 import type { Log } from '../ports/log.ts';
 import type { ListedObject, RepositoryStore } from '../ports/repository-store.ts';
@@ -57,12 +58,7 @@ export function createUsage(log: Log): Usage {
 
   const ledgerOf = ({ state, identity, store }: CountedRepository): Ledger => {
     const directory = ledgerDirectory(state, identity);
-    let ledger = ledgers.get(directory);
-    if (ledger === undefined) {
-      ledger = openLedger(directory, () => measure(store, ending.signal));
-      ledgers.set(directory, ledger);
-    }
-    return ledger;
+    return getOrMake(ledgers, directory, () => openLedger(directory, () => measure(store, ending.signal)));
   };
 
   /** A ledger that misses a line errs until the next count; what was done stays done. */

@@ -7,11 +7,17 @@ import { unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { S3StoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
+import { flag, moment, record, text } from '../core/shape.ts';
 import type { Storage, StoreCheckResult } from '../ports/repository-store.ts';
-import { parseJson, readStateFile, replaceStateFile } from '../state/state-file.ts';
+import { readShape, replaceStateFile } from '../state/state-file.ts';
+
+const SHAPE = record({
+  ...{ store: text(64), time: moment },
+  ...{ neverOverwrites: flag, keepsVersions: flag, keepsPacks: flag },
+});
 
 /** What a trial has shown, as far as it matters to whether the store is used. */
-export type Shown = Pick<StoreCheckResult, 'neverOverwrites' | 'keepsVersions' | 'keepsPacks'>;
+type Shown = Pick<StoreCheckResult, 'neverOverwrites' | 'keepsVersions' | 'keepsPacks'>;
 
 /** For how long an outcome holds, in ms: a bucket's versioning, or its server, may change. */
 const LASTS_MS = 24 * 60 * 60 * 1000;
@@ -108,19 +114,11 @@ export class StoreCheck {
 
   /** Undefined when there is nothing that is readable, recent and good enough. */
   async #read(): Promise<{ readonly time: number; readonly shown: Shown } | undefined> {
-    try {
-      const { time, neverOverwrites, keepsVersions, keepsPacks } =
-        parseJson(String(await readStateFile(this.#file, MOST_BYTES))) ?? {};
-      if (typeof time !== 'number' || !holds(time, LASTS_MS)) return undefined;
-      const shown = {
-        neverOverwrites: neverOverwrites === true,
-        keepsVersions: keepsVersions === true,
-        keepsPacks: keepsPacks === true,
-      };
-      return this.#accepts(shown) ? { time, shown } : undefined;
-    } catch {
-      return undefined;
-    }
+    const kept = await readShape(this.#file, MOST_BYTES, SHAPE);
+    if (kept === undefined || !holds(kept.time, LASTS_MS)) return undefined;
+    const { time, neverOverwrites, keepsVersions, keepsPacks } = kept;
+    const shown = { neverOverwrites, keepsVersions, keepsPacks };
+    return this.#accepts(shown) ? { time, shown } : undefined;
   }
 
   /** Replaces what is shared as a whole. Where nothing can be written, each process tries for itself. */

@@ -6,13 +6,14 @@
  * who comes writes its file first and counts then, so that of those who come at once the last one sees all others, and there are never
  * more than may be. When that is one too many, those who came at once step back and come again.
  */
-import { mkdirSync, readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Via, Principal } from '../core/principal.ts';
+import { count, isoTime, like, only, record, text } from '../core/shape.ts';
 import { isRunning, ownProcess, type ProcessMark } from './processes.ts';
-import { parseJson, readStateFile } from './state-file.ts';
+import { readShape, withDirectory } from './state-file.ts';
 
 /** An open session, as its file says it. */
 export interface LiveSession {
@@ -60,9 +61,9 @@ export async function enterLiveSessions(
   const { client, via, from, fromPort, key } = session.principal;
   const directory = join(state, 'sessions');
   const { pid, begun } = ownProcess();
-  const name = `${session.id}.${via}.${pid}.${begun}.${client}.json`;
+  const name = nameOf({ id: session.id, via, pid, begun, client });
   const file = join(directory, name);
-  const text = JSON.stringify({ id: session.id, client, via, from, fromPort, key, pid, begun, started: new Date() });
+  const content = JSON.stringify({ id: session.id, client, via, from, fromPort, key, pid, begun, started: new Date() });
   const leave = (): void => {
     remove(file);
   };
@@ -76,7 +77,7 @@ export async function enterLiveSessions(
   };
 
   for (const patience = performance.now() + PATIENCE_MS; ;) {
-    write(directory, file, `${text}\n`);
+    write(directory, file, `${content}\n`);
     if (via === 'admin') return { entered: true, leave };
     const others = counted(readdirSync(directory)).filter((other) => other !== name);
     // Most often there is room, and nobody needs to be looked at.
@@ -98,14 +99,19 @@ export async function readLiveSessions(state: string): Promise<readonly LiveSess
   const found: LiveSession[] = [];
   for (const name of await orNone(readdir(directory))) {
     if (!NAME.test(name) || !isLive(directory, name)) continue;
-    const bytes = await readStateFile(join(directory, name), MOST_BYTES).catch(() => undefined);
-    const session = bytes === undefined ? undefined : parse(bytes.toString(), name);
-    if (session !== undefined) found.push(session);
+    // One that is just being written or that ended meanwhile is none, nor is what no session has written: others may write there.
+    const session = await readShape(join(directory, name), MOST_BYTES, SESSION);
+    if (session !== undefined && name === nameOf(session))
+      found.push({ ...session, started: new Date(session.started) });
   }
   return found.sort((a, b) => a.started.getTime() - b.started.getTime());
 }
 
 const NAME = /^[0-9TZ]+-[0-9a-f]+\.(ssh|stdio|admin)\.(\d+)\.(\d+)\.([A-Za-z0-9][\w.-]{0,63})\.json$/;
+
+function nameOf({ id, via, pid, begun, client }: Omit<LiveSession, 'started'>): string {
+  return `${id}.${via}.${pid}.${begun}.${client}.json`;
+}
 
 /** How many sessions processes have open, or had when they ended, by what is written down; the admin's do not count. */
 export function countLiveSessions(state: string, pids: readonly (number | undefined)[]): number {
@@ -143,15 +149,15 @@ function isLive(directory: string, name: string): boolean {
   return false;
 }
 
-function write(directory: string, file: string, text: string): void {
+function write(directory: string, file: string, content: string): void {
   try {
-    writeFileSync(file, text, { mode: 0o600, flag: 'wx' });
+    withDirectory(directory, () => {
+      writeFileSync(file, content, { mode: 0o600, flag: 'wx' });
+    });
   } catch (error) {
     // What a full disk took a part of must not count.
     remove(file);
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    writeFileSync(file, text, { mode: 0o600, flag: 'wx' });
+    throw error;
   }
 }
 
@@ -180,32 +186,21 @@ async function orNone(names: Promise<string[]>): Promise<string[]> {
   }
 }
 
-/** Undefined for one that is just being written or that ended meanwhile, and for what no session has written: others may write there. */
-function parse(text: string, name: string): LiveSession | undefined {
-  const { id, client, via, from, fromPort, key, pid, begun, started } = parseJson(text) ?? {};
-  // The name has been held to its pattern; what is the same as in it needs no more.
-  if (typeof id !== 'string' || typeof client !== 'string' || !isVia(via)) return undefined;
-  if (typeof pid !== 'number' || typeof begun !== 'number' || typeof started !== 'string') return undefined;
-  const at = new Date(started);
-  if (name !== `${id}.${via}.${pid}.${begun}.${client}.json` || Number.isNaN(at.getTime())) return undefined;
-  if (from !== undefined && (typeof from !== 'string' || !/^[\w.:%-]{1,100}$/.test(from))) return undefined;
-  if (key !== undefined && (typeof key !== 'string' || !/^SHA256:[\w+/]{1,64}$/.test(key))) return undefined;
-  if (fromPort !== undefined && !isPort(fromPort)) return undefined;
-  const peer = {
-    ...(from !== undefined && { from }),
-    ...(fromPort !== undefined && { fromPort }),
-    ...(key !== undefined && { key }),
-  };
-  return { id, client, via, ...peer, pid, begun, started: at };
-}
-
-function isVia(value: unknown): value is Via {
-  return value === 'ssh' || value === 'stdio' || value === 'admin';
-}
-
-function isPort(value: unknown): value is number {
-  return Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 65_535;
-}
-
 /** A session's file has some 300. */
 const MOST_BYTES = 4096;
+/** The file's name has been held to its pattern; what is the same as in it needs no more. */
+const SESSION = record(
+  {
+    id: text(64),
+    client: text(64),
+    via: only<Via>('ssh', 'stdio', 'admin'),
+    pid: count,
+    begun: count,
+    started: isoTime,
+  },
+  {
+    from: like(/^[\w.:%-]{1,100}$/),
+    fromPort: (value): value is number => count(value) && value <= 65_535,
+    key: like(/^SHA256:[\w+/]{1,64}$/),
+  },
+);

@@ -8,11 +8,12 @@
  * for holds then; an admin who has put a hold there waits for the marks that are there to go. One of the two always sees the other.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, renameSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs';
+import { readdirSync, renameSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { like, listOf, only, record, sum, type Shape } from '../core/shape.ts';
 import { isRunning, ownProcess } from './processes.ts';
-import { parseJson, readStateFileSync } from './state-file.ts';
+import { parseJson, readStateFileSync, withDirectory } from './state-file.ts';
 
 /** How far an admin's session has come: it waits for the runs that hold a lock, or the repository is its own. */
 type Phase = 'waiting' | 'closed';
@@ -118,19 +119,19 @@ function readHolds(directory: string): readonly Held[] {
 
 function read(file: string): Held | undefined {
   try {
-    const { phase, end, untilMs } = parseJson(String(readStateFileSync(file, MOST_BYTES))) ?? {};
-    if ((phase !== 'waiting' && phase !== 'closed') || !Array.isArray(end)) return undefined;
-    if (typeof untilMs !== 'number' || !Number.isSafeInteger(untilMs) || !end.every(isSessionId)) return undefined;
-    return { phase, untilMs, end };
+    const held = parseJson(String(readStateFileSync(file, MOST_BYTES)));
+    return HELD(held) ? held : undefined;
   } catch {
     // Over just now.
     return undefined;
   }
 }
 
-function isSessionId(value: unknown): value is string {
-  return typeof value === 'string' && /^[\w.:-]{1,100}$/.test(value);
-}
+const HELD: Shape<Held> = record({
+  phase: only('waiting', 'closed'),
+  end: listOf(like(/^[\w.:-]{1,100}$/)),
+  untilMs: sum,
+});
 
 /** Of some thousands of sessions that are to end. */
 const MOST_BYTES = 256 * 1024;
@@ -161,13 +162,9 @@ function namesIn(directory: string): readonly string[] {
 }
 
 function write(directory: string, file: string, text: string): void {
-  try {
+  withDirectory(directory, () => {
     writeFileSync(file, text, { mode: 0o600 });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    writeFileSync(file, text, { mode: 0o600 });
-  }
+  });
 }
 
 function remove(file: string): void {

@@ -13,6 +13,19 @@ const MOST_PID = 0x7fff_ffff;
 
 let own: ProcessMark | undefined;
 
+let boot: { readonly id: string | undefined } | undefined;
+
+/** The kernel's id of this run of the machine (random(4)); undefined where it has none. */
+export function bootId(): string | undefined {
+  if (boot === undefined)
+    try {
+      boot = { id: readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim() };
+    } catch {
+      boot = { id: undefined };
+    }
+  return boot.id;
+}
+
 /** This very process. */
 export function ownProcess(): ProcessMark {
   return (own ??= { pid: process.pid, begun: stateOf(process.pid)?.begun ?? 0 });

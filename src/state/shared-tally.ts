@@ -5,12 +5,12 @@
  * Below the directory of each owner, `now` has a line for each addition. Whoever takes the counts renames it, waits until those who were
  * just adding to it are done, and adds it up. A file that was renamed and whose process is gone is taken by the next one.
  */
-import { closeSync, constants, mkdirSync, readdirSync, renameSync, statSync, writeSync } from 'node:fs';
+import { closeSync, constants, readdirSync, renameSync, statSync, writeSync } from 'node:fs';
 import { readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isRunning, ownProcess } from './processes.ts';
-import { openStateFileSync, readStateFile } from './state-file.ts';
+import { openStateFileSync, readStateFile, withDirectory } from './state-file.ts';
 
 /** Counts by name; names are of lower-case letters, `-` and `/`. */
 export type Counts = ReadonlyMap<string, number>;
@@ -49,14 +49,7 @@ export function openSharedTally(directory: string): SharedTally {
     // The line break comes first, so that a line that a full disk has torn stays alone.
     const text = [...counts].map(([name, count]) => `\n${name} ${count}`).join('');
     try {
-      let file;
-      try {
-        file = openStateFileSync(now, APPEND, 0o600);
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-        mkdirSync(directory, { recursive: true, mode: 0o700 });
-        file = openStateFileSync(now, APPEND, 0o600);
-      }
+      const file = withDirectory(directory, () => openStateFileSync(now, APPEND, 0o600));
       try {
         if (writeSync(file.descriptor, `${text}\n`) < text.length) return false;
         if (file.size > SHORTEN_BYTES) shorten();

@@ -5,22 +5,15 @@
  * Moments are of a clock that nobody sets (`limits/clock.ts`), and that begins anew when the machine does. So the file's other time says in
  * which run of the machine it was moved: one from before counts as never moved.
  */
-import { closeSync, constants, lstatSync, lutimesSync, mkdirSync, readFileSync } from 'node:fs';
+import { closeSync, constants, lstatSync, lutimesSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { SharedTime } from '../core/schedule.ts';
-import { openStateFileSync } from './state-file.ts';
+import { bootId } from './processes.ts';
+import { openStateFileSync, withDirectory } from './state-file.ts';
 
-let boot: number | undefined;
-
-/** The first 31 bits of the kernel's id of this run of the machine (random(4)); 0 where it has none. */
+/** The first 31 bits of the id of this run of the machine; 0 where it has none. */
 function thisBoot(): number {
-  if (boot !== undefined) return boot;
-  try {
-    boot = Number.parseInt(readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').slice(0, 8), 16) >>> 1;
-  } catch {
-    boot = 0;
-  }
-  return boot;
+  return Number.parseInt(bootId()?.slice(0, 8) ?? '0', 16) >>> 1;
 }
 
 /** @param file - absolute; made when it is first moved. Where that cannot be done, the moment is this process's alone. */
@@ -50,8 +43,8 @@ export function openSharedTime(file: string): SharedTime {
           move(to);
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-          mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-          closeSync(openStateFileSync(file, constants.O_WRONLY | constants.O_CREAT, 0o600).descriptor);
+          const create = constants.O_WRONLY | constants.O_CREAT;
+          closeSync(withDirectory(dirname(file), () => openStateFileSync(file, create, 0o600)).descriptor);
           move(to);
         }
       } catch {

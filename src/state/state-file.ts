@@ -3,7 +3,7 @@
  * their place, and a crash can leave them torn. So no link is followed, nothing but a regular file is read, and never more of it than one of its kind has.
  */
 import { randomUUID } from 'node:crypto';
-import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
+import { closeSync, constants, fstatSync, mkdirSync, openSync, readSync, type Stats } from 'node:fs';
 import { mkdir, open, rename, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Shape } from '../core/shape.ts';
@@ -99,6 +99,17 @@ export function readStateFileSync(file: string, mostBytes: number): Buffer | und
     return buffer.subarray(0, readSync(descriptor, buffer));
   } finally {
     closeSync(descriptor);
+  }
+}
+
+/** Does work in a directory, which is made first where there is none. @throws what the work throws; Error of the file system */
+export function withDirectory<T>(directory: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!isGone(error)) throw error;
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    return work();
   }
 }
 

@@ -5,10 +5,10 @@
  * another container, cannot be looked at; a file of its is given up by its age, and therefore whoever writes one keeps it young.
  */
 import { randomUUID } from 'node:crypto';
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readlinkSync } from 'node:fs';
 import { lstat, readdir, unlink, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isRunning, ownProcess } from '../../state/processes.ts';
+import { bootId, isRunning, ownProcess } from '../../state/processes.ts';
 import type { Steps } from './bounded.ts';
 import { errnoOf } from './failures.ts';
 
@@ -31,9 +31,9 @@ export function temporaryName(): string {
 function ownScope(): string {
   if (scope !== undefined) return scope;
   try {
-    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+    const boot = bootId();
     const [namespace] = /\d+/.exec(readlinkSync('/proc/self/ns/pid')) ?? [];
-    scope = namespace === undefined ? randomUUID() : `${boot}-${namespace}`;
+    scope = boot === undefined || namespace === undefined ? randomUUID() : `${boot}-${namespace}`;
   } catch {
     scope = randomUUID();
   }

@@ -6,6 +6,7 @@
 import { createCipheriv, createHash, randomBytes, randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { S3StoreConfig } from '../../config/types.ts';
+import { getOrMake } from '../../core/get-or-make.ts';
 import type { StoreCheckPoint, StoreCheckResult } from '../../ports/repository-store.ts';
 import { Download } from './download.ts';
 import { S3Refusal } from './errors.ts';
@@ -38,8 +39,7 @@ export async function checkBucket(
 
   const put = async (to: string, content: Trial): Promise<HttpAnswer> => {
     const body = new UploadBody({ ...content, body: content.body() });
-    const known = versions.get(to) ?? [];
-    versions.set(to, known);
+    const known = getOrMake(versions, to, () => []);
     try {
       const headers = {
         'content-type': 'application/octet-stream',
