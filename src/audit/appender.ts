@@ -1,9 +1,10 @@
 /** A file that many processes append linked lines to, at a path that may be moved away and replaced meanwhile. */
-import { stat, type FileHandle } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatLinks, hashLine, MOST_LINKS, readLinks, type Links } from './chain.ts';
 import type { HeadNotes } from './heads.ts';
 import { splitLines } from './lines.ts';
+import { statOrNone } from './open-file.ts';
 import { lastMovedLine, openOrMake, removeOldest, rotate, type Rotation } from './rotation.ts';
 
 /** A line but for its links, which are known only when it is written. */
@@ -32,8 +33,7 @@ const LOOK_BACK_BYTES = 256 * 1024;
 /** After a rotation that failed, the next try waits until the file has grown by this. */
 const RETRY_BYTES = 1024 * 1024;
 
-/** How a file is appended to. */
-export interface AppenderOptions {
+interface AppenderOptions {
   readonly file: string;
   readonly notes: HeadNotes | undefined;
   /** Undefined: it grows. */
@@ -108,13 +108,7 @@ export async function openAppender({ file, notes, rotation, warn }: AppenderOpti
   /** Reads what has come, and opens the path anew when it leads to another file than the open one, which logrotate or someone has moved. */
   const followPath = async (): Promise<{ readonly torn: boolean; readonly size: number }> => {
     for (;;) {
-      const [mine, there] = await Promise.all([
-        handle.stat(),
-        stat(file).catch((error: unknown) => {
-          if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-          throw error;
-        }),
-      ]);
+      const [mine, there] = await Promise.all([handle.stat(), statOrNone(file)]);
       // What was in the file before may have been written by others alone; they have noted it.
       if (position === 0 && mine.size === 0) {
         for (const one of (await notes?.newest()) ?? []) prior.add(one);

@@ -1,5 +1,5 @@
 /**
- * Copies the audit, piece by piece and each piece once. How far a copy has come is told by its own keys, so nothing is kept beside it, and
+ * Copies the audit, piece by piece and each piece once. How far a copy has come is in its own keys, so nothing is kept beside it, and
  * a restart, a second copier, or an answer that was lost make neither a hole nor a second copy of a line.
  */
 import { GatewayError, messageOf } from '../core/errors.ts';
@@ -7,17 +7,6 @@ import type { CopyStore } from '../ports/copy-store.ts';
 import { LINE_BREAK } from './lines.ts';
 import { auditFiles } from './read.ts';
 import { chunkKey, openSegment, parseChunkKey, type Segment } from './segments.ts';
-
-/** Copies one audit to one place. */
-export interface Copier {
-  /**
-   * Copies what has come since.
-   * @returns how many bytes
-   * @throws GatewayError `audit-unavailable` when the audit cannot be read or is shorter than its copy, and what the store throws; what
-   * else there was is copied all the same where it could be
-   */
-  run(signal: AbortSignal): Promise<number>;
-}
 
 /** The most that goes into one object. */
 const MOST_BYTES = 4 * 1024 * 1024;
@@ -32,7 +21,7 @@ interface Part {
 }
 
 /** @param file - the audit's absolute path */
-export function createCopier({ file, store }: { readonly file: string; readonly store: CopyStore }): Copier {
+export function createCopier({ file, store }: { readonly file: string; readonly store: CopyStore }) {
   /** Up to where each segment is copied, as far as this copier knows. */
   const copied = new Map<string, number>();
 
@@ -106,7 +95,13 @@ export function createCopier({ file, store }: { readonly file: string; readonly 
   };
 
   return {
-    run: async (signal) => {
+    /**
+     * Copies what has come since.
+     * @returns how many bytes
+     * @throws GatewayError `audit-unavailable` when the audit cannot be read or is shorter than its copy, and what the store throws; what
+     * else there was is copied all the same where it could be
+     */
+    run: async (signal: AbortSignal): Promise<number> => {
       let bytes = 0;
       let failure: GatewayError | undefined;
       for (const name of await auditFiles(file))

@@ -1,5 +1,5 @@
 /**
- * Copies the audit and tells how that goes: in the log, in the state directory, and, when the copy is late, in the audit itself. A copy that
+ * Copies the audit and reports how that goes: in the log, in the state directory, and, when the copy is late, in the audit itself. A copy that
  * fails keeps nobody from backing up.
  */
 import type { GatewayConfig } from '../config/types.ts';
@@ -9,18 +9,8 @@ import type { CopyStore } from '../ports/copy-store.ts';
 import type { Log } from '../ports/log.ts';
 import { createCopier } from './copier.ts';
 import { readCopyState, writeCopyState, type CopyState } from './copy-state.ts';
-import { openAudit } from './open-audit.ts';
+import { appendToAudit } from './open-audit.ts';
 import { removeOldest } from './rotation.ts';
-
-/** Copies an audit. */
-export interface Copying {
-  /**
-   * Copies what has come since, and removes what the config's `keep` says, which is in the copy by then.
-   * @returns how many bytes were copied
-   * @throws GatewayError as `Copier.run`, after it has been told
-   */
-  run(signal: AbortSignal): Promise<number>;
-}
 
 /** From failing for so long on it is late, or from five times the interval on, if that is longer. */
 const LATE_MS = 5 * 60_000;
@@ -35,7 +25,7 @@ export function createCopying(options: {
   readonly name: string;
   readonly log: Log;
   readonly lateMs?: number;
-}): Copying {
+}) {
   const { config, store, name, log } = options;
   const { file, keep, copy } = config.audit;
   const { lateMs = Math.max(LATE_MS, 5 * (copy?.every ?? 0)) } = options;
@@ -44,18 +34,13 @@ export function createCopying(options: {
 
   const note = async (next: CopyState): Promise<void> => {
     state = next;
-    // What cannot be noted is told by the log.
+    // Where it cannot be noted, the log has it.
     await writeCopyState(config.state, next).catch(() => undefined);
   };
   /** @returns whether it is in the audit */
   const send = async (event: AuditEvent): Promise<boolean> => {
     try {
-      const audit = await openAudit(config, log);
-      try {
-        await audit.append('gateway', event);
-      } finally {
-        await audit.close();
-      }
+      await appendToAudit(config, event, log);
       return true;
     } catch (error) {
       log.error({ err: error }, asGatewayError(error).message);
@@ -78,7 +63,12 @@ export function createCopying(options: {
   };
 
   return {
-    run: async (signal) => {
+    /**
+     * Copies what has come since, and removes what the config's `keep` says, which is in the copy by then.
+     * @returns how many bytes were copied
+     * @throws GatewayError as the copier's `run`, once it is in the log
+     */
+    run: async (signal: AbortSignal): Promise<number> => {
       if (state === undefined) {
         const kept = await readCopyState(config.state);
         state = kept?.copy === name ? kept : { copy: name };

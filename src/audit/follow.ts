@@ -4,12 +4,12 @@
  * A place in the audit is told by its file's first line, which rotation does not change as it does names and inodes, and is held to the
  * hash of the last line before it.
  */
-import { stat, type FileHandle } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import { hashLine } from './chain.ts';
 import { LINE_BREAK, LineSplitter, parseLine, splitLines } from './lines.ts';
-import { openAuditFile } from './open-file.ts';
+import { inodeOf, isGone, openAuditFile, statOrNone } from './open-file.ts';
 import { auditFiles, readLines } from './read.ts';
 import { segmentId, segmentOf } from './segments.ts';
 
@@ -69,26 +69,10 @@ interface FollowerOptions {
   readonly between?: () => Promise<void>;
 }
 
-/** Reads files on, and knows where it is. */
-interface SegmentReader {
-  position: Position | undefined;
-  /** What was at the path when it was last looked at: it stays open over a rotation, for what comes into it until then. */
-  readonly reading: () => Reading | undefined;
-  /** Reads a plain file on, up to its last line break. */
-  readOn(handle: FileHandle, first: string): Promise<void>;
-  /** Reads a file, packed or not, on to its end. @returns `MOVED` when it is another one by now */
-  read(found: Found): Promise<typeof MOVED | undefined>;
-  /** Takes the last lines of the file before, once. */
-  readTrailing(): Promise<void>;
-  /** Closes what was at the path. */
-  release(): Promise<void>;
-  /** Closes the file before that one, too. */
-  close(): Promise<void>;
-}
-
-/** @param pause - awaited after each 256 KiB */
-function openReader({ file, from, take }: FollowerOptions, pause: () => Promise<void>): SegmentReader {
+/** Reads files on, and knows where it is. @param pause - awaited after each 256 KiB */
+function openReader({ file, from, take }: FollowerOptions, pause: () => Promise<void>) {
   let position = from;
+  /** What was at the path when it was last looked at: it stays open over a rotation, for what comes into it until then. */
   let reading: Reading | undefined;
   /** The file before that one, up to where it was read: a writer that had looked at the path just before a rotation still writes there. */
   let trailing: { readonly handle: FileHandle; readonly first: string; readonly offset: number } | undefined;
@@ -119,7 +103,6 @@ function openReader({ file, from, take }: FollowerOptions, pause: () => Promise<
     }
   };
 
-  /** Reads a packed file on to its end. @returns `MOVED` when it is another one by now */
   const readPacked = async ({ name, first }: Found): Promise<typeof MOVED | undefined> => {
     const known = position?.first === first ? position.lines : 0;
     let begun = false;
@@ -171,6 +154,7 @@ function openReader({ file, from, take }: FollowerOptions, pause: () => Promise<
     }
   };
 
+  /** Closes what was at the path. */
   const release = async (): Promise<void> => {
     const old = reading;
     reading = undefined;
@@ -186,9 +170,11 @@ function openReader({ file, from, take }: FollowerOptions, pause: () => Promise<
     },
     reading: () => reading,
     readOn,
-    read: (found) => (found.name.endsWith('.gz') ? readPacked(found) : readPlain(found)),
+    /** Reads a file on to its end. @returns `MOVED` when it is another one by now */
+    read: (found: Found) => (found.name.endsWith('.gz') ? readPacked(found) : readPlain(found)),
     readTrailing,
     release,
+    /** Closes the file before that one, too. */
     close: async () => {
       await release();
       await trailing?.handle.close();
@@ -327,22 +313,4 @@ async function fits(name: string, { offset, lines, last }: Position): Promise<bo
   } finally {
     await handle.close();
   }
-}
-
-function inodeOf({ dev, ino }: { readonly dev: number; readonly ino: number }): string {
-  return `${dev}:${ino}`;
-}
-
-async function statOrNone(file: string) {
-  try {
-    return await stat(file);
-  } catch (error) {
-    if (isGone(error)) return undefined;
-    throw error;
-  }
-}
-
-function isGone(error: unknown): boolean {
-  const { code, cause } = error as { readonly code?: unknown; readonly cause?: unknown };
-  return code === 'ENOENT' || (error instanceof GatewayError && cause !== undefined && isGone(cause));
 }

@@ -7,13 +7,13 @@ import { join } from 'node:path';
 import type { GatewayConfig } from '../config/types.ts';
 import { messageOf } from '../core/errors.ts';
 import { record, text } from '../core/shape.ts';
-import type { AuditEvent } from '../ports/audit-sink.ts';
+
 import type { Log } from '../ports/log.ts';
 import { readShape, replaceStateFile } from '../state/state-file.ts';
 import { openFollower, type Follower, type Position } from './follow.ts';
-import { openAudit } from './open-audit.ts';
+import { appendToAudit } from './open-audit.ts';
 import { placeShape } from './position-shape.ts';
-import { NOT_RUNNING, restarting, type Restarting, type Running } from './restarting.ts';
+import { NOT_RUNNING, repeating, restarting, type Restarting, type Running } from './restarting.ts';
 import { openSyslog, type SyslogLine } from './syslog.ts';
 
 const LOOK_MS = 1000;
@@ -32,8 +32,7 @@ function start(config: GatewayConfig, log: Log): Running {
   if (syslog === undefined) return NOT_RUNNING;
   const { address } = syslog;
   const sender = openSyslog(syslog);
-  let closed = false;
-  let wake: () => void = () => undefined;
+
   /** Taken from the audit and not sent yet. */
   let waiting: SyslogLine[] = [];
   let failing: { readonly since: number; readonly why: string; late: boolean } | undefined;
@@ -85,14 +84,6 @@ function start(config: GatewayConfig, log: Log): Running {
     await replaceStateFile(positionFile(state), `${JSON.stringify({ address, audit: file, position })}\n`);
   };
 
-  const send = async (event: AuditEvent): Promise<void> => {
-    const sink = await openAudit(config, log);
-    try {
-      await sink.append('gateway', event);
-    } finally {
-      await sink.close();
-    }
-  };
   const failed = async (error: unknown): Promise<void> => {
     const why = messageOf(error);
     if (failing?.why !== why) log.warn({ err: error }, `the audit cannot be sent to ${address}: ${why}`);
@@ -100,44 +91,35 @@ function start(config: GatewayConfig, log: Log): Running {
     if (failing.late || performance.now() - failing.since < LATE_MS) return;
     failing.late = true;
     log.error({ address }, `the audit has not been sent to ${address} for ${LATE_MS / 60_000} minutes: ${why}`);
-    await send({ kind: 'copy-late', copy: address, detail: `not sent for ${LATE_MS / 60_000} minutes: ${why}` });
+    const detail = `not sent for ${LATE_MS / 60_000} minutes: ${why}`;
+    await appendToAudit(config, { kind: 'copy-late', copy: address, detail }, log);
   };
   const worked = async (): Promise<void> => {
     if (failing === undefined) return;
     const { since, late } = failing;
     failing = undefined;
     log.info({ address }, `the audit is sent to ${address} again`);
-    if (late) await send({ kind: 'copy-caught-up', copy: address, lateMs: Math.round(performance.now() - since) });
+    const lateMs = Math.round(performance.now() - since);
+    if (late) await appendToAudit(config, { kind: 'copy-caught-up', copy: address, lateMs }, log);
   };
 
-  const work = async (): Promise<void> => {
-    for (let delay = LOOK_MS; !closed;) {
-      try {
-        await forward();
-        delay = LOOK_MS;
-        await worked();
-      } catch (error) {
-        delay = Math.min(LONGEST_DELAY_MS, 2 * delay);
-        await failed(error).catch(() => undefined);
-      }
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-        if (closed) resolve();
-        else setTimeout(resolve, delay).unref();
-      });
+  let delay = LOOK_MS;
+  const work = async (): Promise<number> => {
+    try {
+      await forward();
+      delay = LOOK_MS;
+      await worked();
+    } catch (error) {
+      delay = Math.min(LONGEST_DELAY_MS, 2 * delay);
+      await failed(error).catch(() => undefined);
     }
+    return delay;
+  };
+  return repeating(work, async () => {
     await forward().catch(() => undefined);
     await follower?.then((one) => one.close()).catch(() => undefined);
     sender.close();
-  };
-  const done = work();
-  return {
-    close: async () => {
-      closed = true;
-      wake();
-      await done;
-    },
-  };
+  });
 }
 
 function wordOf(value: unknown): string {

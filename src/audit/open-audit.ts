@@ -1,10 +1,24 @@
 /** The audit as the config has it: the one way in which all processes open it to write. */
 import type { GatewayConfig } from '../config/types.ts';
 import { messageOf } from '../core/errors.ts';
-import type { AuditSink } from '../ports/audit-sink.ts';
+import type { AuditEvent, AuditSink } from '../ports/audit-sink.ts';
 import type { Log } from '../ports/log.ts';
 import { headsFile } from './heads.ts';
 import { openJsonlSink } from './jsonl-sink.ts';
+
+/** Writes one event of the gateway's own. @throws as `openAudit` and `AuditSink.append` */
+export async function appendToAudit(
+  config: Pick<GatewayConfig, 'audit' | 'state'>,
+  event: AuditEvent,
+  log?: Log,
+): Promise<void> {
+  const audit = await openAudit(config, log);
+  try {
+    await audit.append('gateway', event);
+  } finally {
+    await audit.close();
+  }
+}
 
 /**
  * @param log - hears when the file cannot be rotated

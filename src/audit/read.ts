@@ -7,7 +7,7 @@ import { GatewayError, messageOf } from '../core/errors.ts';
 import { getOrMake } from '../core/get-or-make.ts';
 import { hashLine, readLinks } from './chain.ts';
 import { LineSplitter, parseLine, type RawLine } from './lines.ts';
-import { openAuditFile } from './open-file.ts';
+import { inodeOf, isGone, openAuditFile } from './open-file.ts';
 
 /**
  * The lines of a file that are not empty, in groups as they are read. A name that ends in `.gz` is unpacked.
@@ -67,11 +67,6 @@ async function namesOf(file: string): Promise<readonly string[]> {
   return found.map((name) => join(dirname(file), name));
 }
 
-function isGone(error: unknown): boolean {
-  const { code, cause } = error as { readonly code?: unknown; readonly cause?: { readonly code?: unknown } };
-  return (code === 'audit-unavailable' ? cause?.code : code) === 'ENOENT';
-}
-
 /**
  * Does work with the audit's files in their order; anew when one of them was moved meanwhile, since lines would be missed then.
  * @throws as `auditFiles`, and what the work throws
@@ -93,7 +88,7 @@ const MOST_TRIES = 5;
 
 async function identityOf(file: string): Promise<string> {
   const stats = await stat(file).catch(() => undefined);
-  return stats === undefined ? 'none' : `${stats.dev}:${stats.ino}`;
+  return stats === undefined ? 'none' : inodeOf(stats);
 }
 
 /**

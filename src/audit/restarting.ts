@@ -1,4 +1,5 @@
 /** What runs in the background as long as `serve` does. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { GatewayConfig } from '../config/types.ts';
 
@@ -30,6 +31,27 @@ export function restarting(
       running = { close: async () => (await begun).close() };
     },
     close: () => running.close(),
+  };
+}
+
+/**
+ * Does work again and again.
+ * @param work - resolves to how long to rest after it, in ms; never rejects
+ * @param finish - what is left to do at the end; never rejects
+ */
+export function repeating(work: (signal: AbortSignal) => Promise<number>, finish: () => Promise<void>): Running {
+  const closing = new AbortController();
+  const { signal } = closing;
+  const run = async (): Promise<void> => {
+    while (!signal.aborted) await sleep(await work(signal), undefined, { signal, ref: false }).catch(() => undefined);
+    await finish();
+  };
+  const done = run();
+  return {
+    close: async () => {
+      closing.abort();
+      await done;
+    },
   };
 }
 

@@ -39,32 +39,20 @@ const SEVERITIES: Readonly<Record<string, number>> = {
 
 export function openSyslog(config: SyslogConfig): SyslogSender {
   const { to, facility } = config;
+  if (to.transport === 'unix') return overLogger(to.path, facility);
+  const { transport, host, port } = to;
   const format = (line: SyslogLine): Buffer => formatMessage(facility, line);
-  switch (to.transport) {
+  switch (transport) {
     case 'udp':
       return overDatagrams(to, format);
     case 'tcp':
-      return overStream(
-        () => {
-          const socket = connect({ host: to.host, port: to.port });
-          return { stream: socket, opened: 'connect' };
-        },
-        (line) => frame(format(line)),
-      );
+      return overStream(() => connect({ host, port }), 'connect', format);
     case 'tls':
       return overStream(
-        () => {
-          const socket = connectTls({
-            host: to.host,
-            port: to.port,
-            ...(isIP(to.host) === 0 && { servername: to.host }),
-          });
-          return { stream: socket, opened: 'secureConnect' };
-        },
-        (line) => frame(format(line)),
+        () => connectTls({ host, port, ...(isIP(host) === 0 && { servername: host }) }),
+        'secureConnect',
+        format,
       );
-    case 'unix':
-      return overLogger(to.path, facility);
   }
 }
 
@@ -74,7 +62,7 @@ const MOST_MESSAGE_BYTES = 65_000;
 const TIMESTAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z$/;
 
 /** `<PRI>1 TIME HOST restic-gateway PID KIND - LINE` */
-export function formatMessage(facility: number, { kind, time, bytes }: SyslogLine): Buffer {
+function formatMessage(facility: number, { kind, time, bytes }: SyslogLine): Buffer {
   const priority = 8 * facility + severityOf(kind);
   const id = /^[\x21-\x7e]{1,32}$/.test(kind) ? kind : '-';
   const when = TIMESTAMP.test(time) ? time : '-';
@@ -91,26 +79,32 @@ function severityOf(kind: string): number {
   return SEVERITIES[kind] ?? 6;
 }
 
-function frame(message: Buffer): Buffer {
-  return Buffer.concat([Buffer.from(`${message.length} `), message]);
+/** What is opened when it is first needed, and anew once it was dropped. */
+function reopened<T>(connectTo: () => Promise<T>) {
+  let open: Promise<T> | undefined;
+  return {
+    get: () => (open ??= connectTo()),
+    drop: (end: (one: T) => unknown): void => {
+      void open?.then(end, () => undefined);
+      open = undefined;
+    },
+  };
 }
 
 function overDatagrams(
   { host, port }: { readonly host: string; readonly port: number },
   format: (line: SyslogLine) => Buffer,
 ): SyslogSender {
-  let open: Promise<DatagramSocket> | undefined;
   let failure: Error | undefined;
-
   const connectTo = (): Promise<DatagramSocket> =>
     new Promise((resolve, reject) => {
       const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4');
       socket.unref();
       socket.on('error', (error) => {
-        // Nobody listens there: what was sent before is lost, and told by the next call.
+        // Nobody listens there: what was sent before is lost, and the next call throws it.
         failure = error;
       });
-      // With a callback, Node tells that one of a name that cannot be looked up, and not its `error` event.
+      // With a callback, that a name cannot be looked up comes to it, and not to the `error` event.
       socket.connect(port, host, (error?: Error) => {
         if (error === undefined) {
           resolve(socket);
@@ -120,20 +114,15 @@ function overDatagrams(
         reject(error);
       });
     });
-  const drop = (): void => {
-    const old = open;
-    open = undefined;
-    void old?.then(
-      (socket) => socket.close(),
-      () => undefined,
-    );
+  const open = reopened(connectTo);
+  const close = (): void => {
+    open.drop((socket) => socket.close());
   };
 
   return {
     send: async (lines) => {
       try {
-        open ??= connectTo();
-        const socket = await open;
+        const socket = await open.get();
         for (const line of lines) {
           if (failure !== undefined) throw failure;
           await new Promise<void>((resolve, reject) => {
@@ -145,31 +134,23 @@ function overDatagrams(
         }
       } catch (error) {
         failure = undefined;
-        drop();
+        close();
         throw error;
       }
     },
-    close: drop,
+    close,
   };
 }
 
+/** @param opened - the event that says that it is open */
 function overStream(
-  begin: () => { readonly stream: Duplex; readonly opened: string },
+  begin: () => Duplex,
+  opened: 'connect' | 'secureConnect',
   format: (line: SyslogLine) => Buffer,
 ): SyslogSender {
-  let open: Promise<Duplex> | undefined;
-
-  const drop = (): void => {
-    const old = open;
-    open = undefined;
-    void old?.then(
-      (stream) => stream.destroy(),
-      () => undefined,
-    );
-  };
   const connectTo = (): Promise<Duplex> =>
     new Promise((resolve, reject) => {
-      const { stream, opened } = begin();
+      const stream = begin();
       const timer = setTimeout(() => stream.destroy(new Error('it did not answer')), LIMIT_MS);
       stream.once(opened, () => {
         clearTimeout(timer);
@@ -179,29 +160,29 @@ function overStream(
       stream.on('close', () => {
         clearTimeout(timer);
         reject(new Error('it closed the connection'));
-        open = undefined;
       });
       // A receiver says nothing; that it ends the connection is noticed only by who reads.
       stream.resume();
     });
+  const open = reopened(connectTo);
+  const frame = (message: Buffer): Buffer => Buffer.concat([Buffer.from(`${message.length} `), message]);
 
   return {
     send: async (lines) => {
       try {
-        open ??= connectTo();
-        await write(await open, Buffer.concat(lines.map(format)));
+        let stream = await open.get();
+        if (stream.destroyed) {
+          open.drop(() => undefined);
+          stream = await open.get();
+        }
+        await write(stream, Buffer.concat(lines.map((line) => frame(format(line)))));
       } catch (error) {
-        drop();
+        open.drop((stream) => stream.destroy());
         throw error;
       }
     },
     close: () => {
-      const old = open;
-      open = undefined;
-      void old?.then(
-        (stream) => stream.end(),
-        () => undefined,
-      );
+      open.drop((stream) => stream.end());
     },
   };
 }

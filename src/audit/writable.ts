@@ -1,9 +1,10 @@
 /** Whether the audit could take a line now, found out without writing one. */
-import { constants, type Stats } from 'node:fs';
-import { access, open, stat, statfs } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, open, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import { within } from '../core/waiting.ts';
+import { statOrNone } from './open-file.ts';
 
 /** How long the disk may take to answer, in ms. */
 const PATIENCE_MS = 5000;
@@ -30,13 +31,4 @@ async function check(file: string): Promise<true> {
   const { bavail } = await statfs(found === undefined ? dirname(file) : file);
   if (bavail === 0) throw new Error('its disk is full');
   return true;
-}
-
-async function statOrNone(file: string): Promise<Stats | undefined> {
-  try {
-    return await stat(file);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
 }

@@ -7,9 +7,10 @@ import { verifyAudit, type AuditReport } from '../audit/verify.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { openAuditCopy } from '../client-maintenance.ts';
+import { SILENT } from '../ports/log.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { formatBytes, formatDuration, jsonLine, printable } from './terminal.ts';
+import { counted, formatBytes, formatDuration, jsonLine, printable } from './terminal.ts';
 
 /** The copy too, where it was compared. */
 type WholeReport = AuditReport & { readonly copy?: CopyReport };
@@ -55,10 +56,9 @@ export async function runAuditCopy({
   refuseInForcedCommand();
   const config = await loadOwnConfig(file);
   const { store, name } = await openCopy(config);
-  // What goes wrong is thrown, and told there.
-  const say = (): void => undefined;
   try {
-    const copying = createCopying({ config, store, name, log: { info: say, warn: say, error: say } });
+    // What goes wrong is thrown, and said there.
+    const copying = createCopying({ config, store, name, log: SILENT });
     const bytes = await copying.run(new AbortController().signal);
     if (!quiet)
       process.stdout.write(bytes === 0 ? `${name}: nothing new\n` : `${name}: copied ${formatBytes(bytes)}\n`);
@@ -132,8 +132,4 @@ function describe(report: WholeReport): string {
         : `NOT as its copy: ${counted(copy.problems.length, 'problem')}`,
     );
   return out.map((line) => `${printable(line)}\n`).join('');
-}
-
-function counted(count: number, word: string): string {
-  return `${count} ${word}${count === 1 ? '' : 's'}`;
 }

@@ -8,7 +8,7 @@ import { readHostKey } from '../frontends/host-key.ts';
 import type { StoreCheckPoint } from '../ports/repository-store.ts';
 import { chooseConfigFile, goOnAsUser } from './own-user.ts';
 import { pointAt } from './point-at.ts';
-import { formatBytes, jsonLine, printable, styled, table } from './terminal.ts';
+import { counted, formatBytes, jsonLine, printable, styled, table } from './terminal.ts';
 
 /** How many problems are shown: a wrong file may have any number. */
 const MOST_SHOWN = 100;
@@ -59,8 +59,7 @@ export async function runCheck({
     return failed === 0 ? 0 : 1;
   }
   if (quiet && failed === 0) return 0;
-  const count = (number: number, word: string): string => `${number} ${word}${number === 1 ? '' : 's'}`;
-  process.stdout.write(`${printable(config.file)}: good, ${count(clients, 'client')}, ${count(stores, 'store')}\n`);
+  process.stdout.write(`${printable(config.file)}: good, ${counted(clients, 'client')}, ${counted(stores, 'store')}\n`);
   if (runtime.trouble !== undefined)
     process.stdout.write(`${styled(process.stdout, 'yellow', 'warning:')} ${runtime.trouble}\n`);
   if (runtime.encryption === 'node') process.stdout.write(`note: ${NOT_NATIVE}\n`);
@@ -72,7 +71,7 @@ export async function runCheck({
   ]);
   process.stdout.write(`\n${table(columns, rows)}`);
   if (failed > 0)
-    process.stdout.write(`\n${styled(process.stdout, 'red', `${count(failed, 'thing')} must be put right`)}\n`);
+    process.stdout.write(`\n${styled(process.stdout, 'red', `${counted(failed, 'thing')} must be put right`)}\n`);
   return failed === 0 ? 0 : 1;
 }
 

@@ -6,7 +6,18 @@ import { clientCommands, type Run } from './client.ts';
 import { VERSION } from './version.ts';
 
 /** For timers, whose mail should have something to say. */
-const QUIET = { alias: 'q', type: 'boolean', default: false, describe: 'print nothing when everything is OK' } as const;
+const QUIET = { ...flag('print nothing when everything is OK'), alias: 'q' } as const;
+const CLIENT = { type: 'string', demandOption: true, describe: 'name of the client in the config' } as const;
+
+/** An option that is given or not. */
+function flag(describe: string) {
+  return { type: 'boolean', default: false, describe } as const;
+}
+
+/** An option with a value. */
+function text(describe: string) {
+  return { type: 'string', requiresArg: true, describe } as const;
+}
 
 /**
  * Runs one command line.
@@ -43,8 +54,8 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       'check the config, host keys and secrets, as serve would read them',
       (command) =>
         command
-          .option('live', { type: 'boolean', default: false, describe: 'try every store too, with small objects' })
-          .option('json', { type: 'boolean', default: false, describe: 'for scripts' })
+          .option('live', flag('try every store too, with small objects'))
+          .option('json', flag('for scripts'))
           .option('quiet', QUIET),
       (given) => run(async () => (await import('./check.ts')).runCheck(given))(),
     )
@@ -124,14 +135,13 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
 
 /** The options by which events and sessions of the audit are chosen. */
 function selecting<T>(command: Argv<T>) {
-  const word = { type: 'string', requiresArg: true } as const;
   return command
-    .option('client', { ...word, describe: "one client's" })
-    .option('session', { ...word, describe: 'one session, by its id' })
-    .option('since', { ...word, describe: 'from then on: 2h, 7d, yesterday, 2026-11-25T18:00Z' })
-    .option('until', { ...word, describe: 'up to then' })
+    .option('client', text("one client's"))
+    .option('session', text('one session, by its id'))
+    .option('since', text('from then on: 2h, 7d, yesterday, 2026-11-25T18:00Z'))
+    .option('until', text('up to then'))
     .option('limit', { type: 'number', default: 100, requiresArg: true, describe: 'how many at most' })
-    .option('json', { type: 'boolean', default: false, describe: 'one JSON object a line' });
+    .option('json', flag('one JSON object a line'));
 }
 
 /** What the parser has to say about a command line, with what was most likely meant. @param help - of the command that was called */
@@ -148,9 +158,7 @@ function inOurWords(message: string, help: () => string): string {
   return message;
 }
 
-/** The options of `init`. */
 function initOptions<T>(command: Argv<T>) {
-  const text = (describe: string) => ({ type: 'string', requiresArg: true, describe }) as const;
   return command
     .option('s3', text('name of an S3 bucket to store backups in'))
     .option('endpoint', text("URL of the S3 server; AWS's unless given"))
@@ -160,12 +168,10 @@ function initOptions<T>(command: Argv<T>) {
     .option('dir', text('a directory of this machine to store backups in'))
     .option('listen', text('HOST:PORT to serve on; 0.0.0.0:2222 unless given'))
     .option('user', text('the user that the gateway runs as; restic-gateway where that is there'))
-    .option('quiet', { alias: 'q', type: 'boolean', default: false, describe: 'print nothing but errors' });
+    .option('quiet', { ...flag('print nothing but errors'), alias: 'q' });
 }
 
-/** The options of `probe`. */
 function probeOptions<T>(command: Argv<T>) {
-  const text = (describe: string) => ({ type: 'string', requiresArg: true, describe }) as const;
   return command
     .positional('host', {
       type: 'string',
@@ -178,84 +184,51 @@ function probeOptions<T>(command: Argv<T>) {
     .option('host-key', text('the fingerprint of the host key instead: SHA256:…'))
     .option('user', text('user to log in as; this one unless given'))
     .option('timeout', { type: 'number', default: 30, requiresArg: true, describe: 'seconds for each step' })
-    .option('json', { type: 'boolean', default: false, describe: 'one JSON document' });
+    .option('json', flag('one JSON document'));
 }
 
-/** The options of `restic`. */
 function resticOptions<T>(command: Argv<T>) {
   return command
-    .positional('client', { type: 'string', demandOption: true, describe: 'name of the client in the config' })
+    .positional('client', CLIENT)
     .option('hold-client', {
       type: 'string',
       describe:
         'hold new runs of the client back meanwhile, and wait so long for those that hold a lock (10min unless given); done by itself for restic commands that need the repository alone, unless --no-hold-client',
     })
-    .option('end-sessions', {
-      type: 'boolean',
-      default: false,
-      describe: 'after that wait, end the sessions of clients that still hold a lock',
-    })
-    .option('override-protect', {
-      type: 'boolean',
-      default: false,
-      describe: 'remove snapshots that are protected, too; the audit log says so',
-    });
+    .option('end-sessions', flag('after that wait, end the sessions of clients that still hold a lock'))
+    .option('override-protect', flag('remove snapshots that are protected, too; the audit log says so'));
 }
 
-/** The options of `scrub`. */
 function scrubOptions<T>(command: Argv<T>) {
   return command
     .positional('client', { type: 'string', describe: 'name of the client in the config' })
-    .option('all', { type: 'boolean', default: false, describe: 'the repositories of all clients' })
-    .option('quick', {
-      type: 'boolean',
-      default: false,
-      describe: 'by names, sizes and the checksums that the store keeps; reads no content',
-    })
-    .option('restart', { type: 'boolean', default: false, describe: 'from the start, not where one was stopped' })
-    .option('bandwidth', { type: 'string', requiresArg: true, describe: 'the most to read, such as 50MiB/s' })
-    .option('json', { type: 'boolean', default: false, describe: 'one JSON object for each repository' })
+    .option('all', flag('the repositories of all clients'))
+    .option('quick', flag('by names, sizes and the checksums that the store keeps; reads no content'))
+    .option('restart', flag('from the start, not where one was stopped'))
+    .option('bandwidth', text('the most to read, such as 50MiB/s'))
+    .option('json', flag('one JSON object for each repository'))
     .option('quiet', QUIET);
 }
 
-/** The options of `undo`. */
 function undoOptions<T>(command: Argv<T>) {
   return command
-    .positional('client', { type: 'string', demandOption: true, describe: 'name of the client in the config' })
-    .option('session', { type: 'string', requiresArg: true, describe: 'what this session added' })
-    .option('since', {
-      type: 'string',
-      requiresArg: true,
-      describe: 'what came since then: 2h, 2026-11-25T18:00Z',
-    })
-    .option('yes', { type: 'boolean', default: false, describe: 'do it' })
-    .option('force', { type: 'boolean', default: false, describe: 'even though the client is not disabled' })
-    .option('list', { type: 'boolean', default: false, describe: 'show the quarantines of the repository' })
-    .option('restore', { type: 'string', requiresArg: true, describe: 'bring back what an undo took; its id' })
-    .option('json', { type: 'boolean', default: false, describe: 'print JSON' });
+    .positional('client', CLIENT)
+    .option('session', text('what this session added'))
+    .option('since', text('what came since then: 2h, 2026-11-25T18:00Z'))
+    .option('yes', flag('do it'))
+    .option('force', flag('even though the client is not disabled'))
+    .option('list', flag('show the quarantines of the repository'))
+    .option('restore', text('bring back what an undo took; its id'))
+    .option('json', flag('print JSON'));
 }
 
-/** The options of `status`. */
 function statusOptions<T>(command: Argv<T>) {
   return command
     .positional('client', { type: 'string', describe: 'all that is known of this one' })
-    .option('json', { type: 'boolean', default: false, describe: 'one JSON object for each client' })
-    .option('quiet', {
-      alias: 'q',
-      type: 'boolean',
-      default: false,
-      describe: 'only those that are not OK; nothing when all are',
-    })
-    .option('acknowledge', {
-      type: 'boolean',
-      default: false,
-      describe: 'the open anomalies were seen, and are not shown any more',
-    })
-    .option('report', {
-      type: 'boolean',
-      default: false,
-      describe: 'write new anomalies into the audit, as serve does; for a timer',
-    });
+    .option('json', flag('one JSON object for each client'))
+    .option('quiet', { ...flag('only those that are not OK; nothing when all are'), alias: 'q' })
+    .option('acknowledge', flag('the open anomalies were seen, and are not shown any more'))
+    .option('report', flag('write new anomalies into the audit, as serve does; for a timer'));
 }
 
 /** Adds the subcommands of `audit`. @param run - runs one and keeps its exit status */
@@ -272,12 +245,8 @@ function auditCommands(command: Argv<{ config: string | undefined }>, run: Run) 
             default: [] as string[],
             describe: "files to verify instead of the config's",
           })
-          .option('copy', {
-            type: 'boolean',
-            default: false,
-            describe: 'against its copy too: shows what root on this host has changed',
-          })
-          .option('json', { type: 'boolean', default: false, describe: 'one JSON document' })
+          .option('copy', flag('against its copy too: shows what root on this host has changed'))
+          .option('json', flag('one JSON document'))
           .option('quiet', QUIET),
       (given) => run(async () => (await import('./audit.ts')).runAuditVerify(given))(),
     )
@@ -290,12 +259,7 @@ function auditCommands(command: Argv<{ config: string | undefined }>, run: Run) 
     .command(
       'show',
       'the newest events, the latest last',
-      (sub) =>
-        selecting(sub).option('kind', {
-          type: 'string',
-          requiresArg: true,
-          describe: 'one kind: create, denied, …',
-        }),
+      (sub) => selecting(sub).option('kind', text('one kind: create, denied, …')),
       (given) => run(async () => (await import('./audit-show.ts')).runAuditShow(given))(),
     )
     .demandCommand(1, 'say what to do with the audit: show, verify or copy')

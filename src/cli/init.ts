@@ -1,4 +1,5 @@
 /** `restic-gateway init`: a first config, host key and directories. All of it is made, or nothing; what is there is kept. */
+import { once } from 'node:events';
 import { mkdtempSync, existsSync, rmSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -12,6 +13,7 @@ import { shellQuote } from '../frontends/authorized-keys.ts';
 import { readHostKey } from '../frontends/host-key.ts';
 import { generateOpenSshKey } from '../frontends/openssh-key.ts';
 import { createGateway } from '../gateway/gateway.ts';
+import { SILENT } from '../ports/log.ts';
 import type { StoreCheckPoint } from '../ports/repository-store.ts';
 import type { Account } from './account.ts';
 import { collectAnswers, type Answers, type InitOptions } from './init/answers.ts';
@@ -149,7 +151,6 @@ async function tryStore(config: GatewayConfig): Promise<void> {
     disabled: true,
     removals: 'refused' as const,
   };
-  const log = { info: () => undefined, warn: () => undefined, error: () => undefined };
   try {
     const gateway = await createGateway({
       config: {
@@ -158,7 +159,7 @@ async function tryStore(config: GatewayConfig): Promise<void> {
         audit: { file: join(directory, 'audit.jsonl') },
         state: directory,
       },
-      log,
+      log: SILENT,
     });
     try {
       const [wrong] = (await gateway.reachStores()).values();
@@ -203,11 +204,7 @@ async function tryStoreAs(user: Account, text: string, file: string, mayRead: Ow
       'pipe',
     ]);
     const output = (stream: Readable | null) => (stream === null ? '' : textOf(stream));
-    const [stdout, stderr] = await Promise.all([
-      output(child.stdout),
-      output(child.stderr),
-      new Promise((resolve, reject) => child.once('close', resolve).once('error', reject)),
-    ]);
+    const [stdout, stderr] = await Promise.all([output(child.stdout), output(child.stderr), once(child, 'close')]);
     if (child.exitCode === 0) return;
     const [line = ''] = stderr.replace(/^restic-gateway: /, '').split('\n');
     if (line !== '') throw failed(line);

@@ -1,5 +1,6 @@
 /** What root does at the beginning of a command that uses storage, audit or state: it goes on as the gateway's user. */
 import type { ChildProcess, StdioOptions } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, lstatSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isatty } from 'node:tty';
@@ -34,7 +35,7 @@ export async function leaveRoot(config: GatewayConfig): Promise<void> {
 }
 
 /** The user that the config names, undefined when it names none. @throws GatewayError `invalid-config` when there is no such user */
-export async function userOf({ user, file }: Pick<GatewayConfig, 'user' | 'file'>): Promise<Account | undefined> {
+async function userOf({ user, file }: Pick<GatewayConfig, 'user' | 'file'>): Promise<Account | undefined> {
   if (user === undefined) return undefined;
   const account = await findAccount(user);
   if (account === undefined)
@@ -86,21 +87,12 @@ async function continueAs(account: Account, { file }: GatewayConfig): Promise<ne
     process.on(signal, () => {
       if (!(onTerminal && (signal === 'SIGINT' || signal === 'SIGQUIT'))) child.kill(signal);
     });
-  const { code, signal } = await new Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>(
-    (resolve, reject) => {
-      child.once('error', (error) => {
-        reject(
-          new GatewayError('usage', {
-            detail: `the command cannot go on as uid ${uid}: ${messageOf(error)}`,
-            cause: error,
-          }),
-        );
-      });
-      child.once('exit', (status, by) => {
-        resolve({ code: status, signal: by });
-      });
-    },
-  );
+  const [code, signal] = (await once(child, 'exit').catch((error: unknown) => {
+    throw new GatewayError('usage', {
+      detail: `the command cannot go on as uid ${uid}: ${messageOf(error)}`,
+      cause: error,
+    });
+  })) as [number | null, NodeJS.Signals | null];
   if (signal !== null) {
     process.removeAllListeners(signal);
     process.kill(process.pid, signal);

@@ -8,7 +8,7 @@ import type { ScrubResult } from '../maintenance/scrub-state.ts';
 import { parseOption } from './option.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { formatBytes, formatDuration, jsonLine, styled, table } from './terminal.ts';
+import { counted, formatBytes, formatDuration, jsonLine, styled, table } from './terminal.ts';
 
 /** Options as the command line gives them. */
 interface ScrubArguments {
@@ -97,7 +97,7 @@ function report(client: string, { objects, bytes, findings, started, finished, q
   const head = `${client}: ${objects} objects, ${formatBytes(bytes)} ${how} in ${time}: `;
   if (findings.length === 0) return `${head}${styled(process.stdout, 'green', 'all good')}\n`;
   const rows = findings.map(({ key, problem, detail }) => [problem, key, detail]);
-  const count = styled(process.stdout, 'red', `${findings.length} problem${findings.length === 1 ? '' : 's'}`);
+  const count = styled(process.stdout, 'red', counted(findings.length, 'problem'));
   return `${head}${count}\n${table([{ title: 'problem' }, { title: 'file' }, { title: 'what' }], rows)}`;
 }
 

@@ -5,7 +5,7 @@ import { openMonitor } from '../monitor/monitor.ts';
 import type { ClientStatus, ClientState, SessionFigures } from '../monitor/client-status.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { formatBytes, formatDuration, jsonLine, printable, styled, table, type Column } from './terminal.ts';
+import { counted, formatBytes, formatDuration, jsonLine, printable, styled, table, type Column } from './terminal.ts';
 
 /** Options as the command line gives them. */
 interface StatusArguments {
@@ -38,7 +38,7 @@ export async function runStatus(given: StatusArguments): Promise<number> {
     if (given.report) await monitor.report();
     if (given.acknowledge) {
       const count = await monitor.acknowledge(client);
-      process.stderr.write(`acknowledged ${count} ${count === 1 ? 'anomaly' : 'anomalies'}\n`);
+      process.stderr.write(`acknowledged ${counted(count, 'anomaly', 'anomalies')}\n`);
     }
     const one = client === undefined ? undefined : await monitor.status(client);
     const all = one === undefined ? await monitor.statuses() : [one];
@@ -110,7 +110,7 @@ function describeAll(shown: readonly ClientStatus[], all: readonly ClientStatus[
     ...coloured,
     ...reasons.map((reason) => printable(reason)),
     ...(reasons.length > 0 ? ['', 'restic-gateway status CLIENT says more, and what to do.'] : []),
-    `${all.length} ${all.length === 1 ? 'client' : 'clients'}${counts.length === 0 ? '' : `: ${counts.join(', ')}`}`,
+    `${counted(all.length, 'client')}${counts.length === 0 ? '' : `: ${counts.join(', ')}`}`,
     '',
   ].join('\n');
 }

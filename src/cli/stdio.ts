@@ -9,7 +9,7 @@ import { serveForcedCommand } from '../frontends/forced-command.ts';
 import { openStdio } from '../frontends/stdio-stream.ts';
 import { createGateway, type Gateway } from '../gateway/gateway.ts';
 import { memoryOfOneSession } from '../limits/memory-limits.ts';
-import type { Log } from '../ports/log.ts';
+import { SILENT } from '../ports/log.ts';
 import type { Session, SessionRequest } from '../ports/sessions.ts';
 import { orUsage } from './arguments.ts';
 import { fileState } from '../config/file-state.ts';
@@ -17,9 +17,6 @@ import { followConfig } from './follow-config.ts';
 import { collectGarbageForThroughput } from './garbage-collection.ts';
 import { onDefect } from '../daemon/last-net.ts';
 import { goOnAsUser } from './own-user.ts';
-
-// What happens here is in the audit; stderr belongs to the person at the client.
-const SILENT: Log = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
 /** How long a session that met a defect may take to end, in ms. */
 const ENDING_MS = 10_000;
@@ -98,6 +95,7 @@ async function serveStdio(
     configState = fileState(configFile);
     const config = loadConfig(configFile);
     await goOnAsUser(config);
+    // What happens here is in the audit; stderr belongs to the person at the client.
     gateway = await createGateway({ config, log: SILENT, memory: (given) => memoryOfOneSession(given, client) });
   } catch (error) {
     const failure = asGatewayError(error);

@@ -3,13 +3,13 @@ import { styleText } from 'node:util';
 import { printable, printableJson } from '../core/printable.ts';
 
 export { printable, printableLines } from '../core/printable.ts';
-export { formatBytes, formatDuration } from '../core/quantities.ts';
+export { counted, formatBytes, formatDuration } from '../core/quantities.ts';
 
 /** A stream that a person may sit at. */
 type Output = Pick<NodeJS.WriteStream, 'isTTY'>;
 
 /** Whether a stream is a terminal that wants colours (https://no-color.org). */
-export function wantsColour(stream: Output): boolean {
+function wantsColour(stream: Output): boolean {
   return stream.isTTY && (process.env['NO_COLOR'] ?? '') === '' && process.env['TERM'] !== 'dumb';
 }
 

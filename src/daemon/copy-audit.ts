@@ -1,6 +1,6 @@
 /** Copies the audit as long as `serve` runs, and once more when it ends. */
 import { createCopying } from '../audit/copying.ts';
-import { NOT_RUNNING, restarting, type Restarting, type Running } from '../audit/restarting.ts';
+import { NOT_RUNNING, repeating, restarting, type Restarting, type Running } from '../audit/restarting.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { messageOf } from '../core/errors.ts';
 import { openAuditCopy } from '../client-maintenance.ts';
@@ -17,37 +17,21 @@ export function copyAudit(config: GatewayConfig, log: Log): Restarting {
 function start(config: GatewayConfig, log: Log): Running {
   const { copy } = config.audit;
   if (copy === undefined) return NOT_RUNNING;
-  const closing = new AbortController();
-  let wake: () => void = () => undefined;
-
-  const work = async (): Promise<void> => {
+  const open = async () => {
     const opened = await openAuditCopy(config);
-    if (opened === undefined) return;
-    try {
-      const copying = createCopying({ config, log, ...opened });
-      // What goes wrong is told by it, and tried again.
-      const run = (signal: AbortSignal) => copying.run(signal).catch(() => undefined);
-      while (!closing.signal.aborted) {
-        await run(closing.signal);
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-          if (closing.signal.aborted) resolve();
-          else setTimeout(resolve, copy.every).unref();
-        });
-      }
-      await run(AbortSignal.timeout(LAST_MS));
-    } finally {
-      await opened.store.close();
-    }
+    return opened && { store: opened.store, copying: createCopying({ config, log, ...opened }) };
   };
-  const done = work().catch((error: unknown) => {
+  const opening = open().catch((error: unknown) => {
     log.error({ err: error }, `the audit is not copied: ${messageOf(error)}`);
+    return undefined;
   });
-  return {
-    close: async () => {
-      closing.abort();
-      wake();
-      await done;
-    },
+  const run = async (signal: AbortSignal): Promise<number> => {
+    // What goes wrong is in the log, and is tried again.
+    await (await opening)?.copying.run(signal).catch(() => undefined);
+    return copy.every;
   };
+  return repeating(run, async () => {
+    await run(AbortSignal.timeout(LAST_MS));
+    await (await opening)?.store.close();
+  });
 }

@@ -152,20 +152,12 @@ export function openLedger(directory: string, measure: () => Promise<number>): L
   };
 }
 
-/** A ledger's files, of which the newest is open. Calls are made one at a time. */
-interface LedgerFiles {
-  readonly state: () => LedgerState;
+/**
+ * A ledger's files, of which the newest is open. Calls are made one at a time.
+ * @param identity - of this process, for the name of what it is writing
+ */
+function openFiles(directory: string, identity: string, measure: () => Promise<number>) {
   /** Whoever watches; removed from it when they do no more. */
-  readonly windows: Set<LedgerWindow>;
-  /** Has the newest file open and read to its end. @returns false when there is none and none is to be made */
-  readonly ready: (make: boolean) => Promise<boolean>;
-  /** Appends a line, in the next file if this one was sealed meanwhile. @returns whether it counted */
-  readonly append: (line: LedgerLine) => Promise<boolean>;
-  readonly leave: () => Promise<void>;
-}
-
-/** @param identity - of this process, for the name of what it is writing */
-function openFiles(directory: string, identity: string, measure: () => Promise<number>): LedgerFiles {
   const windows = new Set<LedgerWindow>();
   let state = emptyLedger();
   let file: { readonly handle: FileHandle; readonly number: number } | undefined;
@@ -290,7 +282,7 @@ function openFiles(directory: string, identity: string, measure: () => Promise<n
     }
   };
 
-  return { state: () => state, windows, ready, append, leave };
+  return { state: (): LedgerState => state, windows, ready, append, leave };
 }
 
 /** The process that a token is of; undefined for a token that none has made. */

@@ -1,22 +1,12 @@
 /** The page of one client: what is open, how it stands, and its sessions with what each added. */
 import type { ClientConfig } from '../config/types.ts';
-import { formatBytes, formatDuration } from '../core/quantities.ts';
+import { counted, formatBytes, formatDuration } from '../core/quantities.ts';
 import type { ClientStatus, Refusal, SessionFigures } from '../monitor/client-status.ts';
 import { html, type Html } from './html.ts';
 import { document } from './layout.ts';
 import { additionsOf, growthOf, largePlot } from './plot.ts';
 import { table, type Row } from './table.ts';
-import {
-  badge,
-  counted,
-  distance,
-  foundWords,
-  mark,
-  dateAndTime,
-  quotaBar,
-  sizeWords,
-  withShortNames,
-} from './words.ts';
+import { badge, distance, foundWords, mark, dateAndTime, quotaBar, sizeWords, withShortNames } from './words.ts';
 
 /** The text of the page. @param config - what the config says of the client's keys and addresses */
 export function renderClient(one: ClientStatus, config: ClientConfig, now: Date, refresh: boolean): string {

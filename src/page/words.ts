@@ -65,11 +65,6 @@ export function distance(time: Date, now: Date): Html {
   return html`<time datetime="${iso}" title="${iso.slice(0, 19).replace('T', ' ')} UTC">${words}</time>`;
 }
 
-/** `1 snapshot`, `3 snapshots`. */
-export function counted(count: number, one: string, many = `${one}s`): string {
-  return `${count} ${count === 1 ? one : many}`;
-}
-
 /** Names of objects by their first digits, as restic shows them. */
 export function withShortNames(text: string): string {
   return text.replace(/\b([0-9a-f]{8})[0-9a-f]{56}\b/g, '$1…');

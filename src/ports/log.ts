@@ -9,6 +9,9 @@ export interface Log {
   error(fields: Readonly<Record<string, unknown>>, message: string): void;
 }
 
+/** Logs nothing: for processes whose stderr belongs to somebody else. */
+export const SILENT: Log = { info: () => undefined, warn: () => undefined, error: () => undefined };
+
 /** Lines about defects, of all sessions of this process: whoever has found one must not fill the log with it. One each ten seconds, then. */
 const defects = createAllowance(20, 0.1, () => performance.now());
 let dropped = 0;

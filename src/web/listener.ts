@@ -4,6 +4,7 @@
  * Source: RFC 9110 (methods, HEAD, authentication), RFC 7617 (Basic), RFC 6750 (Bearer).
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
+import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { isIP, type AddressInfo } from 'node:net';
 import { createAllowance } from '../core/allowance.ts';
@@ -129,13 +130,12 @@ export async function openWebListener(options: {
   });
 
   const { host, port } = listen;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(
-        new GatewayError('invalid-config', { detail: whyNotListening(error, 'metrics.listen', listen), cause: error }),
-      );
+  server.listen(port, host);
+  await once(server, 'listening').catch((error: unknown) => {
+    throw new GatewayError('invalid-config', {
+      detail: whyNotListening(error as NodeJS.ErrnoException, 'metrics.listen', listen),
+      cause: error,
     });
-    server.listen(port, host, resolve);
   });
   // One for each connection that comes would fill the log.
   const failures = createAllowance(5, 0.1, () => performance.now());
