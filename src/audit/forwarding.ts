@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import type { GatewayConfig } from '../config/types.ts';
 import { messageOf } from '../core/errors.ts';
 import { record, text } from '../core/shape.ts';
-
 import type { Log } from '../ports/log.ts';
 import { readShape, replaceStateFile } from '../state/state-file.ts';
 import { openFollower, type Follower, type Position } from './follow.ts';

@@ -25,12 +25,13 @@ import { invalid } from './problems.ts';
  * @throws GatewayError `invalid-config` when the file cannot be read or replaced, or was changed by someone else meanwhile
  */
 export function replaceFile(file: string, change: (content: Buffer) => string): void {
-  const target = realPath(file);
+  const target = orUnreadable(file, () => realpathSync(file));
+  const read = (): Buffer => orUnreadable(target, () => readFileSync(target));
   const next = `${target}.new`;
   const descriptor = begin(next, target);
   let renamed = false;
   try {
-    const before = read(target);
+    const before = read();
     const after = change(before);
     const { mode, uid, gid } = statSync(target);
     writeFileSync(descriptor, after);
@@ -39,7 +40,7 @@ export function replaceFile(file: string, change: (content: Buffer) => string): 
     fchmodSync(descriptor, mode & 0o7777);
     fsyncSync(descriptor);
     // An editor knows nothing of FILE.new.
-    if (!read(target).equals(before))
+    if (!read().equals(before))
       throw invalid(`${target}: was changed by someone else meanwhile; nothing was done, so try again`);
     renameSync(next, target);
     renamed = true;
@@ -52,17 +53,9 @@ export function replaceFile(file: string, change: (content: Buffer) => string): 
   }
 }
 
-function realPath(file: string): string {
+function orUnreadable<T>(file: string, work: () => T): T {
   try {
-    return realpathSync(file);
-  } catch (error) {
-    throw unreadable(file, error);
-  }
-}
-
-function read(file: string): Buffer {
-  try {
-    return readFileSync(file);
+    return work();
   } catch (error) {
     throw unreadable(file, error);
   }

@@ -84,14 +84,18 @@ export function parseAuditSize(text: string): number | 'none' {
   return size;
 }
 
+/** What a text is as a number; NaN for what is none, which whoever asks says in its own words. */
+function orNaN(parse: () => number): number {
+  try {
+    return parse();
+  } catch {
+    return NaN;
+  }
+}
+
 /** A size of at least `least` bytes. @param words - how that is written @param example - a size that is good */
 export function parseSizeFrom(text: string, least: number, words: string, example: string): number {
-  let bytes = NaN;
-  try {
-    bytes = parseSize(text);
-  } catch {
-    // Told below.
-  }
+  const bytes = orNaN(() => parseSize(text));
   if (!(bytes >= least)) throw invalid(`must be a size of ${words} or more, such as ${example}`);
   return bytes;
 }
@@ -142,12 +146,7 @@ const LEAST_BANDWIDTH = 64 * 1024;
 
 /** A size a second such as 50MiB/s, in bytes a second. */
 export function parseRate(text: string): number {
-  let bytes = NaN;
-  try {
-    if (text.endsWith('/s')) bytes = parseSize(text.slice(0, -2));
-  } catch {
-    // Told below.
-  }
+  const bytes = text.endsWith('/s') ? orNaN(() => parseSize(text.slice(0, -2))) : NaN;
   if (!(bytes > 0)) throw invalid('must be a size a second, such as 50MiB/s or 2.5 MB/s');
   return bytes;
 }
@@ -163,12 +162,9 @@ const MOST_TIMES = 1_000_000;
 
 /** How often something may happen, such as 1000/s. @param least - the lowest rate that makes sense */
 export function parseTimes(text: string, unit: 's' | 'h', least: number): number {
-  try {
-    if (text.endsWith(`/${unit}`)) return parseWhole(text.slice(0, -2), least, MOST_TIMES);
-  } catch {
-    // Told below.
-  }
-  throw invalid(`must be a rate from ${least}/${unit} to ${MOST_TIMES}/${unit}`);
+  const times = text.endsWith(`/${unit}`) ? orNaN(() => parseWhole(text.slice(0, -2), least, MOST_TIMES)) : NaN;
+  if (Number.isNaN(times)) throw invalid(`must be a rate from ${least}/${unit} to ${MOST_TIMES}/${unit}`);
+  return times;
 }
 
 /** `true` or `false`. */

@@ -1,25 +1,12 @@
 /** Decides whether an authenticated principal may have a session, and takes what the session counts for. */
-import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
-import type { ClientLogs } from '../limits/client-log.ts';
-import type { AllCountedRecords } from '../limits/counted-records.ts';
 import type { SessionIdentity } from '../ports/audit-sink.ts';
-import type { ClientMemory, Lease, Memory } from '../ports/memory.ts';
-import type { Meter } from '../ports/meter.ts';
+import type { ClientMemory, Lease } from '../ports/memory.ts';
 import { SESSION_BYTES } from '../restic/stream-memory.ts';
 import { enterLiveSessions } from '../state/live-sessions.ts';
+import type { GatewayParts } from './parts.ts';
 import { NO_MEMORY, noRoom, refusalOf, tooMany, type AdmissionRefusal } from './refusals.ts';
 import type { Served } from './served.ts';
-
-/** What sessions are counted by. */
-export interface AdmissionContext {
-  /** The newest config. */
-  readonly config: () => GatewayConfig;
-  readonly records: AllCountedRecords;
-  readonly memory: Memory;
-  readonly logs: ClientLogs;
-  readonly meter: Meter | undefined;
-}
 
 /** Lets sessions in. */
 export interface Admission {
@@ -32,8 +19,7 @@ export interface Admission {
   refused(identity: SessionIdentity, reason: string, detail: string): Promise<void>;
 }
 
-/** Makes the admission of one gateway. */
-export function createAdmission({ config, records, memory, logs, meter }: AdmissionContext): Admission {
+export function createAdmission({ config, records, memory, logs, meter }: GatewayParts): Admission {
   const acceptSession: Admission['acceptSession'] = async (served, identity) => {
     const { client, principal } = served;
     const admin = principal.via === 'admin';

@@ -67,9 +67,10 @@ export async function createGateway(options: {
     shared: { sharedTime: openSharedTime, tally: openSharedTally, tallied: talliedBelow },
     log,
   });
-  const admission = createAdmission({ config, records, memory, logs, meter });
-  const contexts = createSessionContexts({ config, resources, admission, records, logs, log, meter });
-  const sessions = createSessions({ config, resources, admission, contexts, logs, log });
+  const parts = { config, resources, records, memory, logs, log, meter };
+  const admission = createAdmission(parts);
+  const contexts = createSessionContexts(parts, admission);
+  const sessions = createSessions(parts, admission, contexts);
 
   return {
     openSession: sessions.open,

@@ -1,17 +1,12 @@
 /** Puts together what the requests of one session are served with: its store, its rates, its log and its counts. */
-import type { GatewayConfig } from '../config/types.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import type { AdminHold } from '../limits/admin-hold.ts';
-import type { ClientLogs } from '../limits/client-log.ts';
 import { repositoryIdentity } from '../limits/counted-repository.ts';
-import type { AllCountedRecords } from '../limits/counted-records.ts';
 import { createFairTurns } from '../limits/fair-turns.ts';
 import { createQuotas } from '../limits/quota.ts';
 import { createStoreCalls } from '../limits/store-calls.ts';
 import { createThrottles } from '../limits/throttles.ts';
 import type { AuditEvent, SessionIdentity } from '../ports/audit-sink.ts';
-import type { Log } from '../ports/log.ts';
-import type { Meter } from '../ports/meter.ts';
 import type { RepositoryStore } from '../ports/repository-store.ts';
 import type { HoldRequest, SessionRequest } from '../ports/sessions.ts';
 import type { Throttle } from '../ports/throttle.ts';
@@ -20,8 +15,8 @@ import { readLiveSessions } from '../state/live-sessions.ts';
 import { openLockHolds } from '../state/lock-holds.ts';
 import { openSharedTime } from '../state/shared-time.ts';
 import type { Admission } from './admission.ts';
+import type { GatewayParts } from './parts.ts';
 import { protectionOf } from './protection.ts';
-import type { Resources } from './resources.ts';
 import type { Served } from './served.ts';
 import { sessionStore } from './session-store.ts';
 
@@ -40,17 +35,8 @@ export interface SessionContexts {
   close(): Promise<void>;
 }
 
-/** Makes the contexts of one gateway. @param parts.config - the newest */
-export function createSessionContexts(parts: {
-  readonly config: () => GatewayConfig;
-  readonly resources: Resources;
-  readonly admission: Admission;
-  readonly records: AllCountedRecords;
-  readonly logs: ClientLogs;
-  readonly log: Log;
-  readonly meter: Meter | undefined;
-}): SessionContexts {
-  const { config, resources, admission, records, logs, log, meter } = parts;
+export function createSessionContexts(parts: GatewayParts, admission: Admission): SessionContexts {
+  const { config, resources, records, logs, log, meter } = parts;
   const quotas = createQuotas(log);
   const throttles = createThrottles(() => config().state, openSharedTime);
   const calls = createStoreCalls();

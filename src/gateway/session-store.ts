@@ -14,7 +14,7 @@ import { verifiedStore } from '../safeguard/verified-store.ts';
 import type { Served } from './served.ts';
 
 /** What the store of a session depends on. */
-export interface StoreContext {
+interface StoreContext {
   readonly served: Served;
   readonly identity: SessionIdentity;
   /** Whether the session is the admin's own. */

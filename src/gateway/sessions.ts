@@ -1,8 +1,6 @@
 /** The sessions of one gateway, from the moment they are asked for to their end, and what ends them before their time. */
-import type { GatewayConfig } from '../config/types.ts';
 import { timedId } from '../core/timed-id.ts';
 import { GatewayError, isGatewayError } from '../core/errors.ts';
-import type { ClientLogs } from '../limits/client-log.ts';
 import type { EndReason, SessionIdentity } from '../ports/audit-sink.ts';
 import { reportDefect, type Log } from '../ports/log.ts';
 import type { OpenSession } from '../ports/sessions.ts';
@@ -10,7 +8,7 @@ import { serveRestic } from '../restic/session.ts';
 import { sessionsToEnd } from '../state/lock-holds.ts';
 import type { Admission } from './admission.ts';
 import { revocationOf } from './refusals.ts';
-import type { Resources } from './resources.ts';
+import type { GatewayParts } from './parts.ts';
 import type { Served } from './served.ts';
 import type { SessionContexts } from './session-context.ts';
 
@@ -29,16 +27,9 @@ export interface Sessions {
   close(): Promise<void>;
 }
 
-/** Serves nobody yet. @param parts.config - the newest */
-export function createSessions(parts: {
-  readonly config: () => GatewayConfig;
-  readonly resources: Resources;
-  readonly admission: Admission;
-  readonly contexts: SessionContexts;
-  readonly logs: ClientLogs;
-  readonly log: Log;
-}): Sessions {
-  const { config, resources, admission, contexts, logs, log } = parts;
+/** Serves nobody yet. */
+export function createSessions(parts: GatewayParts, admission: Admission, contexts: SessionContexts): Sessions {
+  const { config, resources, logs, log } = parts;
   const all = new Set<Served>();
   /** Those who wait for the last session to end. */
   const waiting = new Set<() => void>();

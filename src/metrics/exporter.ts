@@ -37,21 +37,11 @@ export function createExporter(sources: MetricSources): () => Promise<WebAnswer>
     labelNames: ['version', 'commit'],
     registers: [self],
   }).set({ version, commit }, 1);
-  const ready = new Gauge({
-    name: 'restic_gateway_ready',
-    help: 'Whether sessions are let in and the audit can be written, as in /readyz',
-    registers: [self],
-  });
-  const copyLate = new Gauge({
-    name: 'restic_gateway_audit_copy_late',
-    help: 'Whether the copy of the audit in a bucket is late',
-    registers: [self],
-  });
-  const serving = new Gauge({
-    name: 'restic_gateway_serving_processes',
-    help: 'Processes that serve sessions',
-    registers: [self],
-  });
+  const gauge = (name: string, help: string): Gauge =>
+    new Gauge({ name: `restic_gateway_${name}`, help, registers: [self] });
+  const ready = gauge('ready', 'Whether sessions are accepted and the audit log can be written, as in /readyz');
+  const copyLate = gauge('audit_copy_late', 'Whether the copy of the audit log in a bucket is late');
+  const serving = gauge('serving_processes', 'Processes that serve sessions');
 
   const render = async (): Promise<WebAnswer> => {
     const [served, statuses, isReady, isCopyLate] = await Promise.all([

@@ -35,16 +35,10 @@ export function createProcessMeter(
   const counted = new Registry();
   const own = new Registry();
   collectDefaultMetrics({ register: own });
-  const buffered = new Gauge({
-    name: 'restic_gateway_buffered_bytes',
-    help: 'What is taken of the memory for bytes on their way between clients and stores',
-    registers: [own],
-  });
-  const limit = new Gauge({
-    name: 'restic_gateway_buffered_limit_bytes',
-    help: 'How much of it there is',
-    registers: [own],
-  });
+  const gauge = (name: string, help: string): Gauge =>
+    new Gauge({ name: `restic_gateway_${name}`, help, registers: [own] });
+  const buffered = gauge('buffered_bytes', 'Memory in use for bytes on their way between clients and stores');
+  const limit = gauge('buffered_limit_bytes', 'The most memory for bytes on their way between clients and stores');
   const counter = <const L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> =>
     new Counter({ name: `restic_gateway_${name}`, help, labelNames, registers: [counted] });
 

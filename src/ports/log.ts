@@ -1,5 +1,4 @@
 /** Words for the person who runs the gateway; what clients did belongs to the audit instead. */
-
 import { createAllowance } from '../core/allowance.ts';
 
 /** A logger by level; `fields` are structured and hold no secrets. pino fits as it is. */
