@@ -115,7 +115,7 @@ export function clientChecker(
       const { shared, repository, ...rest } = entry;
       const place = { store: repository.store, prefix: repository.prefix ?? name };
       claim = { client: name, keys: rest.keys.map((key, index) => ({ index, key })), repository: place, shared };
-      return { name, ...rest, repository: place };
+      return { name, ...rest, shared, repository: place };
     });
     return { checked, claim: claim ?? salvage(name, isSection(raw) ? raw : {}) };
   };
@@ -127,8 +127,8 @@ export function resolveClient(
   store: StoreConfig,
   defaults: RemovalDefaults,
 ): Checked<ClientConfig> {
-  const { retention, protect, trash, removals, ...rest } = entry;
-  const said = { access: entry.access, retention, protect, trash, removals };
+  const { retention, protect, trash, removals, shared, ...rest } = entry;
+  const said = { access: entry.access, shared, retention, protect, trash, removals };
   const { rules, problem } = removalRules(said, store, defaults);
   if (problem === undefined) return { value: { ...rest, ...rules } };
   const path = ['clients', entry.name, ...(problem.key === undefined ? [] : [problem.key])];

@@ -115,7 +115,7 @@ export interface RemovalRules {
   readonly protectMs?: number;
   /** How long what is removed can be brought back, in ms; undefined: removed is gone. */
   readonly trashMs?: number;
-  /** `deferred` only with access append-only and with a trash. */
+  /** `deferred` only with access append-only, with a trash, and where no other client has the repository. */
   readonly removals: 'refused' | 'deferred';
 }
 
@@ -126,7 +126,7 @@ const FORTNIGHT = 14 * 24 * 60 * 60 * 1000;
  * @returns `problem` where that cannot be together
  */
 export function removalRules(
-  client: Said & { readonly access: string },
+  client: Said & { readonly access: string; readonly shared: boolean },
   store: Pick<Said, 'protect' | 'trash'>,
   defaults: Said,
 ): {
@@ -134,10 +134,12 @@ export function removalRules(
   readonly problem?: { readonly key?: 'removals' | 'trash'; readonly message: string };
 } {
   const retention = client.retention ?? defaults.retention;
-  const protect = client.protect ?? store.protect ?? defaults.protect ?? (retention === undefined ? 'none' : FORTNIGHT);
   const trash = client.trash ?? store.trash ?? defaults.trash ?? FORTNIGHT;
   const appends = client.access === 'append-only';
-  const removals = client.removals ?? (appends ? defaults.removals : undefined) ?? 'refused';
+  const removals = client.removals ?? (appends && !client.shared ? defaults.removals : undefined) ?? 'refused';
+  // Wherever snapshots are thinned out.
+  const usual = retention === undefined && removals === 'refused' ? 'none' : FORTNIGHT;
+  const protect = client.protect ?? store.protect ?? defaults.protect ?? usual;
   const rules = {
     ...(retention && { retention }),
     ...(protect !== 'none' && { protectMs: protect }),
@@ -151,6 +153,15 @@ export function removalRules(
       problem: {
         key: 'removals',
         message: `"deferred" is for access append-only; with access ${client.access}, remove this line`,
+      },
+    };
+  if (client.shared)
+    return {
+      rules,
+      problem: {
+        key: 'removals',
+        message:
+          '"deferred" is for a repository of one client, who thins out its own backups; with shared: true, remove this line',
       },
     };
   if (trash !== 'none') return { rules };

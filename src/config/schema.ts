@@ -379,7 +379,7 @@ const DEFAULTS = section({
   }),
   protect: optional(PROTECT, {
     about: 'how long a snapshot cannot be removed after it arrived, by anyone',
-    unless: '`14d` where `retention` is set, else `none`',
+    unless: '`14d` with `retention` or `removals: deferred`, else `none`',
   }),
   trash: optional(TRASH, { about: 'how long what is removed can be brought back', unless: '`14d`' }),
   removals: optional(REMOVALS, { about: '`removals` of clients of access `append-only`', unless: '`refused`' }),

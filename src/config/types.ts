@@ -46,7 +46,7 @@ export type StoreConfig = S3StoreConfig | DirectoryStoreConfig;
 
 /** One entry of `clients:` by itself. */
 export type ClientEntry = DeepReadonly<
-  Omit<InferOutput<ReturnType<typeof clientSchema>>, 'repository' | 'shared'> & {
+  Omit<InferOutput<ReturnType<typeof clientSchema>>, 'repository'> & {
     name: string;
     /** An entry of `stores:` by its name, and the path below it without slashes at its ends; empty for the store's root. */
     repository: { store: string; prefix: string };
@@ -57,7 +57,7 @@ export type ClientEntry = DeepReadonly<
 export type RemovalDefaults = DeepReadonly<NonNullable<RootEntry['defaults']>>;
 
 /** One entry of `clients:` with what its store and `defaults` say for it; the schema says what each key means. */
-export type ClientConfig = Omit<ClientEntry, 'protect' | keyof RemovalRules | 'trash'> & RemovalRules;
+export type ClientConfig = Omit<ClientEntry, 'shared' | 'protect' | keyof RemovalRules | 'trash'> & RemovalRules;
 
 /** A copy of the audit in a bucket. Its prefix is not empty, and each gateway host has its own; `every` is in ms. */
 export type AuditCopyConfig = DeepReadonly<NonNullable<RootEntry['audit']['copy']>>;

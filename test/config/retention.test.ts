@@ -117,8 +117,18 @@ describe('what holds for a client', () => {
       { client: 'protect: none, retention: { keep-daily: 7 }' },
       [undefined, 14 * DAY, 'refused', 7],
     ],
-    ['deferred removals', { client: 'removals: deferred' }, [undefined, 14 * DAY, 'deferred', undefined]],
-    ['deferred by default', { defaults: 'removals: deferred' }, [undefined, 14 * DAY, 'deferred', undefined]],
+    [
+      'deferred removals without protection',
+      { client: 'removals: deferred, protect: none' },
+      [undefined, 14 * DAY, 'deferred', undefined],
+    ],
+    [
+      'a default that is not for several clients of a repository',
+      { client: 'shared: true', defaults: 'removals: deferred' },
+      [undefined, 14 * DAY, 'refused', undefined],
+    ],
+    ['deferred removals', { client: 'removals: deferred' }, [14 * DAY, 14 * DAY, 'deferred', undefined]],
+    ['deferred by default', { defaults: 'removals: deferred' }, [14 * DAY, 14 * DAY, 'deferred', undefined]],
     [
       'a default that is not for its access',
       { client: 'access: full, trash: none', defaults: 'removals: deferred' },
@@ -188,6 +198,13 @@ describe('what is wrong', () => {
       'deferred with read-only access',
       { client: 'access: read-only, removals: deferred' },
       ['clients.c.removals: "deferred" is for access append-only; with access read-only, remove this line'],
+    ],
+    [
+      'deferred where several share the repository',
+      { client: 'shared: true, removals: deferred' },
+      [
+        'clients.c.removals: "deferred" is for a repository of one client, who thins out its own backups; with shared: true, remove this line',
+      ],
     ],
     ['deferred without a trash', { client: 'removals: deferred, trash: none' }, [`clients.c.trash: ${trash}`]],
     [
