@@ -2,7 +2,7 @@
 import { readCopyState } from '../audit/copy-state.ts';
 import { GatewayError } from '../core/errors.ts';
 import { openMonitor } from '../monitor/monitor.ts';
-import type { ClientStatus, ClientState, SessionFigures } from '../monitor/client-status.ts';
+import type { ClientStatus, ClientState, RemovedFigures, SessionFigures } from '../monitor/client-status.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { counted, formatBytes, formatDuration, jsonLine, printable, styled, table, type Column } from './terminal.ts';
@@ -148,6 +148,8 @@ function describeOne(one: ClientStatus): string {
   if (one.quota !== undefined) rows.push(['quota', quotaText(one)]);
   const reasons = Object.entries(denials.byReason).map(([reason, count]) => `${reason} ${count}`);
   rows.push(['denied', reasons.length === 0 ? 'nothing in 7 days' : `in 7 days: ${printable(reasons.join(', '))}`]);
+  for (const [index, line] of removedLines(one).entries()) rows.push([index === 0 ? 'removed' : '', line]);
+  if (one.trash !== undefined) rows.push(['trash', trashText(one)]);
   rows.push(['scrub', scrubText(one) || 'never']);
   for (const [title, seen] of [['addresses', one.addresses] as const, ['keys', one.keys] as const])
     for (const [index, { value, first, last }] of [...seen].reverse().slice(0, SEEN_SHOWN).entries())
@@ -162,6 +164,15 @@ function describeOne(one: ClientStatus): string {
     if (one.anomalies.some(({ rule }) => rule !== 'late'))
       parts.push(`Seen and settled? restic-gateway status ${one.client} --acknowledge\n`);
   }
+  const back = one.removals.filter(({ keptUntil }) => keptUntil !== undefined);
+  if (back.length > 0) {
+    parts.push(`\n${styled(process.stdout, 'bold', 'Removed; what of it the trash has, these bring back')}\n`);
+    for (const { at, by, keptUntil, session, ...counts } of back.slice(0, REMOVALS_SHOWN))
+      parts.push(
+        `${stamp(at)}  by the ${by}: ${countsText(counts)}, ${by === 'client' && one.purgeHeld ? 'kept while an anomaly is open' : `kept until ${stamp(keptUntil ?? at)}`}\n    restic-gateway trash restore ${one.client} --session ${printable(session)}\n`,
+      );
+    parts.push(`All that it has: restic-gateway trash list ${one.client}\n`);
+  }
   const sessions = [...one.running, ...one.latest.slice(0, SESSIONS_SHOWN)];
   if (sessions.length > 0)
     parts.push(
@@ -171,6 +182,7 @@ function describeOne(one: ClientStatus): string {
 }
 
 const SEEN_SHOWN = 5;
+const REMOVALS_SHOWN = 5;
 const SESSIONS_SHOWN = 20;
 
 const SESSION_COLUMNS: readonly Column[] = [
@@ -193,6 +205,31 @@ function sessionRow(one: SessionFigures): readonly string[] {
     ...[count(one.removed), count(one.denied), count(one.failed)],
     one.outcome,
   ].map((line) => printable(line));
+}
+
+/** What was removed lately, by whom. */
+function removedLines({ removedLately: { byAdmin, byClient } }: ClientStatus): readonly string[] {
+  const lines = [
+    byClient.objects > 0 && `in 7 days by the client: ${countsText(byClient)}`,
+    byAdmin.objects > 0 && `in 7 days by the admin: ${countsText(byAdmin)}`,
+  ].filter((line) => line !== false);
+  return lines.length === 0 ? ['nothing in 7 days'] : lines;
+}
+
+function countsText({ snapshots, objects, bytes }: RemovedFigures): string {
+  return `${counted(snapshots, 'snapshot')}, ${counted(objects, 'object')} in all, ${formatBytes(bytes)}`;
+}
+
+function trashText({ trash, purgeHeld }: ClientStatus): string {
+  if (trash === undefined) return '';
+  const held = purgeHeld ? ', not purged while an anomaly is open' : '';
+  const next =
+    trash.purgeAt === undefined || purgeHeld
+      ? ''
+      : trash.purgeAt.getTime() <= Date.now()
+        ? ', the oldest to be purged now'
+        : `, the oldest to be purged in ${formatDuration(trash.purgeAt.getTime() - Date.now())}`;
+  return `${countsText(trash)}${next}${held} (${ago(trash.at)} ago)`;
 }
 
 function sizeText({ size }: ClientStatus): string {

@@ -25,6 +25,7 @@ import {
   parsePrefix,
   parseRegion,
   parseSecretReference,
+  parseShare,
   parseSize,
   parseSizeFrom,
   parseSyslogAddress,
@@ -162,6 +163,13 @@ export function clientSchema(base: string) {
       about: 'what becomes of its removals with access `append-only`; `deferred` moves what it removes to the trash',
       unless: 'as in `defaults`',
     }),
+    massRemoval: optional(
+      parsed('5% – 100%, `none`', (text) => parseShare(text, 5)),
+      {
+        about: 'an anomaly when more of its repository is removed in a day: [monitoring.md](monitoring.md#removals)',
+        unless: '`33%`',
+      },
+    ),
     passwordFile: optional(pathsFrom(base)('file, mode 0600'), {
       about: "the repository's password, for `forget` and `prune` by a timer; root's alone where root runs them",
     }),

@@ -167,6 +167,14 @@ export function parseTimes(text: string, unit: 's' | 'h', least: number): number
   return times;
 }
 
+/** A share such as 33%, as a part of 1, or `none`. @param least - the smallest that makes sense, in percent */
+export function parseShare(text: string, least: number): number | 'none' {
+  if (text === 'none') return text;
+  const percent = /^[1-9]\d{0,2}%$/.test(text) ? Number(text.slice(0, -1)) : NaN;
+  if (percent >= least && percent <= 100) return percent / 100;
+  throw invalid(`must be a share from ${least}% to 100%, or none`);
+}
+
 /** `true` or `false`. */
 export function parseBoolean(text: string): boolean {
   if (text !== 'true' && text !== 'false') throw invalid('must be true or false');

@@ -27,6 +27,19 @@ export async function statusMetrics(statuses: readonly ClientStatus[] | undefine
   const used = gauge('client_quota_used_bytes', 'What of the quota is used', ['client']);
   const denials = gauge('client_denials_week', 'What was refused in the last seven days', ['client', 'reason']);
   const anomalies = gauge('client_anomalies', 'Anomalies that are open', ['client', 'rule']);
+  const removed = {
+    snapshots: gauge('client_removed_snapshots_week', 'Snapshots removed in the last seven days', ['client', 'by']),
+    objects: gauge('client_removed_objects_week', 'Objects removed in the last seven days', ['client', 'by']),
+    bytes: gauge('client_removed_bytes_week', 'Bytes removed in the last seven days', ['client', 'by']),
+  };
+  const trash = {
+    objects: gauge('client_trash_objects', 'Objects that the trash of the repository held', ['client']),
+    bytes: gauge('client_trash_bytes', 'Bytes that the trash of the repository held', ['client']),
+  };
+  const purge = gauge('client_trash_purge_timestamp_seconds', 'From when on the oldest in the trash is purged', [
+    'client',
+  ]);
+  const held = gauge('client_trash_held', 'Whether open anomalies hold back the purge of its removals', ['client']);
   const scrub = gauge('client_scrub_timestamp_seconds', 'When the last whole scrub ended', ['client']);
   const findings = gauge('client_scrub_findings', 'What the last whole scrub found wrong', ['client']);
 
@@ -44,6 +57,16 @@ export async function statusMetrics(statuses: readonly ClientStatus[] | undefine
     if (one.quota?.used !== undefined) used.set({ client }, one.quota.used);
     for (const [reason, count] of Object.entries(one.denials.byReason)) denials.set({ client, reason }, count);
     for (const { rule } of one.anomalies) anomalies.inc({ client, rule });
+    for (const figure of ['snapshots', 'objects', 'bytes'] as const) {
+      removed[figure].set({ client, by: 'client' }, one.removedLately.byClient[figure]);
+      removed[figure].set({ client, by: 'admin' }, one.removedLately.byAdmin[figure]);
+    }
+    held.set({ client }, one.purgeHeld ? 1 : 0);
+    if (one.trash !== undefined) {
+      trash.objects.set({ client }, one.trash.objects);
+      trash.bytes.set({ client }, one.trash.bytes);
+      if (one.trash.purgeAt !== undefined) purge.set({ client }, seconds(one.trash.purgeAt));
+    }
     if (one.scrub !== undefined) {
       scrub.set({ client }, seconds(one.scrub.finished));
       findings.set({ client }, one.scrub.findings);

@@ -40,7 +40,7 @@ const SPANS = [
   ['week', 7],
 ] as const;
 /** The least share that the config can call too much. */
-export const LEAST_SHARE = 0.05;
+const LEAST_SHARE = 0.05;
 /** Of a week, twice as much as of a day is too much, but never more than this. */
 const MOST_OF_WEEK = 0.9;
 /** What is seen again within this belongs to the anomaly that is there. */

@@ -13,15 +13,26 @@ import {
   type EndedRecord,
   type OpenRecord,
   type RefusalRecord,
+  type RemovalRecord,
+  type RemovedCounts,
   type RepositoryRecord,
 } from './model.ts';
-import type { Anomaly, ClientStatus, ClientState, DayFigures, Refusal, SessionFigures } from './client-status.ts';
+import type {
+  Anomaly,
+  ClientStatus,
+  ClientState,
+  DayFigures,
+  Refusal,
+  RemovalFigures,
+  RemovedFigures,
+  SessionFigures,
+} from './client-status.ts';
 
 /** Anomalies are shown for this long after they were last seen, unless they are acknowledged before. */
 const SHOWN_MS = 7 * DAY_MS;
 const DAYS_LATELY = 7;
-/** More than this share of a repository is much to remove in a day. */
-const MASS_REMOVAL = 1 / 3;
+/** `massRemoval`, where the config does not say it. */
+const MASS_REMOVAL = 0.33;
 /** From here on the next backup may not fit. */
 const QUOTA_SHARE = 0.95;
 /** restic's own way to end a save that failed, and nothing that anyone tried. */
@@ -37,6 +48,8 @@ export interface Knowledge {
   readonly used: number | undefined;
   readonly scrub: ClientStatus['scrub'];
   readonly unfinishedScrub: ClientStatus['unfinishedScrub'];
+  /** What the trash was last found to hold; times in ms since 1970. */
+  readonly trash?: (RemovedFigures & { readonly at: number; readonly oldest: number | undefined }) | undefined;
 }
 
 /** The status of a client at a moment. */
@@ -68,6 +81,8 @@ export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): C
     refusals: record.refusals.map(refusalOf).reverse(),
     addresses: record.addresses.map(seenOf),
     keys: record.keys.map(seenOf),
+    ...removedOf(config, knowledge, time),
+    purgeHeld: config.removals === 'deferred' && anomalies.some(({ rule }) => rule !== 'late'),
     ...(scrub !== undefined && { scrub }),
     ...(unfinishedScrub !== undefined && { unfinishedScrub }),
     anomalies,
@@ -115,11 +130,18 @@ export function unreported(config: ClientConfig, record: ClientRecord, now: Date
   );
 }
 
-/** What events of the audit have raised, newest first: not acknowledged, and not too long ago. */
-export function openAnomalies(_config: ClientConfig, { anomalies }: ClientRecord, now: Date): readonly Anomaly[] {
+/** What events of the audit have raised, newest first: not acknowledged, and not too long ago where that is no matter of the trash. */
+export function openAnomalies(
+  { removals, massRemoval = MASS_REMOVAL }: ClientConfig,
+  { anomalies }: ClientRecord,
+  now: Date,
+): readonly Anomaly[] {
+  // A purge waits for these: what nobody has seen must not be forgotten while it waits.
+  const stays = (rule: string): boolean => removals === 'deferred' || rule === 'mass-removal';
+  const most = massRemoval === 'none' ? undefined : massRemoval;
   return anomalies
-    .filter(({ acknowledged, last }) => acknowledged !== true && now.getTime() - last < SHOWN_MS)
-    .filter((one) => one.rule !== 'mass-removal' || isMassRemoval(one, MASS_REMOVAL))
+    .filter(({ rule, acknowledged, last }) => acknowledged !== true && (stays(rule) || now.getTime() - last < SHOWN_MS))
+    .filter((one) => one.rule !== 'mass-removal' || isMassRemoval(one, most))
     .map(({ id, rule, at, last, count, session, facts }) => ({
       ...{ id, rule, at: new Date(at), last: new Date(last), count },
       ...(session !== undefined && { session }),
@@ -196,6 +218,55 @@ function denialsOf({ days }: ClientRecord, now: number): ClientStatus['denials']
     if (day >= oldest)
       for (const [reason, count] of Object.entries(denied)) byReason[reason] = (byReason[reason] ?? 0) + count;
   return { total: total(byReason), byReason };
+}
+
+/** What was removed, and what the trash has of it. */
+function removedOf(
+  { trashMs }: ClientConfig,
+  { record, trash }: Knowledge,
+  now: number,
+): Pick<ClientStatus, 'removedLately' | 'removals' | 'trash'> {
+  const oldest = dayOf(now - (DAYS_LATELY - 1) * DAY_MS);
+  const lately = record.days.filter(({ day }) => day >= oldest);
+  const sum = (of: (day: (typeof lately)[number]) => RemovedCounts | undefined): RemovedFigures => {
+    const figures = { snapshots: 0, objects: 0, bytes: 0 };
+    for (const day of lately) {
+      const { snapshots, objects, bytes } = of(day) ?? figures;
+      if (of(day) === undefined) continue;
+      figures.snapshots += snapshots;
+      figures.objects += objects;
+      figures.bytes += bytes;
+    }
+    return figures;
+  };
+  // What a look at the trash found gone after that has been brought back or purged.
+  const isGone = ({ last }: RemovalRecord): boolean => trash?.objects === 0 && trash.at > last;
+  const removals = record.removals
+    .filter((one) => one.objects > 0 && now - one.last < (trashMs ?? DAYS_LATELY * DAY_MS) + DAY_MS && !isGone(one))
+    .sort((a, b) => b.at - a.at)
+    .map((one) => removalOf(one, trashMs));
+  return {
+    removedLately: { byClient: sum(({ removed }) => removed), byAdmin: sum(({ removedByAdmin }) => removedByAdmin) },
+    removals,
+    ...(trash !== undefined &&
+      trashMs !== undefined && {
+        trash: {
+          ...{ at: new Date(trash.at), snapshots: trash.snapshots, objects: trash.objects, bytes: trash.bytes },
+          ...(trash.oldest !== undefined && { purgeAt: new Date(trash.oldest + trashMs) }),
+        },
+      }),
+  };
+}
+
+function removalOf(
+  { session, via, at, last, snapshots, objects, bytes }: RemovalRecord,
+  trashMs: number | undefined,
+): RemovalFigures {
+  return {
+    ...{ session, by: via === 'admin' ? 'admin' : 'client', at: new Date(at), last: new Date(last) },
+    ...{ snapshots, objects, bytes },
+    ...(trashMs !== undefined && { keptUntil: new Date(last + trashMs) }),
+  };
 }
 
 function total(denied: Readonly<Record<string, number>>): number {

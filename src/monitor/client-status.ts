@@ -86,6 +86,34 @@ export interface SessionFigures {
   readonly failed: number;
 }
 
+/** What was removed; locks do not count. Bytes are estimated where the audit does not say them. */
+export interface RemovedFigures {
+  readonly snapshots: number;
+  readonly objects: number;
+  readonly bytes: number;
+}
+
+/** What one session removed. */
+export interface RemovalFigures extends RemovedFigures {
+  readonly session: string;
+  readonly by: 'admin' | 'client';
+  /** When it removed the first and the last of it. */
+  readonly at: Date;
+  readonly last: Date;
+  /** Until when the trash keeps it; left out where there is no trash. */
+  readonly keptUntil?: Date;
+}
+
+/** What the trash of the repository held when it was last looked at. */
+export interface TrashFigures {
+  readonly at: Date;
+  readonly snapshots: number;
+  readonly objects: number;
+  readonly bytes: number;
+  /** From when on the oldest of it is purged; left out when it holds nothing. */
+  readonly purgeAt?: Date;
+}
+
 /** An address or a key that the client came with. */
 export interface SeenValue {
   /** An IPv4 address, an IPv6 network such as `2001:db8::/64`, or a key's fingerprint. */
@@ -131,6 +159,14 @@ export interface ClientStatus {
   readonly denials: { readonly total: number; readonly byReason: Readonly<Record<string, number>> };
   /** The latest that were refused, newest first, restic's own clean-up not among them; 20 at most. */
   readonly refusals: readonly Refusal[];
+  /** What was removed in the last seven days: by the client's sessions, and by the admin. */
+  readonly removedLately: { readonly byClient: RemovedFigures; readonly byAdmin: RemovedFigures };
+  /** By session, newest first: what the trash may still hold, or where there is none, of the last seven days; 20 at most. */
+  readonly removals: readonly RemovalFigures[];
+  /** Undefined where there is none, or nobody has looked. */
+  readonly trash?: TrashFigures;
+  /** Open anomalies hold back the purge of what the client has removed. */
+  readonly purgeHeld: boolean;
   readonly addresses: readonly SeenValue[];
   readonly keys: readonly SeenValue[];
   /** The last scrub that came to its end. */
@@ -151,6 +187,9 @@ export interface ClientStatus {
     readonly bytes: number;
     readonly findings: number;
   };
-  /** Open ones, newest first: not acknowledged, and from the last seven days; `late` as long as it lasts. */
+  /**
+   * Open ones, newest first: not acknowledged, and from the last seven days; `late` as long as it lasts. `mass-removal` stays open until it
+   * is acknowledged, and so does every other one of a client whose removals are deferred.
+   */
   readonly anomalies: readonly Anomaly[];
 }

@@ -5,7 +5,7 @@
 import type { AnomalyRule } from '../ports/audit-sink.ts';
 
 /** Goes up whenever the same lines would add up to something else, so that checkpoints from before are not used. */
-export const MODEL_VERSION = 6;
+export const MODEL_VERSION = 7;
 
 /** Texts of the audit that are longer, in characters, are none that a session has written there. */
 export const LONGEST_WORD = 1000;

@@ -117,6 +117,7 @@ const ADDERS: ReadonlyMap<string, (event: Event) => void> = new Map(
       found.acknowledged = true;
       if (found.rule === 'mass-removal') settleRemovals(repository);
     },
+    purge: addPurge,
     'forged-time': addForged,
     'time-accepted': addAccepted,
   } satisfies Record<string, (event: Event) => void>),
@@ -354,6 +355,16 @@ function removalOf({ client, at, session = '', admin, line }: Event): RemovalRec
 
 function isLess(one: RemovedCounts, other: RemovedCounts): boolean {
   return one.snapshots === other.snapshots ? one.bytes < other.bytes : one.snapshots < other.snapshots;
+}
+
+/** What a session removed within a minute is gone for good. */
+function addPurge({ client, line }: Event): void {
+  const [, session, by] = (text(line['batch']) ?? '').split('_');
+  const purged = client.removals.find((one) => one.session === session && (one.via === 'admin') === (by === 'admin'));
+  if (purged === undefined) return;
+  purged.objects = Math.max(0, purged.objects - count(line['objects']));
+  purged.bytes = Math.max(0, purged.bytes - count(line['bytes']));
+  if (purged.objects === 0) client.removals = client.removals.filter((one) => one !== purged);
 }
 
 function addForged(event: Event): void {

@@ -21,6 +21,8 @@ const OLD_MS = 21 * DAY_MS;
 /** What happened in the last week is not usual yet, unless there was nothing before. */
 const NEW_DAYS = 7;
 const YOUNG_DAYS = 15;
+/** Of a repository that is younger, nobody knows yet what a week usually takes: two weeks before the last one tell. */
+const WEEKS_KNOWN_DAYS = 29;
 /** Fewer than this say nothing: whoever keeps the last two thins out by halves. */
 const LEAST_SNAPSHOTS = 5;
 const LEAST_OLD = 3;
@@ -102,8 +104,7 @@ export function settleRemovals(repository: RepositoryRecord): void {
 /** What was removed in the last day, or the last week, that is much more than what is usual. @param span - in days */
 export function lossesOf(repository: RepositoryRecord, at: number, span: 1 | 7): readonly Loss[] {
   const age = ageOf(repository, at);
-  // Of a repository that is new, nobody knows yet what a week usually takes.
-  if (span === 7 && age < YOUNG_DAYS) return [];
+  if (span === 7 && age < WEEKS_KNOWN_DAYS) return [];
   const since = Math.floor(at / HOUR_MS) - 24 * span;
   const lately = repository.hours.filter(({ hour }) => hour > since);
   return MEASURES.flatMap((measure) => {

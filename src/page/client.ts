@@ -1,7 +1,7 @@
 /** The page of one client: what is open, how it stands, and its sessions with what each added. */
 import type { ClientConfig } from '../config/types.ts';
 import { counted, formatBytes, formatDuration } from '../core/quantities.ts';
-import type { ClientStatus, Refusal, SessionFigures } from '../monitor/client-status.ts';
+import type { ClientStatus, Refusal, RemovedFigures, SessionFigures } from '../monitor/client-status.ts';
 import { html, type Html } from './html.ts';
 import { document } from './layout.ts';
 import { additionsOf, growthOf, largePlot } from './plot.ts';
@@ -25,7 +25,7 @@ export function renderClient(one: ClientStatus, config: ClientConfig, now: Date,
         </div>
         ${badge(state)}
       </div>
-      ${openSection(one)}${factsSection(one, config, now)}${growthSection(one)}${refusalsSection(one)}${scrubSection(one, now)}${keysSection(one, config)}${sessionsSection(one, now)}`,
+      ${openSection(one)}${factsSection(one, config, now)}${growthSection(one)}${removalsSection(one, now)}${refusalsSection(one)}${scrubSection(one, now)}${keysSection(one, config)}${sessionsSection(one, now)}`,
   });
 }
 
@@ -189,6 +189,7 @@ const REASONS: Readonly<Record<string, string>> = {
   'read-only': 'its key can only read',
   overwrite: 'other content under a name that is taken',
   'key-added': 'a repository password, which only init may add',
+  protected: 'a snapshot that arrived lately, or is one of the newest',
   'lock-of-another': 'a lock of someone else that is not stale',
   'cleanup-after-failed-save': "restic's own clean-up, nothing that anyone tried",
   disabled: 'the client is disabled',
@@ -196,6 +197,67 @@ const REASONS: Readonly<Record<string, string>> = {
   address: '`from` does not allow this address',
   'max-sessions': 'as many sessions as it may have were open',
 };
+
+function removalsSection(one: ClientStatus, now: Date): Html | undefined {
+  const { removals, trash, removedLately, purgeHeld, client } = one;
+  const lately = [
+    ['the client', removedLately.byClient] as const,
+    ['the admin', removedLately.byAdmin] as const,
+  ].filter(([, { objects }]) => objects > 0);
+  if (removals.length === 0 && lately.length === 0 && (trash?.objects ?? 0) === 0) return undefined;
+  const kept = removals.some(({ keptUntil }) => keptUntil !== undefined);
+  return html`<section class="${removals.length > 0 ? 'tables' : ''}" aria-labelledby="removed">
+    <h2 id="removed">Removed</h2>
+    ${lately.map(([who, figures]) => html`<p>In 7 days, ${who} removed ${removedWords(figures)}.</p>`)}
+    ${
+      trash === undefined
+        ? undefined
+        : html`<p>
+            ${distance(trash.at, now)}, the trash held ${removedWords(trash)}.
+            ${
+              purgeHeld
+                ? 'It keeps what the client removed as long as an anomaly is open.'
+                : trash.purgeAt && html`The oldest of it is purged after ${dateAndTime(trash.purgeAt)}.`
+            }
+          </p>`
+    }
+    ${
+      removals.length === 0
+        ? undefined
+        : table({
+            caption: kept
+              ? 'The latest, newest first, and what brings back what of it the trash has'
+              : 'The latest, newest first',
+            columns: [
+              { title: 'When' },
+              { title: 'By' },
+              { title: 'Snapshots', right: true },
+              { title: 'Objects', right: true },
+              { title: 'Size', right: true },
+              { title: 'Purged after' },
+              { title: 'Brought back by' },
+            ],
+            head: 0,
+            rows: removals.map(({ at, by, snapshots, objects, bytes, keptUntil, session }) => ({
+              cells: [
+                dateAndTime(at),
+                `the ${by}`,
+                ...[snapshots || undefined, objects, formatBytes(bytes)],
+                keptUntil && (by === 'client' && purgeHeld ? 'no anomaly is open' : dateAndTime(keptUntil)),
+                keptUntil &&
+                  html`<code
+                    >restic-gateway trash restore ${client} --session <span class="id">${session}</span></code
+                  >`,
+              ],
+            })),
+          })
+    }
+  </section>`;
+}
+
+function removedWords({ snapshots, objects, bytes }: RemovedFigures): string {
+  return `${counted(snapshots, 'snapshot')}, ${counted(objects, 'object')} in all, ${formatBytes(bytes)}`;
+}
 
 function refusalsSection({ denials, refusals }: ClientStatus): Html {
   const reasons = Object.entries(denials.byReason);

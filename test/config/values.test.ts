@@ -19,6 +19,7 @@ import {
   parseWhole,
   parseBandwidth,
   parseDuration,
+  parseShare,
   parseSize,
   parseTimes,
   parseWorkers,
@@ -603,6 +604,22 @@ describe('times', () => {
       });
     },
   );
+});
+
+describe('a share', () => {
+  test.each([
+    ['5%', 0.05],
+    ['33%', 0.33],
+    ['100%', 1],
+    ['none', 'none'],
+  ])('%s', (text, value) => {
+    expect(outcome((each) => parseShare(each, 5), text)).toEqual({ value });
+  });
+  test.each(['', '33', '0.33', '4%', '101%', '033%', '33 %', '1e1%', '-33%', '33.3%', 'None'])('refuses %j', (text) => {
+    expect(outcome((each) => parseShare(each, 5), text)).toEqual({
+      refused: 'must be a share from 5% to 100%, or none',
+    });
+  });
 });
 
 describe('a length of time', () => {

@@ -22,7 +22,12 @@ const STATUS: ClientStatus = {
   ...{ lastSnapshot: { at: NOW, session: 's' }, lateAt: NOW, arrivedLately: 10, days: [], running: [], latest: [] },
   ...{ size: { bytes: 10, by: 'counted' }, quota: { limit: 100, used: 10 } },
   denials: { total: 1, byReason: { 'append-only': 1 } },
-  ...{ refusals: [], addresses: [], keys: [] },
+  ...{ refusals: [], addresses: [], keys: [], removals: [], purgeHeld: true },
+  removedLately: {
+    byClient: { snapshots: 1, objects: 2, bytes: 3 },
+    byAdmin: { snapshots: 4, objects: 5, bytes: 6 },
+  },
+  trash: { at: NOW, snapshots: 1, objects: 2, bytes: 3, purgeAt: NOW },
   scrub: { finished: NOW, quick: false, objects: 1, bytes: 1, findings: 0, found: [] },
   anomalies: [
     { id: 'a', rule: 'denied-delete', at: NOW, last: NOW, count: 1, what: '', advice: '' },
@@ -132,7 +137,7 @@ test('the alert rules ask for what is exported, and say what to do', () => {
       alert: expect.stringMatching(/^Restic\w+$/),
       expr: expect.any(String),
       ...('for' in rule && { for: expect.stringMatching(/^\d+[mhd]$/) }),
-      labels: { severity: expect.stringMatching(/^(?:warning|critical)$/) },
+      labels: { severity: expect.stringMatching(/^(?:info|warning|critical)$/) },
       annotations: { summary: expect.any(String), description: expect.any(String) },
     });
     expect({ rule: rule['alert'], unknown: unknownIn(String(rule['expr'])) }).toEqual({

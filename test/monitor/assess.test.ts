@@ -33,6 +33,98 @@ const LAST = MONDAY + 13 * DAY + 2 * HOUR + 5 * 60_000;
 const SCRUB = { finished: new Date(LAST), quick: false, objects: 80, bytes: 1, findings: 0, found: [] };
 const DENIED: HistoryLine = { event: 'denied', operation: 'remove', reason: 'append-only', object: 'data/aa' };
 
+describe('what was removed', () => {
+  const gone = (count: number): HistoryLine[] =>
+    Array.from({ length: count }, (_, index) => ({
+      ...{ event: 'remove', object: `snapshots/${index}`, size: 300 },
+      arrived: new Date(MONDAY).toISOString(),
+    }));
+  const at = LAST + DAY;
+  const byAdmin = sessionLines(at, { via: 'admin', also: [...gone(3), { event: 'remove', object: 'data/aa' }] });
+  const byClient = sessionLines(at + HOUR, { also: gone(6) });
+  const sessionOf = (lines: readonly HistoryLine[]): string => String(lines[0]?.['session']);
+  const trash = { at: at + 2 * HOUR, snapshots: 9, objects: 10, bytes: 5000, oldest: at };
+  const TRASH = { removals: 'deferred', trashMs: 14 * DAY } as const;
+
+  test('is told by session, with whose it was, what it was and until when the trash keeps it', () => {
+    const found = status([...NIGHTS, ...byAdmin, ...byClient], at + DAY, TRASH, { trash });
+    const until = (lines: readonly HistoryLine[]): Date => {
+      const last = lines.findLast(({ object }) => !String(object).startsWith('locks/') && object !== undefined);
+      return new Date(Date.parse(String(last?.['time'])) + 14 * DAY);
+    };
+    expect(found.removals).toMatchObject([
+      { session: sessionOf(byClient), by: 'client', snapshots: 6, objects: 6, bytes: 1800, keptUntil: until(byClient) },
+      { session: sessionOf(byAdmin), by: 'admin', snapshots: 3, objects: 4, keptUntil: until(byAdmin) },
+    ]);
+    expect(found.removedLately).toMatchObject({
+      byClient: { snapshots: 6, objects: 6, bytes: 1800 },
+      byAdmin: { snapshots: 3, objects: 4, bytes: 900 + 2 ** 20 },
+    });
+    expect(found.trash).toMatchObject({ objects: 10, purgeAt: new Date(at + 14 * DAY) });
+  });
+
+  test('is no matter of the trash any more once that was found empty, or purged it', () => {
+    const empty = { ...trash, snapshots: 0, objects: 0, bytes: 0, oldest: undefined };
+    expect(status([...NIGHTS, ...byAdmin], at + DAY, TRASH, { trash: empty }).removals).toEqual([]);
+    const purge = sessionLines(at + 15 * DAY, {
+      via: 'admin',
+      also: [{ event: 'purge', batch: `20260316T0205Z_${sessionOf(byAdmin)}_admin`, objects: 4, bytes: 900 }],
+    });
+    expect(status([...NIGHTS, ...byAdmin, ...purge], at + 14 * DAY, TRASH).removals).toEqual([]);
+    expect(status([...NIGHTS, ...byAdmin, ...purge], at + 14 * DAY, { ...TRASH }).removedLately.byAdmin.objects).toBe(
+      0,
+    );
+  });
+
+  test('by the admin is counted, and no matter for concern', () => {
+    const found = status([...NIGHTS, ...byAdmin], at + HOUR);
+    expect([found.state, found.anomalies, found.removedLately.byAdmin.snapshots]).toEqual(['ok', [], 3]);
+  });
+
+  test('by a client holds back the purge until it is acknowledged, however long that takes', () => {
+    const lines = [...NIGHTS, ...byClient];
+    const later = (days: number, config: Partial<ClientConfig> = TRASH, more: readonly HistoryLine[] = []) =>
+      status([...lines, ...more], at + days * DAY, { expectEvery: 400 * DAY, ...config });
+    for (const days of [1, 13, 200]) expect(later(days)).toMatchObject({ state: 'attention', purgeHeld: true });
+    // Whoever may remove for good has no purge to wait; that much was removed still stands until it was seen.
+    expect(later(200, { access: 'full' })).toMatchObject({ state: 'attention', purgeHeld: false });
+    const [anomaly] = later(1).anomalies;
+    const seen = {
+      ...{ ...byClient[0], event: 'anomaly-acknowledged', rule: 'mass-removal', anomaly: anomaly?.id },
+      time: new Date(at + 12 * HOUR).toISOString(),
+    };
+    expect(later(1, TRASH, [seen])).toMatchObject({ state: 'ok', purgeHeld: false });
+  });
+
+  test('so do other anomalies of a client that thins out its own backups, but not to be late', () => {
+    const attack = sessionLines(LAST + DAY, { also: [DENIED] });
+    expect(status([...NIGHTS, ...attack], LAST + 60 * DAY, TRASH).purgeHeld).toBe(true);
+    expect(status([...NIGHTS, ...attack], LAST + 60 * DAY).anomalies.map(({ rule }) => rule)).toEqual(['late']);
+    expect(status(NIGHTS, LAST + 60 * DAY, TRASH)).toMatchObject({ state: 'late', purgeHeld: false });
+  });
+
+  test('is much or little as the config has it', () => {
+    const states = ([0.05, 0.5, 0.9, 'none'] as const).map(
+      (massRemoval) => status([...NIGHTS, ...byClient], at + DAY, { massRemoval }).state,
+    );
+    expect(states).toEqual(['attention', 'attention', 'ok', 'ok']);
+  });
+
+  test('in many small sessions does not push out what was much, nor what the admin removed', () => {
+    const small = Array.from({ length: 40 }, (_, index) =>
+      sessionLines(at + 2 * HOUR + index * 60_000, {
+        minutes: 1,
+        also: [{ event: 'remove', object: 'data/aa', size: 1 }],
+      }),
+    ).flat();
+    const { removals } = status([...NIGHTS, ...byAdmin, ...byClient, ...small], at + DAY, TRASH);
+    expect(removals.length).toBeLessThanOrEqual(11);
+    expect(removals.map(({ session }) => session)).toEqual(
+      expect.arrayContaining([sessionOf(byAdmin), sessionOf(byClient)]),
+    );
+  });
+});
+
 describe('state', () => {
   test.each<[ClientStatus['state'], string, ClientStatus]>([
     ['ok', 'after its night', status(NIGHTS, LAST + HOUR)],

@@ -173,6 +173,30 @@ describe('the page of a client', () => {
     expect(text).toContain('restic-gateway status a --acknowledge');
   });
 
+  test('shows what was removed, until when the trash keeps it and what brings it back', async () => {
+    const removed = (via: 'admin' | 'ssh', hours: number): HistoryLine[] =>
+      sessionLines(NOW - hours * HOUR, {
+        ...{ client: 'a', via },
+        also: [0, 1].map((n) => ({ event: 'remove', object: `snapshots/${n}`, size: 300, arrived: '' })),
+      });
+    const [byAdmin, byClient] = [removed('admin', 2), removed('ssh', 1)];
+    const trash = { at: NOW - HOUR / 2, snapshots: 4, objects: 4, bytes: 1200, oldest: NOW - 2 * HOUR };
+    const a = status('a', [...nights('a'), ...byAdmin, ...byClient], { trashMs: 14 * DAY }, { trash });
+    const text = textOf((await answers([a])('/clients/a')).body);
+    const until = new Date(NOW - 2 * HOUR + 14 * DAY).toISOString().slice(0, 10);
+    expect(text).toContain('In 7 days, the admin removed 2 snapshots, 2 objects in all, 600 B.');
+    expect(text).toMatch(
+      / ago , the trash held 4 snapshots, 4 objects in all, 1\.2 KiB\. The oldest of it is purged after/,
+    );
+    for (const [by, lines] of [['the admin', byAdmin] as const, ['the client', byClient] as const])
+      expect(text).toMatch(
+        new RegExp(
+          `${by} 2 2 600 B ${until} [\\d:]+ restic-gateway trash restore a --session ${String(lines[0]?.['session'])}`,
+        ),
+      );
+    expect(textOf((await answers([ok('b')])('/clients/b')).body)).not.toContain('removed');
+  });
+
   test('is not found for a name that the config does not have', async () => {
     const get = answers([ok('a')]);
     expect(await get('/clients/b')).toMatchObject({ status: 404, body: expect.stringContaining('has no client b.') });
