@@ -37,6 +37,7 @@ export const LAYERS = {
       'safeguard/',
       'audit/',
       'maintenance/',
+      'retention/',
       'state/',
       'monitor/',
       'frontends/',

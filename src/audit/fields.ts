@@ -14,6 +14,9 @@ type LineName<F> = F extends 'ref' ? 'object' : F;
 type PresenceOf<E, F extends keyof E> = undefined extends E[F] ? 'sometimes' : 'always';
 type FieldsOf<E> = { readonly [F in Exclude<keyof E, 'kind'> as LineName<F>]: PresenceOf<E, F> };
 
+/** Of what came of work with Object Lock. */
+const LOCKED = { objects: 'always', changed: 'always', failed: 'always', complete: 'always' } as const;
+
 /** The fields of every kind of event, beside those of all lines. */
 export const EVENT_FIELDS = {
   'session-start': { overrideProtect: 'sometimes' },
@@ -31,6 +34,10 @@ export const EVENT_FIELDS = {
   'quarantine-failed': { object: 'always', reason: 'always' },
   restore: { object: 'always' },
   'restore-failed': { object: 'always', reason: 'always' },
+  extend: { until: 'always' },
+  hold: {},
+  release: {},
+  ...{ extended: LOCKED, held: LOCKED, released: LOCKED },
   denied: { operation: 'always', object: 'sometimes', reason: 'always' },
   'more-denied': { count: 'always', reasons: 'always' },
   throttled: { reason: 'always', limit: 'always' },

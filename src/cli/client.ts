@@ -99,11 +99,31 @@ export function clientCommands(yargs: Argv<{ config: string | undefined }>, run:
       (command) => named(command),
       ({ name, ...options }) => run(async () => (await load()).changeClient(options, name, { do: 'remove' }))(),
     )
+    .command(
+      'hold <name>',
+      'legal hold, under Object Lock: nobody can remove what is in its repository now, until client release',
+      (command) => legalHoldOptions(command),
+      (given) => run(async () => (await import('./client/legal-hold.ts')).runLegalHold(given, 'hold'))(),
+    )
+    .command(
+      'release <name>',
+      'end the legal hold of all that is in its repository, or was',
+      (command) => legalHoldOptions(command),
+      (given) => run(async () => (await import('./client/legal-hold.ts')).runLegalHold(given, 'release'))(),
+    )
     .demandCommand(1, 'say what to do with clients; client --help lists it');
 }
 
 function named<T>(command: Argv<T>) {
   return command.positional('name', { type: 'string', demandOption: true, describe: 'name of the client' });
+}
+
+function legalHoldOptions<T>(command: Argv<T>) {
+  return named(command).option('rate', {
+    type: 'string',
+    requiresArg: true,
+    describe: 'the most objects a second, such as 100/s',
+  });
 }
 
 function keyOptions<T>(command: Argv<T>) {

@@ -95,6 +95,12 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       (given) => run(async () => (await import('./scrub.ts')).runScrub(given))(),
     )
     .command(
+      'extend [client]',
+      "Object Lock: renew the retention of what is still in a client's repository; for a timer",
+      (command) => extendOptions(command),
+      (given) => run(async () => (await import('./extend.ts')).runExtend(given))(),
+    )
+    .command(
       'undo <client>',
       'take back what sessions of a client added: shows it, and with --yes moves it into quarantine',
       (command) => undoOptions(command),
@@ -206,6 +212,20 @@ function scrubOptions<T>(command: Argv<T>) {
     .option('quick', flag('by names, sizes and the checksums that the store keeps; reads no content'))
     .option('restart', flag('from the start, not where one was stopped'))
     .option('bandwidth', text('the most to read, such as 50MiB/s'))
+    .option('json', flag('one JSON object for each repository'))
+    .option('quiet', QUIET);
+}
+
+function extendOptions<T>(command: Argv<T>) {
+  return command
+    .positional('client', { type: 'string', describe: 'name of the client in the config' })
+    .option('all', flag('all repositories whose store has objectLock'))
+    .option(
+      'when-under',
+      text('renew what is retained for less than this, such as 10d; half of the days of objectLock unless given'),
+    )
+    .option('dry-run', flag('change nothing, and say what would be renewed'))
+    .option('rate', text('the most objects a second, such as 100/s'))
     .option('json', flag('one JSON object for each repository'))
     .option('quiet', QUIET);
 }

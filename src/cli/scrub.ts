@@ -1,10 +1,10 @@
 /** `restic-gateway scrub CLIENT|--all`: reads every object of a repository and checks it against its name. */
 import type { GatewayConfig } from '../config/types.ts';
 import { parseRate } from '../config/values.ts';
-import { GatewayError } from '../core/errors.ts';
 import { openClientMaintenance } from '../client-maintenance.ts';
 import { scrub, type ScrubProgressReport } from '../maintenance/scrub.ts';
 import type { ScrubResult } from '../maintenance/scrub-state.ts';
+import { chooseClients } from './choose-clients.ts';
 import { parseOption } from './option.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
@@ -50,18 +50,6 @@ export async function runScrub(given: ScrubArguments): Promise<number> {
     if (result.findings.length > 0) status = 1;
   }
   return status;
-}
-
-/** One client for each repository. */
-function chooseClients({ client, all }: ScrubArguments, config: GatewayConfig): readonly string[] {
-  if (all === (client !== undefined)) throw new GatewayError('usage', { detail: 'name a client, or say --all' });
-  if (client !== undefined) return [client];
-  const byPlace = new Map<string, string>();
-  for (const { name, repository } of Object.values(config.clients)) {
-    const place = `${repository.store}/${repository.prefix}`;
-    if (!byPlace.has(place)) byPlace.set(place, name);
-  }
-  return [...byPlace.values()];
 }
 
 async function scrubOne(

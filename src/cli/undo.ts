@@ -171,7 +171,7 @@ function describeLeft({ hidden, retained, taken }: MoveCounts): string {
     hidden > 0 &&
       `The storage keeps versions: ${hidden} of them are hidden by a delete marker, and take room until they expire.`,
     retained > 0 &&
-      `${retained} are kept in place by Object Lock until their retention ends; they are copied, not moved.`,
+      `${retained} are kept in place by Object Lock until their retention or legal hold ends; they are copied, not moved.`,
     taken > 0 && `${taken} stayed where they were, as another file has their place.`,
   ];
   return lines.map((line) => (line === false ? '' : `${line}\n`)).join('');

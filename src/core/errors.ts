@@ -18,7 +18,7 @@ const TABLE = {
   },
   retained: {
     status: 403,
-    clientMessage: 'the storage forbids removing it, most likely until its retention ends; nothing was removed',
+    clientMessage: 'the storage forbids removing it, most likely by a retention or legal hold; nothing was removed',
   },
   protected: {
     status: 403,

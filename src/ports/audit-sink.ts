@@ -88,6 +88,21 @@ export type AuditEvent =
       readonly ref: ObjectRef;
       readonly reason: 'absent' | 'taken' | ErrorCode;
     }
+  /**
+   * Object Lock, for a repository as it is now: the admin renews the retention of what is in it until that time (ISO 8601), puts a legal
+   * hold on it, or ends that. Written before the first change.
+   */
+  | { readonly kind: 'extend'; readonly until: string }
+  | { readonly kind: 'hold' | 'release' }
+  /** What came of it, in objects; `complete` is false when it was stopped or failed. The session is the one of its beginning. */
+  | {
+      readonly kind: 'extended' | 'held' | 'released';
+      /** Looked at. */
+      readonly objects: number;
+      readonly changed: number;
+      readonly failed: number;
+      readonly complete: boolean;
+    }
   /** Storage or gateway failed a request; the client was answered 5xx. `detail` is for the admin and holds no secret. */
   | {
       readonly kind: 'failed';

@@ -4,6 +4,7 @@
  * Keys are below the repository's prefix, parts divided by `/`. Errors are those of `RepositoryStore`.
  */
 import type { Uploader } from '../core/principal.ts';
+import type { ObjectLock } from './object-lock.ts';
 import type { CallOptions } from './repository-store.ts';
 
 /** The directory in a repository that the gateway keeps for itself. */
@@ -37,6 +38,9 @@ export interface FileFacts {
 
 /** A repository's files. */
 export interface RepositoryMaintenance {
+  /** Only where the store's config has Object Lock. */
+  readonly objectLock?: ObjectLock;
+
   /**
    * Files in pages, in no order.
    * @param under - a directory's key ending in `/`, or '' for all of the repository but the gateway's own directory
@@ -63,7 +67,7 @@ export interface RepositoryMaintenance {
    * cut off; then the same again completes it. The same content under the new key is taken for what an earlier attempt put there.
    * @returns `hidden`: moved, but an older version of it is still under the old key (S3 versioning); `absent`: there is no such file;
    * `taken`: nothing was done, as another file has the new key
-   * @throws `retained` when the storage keeps it under its old key until its retention ends; it is then under both
+   * @throws `retained` when the storage keeps it under its old key until its retention or legal hold ends; it is then under both
    */
   move(from: string, to: string, options: CallOptions): Promise<'moved' | 'hidden' | 'absent' | 'taken'>;
 

@@ -97,7 +97,7 @@ export interface RepositoryStore {
   /**
    * Removes an object durably; `absent` when there was none. `hidden`: to every reader it is gone, but the storage keeps it as an older
    * version, from which its owner can bring it back. `kept`: so does the trash.
-   * @throws `retained` when the storage keeps it until its retention ends
+   * @throws `retained` when the storage keeps it until its retention or legal hold ends
    */
   remove(ref: ObjectRef, options: CallOptions): Promise<'removed' | 'hidden' | 'kept' | 'absent'>;
 

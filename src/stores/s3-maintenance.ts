@@ -12,6 +12,7 @@ import { assertCopied, copyObject } from './s3/copy.ts';
 import { Download } from './s3/download.ts';
 import { S3Refusal } from './s3/errors.ts';
 import { listPage, type ListPage } from './s3/list.ts';
+import { LockedObjects } from './s3/locked-objects.ts';
 import { lookUp } from './s3/look-up.ts';
 import { readArrival, readArrivedHash, readStat } from './s3/metadata.ts';
 import { checksumHeaders, retentionHeaders } from './s3/object-lock.ts';
@@ -21,6 +22,7 @@ import { UploadBody } from './s3/upload-body.ts';
 
 /** A repository on S3. */
 export class S3Maintenance implements RepositoryMaintenance, CopyStore {
+  readonly objectLock?: LockedObjects;
   readonly #client: S3Client;
   /** What stands before each key: empty, or ending in a slash. */
   readonly #prefix: string;
@@ -31,6 +33,8 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
     this.#client = new S3Client(config, secret === undefined ? credentialChain(config.region) : () => secret, LIMITS);
     this.#objectLock = config.objectLock;
     this.#prefix = prefix === '' ? '' : `${prefix}/`;
+    if (config.objectLock !== undefined)
+      this.objectLock = new LockedObjects(this.#client, this.#prefix, config.objectLock);
   }
 
   async *files(under: string, { signal }: CallOptions): AsyncGenerator<readonly StoredFile[]> {

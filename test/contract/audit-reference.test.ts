@@ -9,6 +9,9 @@ import { parseObjectKey, type ObjectRef } from '../../src/core/object.ts';
 import { openClientMaintenance } from '../../src/client-maintenance.ts';
 import { openMonitor } from '../../src/monitor/monitor.ts';
 import { restore, takeOut } from '../../src/maintenance/quarantine.ts';
+import type { AuditSink } from '../../src/ports/audit-sink.ts';
+import { extend } from '../../src/retention/extend.ts';
+import { hold, release } from '../../src/retention/legal-hold.ts';
 import { S3Maintenance } from '../../src/stores/s3-maintenance.ts';
 import { freePort } from '../support/lab.ts';
 import { bucketUnderTest } from '../support/s3-bucket.ts';
@@ -202,5 +205,24 @@ async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
   await sink.append(identity, { kind: 'time-accepted', ref });
   await sink.close();
   await maintenance.close();
+  await everyKindOfObjectLock(openAudit);
   return [...before, ...audit()];
+}
+
+/** extend, hold and release with what came of them, in a bucket with Object Lock. */
+async function everyKindOfObjectLock(openAudit: () => Promise<AuditSink>): Promise<void> {
+  const { config: locked, secret, sdk } = await bucketUnderTest({ objectLock: true });
+  const maintenance = new S3Maintenance({ ...locked, objectLock: { mode: 'governance', days: 1 } }, secret, 'dbsrv');
+  const { objectLock: lock } = maintenance;
+  if (lock === undefined) throw new Error('there is no Object Lock');
+  await maintenance.write('config', Buffer.from('config'), { signal: new AbortController().signal });
+  const work = {
+    ...{ maintenance, lock, openAudit, client: 'dbsrv', repository: { store: 'locked', prefix: 'dbsrv' } },
+    ...{ pace: () => Promise.resolve(), progress: () => undefined, signal: new AbortController().signal },
+  };
+  expect(await extend({ ...work, whenUnder: 1000, dryRun: false })).toMatchObject({ changed: 1, complete: true });
+  expect(await hold(work)).toMatchObject({ changed: 1, complete: true });
+  expect(await release(work)).toMatchObject({ changed: 1, complete: true });
+  await maintenance.close();
+  sdk.destroy();
 }

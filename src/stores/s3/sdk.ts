@@ -2,18 +2,26 @@
  * The AWS SDK for what not every session does: it builds and signs requests and reads the answers, which go over this store's own
  * transport, so that time limits, connections and errors are the same everywhere. Loaded when first needed: no session of a client does.
  */
+import { Readable } from 'node:stream';
 import {
+  GetObjectLegalHoldCommand,
   GetObjectLockConfigurationCommand,
+  GetObjectRetentionCommand,
+  ListObjectVersionsCommand,
+  PutObjectLegalHoldCommand,
+  PutObjectRetentionCommand,
   S3Client,
   type ServiceInputTypes,
   type ServiceOutputTypes,
 } from '@aws-sdk/client-s3';
 import type { S3StoreConfig } from '../../config/types.ts';
+import type { ObjectVersion, Retention } from '../../ports/object-lock.ts';
 import type { BucketAddress } from './address.ts';
 import { assertDocument } from './answers.ts';
 import { S3Refusal } from './errors.ts';
 import { encodeQuery, type S3Credentials } from './signature.ts';
-import type { HttpAnswer, HttpTransport } from './transport.ts';
+import { BadAnswer, type HttpAnswer, type HttpTransport } from './transport.ts';
+import { UploadBody } from './upload-body.ts';
 
 // The SDK warns on stderr when Node is older than what its future versions will need. The version here is pinned by the lockfile, and
 // stderr belongs to the person at the client: `serve` tells the admin instead.
@@ -25,14 +33,22 @@ interface SdkRequest {
   readonly path: string;
   readonly query?: Readonly<Record<string, string | readonly string[] | null>>;
   readonly headers: Readonly<Record<string, string>>;
+  /** A document of a few hundred bytes, where there is one. */
+  readonly body?: string | Uint8Array;
 }
 
 /** One call of the SDK: its options, which reach the request handler as they are, and what came of it there. */
 interface Call {
   readonly abortSignal: AbortSignal;
-  /** The outermost element of the answer. */
-  readonly root: string;
+  /** The outermost element of the answer; undefined where S3 answers without a body. */
+  readonly root: string | undefined;
   failure?: { readonly error: unknown };
+}
+
+/** Where a list of versions goes on. */
+export interface VersionMarker {
+  readonly key: string;
+  readonly version: string;
 }
 
 type SdkCommand<Input extends ServiceInputTypes, Output extends ServiceOutputTypes> = Parameters<
@@ -98,8 +114,73 @@ export class SdkBucket {
     };
   }
 
+  /** How long an object is retained; undefined when it has no retention. */
+  async retention(key: string, signal: AbortSignal): Promise<Retention | undefined> {
+    const command = new GetObjectRetentionCommand({ Bucket: this.#bucket, Key: key });
+    const { Retention: found } = await this.#send(command, { abortSignal: signal, root: 'Retention' });
+    const { Mode: mode, RetainUntilDate: until } = found ?? {};
+    if (mode === undefined && until === undefined) return undefined;
+    if ((mode !== 'COMPLIANCE' && mode !== 'GOVERNANCE') || until === undefined)
+      throw new BadAnswer('it names a retention without its mode or its end');
+    return { mode: mode === 'COMPLIANCE' ? 'compliance' : 'governance', until };
+  }
+
+  /** Sets how long an object is retained. Never asks to go round what is there, so that it can be lengthened alone. */
+  async retain(key: string, { mode, until }: Retention, signal: AbortSignal): Promise<void> {
+    const Mode = mode === 'compliance' ? 'COMPLIANCE' : 'GOVERNANCE';
+    const Retention = { Mode, RetainUntilDate: until } as const;
+    const command = new PutObjectRetentionCommand({ Bucket: this.#bucket, Key: key, Retention });
+    await this.#send(command, { abortSignal: signal, root: undefined });
+  }
+
+  /** Whether a legal hold is on an object. @param version - by default the current one */
+  async legalHold(key: string, version: string | undefined, signal: AbortSignal): Promise<boolean> {
+    const command = new GetObjectLegalHoldCommand({ ...this.#versionOf(key, version) });
+    const { LegalHold } = await this.#send(command, { abortSignal: signal, root: 'LegalHold' });
+    return LegalHold?.Status === 'ON';
+  }
+
+  /** Puts a legal hold on an object, or ends it. @param version - by default the current one */
+  async setLegalHold(key: string, version: string | undefined, on: boolean, signal: AbortSignal): Promise<void> {
+    const LegalHold = { Status: on ? 'ON' : 'OFF' } as const;
+    const command = new PutObjectLegalHoldCommand({ ...this.#versionOf(key, version), LegalHold });
+    await this.#send(command, { abortSignal: signal, root: undefined });
+  }
+
+  /**
+   * A page of the versions under a key prefix, hidden ones included.
+   * @param page.from - `next` of the page before
+   * @param page.most - the most versions of the page; by default as many as the storage gives
+   */
+  async versions(
+    prefix: string,
+    { from, most }: { readonly from: VersionMarker | undefined; readonly most: number | undefined },
+    signal: AbortSignal,
+  ): Promise<{ readonly versions: readonly ObjectVersion[]; readonly next: VersionMarker | undefined }> {
+    const command = new ListObjectVersionsCommand({
+      ...{ Bucket: this.#bucket, Prefix: prefix },
+      ...(from !== undefined && { KeyMarker: from.key, VersionIdMarker: from.version }),
+      ...(most !== undefined && { MaxKeys: most }),
+    });
+    const page = await this.#send(command, { abortSignal: signal, root: 'ListVersionsResult' });
+    const versions = (page.Versions ?? []).map(({ Key: key, VersionId: version }): ObjectVersion => {
+      if (key?.startsWith(prefix) !== true || version === undefined)
+        throw new BadAnswer('its list of versions has one without an id or from elsewhere');
+      return { key, version };
+    });
+    if (page.IsTruncated !== true) return { versions, next: undefined };
+    const next = { key: page.NextKeyMarker ?? '', version: page.NextVersionIdMarker ?? '' };
+    if (next.key === '' || (next.key === from?.key && next.version === from.version))
+      throw new BadAnswer('its list of versions does not go on');
+    return { versions, next };
+  }
+
   close(): void {
     this.#client.destroy();
+  }
+
+  #versionOf(key: string, version: string | undefined) {
+    return { Bucket: this.#bucket, Key: key, ...(version !== undefined && { VersionId: version }) };
   }
 
   /** What went wrong on the way is thrown as it was, not as the SDK wraps it. */
@@ -118,12 +199,15 @@ export class SdkBucket {
     const query = encodeQuery(
       Object.fromEntries(Object.entries(request.query ?? {}).map(([name, value]) => [name, String(value ?? '')])),
     );
+    const bytes = request.body === undefined ? undefined : Buffer.from(request.body);
+    const sha256 = request.headers['x-amz-content-sha256'] ?? '';
+    const body = bytes && new UploadBody({ size: bytes.length, sha256, body: Readable.from([bytes]) });
     const answer = await this.#transport.exchange(
       {
         method: request.method as 'GET' | 'HEAD' | 'PUT' | 'DELETE',
         target: query === '' ? request.path : `${request.path}?${query}`,
         headers: request.headers,
-        body: undefined,
+        body,
         streamed: false,
       },
       signal,

@@ -1,0 +1,18 @@
+/** Which repositories a command works on that takes `CLIENT` or `--all`. */
+import type { GatewayConfig } from '../config/types.ts';
+import { GatewayError } from '../core/errors.ts';
+
+/** The named client, or one client for each repository. @throws GatewayError `usage` unless it is one of the two */
+export function chooseClients(
+  { client, all }: { readonly client: string | undefined; readonly all: boolean },
+  config: GatewayConfig,
+): readonly string[] {
+  if (all === (client !== undefined)) throw new GatewayError('usage', { detail: 'name a client, or say --all' });
+  if (client !== undefined) return [client];
+  const byPlace = new Map<string, string>();
+  for (const { name, repository } of Object.values(config.clients)) {
+    const place = `${repository.store}/${repository.prefix}`;
+    if (!byPlace.has(place)) byPlace.set(place, name);
+  }
+  return [...byPlace.values()];
+}

@@ -1,0 +1,126 @@
+/** What the commands on Object Lock share: a client's repository opened for them, Ctrl-C, progress on a terminal, and what they print. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openClientMaintenance } from '../client-maintenance.ts';
+import type { GatewayConfig } from '../config/types.ts';
+import { parseTimes } from '../config/values.ts';
+import { GatewayError } from '../core/errors.ts';
+import type { ObjectLock } from '../ports/object-lock.ts';
+import type { LockCounts, LockWork } from '../retention/each-object.ts';
+import type { LegalHoldRequest } from '../retention/legal-hold.ts';
+import { parseOption } from './option.ts';
+import { printable, styled, table } from './terminal.ts';
+
+/** Options of all of them. */
+export interface LockOptions {
+  readonly quiet: boolean;
+  /** As `parsePace` gives it. */
+  readonly pace: number | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** `--rate`: how many objects a second. @throws GatewayError `usage` */
+export function parsePace(rate: string | undefined): number | undefined {
+  return rate === undefined ? undefined : parseOption('--rate', rate, (text) => parseTimes(text, 's', 1));
+}
+
+/** A signal that Ctrl-C and systemd give. */
+export function stopSignal(): AbortSignal {
+  const stop = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const)
+    process.on(name, () => {
+      stop.abort(new GatewayError('client-gone', { detail: 'stopped' }));
+    });
+  return stop.signal;
+}
+
+/** Why a client's repository can have neither retention nor legal hold, and what to do; undefined when it can. */
+export function whyNoObjectLock({ clients, stores }: GatewayConfig, client: string): string | undefined {
+  const name = clients[client]?.repository.store ?? '';
+  const store = stores[name];
+  const needed = 'a bucket with Object Lock, and objectLock in its store: docs/s3.md#object-lock';
+  if (store?.type === 'directory')
+    return `store ${name} is a directory, which has no Object Lock; this needs ${needed}`;
+  if (store?.objectLock === undefined) return `store ${name} has no objectLock; this needs ${needed}`;
+  return undefined;
+}
+
+/**
+ * Opens a client's repository, and closes it after the work.
+ * @throws GatewayError `usage` when there is no such client, or no Object Lock
+ */
+export async function withObjectLock<T>(
+  config: GatewayConfig,
+  client: string,
+  { quiet, pace, signal }: LockOptions,
+  work: (request: LegalHoldRequest) => Promise<T>,
+): Promise<T> {
+  const { repository, maintenance, openAudit } = await openClientMaintenance(config, client);
+  const bar = progressLine(client, quiet);
+  try {
+    const lock: ObjectLock | undefined = maintenance.objectLock;
+    if (lock === undefined)
+      throw new GatewayError('usage', {
+        detail: whyNoObjectLock(config, client) ?? `client ${client}: no Object Lock`,
+      });
+    const shared: LockWork = {
+      ...{ client, repository, openAudit, signal, progress: bar.show },
+      pace: makePace(pace, signal),
+    };
+    return await work({ ...shared, maintenance, lock });
+  } finally {
+    bar.clear();
+    await maintenance.close();
+  }
+}
+
+/** What failed, and whether all was done, in lines for people; empty when all is well. */
+export function describeTrouble({ failures, failed, complete }: LockCounts): string {
+  const lines: string[] = [];
+  if (failed > 0) {
+    const rows = failures.map(({ key, detail }) => [key, detail]);
+    lines.push(
+      `${styled(process.stdout, 'red', `${failed} failed`)}${failed > rows.length ? `, of which the first ${rows.length}` : ''}:\n`,
+      table([{ title: 'object' }, { title: 'why' }], rows),
+    );
+  }
+  if (!complete) lines.push('Stopped; the same command does the rest.\n');
+  return lines.join('');
+}
+
+/** Lets at most so many begin in a second, evenly. */
+function makePace(perSecond: number | undefined, signal: AbortSignal): () => Promise<void> {
+  if (perSecond === undefined) return () => Promise.resolve();
+  let due = performance.now();
+  return async () => {
+    const now = performance.now();
+    const turn = Math.max(due, now);
+    due = turn + 1000 / perSecond;
+    if (turn > now) await sleep(turn - now, undefined, { signal });
+  };
+}
+
+const FIRST_MS = 2000;
+const SHOW_MS = 250;
+
+/** A line on stderr that is written over again and again, where that is a terminal and it takes longer than a moment. */
+function progressLine(
+  client: string,
+  quiet: boolean,
+): { readonly show: (counts: Readonly<LockCounts>) => void; readonly clear: () => void } {
+  if (quiet || !process.stderr.isTTY) return { show: () => undefined, clear: () => undefined };
+  let next = performance.now() + FIRST_MS;
+  let isShown = false;
+  return {
+    show: ({ objects, changed, failed }) => {
+      const now = performance.now();
+      if (now < next) return;
+      next = now + SHOW_MS;
+      isShown = true;
+      const trouble = failed === 0 ? '' : `, ${failed} failed`;
+      process.stderr.write(`\r\u001b[K${printable(client)}: ${objects} objects, ${changed} changed${trouble}`);
+    },
+    clear: () => {
+      if (isShown) process.stderr.write('\r\u001b[K');
+    },
+  };
+}
