@@ -120,22 +120,30 @@ export function serveHttp2(
     } catch (error) {
       events.defect(error);
     }
-    try {
-      if (!session.destroyed) session.destroy();
-    } catch {
-      // Node asserts in its own JSStreamSocket when a write is under way at that moment; what is left of the session goes with its stream.
-    }
-    // Whatever a stream holds goes now, and with it what waits for the stream.
-    for (const stream of living) drop(stream);
-    duplex.destroy();
-    finish(reason);
+    // Not from within HTTP/2, which may be reading just now (streams.ts).
+    setImmediate(() => {
+      try {
+        if (!session.destroyed) destroy();
+      } catch {
+        // Node asserts in its own JSStreamSocket when a write is under way at that moment; what is left of the session goes with its stream.
+      }
+      // Whatever a stream holds goes now, and with it what waits for the stream.
+      for (const stream of living) drop(stream);
+      duplex.destroy();
+      finish(reason);
+    });
   };
+  const failed = (error?: NodeJS.ErrnoException): void => {
+    end(error?.code?.startsWith('ERR_HTTP2_') === true ? 'protocol-error' : 'connection-lost');
+  };
+  const destroy = takeOverEnding(session, failed);
   let bodies = 0;
   const onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
     // What goes wrong with a stream is seen by whoever reads or writes it.
     stream.on('error', () => undefined);
     living.add(stream);
     stream.once('close', () => living.delete(stream));
+    if (over) return;
     // Reset by the client, with a part of its body unread, it would stay until somebody has read that.
     stream.once('aborted', () => {
       setImmediate(drop, stream);
@@ -174,9 +182,7 @@ export function serveHttp2(
   };
   session.on('ping', onControl);
   session.on('remoteSettings', onControl);
-  session.on('error', (error: NodeJS.ErrnoException) => {
-    end(error.code?.startsWith('ERR_HTTP2_') === true ? 'protocol-error' : 'connection-lost');
-  });
+  session.on('error', failed);
   // A GOAWAY without an error is a client that says goodbye; what it has under way still ends by itself.
   session.on('goaway', (code: number) => {
     if (code !== constants.NGHTTP2_NO_ERROR) end('protocol-error');
@@ -192,13 +198,26 @@ export function serveHttp2(
   });
   // Newer Node closes it before the session says which rule was broken.
   duplex.on('close', () => {
-    setImmediate(() => {
-      end('connection-lost');
-    });
+    setImmediate(end, 'connection-lost');
   });
   // A client may be gone by now, while its session was being opened; its stream has no more to say of that.
   if (duplex.destroyed) end('connection-lost');
   return { ended, close: end };
+}
+
+/**
+ * Lets Node no longer end a session by itself. It does so while it is reading: of a client that has said goodbye it would reset each further
+ * stream right there, and at an error all of them (streams.ts). Such a client's streams are served as before until it goes.
+ * @param failed - called instead of `destroy`
+ * @returns `destroy` itself
+ */
+function takeOverEnding(session: ServerHttp2Session, failed: (error?: NodeJS.ErrnoException) => void): () => void {
+  const destroy = session.destroy.bind(session);
+  session.close = () => undefined;
+  session.destroy = failed;
+  return () => {
+    destroy();
+  };
 }
 
 /** Streams on which nothing moves because of us. */

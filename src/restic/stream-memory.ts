@@ -11,6 +11,7 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { GatewayError } from '../core/errors.ts';
 import type { ClientMemory, Lease } from '../ports/memory.ts';
+import { reset } from './streams.ts';
 
 const KIB = 1024;
 /** Windows, in bytes, and what a body must have sent to be worth the next one: more than waits anywhere while the storage takes nothing. */
@@ -200,13 +201,17 @@ function watch(stream: ServerHttp2Stream, window: () => number, onMoved: (receiv
   /** The large buffer that the last small piece came in, which must not be kept for that, and how much of it has come on this stream. */
   let last: WeakRef<ArrayBufferLike> | undefined;
   let run = 0;
+  let flooded = false;
   const push = stream.push.bind(stream);
   stream.push = (chunk: Uint8Array | null): boolean => {
+    // With a part of it left out, it must not look whole to anybody.
+    if (flooded) return false;
     if (chunk === null) return push(chunk);
     // Whoever reads takes all that waits.
     waiting = stream.readableLength === 0 ? 1 : waiting + 1;
     if (waiting > SPARE_PIECES + window() / KIB) {
-      stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+      flooded = true;
+      reset(stream, constants.NGHTTP2_ENHANCE_YOUR_CALM);
       return false;
     }
     received += chunk.length;

@@ -3,12 +3,25 @@
  *
  * A client may reset a stream at any moment. Node then throws in `respond()`, and it does so also for a stream that is not `destroyed` yet,
  * since part of its body lies unread.
+ *
+ * Node up to 22 sends all that waits when it resets a stream, also while nghttp2 is reading, which then goes on with a stream that was freed
+ * (nghttp2's Programmers' Guide, "Remarks"; nodejs/node#64113). Whatever runs in an event may run there. So streams are closed in a turn of
+ * the event loop of their own.
  */
 import { constants, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 
+/** Streams that are about to be reset. */
+const leaving = new WeakSet<ServerHttp2Stream>();
+
 /** Whether somebody may still hear an answer on the stream. */
 export function isOpen(stream: ServerHttp2Stream): boolean {
-  return !stream.destroyed && !stream.closed && !stream.aborted && stream.session?.destroyed === false;
+  return (
+    !leaving.has(stream) &&
+    !stream.destroyed &&
+    !stream.closed &&
+    !stream.aborted &&
+    stream.session?.destroyed === false
+  );
 }
 
 /**
@@ -41,16 +54,20 @@ export function begin(
   }
 }
 
-/** Resets a stream, unless it is over or about to be. @param code - RFC 9113, 7 */
+/** Resets a stream soon, unless it is over or about to be; from now on it is not open. @param code - RFC 9113, 7 */
 export function reset(stream: ServerHttp2Stream, code: number): void {
-  try {
-    if (isOpen(stream)) stream.close(code);
-  } catch {
-    drop(stream);
-  }
+  if (!isOpen(stream)) return;
+  leaving.add(stream);
+  setImmediate(() => {
+    try {
+      if (!stream.destroyed && !stream.closed) stream.close(code);
+    } catch {
+      drop(stream);
+    }
+  });
 }
 
-/** Lets go of a stream that is over, and of all that it holds. */
+/** Lets go of a stream that is over, and of all that it holds. Not to be called in an event of HTTP/2. */
 export function drop(stream: ServerHttp2Stream): void {
   try {
     stream.destroy();
