@@ -12,7 +12,9 @@
  *    hash, signature, strict KEX, new keys.
  * 5. ssh2 drops the packet after every KEXINIT that announces a guess, a right one too, and then waits for it for ever (it compares
  *    with the first letter of the first method's name). For a right guess that is undone, whatever the method.
- * 6. At start, two of ssh2's protocol objects exchange keys and rekey in memory, so that an ssh2 that works otherwise is found then.
+ * 6. Where the server has turns for logins, the packet that makes it compute a key (KEX_ECDH_INIT, RFC 5656, 4), whatever the method and be it the
+ *    first or a later exchange, is held until it is that connection's turn, and so is what comes behind it.
+ * 7. At start, two of ssh2's protocol objects exchange keys and rekey in memory, so that an ssh2 that works otherwise is found then.
  *
  * scripts/upstream has the method as a patch for ssh2 itself (mscdex/ssh2#1471). With a release that has it, this file goes.
  *
@@ -20,7 +22,7 @@
  */
 import ssh2, { type Client, type Connection } from 'ssh2';
 import { hybridExchange, nobleMlKem, nodeMlKem, type HybridExchange } from './mlkem768x25519.ts';
-import { loadSsh2, passingHostKey, protocolOf, unexpectedSsh2 } from './ssh2-internals.ts';
+import { loadSsh2, passingHostKey, protocolOf, socketOf, unexpectedSsh2 } from './ssh2-internals.ts';
 import type { KeyExchange, Offer, Protocol, Ssh2Modules } from './ssh2-internals.ts';
 
 /** The method's name on the wire. */
@@ -31,6 +33,10 @@ const STAND_IN = 'curve25519-sha256';
 
 /** RFC 4253, 7.1. */
 const SSH_MSG_KEXINIT = 20;
+/** RFC 5656, 7.1; the draft has the same number. */
+const SSH_MSG_KEX_ECDH_INIT = 30;
+/** What a peer may send behind that before it is answered, in bytes: an honest one sends nothing. */
+const MOST_HELD = 64 * 1024;
 /** Where the lists begin in KEXINIT: after the message's number and the cookie of 16 bytes. Key exchange methods are the first. */
 const LISTS_AT = 17;
 
@@ -45,6 +51,8 @@ export interface MlKemKex {
   use(connection: Connection | Client): void;
   /** Asks `may` before each key exchange of a connection but the first, whatever its method; one that may not be is not answered. */
   guard(connection: Connection, may: () => boolean): void;
+  /** Has `turn` say when a connection of a server may have its keys computed, in each key exchange: it calls `go`, at once or later. */
+  inTurns(connection: Connection, turn: (go: () => void) => void): void;
 }
 
 let added: Promise<MlKemKex> | undefined;
@@ -65,12 +73,15 @@ export function extendSsh2(internals: Ssh2Modules, hybrid: HybridExchange): MlKe
     const negotiate = handlers[SSH_MSG_KEXINIT];
     if (negotiate === undefined) throw new Error('no handler of KEXINIT');
     const guards = new WeakMap<Protocol, () => boolean>();
+    const turns = new WeakMap<Protocol, (protocol: Protocol) => void>();
     const negotiateAny: MessageHandler = (protocol, kexinit) => {
       if (protocol._kex !== undefined && guards.get(protocol)?.() === false) return undefined;
       const result = agreed(protocol, kexinit)
         ? withStandIn(protocol, kexinit, hybrid, negotiate)
         : negotiate(protocol, kexinit);
       if (guessIsRight(protocol, kexinit)) protocol._skipNextInboundPacket = false;
+      // Otherwise it has failed, and the connection is over.
+      if (result === undefined) turns.get(protocol)?.(protocol);
       return result;
     };
     constants.SUPPORTED_KEX.push(MLKEM_KEX);
@@ -106,10 +117,60 @@ export function extendSsh2(internals: Ssh2Modules, hybrid: HybridExchange): MlKe
       guard: (connection, may) => {
         guards.set(protocolOf(connection), may);
       },
+      inTurns: (connection, turn) => {
+        const fail = (error: unknown): void => {
+          // As ssh2 does, with what is thrown by a packet that it is given at once.
+          connection.emit('error', error);
+          socketOf(connection).end();
+        };
+        turns.set(protocolOf(connection), (protocol) => {
+          computeInTurn(protocol, turn, fail);
+        });
+      },
     };
   } catch (error) {
     throw unexpectedSsh2(version, error);
   }
+}
+
+/** Has the next packet that makes this side compute a key wait for its turn, and all behind it for that packet. */
+function computeInTurn(protocol: Protocol, turn: (go: () => void) => void, fail: (error: unknown) => void): void {
+  const { _decipher: decipher } = protocol;
+  if (decipher === undefined) return;
+  const onPayload = decipher._onPayload;
+  decipher._onPayload = (payload) => {
+    // A wrong guess is skipped, and nothing is computed.
+    if (payload[0] !== SSH_MSG_KEX_ECDH_INIT || protocol._skipNextInboundPacket) return onPayload(payload);
+    decipher._onPayload = onPayload;
+    const its: { turn: 'unknown' | 'now' | 'later'; answer?: unknown; resume?: () => void } = { turn: 'unknown' };
+    turn(() => {
+      if (its.turn === 'later') its.resume?.();
+      else Object.assign(its, { turn: 'now' }, { answer: onPayload(payload) });
+    });
+    if (its.turn === 'now') return its.answer;
+    its.turn = 'later';
+    const init = Buffer.from(payload);
+    const parse = protocol._parse;
+    const held: Buffer[] = [];
+    let bytes = 0;
+    protocol._parse = (data, from, to) => {
+      bytes += to - from;
+      if (bytes > MOST_HELD) throw new Error('the peer sends on before its key exchange is answered');
+      held.push(Buffer.from(data.subarray(from, to)));
+      return to;
+    };
+    its.resume = () => {
+      protocol._parse = parse;
+      try {
+        // A number: it has failed, and the connection is over.
+        if (typeof onPayload(init) !== 'number') protocol.parse(Buffer.concat(held), 0, bytes);
+      } catch (error) {
+        fail(error);
+      }
+    };
+    // Ends this packet, and leaves what is behind it to the function above.
+    return false;
+  };
 }
 
 /** True when this method is the first of the client's that the server has too (RFC 4253, 7.1). */

@@ -93,6 +93,7 @@ export async function openSshServer({
       mlKemKex.use(connection);
       const pending = pendingBySocket.get(socketOf(connection));
       connection.once('handshake', () => pending?.exchanged());
+      mlKemKex.inTurns(connection, (go) => pending?.takeTurn(go));
       serveConnection(connection, {
         find: (blob) => known.get(blob),
         openSession,

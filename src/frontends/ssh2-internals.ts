@@ -75,6 +75,8 @@ export interface Protocol {
   _decipher: { _onPayload: (payload: Buffer) => unknown } | undefined;
   _onHeader: (header: unknown) => void;
   _onPacket: () => void;
+  /** Takes what has come, from one place in it to another. @returns how far it came; undefined when there is no more. */
+  _parse: (data: Uint8Array, from: number, to: number) => number | undefined;
   _skipNextInboundPacket: boolean;
   start(): void;
   parse(data: Uint8Array, from: number, to: number): void;
@@ -203,6 +205,7 @@ export const MEMBERS: Readonly<Record<keyof Ssh2Parts, readonly (readonly [path:
     ['_protocol._offer.lists.serverHostKey.array', 'object'],
     ['_protocol._onHeader', 'function'],
     ['_protocol._onPacket', 'function'],
+    ['_protocol._parse', 'function'],
     ['_protocol._skipNextInboundPacket', 'boolean'],
     ['_protocol.channelData', 'function'],
     ['_protocol.channelWindowAdjust', 'function'],

@@ -5,6 +5,7 @@
  * - Not the newcomer is dropped but one of whoever holds most, by address and by network (see fair-pool.ts); early, from half of the
  *   places on, those who had a fair time to go on, so that there is room for many who come at once.
  * - Each step of the login has places of its own, so that who is silent takes none from those who have spoken, nor the other way about.
+ * - What costs thread time is done in turns (see login-turns.ts).
  * - A failing address is made to wait some seconds and is not refused, and one success ends its penalty: a neighbour behind the same NAT
  *   address may be the one who fails.
  */
@@ -12,6 +13,7 @@ import type { Socket } from 'node:net';
 import { createFairPool, networksOf, type FairPool } from '../core/fair-pool.ts';
 import { exchangeIdentifications } from './identification.ts';
 import type { SshLimits } from './limits.ts';
+import { createLoginTurns, type LoginTurns } from './login-turns.ts';
 import { createPenalties } from './penalties.ts';
 
 /** The steps of a login that have places of their own. */
@@ -34,12 +36,14 @@ export interface Unauthenticated {
   exchanged(): void;
   /** It has authenticated, and counts here no more. */
   authenticated(): void;
+  /** Does work of its login in its turn, or that of a later key exchange; one that hangs up while it waits has it dropped. */
+  takeTurn(work: () => void): void;
 }
 
 /** What a connection is told. */
 export interface Outcomes {
   /** It has identified itself and may be served: at once or after its address's penalty. All that it sent is there to be read. */
-  serve(): void;
+  readonly serve: () => void;
   /** It is cut before that, and why. */
   refuse(why: string): void;
 }
@@ -66,8 +70,8 @@ interface Present {
   /** When it came to its step, in ms, as it counts for who goes first. */
   since: number;
   step: Step;
-  /** It may go on: it waits for no penalty. */
-  served: boolean;
+  /** For the end of a penalty, or for its turn. */
+  waits: boolean;
   /** Cut for others. */
   cut: boolean;
 }
@@ -76,8 +80,8 @@ interface Present {
  * Whether one that has gone had its chance to log in. One that never sent a byte is a load balancer's look at the port, and one that still
  * had to wait has failed at nothing.
  */
-function hasFailed({ step, served, cut, socket }: Present): boolean {
-  return step === 'silent' ? socket.bytesRead > 0 && !cut : served;
+function hasFailed({ step, waits, cut, socket }: Present): boolean {
+  return step === 'silent' ? socket.bytesRead > 0 && !cut : !waits;
 }
 
 /**
@@ -90,6 +94,7 @@ export function createUnauthenticatedConnections(
   onDropped: (cut: number) => void = () => undefined,
   now: () => number = () => performance.now(),
   random: () => number = Math.random,
+  turns: LoginTurns = createLoginTurns(),
 ): UnauthenticatedConnections {
   const pools = createPools(random);
   /** By address, in the order of their coming. */
@@ -104,7 +109,8 @@ export function createUnauthenticatedConnections(
     if (others?.size === 0) present.delete(one.address);
   };
 
-  const cut = (one: Present): void => {
+  const cut = (one: Present | undefined): void => {
+    if (one === undefined) return;
     one.cut = true;
     remove(one);
     // Who is silent costs next to nothing, a key exchange much: an address that floods with those has to wait longer and longer.
@@ -119,8 +125,7 @@ export function createUnauthenticatedConnections(
     const most = Math.max(1, Math.floor(limits.unauthenticated * share));
     // Two for each that comes, so that it comes down to half in a flood too.
     for (let early = 0; early < 2 && pool.size > most / 2; early++) {
-      const one = pool.worst(now() - fair);
-      if (one !== undefined) cut(one);
+      cut(pool.worst(now() - fair));
     }
     while (pool.size > most) {
       const one = pool.worst();
@@ -132,8 +137,7 @@ export function createUnauthenticatedConnections(
   const makeRoomOf = (address: string): void => {
     const own = present.get(address);
     if (own === undefined || own.size <= limits.unauthenticatedPerAddress) return;
-    const oldest = drawFrom([...own], random);
-    if (oldest !== undefined) cut(oldest);
+    cut(drawFrom([...own], random));
   };
 
   return {
@@ -141,7 +145,7 @@ export function createUnauthenticatedConnections(
       const networks = networksOf(socket.remoteAddress ?? '');
       const address = networks.at(-1) ?? '';
       const delay = penalties.of(address);
-      const pending: Present = { socket, networks, address, since: now(), step: 'silent', served: false, cut: false };
+      const pending: Present = { socket, networks, address, since: now(), step: 'silent', waits: false, cut: false };
       present.set(address, (present.get(address) ?? new Set()).add(pending));
       pools.silent.add(pending);
 
@@ -165,11 +169,9 @@ export function createUnauthenticatedConnections(
         const { most } = RULES[next];
         if (most < whole) stepGrace = setTimeout(end, held + most);
       };
+      const turn = turnOf(pending, turns, now);
       const serve = (): void => {
-        // It may have had to make place itself.
-        if (socket.destroyed) return;
-        pending.served = true;
-        reception.serve();
+        turn.take(reception.serve);
       };
       let waiting: NodeJS.Timeout | undefined;
       let over = false;
@@ -179,12 +181,12 @@ export function createUnauthenticatedConnections(
         for (const timer of [grace, stepGrace, waiting]) clearTimeout(timer);
       };
       socket.once('close', () => {
+        turn.takeBack();
         if (over) return;
         leave();
         if (hasFailed(pending)) penalties.failed(address);
       });
       step('silent');
-      const came = now();
       // Its line is read before its address's penalty is over: who waits for that stands among those who have spoken, not among the silent.
       exchangeIdentifications(socket, (wrong) => {
         if (wrong !== undefined) {
@@ -192,8 +194,9 @@ export function createUnauthenticatedConnections(
           socket.destroy();
           return;
         }
-        const held = Math.max(0, came + delay - now());
+        const held = Math.max(0, pending.since + delay - now());
         step('exchanging', held);
+        pending.waits = held > 0;
         if (held > 0) waiting = setTimeout(serve, held);
         else serve();
       });
@@ -207,6 +210,7 @@ export function createUnauthenticatedConnections(
           leave();
           penalties.end(address);
         },
+        takeTurn: turn.take,
       };
     },
     shrink: () => {
@@ -215,6 +219,29 @@ export function createUnauthenticatedConnections(
         if (one === undefined) return;
         cut(one);
       }
+    },
+  };
+}
+
+/** The turns of one connection. */
+function turnOf(
+  one: Present,
+  turns: LoginTurns,
+  now: () => number,
+): { readonly take: (work: () => void) => void; readonly takeBack: () => void } {
+  let takeBack = (): void => undefined;
+  return {
+    take: (work) => {
+      // Who waits for others grows no older.
+      Object.assign(one, { waits: true, since: Number.MAX_VALUE });
+      takeBack = turns.take(one.networks, () => {
+        Object.assign(one, { waits: false, since: now() });
+        // It may have had to make place itself, or has said that it is going.
+        if (!one.socket.destroyed && !one.socket.readableEnded) work();
+      });
+    },
+    takeBack: () => {
+      takeBack();
     },
   };
 }

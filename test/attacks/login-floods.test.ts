@@ -2,12 +2,19 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import ssh2 from 'ssh2';
-import { lab, run, sshClientArgs, tempDir } from '../support/lab.ts';
+import { startGateway } from '../support/gateway-process.ts';
+import { message } from '../support/hostile-ssh.ts';
+import { generateKey, lab, run, sshClientArgs, tempDir } from '../support/lab.ts';
+import { kexinit, MESSAGE, parseKexinit, rawClient, type RawClient } from '../support/raw-ssh.ts';
+import { startSshSession } from '../support/ssh-session.ts';
 import { startSshStack, type SshStack } from '../support/ssh-stack.ts';
+import { freshStore } from '../support/stores.ts';
 
 let stack: SshStack;
 let sshArgs: readonly string[];
@@ -95,6 +102,61 @@ describe('a flood', () => {
       (await login('127.1.0.9')) || (await login('127.1.0.9')) || login('127.1.0.9');
     for (let i = 0; i < 5; i++) expect(await getsIn()).toBe(true);
   });
+});
+
+/** X25519 keys of nobody's; what a server makes of one costs it as much as of any other. */
+const ecdhInit = (): Buffer => message(MESSAGE.kexInit, randomBytes(32));
+
+test('of 400 strangers who have their keys computed in the same moment: a session does not wait for all of them', async () => {
+  const key = await generateKey();
+  const gateway = await startGateway(tempDir(), {
+    stores: { main: await freshStore('directory') },
+    clients: { honest: { keys: [key.publicLine], repository: { store: 'main', prefix: 'honest' } } },
+    // So that nobody is drawn.
+    ssh: { limits: { unauthenticated: 8000, loginSeconds: 600 } },
+  });
+  const session = startSshSession({ port: gateway.port, key, knownHosts: gateway.knownHosts });
+  expect((await session.request('GET', '/file-1')).status).toBe(404);
+
+  const strangers: RawClient[] = [];
+  while (strangers.length < 400) {
+    const one = await rawClient({ host: '127.0.0.1', port: gateway.port });
+    const theirs = parseKexinit((await one.next()) ?? Buffer.alloc(0));
+    one.send(kexinit({ ...theirs, kex: ['curve25519-sha256'] }));
+    strangers.push(one);
+  }
+  let computed = 0;
+  const answers = strangers.map(async (one) => {
+    one.send(ecdhInit());
+    const [kind] = (await one.next()) ?? [];
+    computed++;
+    return kind;
+  });
+  expect((await session.request('GET', '/file-2')).status).toBe(404);
+  expect(computed).toBeLessThan(300);
+  // Nobody is refused, though, and each has its turn.
+  expect((await Promise.all(answers)).filter((kind) => kind !== MESSAGE.kexReply)).toEqual([]);
+
+  for (const one of strangers) one.close();
+  session.close();
+  await gateway.stop();
+});
+
+test('a thousand honest logins behind one address, a hundred a second, are no flood', async () => {
+  let inside = 0;
+  const underWay = new Set<Promise<void>>();
+  for (let begun = 0; begun < 1000; begun++) {
+    const one = login().then((success) => {
+      inside += Number(success);
+      underWay.delete(one);
+    });
+    underWay.add(one);
+    await sleep(10);
+    // A machine that is slow has them all the same, one after the other.
+    while (underWay.size > 200) await Promise.race(underWay);
+  }
+  await Promise.all(underWay);
+  expect(inside).toBe(1000);
 });
 
 test('200 honest clients behind one address who log in at once are no flood', async () => {

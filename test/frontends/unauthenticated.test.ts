@@ -120,6 +120,8 @@ describe('the room', () => {
       (cut) => reported.push(cut),
       () => time,
       dice(),
+      // All at once, as nobody here takes any time.
+      { take: (_networks, work) => (work(), () => undefined) },
     );
   };
   interface Guest {
