@@ -38,7 +38,7 @@ interface AppenderOptions {
   readonly notes: HeadNotes | undefined;
   /** Undefined: it grows. */
   readonly rotation: Rotation | undefined;
-  /** Is told once that it cannot be rotated or thinned out; it is written to all the same. */
+  /** Is called once when it cannot be rotated or thinned out; it is written to all the same. */
   readonly warn: (error: unknown) => void;
 }
 

@@ -1,7 +1,7 @@
 /**
  * Reads the audit once, from its beginning over the rotated files to its end, and then what comes to it, whatever rotation does.
  *
- * A place in the audit is told by its file's first line, which rotation does not change as it does names and inodes, and is held to the
+ * A place in the audit is known by its file's first line, which rotation does not change as it does names and inodes, and is held to the
  * hash of the last line before it.
  */
 import type { FileHandle } from 'node:fs/promises';

@@ -22,7 +22,7 @@ export interface Head {
 export interface HeadNotes {
   /** Notes a line soon, in the background. */
   note(head: Head): void;
-  /** The newest lines that any process has noted; empty when that cannot be told. */
+  /** The newest lines that any process has noted; empty when that is not known. */
   newest(): Promise<readonly string[]>;
   /** Resolves when what was noted last is written. */
   close(): Promise<void>;

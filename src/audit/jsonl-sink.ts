@@ -22,7 +22,7 @@ interface JsonlSinkOptions {
   readonly heads?: string;
   /** Undefined: the file grows, unless others rotate it. */
   readonly rotation?: Rotation;
-  /** Is told once that the file cannot be rotated, or old ones not removed. */
+  /** Is called once when the file cannot be rotated, or old ones not removed. */
   readonly warn?: (error: unknown) => void;
   /** How long an event may wait to be written before it counts as not written, in ms; 30,000 by default. */
   readonly limitMs?: number;
@@ -103,7 +103,7 @@ export async function openJsonlSink(options: JsonlSinkOptions): Promise<AuditSin
             reject(error);
           },
         };
-        // A disk that hangs cannot be interrupted. Should the line be written after all, the audit tells of something that was not done.
+        // A disk that hangs cannot be interrupted. Should the line be written after all, the audit has something that was not done.
         const timer = setTimeout(() => {
           waiting.delete(entry);
           reject(unavailable('its disk does not answer'));
@@ -120,7 +120,7 @@ export async function openJsonlSink(options: JsonlSinkOptions): Promise<AuditSin
   };
 }
 
-/** Makes a directory where there is none. One level only: a mistyped path is better told than made. */
+/** Makes a directory where there is none. One level only: a mistyped path is better reported than made. */
 async function makeDirectory(directory: string): Promise<void> {
   try {
     await mkdir(directory, { mode: 0o700 });

@@ -21,7 +21,7 @@ export interface Segment {
 }
 
 /** A part of a segment's copy. */
-export interface Chunk {
+interface Chunk {
   readonly segment: string;
   /** Where it begins in the file, in bytes. */
   readonly offset: number;

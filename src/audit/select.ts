@@ -3,7 +3,7 @@ import { parseLine } from './lines.ts';
 import { readLines } from './read.ts';
 
 /** An event as it stands in the audit. */
-export type AuditEntry = Readonly<Record<string, unknown>>;
+type AuditEntry = Readonly<Record<string, unknown>>;
 
 /** What is asked for; what is undefined does not matter. */
 export interface Selection {
@@ -15,8 +15,8 @@ export interface Selection {
   readonly kind: string | undefined;
 }
 
-/** A session as the audit tells it. */
-export interface SessionSummary {
+/** A session as it is in the audit. */
+interface SessionSummary {
   readonly session: string;
   readonly client: string;
   readonly via: string;

@@ -5,14 +5,14 @@ import { parseLine } from './lines.ts';
 import { readLines } from './read.ts';
 
 /** A place in the audit. */
-export interface Position {
+interface Position {
   readonly file: string;
   /** Counts from 1. */
   readonly line: number;
 }
 
 /** What is wrong at a place. */
-export interface AuditProblem extends Position {
+interface AuditProblem extends Position {
   readonly message: string;
 }
 

@@ -1,4 +1,4 @@
-/** `restic-gateway audit show` and `restic-gateway sessions`: the newest of what the audit tells, for people and for scripts. */
+/** `restic-gateway audit show` and `restic-gateway sessions`: the newest of the audit, for people and for scripts. */
 import { EVENT_KINDS } from '../audit/fields.ts';
 import { withAuditFiles } from '../audit/read.ts';
 import { selectEvents, selectSessions, type Selection } from '../audit/select.ts';

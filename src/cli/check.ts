@@ -41,7 +41,7 @@ export async function runCheck({
   if (!json && !quiet)
     for (const line of (await import('./sshd.ts')).sshdTrouble())
       process.stderr.write(`${styled(process.stderr, 'yellow', 'warning:')} ${printable(line)}\n`);
-  // What the gateway's user cannot read, or others can, is told as this user meets it.
+  // What the gateway's user cannot read, or others can, is reported as this user meets it.
   await goOnAsUser(config);
   await Promise.all(config.hostKeys.map((key) => readHostKey(key)));
   for (const store of Object.values(config.stores))
@@ -80,7 +80,7 @@ function showProblems(file: string, problems: readonly Problem[]): void {
   try {
     lines = readFileSync(file, 'utf8').split(/\r?\n/);
   } catch {
-    // It was there a moment ago; the places are told without it.
+    // It was there a moment ago; the places are shown without it.
   }
   for (const problem of problems.slice(0, MOST_SHOWN)) {
     const { path, line, column, message } = problem;

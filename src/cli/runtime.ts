@@ -12,7 +12,7 @@ export const NOT_NATIVE =
   "SSH is encrypted by Node's own crypto module, since ssh2's native part is not there or not built for this Node: sessions work alike and cost more CPU (docs/node.md)";
 
 /** What runs. */
-export interface RuntimeReport {
+interface RuntimeReport {
   /** `v26.12.1` */
   readonly node: string;
   /** Why another Node should run, and what to do; undefined when everything is OK. */

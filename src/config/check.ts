@@ -35,14 +35,14 @@ export interface Claim {
   readonly client: string;
   /** With the place of each in the client's list. */
   readonly keys: readonly { readonly index: number; readonly key: PublicKey }[];
-  /** Undefined when it cannot be told. */
+  /** Undefined when it is not known. */
   readonly repository: ClientConfig['repository'] | undefined;
   /** Whether others may have the same repository, or one that lies in it or around it. */
   readonly shared: boolean;
 }
 
 /** The file without its entries of `stores` and `clients`, which are handed on as they are. */
-export interface Root {
+interface Root {
   readonly config: Omit<GatewayConfig, 'file' | 'stores' | 'clients'>;
   readonly defaults: RemovalDefaults;
 }
@@ -102,7 +102,7 @@ export function storeChecker(base: string): (name: string, raw: unknown) => Chec
 }
 
 /**
- * A function that checks one entry of `clients`. `claim` is what can be told of its claims even when something else in it is wrong.
+ * A function that checks one entry of `clients`. `claim` is what is known of its claims even when something else in it is wrong.
  * @param base - directory that relative paths start from
  */
 export function clientChecker(

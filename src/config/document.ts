@@ -12,14 +12,14 @@ import { yamlLibrary } from './yaml-library.ts';
 export type YamlValue = string | null | YamlValue[] | { [key: string]: YamlValue };
 
 /** Something wrong, by its offset in the text. */
-export interface PlacedProblem {
+interface PlacedProblem {
   readonly path: Path;
   readonly offset: number;
   readonly message: string;
 }
 
 /** A file's text, read. */
-export interface ConfigDocument {
+interface ConfigDocument {
   /** Undefined when the text cannot be read as YAML. */
   readonly value: YamlValue | undefined;
   readonly problems: readonly PlacedProblem[];

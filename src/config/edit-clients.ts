@@ -9,7 +9,7 @@ import type { ClientConfig, GatewayConfig } from './types.ts';
 import { yamlLibrary } from './yaml-library.ts';
 
 /** What a new client's entry says; values as they stand in YAML, checked like the rest of the file. */
-export interface NewClient {
+interface NewClient {
   /** Lines as in a `.pub` file. */
   readonly keys: readonly string[];
   readonly store: string;
@@ -35,7 +35,7 @@ export type ClientChange =
  */
 export function editClient(file: string, name: string, change: ClientChange): GatewayConfig {
   let config: GatewayConfig | undefined;
-  // What is wrong already is told with its place in the file.
+  // What is wrong already is reported with its place in the file.
   loadConfig(file);
   replaceFile(file, (content) => {
     const text = content.toString('utf8');

@@ -1,5 +1,5 @@
 /**
- * Reading the files that the config is made of, with failures told so that an admin can mend them.
+ * Reading the files that the config is made of, with failures explained so that an admin can mend them.
  */
 import { userInfo } from 'node:os';
 import { GatewayError } from '../core/errors.ts';

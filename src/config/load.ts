@@ -129,7 +129,7 @@ export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv =
   const checked = document.value === undefined ? { problems: [] } : checkAll(document.value, file);
   const problems = [...unset];
   if ('problems' in checked) {
-    // What is wrong there is the variable that is not set or the alias of nothing, and that is told already.
+    // What is wrong there is the variable that is not set or the alias of nothing, and that is reported already.
     const reported = new Set([...unset, ...document.problems].map(({ path }) => formatPath(path)));
     problems.push(...checked.problems.filter(({ path }) => !reported.has(formatPath(path))));
   }

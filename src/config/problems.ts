@@ -1,5 +1,5 @@
 /**
- * What is wrong in a config file, where in it, and how that is told: one error for the whole file, one line for each problem.
+ * What is wrong in a config file, where in it, and how that is reported: one error for the whole file, one line for each problem.
  */
 import { GatewayError } from '../core/errors.ts';
 import { isPrintable, printableJson } from '../core/printable.ts';
@@ -18,7 +18,7 @@ export interface Problem {
   readonly message: string;
 }
 
-/** How many problems are told at most: a wrong file may have any number. */
+/** How many problems are reported at most: a wrong file may have any number. */
 const MOST_REPORTED = 100;
 
 /** A config file that says something wrong. Its message has one line for each problem: `FILE:LINE:COLUMN: PATH: MESSAGE`. */

@@ -30,7 +30,7 @@ export const lineText = v.pipe(
 );
 
 /**
- * A text as `parse` reads it; what `parse` throws is told.
+ * A text as `parse` reads it; what `parse` throws becomes an issue.
  * @param form - what may be written, for the reference
  */
 export function parsed<T>(form: string, parse: (text: string) => T, base: v.GenericSchema<string> = lineText) {
@@ -116,7 +116,7 @@ export function anySection(known: string) {
 /** A section with exactly these keys. @param refused - as `keysOf` */
 export function section<const T extends v.ObjectEntries>(entries: T, refused?: Readonly<Record<string, string>>) {
   const schema = v.pipe(anySection(Object.keys(entries).join(', ')), keysOf(entries, refused));
-  // The loose object lets others through only to have them told.
+  // The loose object lets others through only to have them reported.
   return schema as unknown as v.GenericSchema<unknown, v.InferOutput<v.ObjectSchema<T, undefined>>>;
 }
 

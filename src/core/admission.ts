@@ -21,7 +21,7 @@ export interface AdmissionFacts {
 }
 
 /** Why a session is refused: a stable word for the audit and one plain line for the client. */
-export interface Refusal {
+interface Refusal {
   readonly reason: 'disabled' | 'expired' | 'address' | 'max-sessions';
   readonly line: string;
 }

@@ -85,7 +85,7 @@ const TABLE = {
 export type ErrorCode = keyof typeof TABLE;
 
 /** What `GatewayError` takes beside its code. */
-export interface ErrorDetails {
+interface ErrorDetails {
   /** What exactly went wrong, for the log, the audit and the admin; never a secret. */
   readonly detail?: string;
   /** The error beneath, kept for the log. */

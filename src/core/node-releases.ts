@@ -31,7 +31,7 @@ export const NODE_LINES: ReadonlyMap<number, Line> = new Map([
 const DEBIAN = [{ release: 13, version: '20.19.2+dfsg-1', update: 3, end: '2028-08-09' }] as const;
 
 /** The Node.js that runs. */
-export interface Runtime {
+interface Runtime {
   /** `20.19.2` */
   readonly version: string;
   /** The version of Debian's own package, where that is what runs: `20.19.2+dfsg-1+deb13u3`. */

@@ -11,7 +11,7 @@ export const NAMED_TYPES = ['data', 'index', 'keys', 'locks', 'snapshots'] as co
 export type NamedType = (typeof NAMED_TYPES)[number];
 
 /** Every type of object in a repository; `config` is the single file without a name. */
-export type ObjectType = NamedType | 'config';
+type ObjectType = NamedType | 'config';
 
 /** 64 lower-case hex digits: the SHA-256 of the object's content. Made only by `parseObjectName`. */
 export type ObjectName = string & { readonly __brand: 'ObjectName' };

@@ -21,7 +21,7 @@ import { openWeb } from './web.ts';
 /**
  * Serves until SIGTERM or SIGINT.
  * @param options.version - of this program, for the metrics
- * @param options.started - called when clients can connect, and before that is told in the log
+ * @param options.started - called when clients can connect, and before the log says so
  * @throws GatewayError `invalid-config` when it cannot start as configured, or when no store can be used
  */
 export async function runDaemon(options: {
@@ -38,7 +38,7 @@ export async function runDaemon(options: {
   const workers = processesOf(config);
   // One process needs none above it.
   const service = await (workers === 1 ? startService({ config, log }) : startWorkers(workers, config, log));
-  // What goes wrong before this is the start's to tell.
+  // What goes wrong before this is an error of the start.
   surviveDefects(log);
   for (const fingerprint of service.hostKeys) log.info({ fingerprint }, `host key ${fingerprint}`);
   started();
@@ -95,7 +95,7 @@ function storeChecks(log: Log): Awaited<ReturnType<Start>> {
   };
 }
 
-/** @throws GatewayError `invalid-config` when no store can be used; a store that cannot be reached now is told in the log */
+/** @throws GatewayError `invalid-config` when no store can be used; a store that cannot be reached now is logged */
 async function tryStores(config: GatewayConfig, log: Log): Promise<void> {
   const gateway = await createGateway({ config, log });
   try {

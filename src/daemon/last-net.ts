@@ -1,5 +1,5 @@
 /**
- * The last net: what was thrown where nobody catches is told, and costs at most the session that it came from. Sessions have nets of their
+ * The last net: what was thrown where nobody catches is logged, and costs at most the session that it came from. Sessions have nets of their
  * own (src/restic/session.ts); what falls through to here came from outside of them all, or from Node itself.
  */
 import { reportDefect, type Log } from '../ports/log.ts';
@@ -17,7 +17,7 @@ export function onDefect(report: (error: unknown) => void): void {
     try {
       report(error);
     } catch {
-      // There is nobody left to tell.
+      // There is nobody left to report it to.
     }
   };
   process.on('uncaughtException', safely);

@@ -18,7 +18,7 @@ import { keepWorkerFigures, type WorkerFigures } from './worker-figures.ts';
 const SHORT_LIFE_MS = 10_000;
 const FIRST_DELAY_MS = 1000;
 const LONGEST_DELAY_MS = 30_000;
-/** How long workers may take to end once they are told to, in ms; the audit's disk may hang. */
+/** How long workers may take to end after `stop`, in ms; the audit's disk may hang. */
 const END_MS = 15_000;
 
 /**
@@ -89,7 +89,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
         );
         const timer = setTimeout(() => {
           restarts.delete(timer);
-          // Its failure is told when it ends.
+          // Its failure is reported when it ends.
           start().catch(() => undefined);
         }, delay);
         restarts.add(timer);
@@ -148,7 +148,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
 }
 
 function send(worker: Worker, message: ToWorker): void {
-  // To one that is just ending nothing can be said, and its end is told by itself.
+  // To one that is just ending nothing can be sent, and its end is an event of its own.
   if (worker.isConnected()) worker.send(message, () => undefined);
 }
 

@@ -1,4 +1,4 @@
-/** Takes up a config that has changed, and tells the admin what that means. */
+/** Takes up a config that has changed, and logs what that means. */
 import { isDeepStrictEqual } from 'node:util';
 import { loadConfig } from '../config/load.ts';
 import type { GatewayConfig } from '../config/types.ts';
@@ -9,7 +9,7 @@ import { watchConfig } from './watch-config.ts';
 /** What is read once, at the start. */
 const AT_START = ['listen', 'hostKeys', 'ssh', 'workers'] as const;
 
-/** The most names that one line of the log tells; all of them are in its fields. */
+/** The most names in one line of the log; all of them are in its fields. */
 const MOST_NAMES = 10;
 
 /** The config as it is now, and how it changes. */

@@ -11,8 +11,8 @@ import type { Part } from './parts.ts';
 import type { Served } from './service.ts';
 import type { WebAnswer, WebRoute } from '../ports/web.ts';
 
-/** What the routes tell of. */
-export interface WebSources {
+/** What the routes report on. */
+interface WebSources {
   /** The newest config that was taken up. */
   readonly config: () => GatewayConfig;
   /** Whether whoever connects by SSH now is let in. */

@@ -7,7 +7,7 @@ const PATIENCE_MS = 2000;
 
 /** One worker's figures. */
 export interface WorkerFigures {
-  /** It has told them. */
+  /** It has sent them. */
   take(figures: Figures): void;
   /** It is gone. */
   ended(): void;

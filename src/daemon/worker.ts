@@ -1,4 +1,4 @@
-/** One of the processes that share the port. The primary tells it what to do; signals are the primary's business. */
+/** One of the processes that share the port. The primary sends it what to do; signals are the primary's business. */
 import cluster from 'node:cluster';
 import { asGatewayError } from '../core/errors.ts';
 import type { Log } from '../ports/log.ts';

@@ -42,7 +42,7 @@ export async function openResources(first: GatewayConfig, log: Log): Promise<Res
     try {
       await (await one).close();
     } catch (error) {
-      // What could not be opened needs no closing, and the sessions that met it have told.
+      // What could not be opened needs no closing, and the sessions that met it have reported it.
       log.warn({ err: error }, 'what an earlier config had opened could not be closed');
     }
   };

@@ -24,6 +24,6 @@ export interface Served {
   storage: Promise<SafeStorage> | undefined;
   /** Set once it is open. */
   session: Session | undefined;
-  /** Set once it was told to end. */
+  /** Set once it is being ended. */
   ending: boolean;
 }

@@ -159,7 +159,7 @@ function end(served: Served, reason: EndReason, line: string, log: Log): void {
   try {
     served.notify(line);
   } catch {
-    // Whoever cannot be told any more is let go all the same.
+    // A client that no message reaches any more is let go all the same.
   }
   served.session.close(reason);
 }

@@ -3,7 +3,7 @@
  *
  * restic takes its exclusive lock only when there is no other, so that a client could keep it away for ever by putting a lock back each time.
  * While an admin's session holds the repository, the gateway makes no new locks for clients. Runs that hold one already are waited for, and
- * may refresh it meanwhile; after a time the admin is told whose they are, or they are ended, as the admin has said.
+ * may refresh it meanwhile; after a time the admin gets a message that names them, or they are ended, as the admin has said.
  */
 import { GatewayError } from '../core/errors.ts';
 import type { ObjectName } from '../core/object.ts';
@@ -14,7 +14,7 @@ import type { Hold, Holds } from './lock-hold.ts';
 import { removeLock, type LockLimits } from './lock-limit.ts';
 
 /** What an admin's hold needs to know and to do. */
-export interface HoldContext {
+interface HoldContext {
   readonly holds: Holds;
   readonly record: LockLimits['record'];
   /** Says one plain line to the admin. */
@@ -34,7 +34,7 @@ interface ClientLock {
 
 const POLL_MS = 500;
 const LOOK_UPS = 16;
-/** How long sessions may take to end once they are told to, and locks on their way to arrive, in ms. */
+/** How long sessions may take to end after the request to end, and locks on their way to arrive, in ms. */
 const ENDING_MS = 30_000;
 
 /** An admin's hold on a repository. */

@@ -3,11 +3,11 @@ import { GatewayError, type ErrorCode } from '../core/errors.ts';
 import { takeTurn, type SharedTime } from '../core/schedule.ts';
 import type { Clock } from './clock.ts';
 
-/** The longest that one waits, in ms; beyond that, to be told to come again costs less than to be kept. */
+/** The longest that one waits, in ms; beyond that, an error and a retry cost less than waiting. */
 const LONGEST_MS = 60_000;
 
 /** Something that happens. */
-export interface CountedRate {
+interface CountedRate {
   /**
    * @returns undefined when it may happen at once, else a promise for when it may, or for when the signal aborts
    * @throws GatewayError with the code of the rate when too many wait already
@@ -18,7 +18,7 @@ export interface CountedRate {
 /**
  * @param rate.costMs - how long one takes at the rate, in ms, as of now
  * @param rate.burstMs - how long it must have been idle to have all at once that it may have at once, in ms
- * @param rate.code - what one is told when too many wait
+ * @param rate.code - of the error when too many wait
  * @param sharedTime - shared by all who share the rate
  */
 export function createCountedRate(

@@ -22,7 +22,7 @@ interface Allowance {
 const REFUSED: Allowance = { burst: 20, perHour: 12 };
 /** Denials, failures and throttles, line by line. */
 const TROUBLE: Allowance = { burst: 100, perHour: 60 };
-/** Times at which what was only counted is told. */
+/** Lines that report what was only counted. */
 const SUMMARIES: Allowance = { burst: 3, perHour: 12 };
 /** Changes that failed after they were announced. */
 const FAILURES: Allowance = { burst: 500, perHour: 600 };
@@ -31,7 +31,7 @@ const FAILURES: Allowance = { burst: 500, perHour: 600 };
 const SESSIONS = 1000;
 const SESSIONS_BURST_HOURS = 2;
 
-/** How often it is looked whether something counted is to be told, and how long it may be known to this process alone, in ms. */
+/** How often it is checked whether something counted is to be reported, and how long it may be known to this process alone, in ms. */
 const LOOK_MS = 60_000;
 const KEEP_MS = 1000;
 
@@ -43,7 +43,7 @@ interface Tally {
 }
 
 /** What is kept outside of this process. */
-export interface Shared {
+interface Shared {
   /** Opens a moment that all processes share. @param file - absolute */
   sharedTime(file: string): SharedTime;
   /** Opens counts that all processes share. @param directory - absolute */
@@ -128,7 +128,7 @@ function recordsOf(name: string, process: Process): CountedRecords {
     if (tally.add(counted)) counted = new Map();
   };
 
-  /** Tells what was counted, by whichever process, if it is time to. */
+  /** Reports what was counted, by whichever process, if it is time to. */
   const summarize = async (): Promise<void> => {
     keep();
     const config = client(name);
@@ -156,7 +156,7 @@ function recordsOf(name: string, process: Process): CountedRecords {
         for (const reason of Object.keys(reasons)) left.delete(`${kind}/${reason}`);
       }
     } finally {
-      // What the audit did not take is told another time.
+      // What the audit did not take is reported another time.
       for (const [what, many] of left) counted.set(what, (counted.get(what) ?? 0) + many);
       keep();
       await settled();

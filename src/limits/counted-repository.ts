@@ -6,7 +6,7 @@ import { ledgerDirectory } from './usage.ts';
 /** By config: what is counted of each repository that a client with a quota has. */
 const countedByConfig = new WeakMap<GatewayConfig, ReadonlyMap<string, string>>();
 
-/** What tells a repository from all others on this machine, if any of its clients has a quota, whatever name its store has; else undefined. */
+/** The identity of a repository on this machine, if any of its clients has a quota, whatever name its store has; else undefined. */
 export function countedRepository(config: GatewayConfig, repository: ClientConfig['repository']): string | undefined {
   const key = ({ store, prefix }: ClientConfig['repository']): string => `${store}/${prefix}`;
   const identify = (one: ClientConfig['repository']): string => repositoryIdentity(config, one);
@@ -29,7 +29,7 @@ export function countedRepository(config: GatewayConfig, repository: ClientConfi
   return counted.get(key(repository));
 }
 
-/** What tells a repository from all others on this machine, whatever name its store has. */
+/** The identity of a repository on this machine, whatever name its store has. */
 export function repositoryIdentity(config: GatewayConfig, { store: name, prefix }: ClientConfig['repository']): string {
   const store = config.stores[name];
   if (store?.type === 's3') return JSON.stringify([store.endpoint ?? store.region, store.bucket, prefix]);

@@ -9,7 +9,7 @@ import type { Turns } from '../ports/turns.ts';
 const EACH_TURN = 1;
 
 /** The turns of all clients in a process. */
-export interface FairTurns {
+interface FairTurns {
   of(client: string): Turns;
 }
 

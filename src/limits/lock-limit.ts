@@ -132,7 +132,7 @@ export async function removeLock(
   if (outcome === 'absent') await record({ kind: 'remove-failed', ref, reason: 'absent' });
 }
 
-/** The same pages; tells how many objects were on them once they have all been read. */
+/** The same pages; reports how many objects were on them once they have all been read. */
 async function* counted(
   pages: AsyncIterable<readonly ListedObject[]>,
   onRemoved: (count: number) => void,

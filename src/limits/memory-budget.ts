@@ -34,7 +34,7 @@ interface Account {
 }
 
 /** A budget whose bounds may change. */
-export interface MemoryBudget extends Memory {
+interface MemoryBudget extends Memory {
   /** From now on; what is taken stays taken. */
   resize(limits: MemoryLimits): void;
 }

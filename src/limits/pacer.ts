@@ -19,7 +19,7 @@ const LONGEST_MS = 60_000;
 const MOST_OWED_MS = 10_000;
 
 /** A flow of bytes. */
-export interface Pacer {
+interface Pacer {
   /** @returns undefined when they may go at once, else a promise for when they may, or for when the signal aborts */
   take(bytes: number, signal: AbortSignal): Promise<void> | undefined;
   /** The most bytes to take at once; Infinity for no limit. */

@@ -7,7 +7,7 @@ import { wrapStore } from '../ports/wrap-store.ts';
 import type { Usage } from './usage.ts';
 
 /** What a session is held to; asked at each use, as the config may change meanwhile. */
-export interface QuotaLimits {
+interface QuotaLimits {
   /** The state directory of this machine, absolute. */
   readonly state: () => string;
   /** What is the same for all sessions of this repository, and for them alone; undefined while no client of it has a quota. */

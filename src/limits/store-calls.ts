@@ -42,7 +42,7 @@ const FEW = 1 / 8;
 /** For so long, in ms, a client that had a turn counts as one that may want the next. */
 const LATELY_MS = 5000;
 
-/** Calls of one kind that a client may have waiting. More are told to come again. */
+/** Calls of one kind that a client may have waiting. More are answered `too-many-requests`. */
 const MOST_WAITING = 1024;
 
 /** After so long, in ms, a download that nobody reads lets go of the store. */

@@ -24,7 +24,7 @@ const SMALL_BYTES = 1024 * 1024;
 export type ClientRates = Pick<ClientConfig, 'bandwidth' | 'requests' | 'smallObjects'>;
 
 /** The throttles of the clients. */
-export interface Throttles {
+interface Throttles {
   /** The client's; `rates` of the first call for a client stays the one that is asked. */
   of(client: string, rates: () => ClientRates | undefined): Throttle;
 }

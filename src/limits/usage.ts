@@ -101,7 +101,7 @@ export function ledgerDirectory(state: string, identity: string): string {
   return join(state, 'usage', createHash('sha256').update(identity).digest('hex').slice(0, 32));
 }
 
-/** Counts a store in bytes, locks left out. @param seen - told of every page before it is counted */
+/** Counts a store in bytes, locks left out. @param seen - called with every page before it is counted */
 async function measure(
   store: RepositoryStore,
   signal: AbortSignal,

@@ -1,4 +1,4 @@
-/** `/metrics`: the figures of this process, of its workers, and of the clients as the audit tells of them. */
+/** `/metrics`: the figures of this process, of its workers, and of the clients by the audit log. */
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import { within } from '../core/waiting.ts';
 import type { ClientStatus } from '../monitor/client-status.ts';
@@ -6,8 +6,7 @@ import type { WebAnswer } from '../ports/web.ts';
 import { formatFigures, type Figures } from './figures.ts';
 import { statusMetrics } from './status-metrics.ts';
 
-/** What is told of. */
-export interface MetricSources {
+interface MetricSources {
   /** `0.1.0 (1a2b3c4d5e6f)`. */
   readonly version: string;
   /** Figures of the processes that serve by their names; `main` is this one where it serves itself. `ended`: of those that are gone. */

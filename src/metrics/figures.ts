@@ -47,7 +47,7 @@ export function formatFigures(
   const labelled = [...own].map(([process, metrics]) =>
     metrics.map((metric) => ({
       ...metric,
-      // Each is told by itself, so that none is a mean of several or left out.
+      // Each is exported by itself, so that none is a mean of several or left out.
       aggregator: 'sum',
       values: metric.values.map((value) => ({ ...value, labels: { process, ...value.labels } })),
     })),

@@ -43,11 +43,11 @@ export function createProcessMeter(
     new Counter({ name: `restic_gateway_${name}`, help, labelNames, registers: [counted] });
 
   const ended = counter('sessions_total', 'Sessions over SSH that have ended, by how they ended', ['client', 'reason']);
-  const refusals = counter('sessions_refused_total', 'Sessions over SSH that were not let in', ['client', 'reason']);
+  const refusals = counter('sessions_refused_total', 'Sessions over SSH that were refused', ['client', 'reason']);
   const received = counter('received_bytes_total', 'Content bytes that came from the client', ['client']);
   const sent = counter('sent_bytes_total', 'Content bytes that were sent to the client', ['client']);
   const operations = counter('operations_total', 'Requests that have been answered', ['client', 'operation', 'result']);
-  const denials = counter('denials_total', 'Requests that were refused, as the audit has them', ['client', 'reason']);
+  const denials = counter('denials_total', 'Refused requests, by the reason in the audit log', ['client', 'reason']);
   const storeErrors = counter('store_errors_total', 'Calls to a store that failed', ['store', 'operation', 'code']);
   const storeSeconds = new Histogram({
     name: 'restic_gateway_store_duration_seconds',

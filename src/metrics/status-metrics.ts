@@ -5,7 +5,7 @@ import type { Figures } from './figures.ts';
 
 const STATES: readonly ClientState[] = ['ok', 'late', 'attention', 'never', 'disabled'];
 
-/** @param statuses - undefined when they cannot be told now */
+/** @param statuses - undefined while they are not known */
 export async function statusMetrics(statuses: readonly ClientStatus[] | undefined): Promise<Figures['counted']> {
   const registry = new Registry();
   const gauge = <const L extends string>(name: string, help: string, labelNames: readonly L[]): Gauge<L> =>
@@ -13,20 +13,23 @@ export async function statusMetrics(statuses: readonly ClientStatus[] | undefine
   const counter = (name: string, help: string): Counter<'client'> =>
     new Counter({ name: `restic_gateway_${name}`, help, labelNames: ['client'], registers: [registry] });
 
-  gauge('audit_read', 'Whether the figures of clients that come from the audit can be told now', []).set(
+  gauge('audit_read', 'Whether the status of clients could be read from the audit log', []).set(
     statuses === undefined ? 0 : 1,
   );
-  const state = gauge('client_state', 'Which state the client is in: that one is 1', ['client', 'state']);
-  const sessions = gauge('client_sessions', 'Sessions that run now, by all ways in', ['client', 'via']);
+  const state = gauge('client_state', '1 for the state that the client is in, else 0', ['client', 'state']);
+  const sessions = gauge('client_sessions', 'Open sessions by way in, forced commands included', ['client', 'via']);
   const snapshot = gauge('client_last_snapshot_timestamp_seconds', 'When the last snapshot arrived', ['client']);
   const late = gauge('client_late_timestamp_seconds', 'When the client counts as late', ['client']);
-  const snapshots = counter('client_snapshots_total', 'Snapshots that have arrived since the audit began');
-  const added = counter('client_added_bytes_total', 'Bytes of the objects that were added since the audit began');
-  const size = gauge('client_repository_bytes', 'What the repository holds', ['client', 'by']);
+  const snapshots = counter('client_snapshots_total', 'Snapshots that have arrived since the audit log began');
+  const added = counter('client_added_bytes_total', 'Bytes of the objects added since the audit log began');
+  const size = gauge('client_repository_bytes', 'Size of the repository', ['client', 'by']);
   const quota = gauge('client_quota_limit_bytes', 'The most that the repository may hold', ['client']);
-  const used = gauge('client_quota_used_bytes', 'What of the quota is used', ['client']);
-  const denials = gauge('client_denials_week', 'What was refused in the last seven days', ['client', 'reason']);
-  const anomalies = gauge('client_anomalies', 'Anomalies that are open', ['client', 'rule']);
+  const used = gauge('client_quota_used_bytes', 'How much of the quota is used', ['client']);
+  const denials = gauge('client_denials_week', 'Requests and sessions refused in the last seven days', [
+    'client',
+    'reason',
+  ]);
+  const anomalies = gauge('client_anomalies', 'Open anomalies', ['client', 'rule']);
   const removed = {
     snapshots: gauge('client_removed_snapshots_week', 'Snapshots removed in the last seven days', ['client', 'by']),
     objects: gauge('client_removed_objects_week', 'Objects removed in the last seven days', ['client', 'by']),
@@ -40,8 +43,8 @@ export async function statusMetrics(statuses: readonly ClientStatus[] | undefine
     'client',
   ]);
   const held = gauge('client_trash_held', 'Whether open anomalies hold back the purge of its removals', ['client']);
-  const scrub = gauge('client_scrub_timestamp_seconds', 'When the last whole scrub ended', ['client']);
-  const findings = gauge('client_scrub_findings', 'What the last whole scrub found wrong', ['client']);
+  const scrub = gauge('client_scrub_timestamp_seconds', 'When the last complete scrub ended', ['client']);
+  const findings = gauge('client_scrub_findings', 'How many problems the last complete scrub found', ['client']);
 
   for (const one of statuses ?? []) {
     const { client } = one;

@@ -38,7 +38,7 @@ export function html(strings: TemplateStringsArray, ...values: readonly Part[]):
 function markup(part: Part): string {
   if (part instanceof Html) return part.toString();
   if (part === undefined) return '';
-  // Whatever else the compiler was told wrong about is text.
+  // Whatever else gets here past the compiler is text.
   return Array.isArray(part) ? part.map(markup).join('') : escaped(String(part));
 }
 

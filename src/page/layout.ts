@@ -8,10 +8,10 @@ import { marks } from './words.ts';
 export const REFRESH_SECONDS = 60;
 
 /** A page as a whole. */
-export interface Layout {
+interface Layout {
   /** What the window is called. */
   readonly title: string;
-  /** The worst that it tells of: the window's icon. */
+  /** The worst state on it: the window's icon. */
   readonly state: ClientState;
   readonly now: Date;
   /** Where the pages begin, from this one: `./` or `../`. */

@@ -36,7 +36,7 @@ export function pageRoutes(options: {
       return (await within(PATIENCE_MS, render())) ?? busy(root);
     } catch (error) {
       const { message } = asGatewayError(error);
-      return note(503, root, 'attention', 'It cannot be told how the backups are', message);
+      return note(503, root, 'attention', 'The status of the backups is not known now', message);
     }
   };
 

@@ -19,7 +19,7 @@ export interface SessionIdentity {
 }
 
 /** What a session has done, in its last event. */
-export interface SessionTotals {
+interface SessionTotals {
   /** Content bytes received from and sent to the client. */
   readonly bytesIn: number;
   readonly bytesOut: number;

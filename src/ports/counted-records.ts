@@ -1,6 +1,6 @@
 /**
  * The lines of the audit that a client can cause at will, and that are therefore bounded: so many at once and an hour, over all of the
- * client's sessions and all processes of the machine. What is beyond is counted, and told in a summary.
+ * client's sessions and all processes of the machine. What is beyond is counted, and reported in a summary.
  */
 import type { AuditEvent, SessionIdentity } from './audit-sink.ts';
 
@@ -23,6 +23,6 @@ export interface CountedRecords {
   readonly sessionRate: string;
   /** A change that is to be announced. @returns undefined when too many have failed for now */
   attempt(): Attempt | undefined;
-  /** Keeps what was counted in this process for whoever tells it, and tells it if that is due. Never rejects. */
+  /** Keeps what was counted in this process for whoever reports it, and reports it if that is due. Never rejects. */
   conclude(): Promise<void>;
 }

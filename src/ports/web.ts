@@ -1,7 +1,7 @@
 /** What the web listener serves: routes, which know nothing of HTTP but what is asked and what is answered. */
 
 /** A request that has passed the listener's checks. */
-export interface WebRequest {
+interface WebRequest {
   /** What the groups of the route's path have matched, percent-decoded. */
   readonly parts: readonly string[];
   readonly query: URLSearchParams;
@@ -19,8 +19,8 @@ export interface WebAnswer {
 export interface WebRoute {
   /** Anchored at both ends; matched against the path before it is decoded. */
   readonly path: RegExp;
-  /** Whether it is for everybody who reaches the listener, token or not: it must tell nothing but that it is there. */
+  /** Whether it is for everybody who reaches the listener, token or not: it must reveal nothing but that it is there. */
   readonly open: boolean;
-  /** What it throws is answered with 500 and told in the log. */
+  /** What it throws is answered with 500 and logged. */
   answer(request: WebRequest): WebAnswer | Promise<WebAnswer>;
 }

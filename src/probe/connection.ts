@@ -24,7 +24,7 @@ export interface Target {
 }
 
 /** How an attempt to log in ended. */
-export type Login =
+type Login =
   | { readonly in: true; readonly client: Client }
   /** `handshake`: whether algorithms were agreed on and the host key was good. */
   | { readonly in: false; readonly handshake: boolean; readonly why: string; readonly level: string | undefined };
@@ -83,7 +83,7 @@ function hostKeyAlgorithms(types: readonly string[]): ServerHostKeyAlgorithm[] {
 }
 
 /** An answer of the server; `status` 0 for a request that got none (reset, closed, no answer in time). */
-export interface Answer {
+interface Answer {
   readonly status: number;
   readonly body: Buffer;
 }

@@ -7,7 +7,7 @@ import { notTried, type Row } from './rows.ts';
 import { tryChannels, tryLogins } from './ssh-checks.ts';
 
 /** What the probe found. */
-export interface ProbeResult {
+interface ProbeResult {
   /** Whether all that was tried held. */
   readonly held: boolean;
   readonly rows: readonly Row[];

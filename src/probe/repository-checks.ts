@@ -30,7 +30,7 @@ const PATH = `/${PROBE_OBJECT}`;
 const EMPTY_LOCK = `/locks/${createHash('sha256').update('').digest('hex')}`;
 
 /** What the repository's checks found. */
-export interface RepositoryResult {
+interface RepositoryResult {
   readonly rows: readonly Row[];
   /** Whether this key may remove what is no lock: full access, or a server that is not append-only. */
   readonly removes: boolean;
@@ -58,7 +58,7 @@ export async function tryRepository(
     return good(status) && body.equals(CONTENT) ? 'whole' : 'other';
   };
 
-  // Names that nothing has: whoever may remove is told so, and nothing is lost.
+  // Names that nothing has: the answer shows whether this key may remove, and nothing is lost.
   let removes = false;
   for (const type of ['data', 'index', 'keys', 'snapshots']) {
     const { status } = await session.request('DELETE', `/${type}/${randomName()}`);

@@ -5,7 +5,7 @@ import type { Log } from '../ports/log.ts';
 import { openSafeStorage } from './safe-storage.ts';
 
 /**
- * Proves every store that someone uses who may not change what is there, and tells in the log what does not hold.
+ * Proves every store that someone uses who may not change what is there, and logs what does not hold.
  * @param options.anew - tries them whatever is known
  */
 export async function checkStores(
@@ -35,7 +35,7 @@ async function checkStore(store: StoreConfig, state: string, log: Log, anew: boo
     }
   } catch (error) {
     const failure = asGatewayError(error);
-    // Whatever else is wrong is told by whoever uses the store.
+    // Whatever else is wrong is reported by whoever uses the store.
     if (failure.code === 'store-unsafe') log.error({ err: error, store: name }, failure.message);
     else log.warn({ err: error, store: name }, `store ${name} could not be tried with success yet: ${failure.message}`);
   }

@@ -32,7 +32,7 @@ export const LONGEST_HOLD_MS = 24 * 60 * 60 * 1000;
 const POLL_MS = 50;
 
 /** The holds of one repository. */
-export interface LockHolds {
+interface LockHolds {
   /** Whether an admin's session holds new locks back now; of several the farthest counts. */
   held(): Phase | undefined;
   /** To be called before `held` by whoever makes a lock. @returns a function to call once it is made, or was not */
@@ -42,7 +42,7 @@ export interface LockHolds {
 }
 
 /** A hold of one's own. */
-export interface LockHold {
+interface LockHold {
   /** @param end - ids of sessions that are to end @throws Error of the file system */
   set(phase: Phase, end?: readonly string[]): void;
   /** Resolves when no lock is on its way any more that was let through before the last `set`, or on the signal. */

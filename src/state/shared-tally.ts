@@ -16,14 +16,14 @@ import { openStateFileSync, readStateFile, withDirectory } from './state-file.ts
 export type Counts = ReadonlyMap<string, number>;
 
 /** The counts of one owner. */
-export interface SharedTally {
+interface SharedTally {
   /** Adds to them, by one write. @returns false when they cannot be kept, and are then not added */
   add(counts: Counts): boolean;
   /** Whether there is anything. */
   any(): boolean;
   /**
    * Takes all that is there. Of two who take at once, each gets a part.
-   * @returns the counts, and what to call when they are told: only then are they gone for good
+   * @returns the counts, and what to call when they are reported: only then are they gone for good
    */
   take(): Promise<{ readonly counts: Counts; readonly settled: () => Promise<void> }>;
 }

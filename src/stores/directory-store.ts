@@ -363,7 +363,7 @@ async function writeTemporary(steps: Steps, path: string, content: Content): Pro
     file = await steps.io(() => handle.stat({ bigint: true }));
   } finally {
     await steps.cleanUp(leaveAlone);
-    // Over a network the last failed write may be told here.
+    // Over a network the last failed write may be reported here.
     await steps.cleanUp(() => handle.close());
   }
   if (file.size === BigInt(content.size)) return file;

@@ -1,7 +1,7 @@
 /** The first config as text: commented, and holding what was asked for. */
 
 /** What the first config says. */
-export interface FirstConfig {
+interface FirstConfig {
   /** The user that the gateway runs as, where that is not the one who starts it. */
   readonly user: string | undefined;
   /** HOST:PORT. */

@@ -1,7 +1,7 @@
 /**
  * Puts an end to calls on a file system that hangs and to calls for a client who is gone.
  *
- * A system call on a hung file system (a lost NFS server) cannot be interrupted. The caller is told in time all the same; the work
+ * A system call on a hung file system (a lost NFS server) cannot be interrupted. The caller gets an error in time all the same; the work
  * itself goes on once the file system answers, far enough to clean up behind itself.
  */
 import { GatewayError } from '../../core/errors.ts';

@@ -256,7 +256,7 @@ async function writeWhole(handle: FileHandle, chunks: readonly Uint8Array[], byt
     const { bytesWritten } = await handle.writev(rest);
     left -= bytesWritten;
     if (left === 0) return;
-    // A short write: the disk is full, say. The next write tells why.
+    // A short write: the disk is full, say. The next write fails with the cause.
     const whole = Buffer.concat(rest);
     rest = [whole.subarray(whole.length - left)];
   }

@@ -3,7 +3,7 @@ import { bootId } from '../../state/processes.ts';
 
 /** A moment in it. */
 interface MachineMoment {
-  /** Which run of the machine; undefined where the system does not tell, and then moments of other processes cannot be compared. */
+  /** Which run of the machine; undefined where the system has no id for it, and then moments of other processes cannot be compared. */
   readonly boot: string | undefined;
   /** In ms; it stands still while the machine sleeps. */
   readonly ms: number;

@@ -12,7 +12,7 @@ import { removeUploader, uploaderFile } from './uploaders.ts';
 const READ_BYTES = 1024 * 1024;
 
 /** What is moved. Keys are below the repository's directory. */
-export interface Move {
+interface Move {
   readonly home: string;
   readonly from: string;
   readonly to: string;

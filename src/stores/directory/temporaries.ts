@@ -27,7 +27,7 @@ export function temporaryName(): string {
   return `${ownScope()}.${pid}.${begun}.${randomUUID()}`;
 }
 
-/** Within which process ids mean the same process: this run of this machine, and in it the namespace; unlike any other where that is not told. */
+/** Within which process ids mean the same process: this run of this machine, and in it the namespace; unlike any other where that is not known. */
 function ownScope(): string {
   if (scope !== undefined) return scope;
   try {

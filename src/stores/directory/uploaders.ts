@@ -53,7 +53,7 @@ export async function putUploader(steps: Steps, temporary: string, path: string)
 }
 
 /** An object's uploader, and when it came by the gateway's clock, where that was noted. */
-export interface RecordedUploader {
+interface RecordedUploader {
   readonly uploader: Uploader;
   readonly arrived: Date | undefined;
   /**

@@ -5,7 +5,7 @@ import type { IncomingMessage } from 'node:http';
 import { BadAnswer, Limit } from './transport.ts';
 
 /** Tells an error in the gateway's terms. */
-export type Classify = (error: unknown) => Error;
+type Classify = (error: unknown) => Error;
 
 /** The body of a download, to be iterated once. */
 export class Download implements AsyncIterableIterator<Uint8Array> {

@@ -67,7 +67,7 @@ export interface StoreNames {
 }
 
 /** What an error means. */
-export interface Verdict {
+interface Verdict {
   readonly error: GatewayError;
   /** Whether the same request may succeed in a moment. */
   readonly transient: boolean;

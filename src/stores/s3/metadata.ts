@@ -1,5 +1,5 @@
 /**
- * What is kept beside an object in S3's metadata, and what its headers tell of it.
+ * What is kept beside an object in S3's metadata, and what its headers say of it.
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Via, Uploader } from '../../core/principal.ts';

@@ -17,7 +17,7 @@ import { ContentError, REPEATABLE_BYTES, type UploadBody } from './upload-body.t
  * One of the requests that every session makes. They are signed and sent without the SDK, whose client costs 0.6 ms of CPU a request, and
  * a session's start as much again when it has to be loaded.
  */
-export interface S3Request {
+interface S3Request {
   readonly method: 'GET' | 'HEAD' | 'PUT' | 'DELETE';
   /** The object's key in the bucket; undefined for the bucket itself. */
   readonly key?: string;

@@ -24,7 +24,7 @@ import { BadAnswer, type HttpAnswer, type HttpTransport } from './transport.ts';
 import { UploadBody } from './upload-body.ts';
 
 // The SDK warns on stderr when Node is older than what its future versions will need. The version here is pinned by the lockfile, and
-// stderr belongs to the person at the client: `serve` tells the admin instead.
+// stderr belongs to the person at the client: `serve` logs it instead.
 process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
 
 /** What the SDK hands to its request handler, as far as it is used here. */

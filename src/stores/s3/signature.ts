@@ -15,7 +15,7 @@ export interface S3Credentials {
 }
 
 /** A request to be signed. */
-export interface SignableRequest {
+interface SignableRequest {
   readonly method: string;
   /** As on the wire: each part encoded by `encodePart`. */
   readonly path: string;

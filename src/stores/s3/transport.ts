@@ -19,7 +19,7 @@ export interface S3Limits {
 }
 
 /** A request, signed and complete. */
-export interface HttpRequest {
+interface HttpRequest {
   readonly method: 'GET' | 'HEAD' | 'PUT' | 'DELETE';
   /** Path and query as on the wire. */
   readonly target: string;

@@ -5,7 +5,7 @@
  */
 
 /** What S3 says when it refuses. */
-export interface ErrorDocument {
+interface ErrorDocument {
   /** Like `NoSuchKey`; empty when the answer is not S3's. */
   readonly code: string;
   readonly message: string;
