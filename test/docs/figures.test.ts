@@ -11,6 +11,9 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const KIB = 1024;
 
+/** Figures that are written as words. */
+const WORDS = ['zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten'];
+
 /** Page, sentence around its figure, the figure's unit, and where the program has it: a file of src and a constant or a property there. */
 const FIGURES: readonly (readonly [page: string, sentence: string, unit: number, file: string, name: string])[] = [
   ['limits', 'bursts of # for sessions and', 1, 'limits/counted-records.ts', 'REFUSED: Allowance = { burst'],
@@ -44,6 +47,133 @@ const FIGURES: readonly (readonly [page: string, sentence: string, unit: number,
   ['retention', 'and after # hours at the latest', HOUR, 'state/lock-holds.ts', 'LONGEST_HOLD_MS'],
   ['retention', 'locks older than # minutes', MINUTE, 'core/policy.ts', 'STALE_LOCK_MS'],
   ['audit', '`state` directory, within # ms', 1, 'audit/heads.ts', 'NOTE_MS'],
+  ['limits', 'at most # uploads of packs', 1, 'limits/store-calls.ts', 'packs: { each'],
+  ['limits', 'uploads of packs, # downloads', 1, 'limits/store-calls.ts', 'downloads: { each'],
+  ['limits', 'downloads, # lists and', 1, 'limits/store-calls.ts', 'lists: { each'],
+  ['limits', 'lists and # other calls (lookups', 1, 'limits/store-calls.ts', 'small: { each'],
+  ['limits', 'small objects; # if no other client', 1, 'limits/store-calls.ts', 'small: { each: 8, alone'],
+  ['limits', 'if no other client had any for # seconds', SECOND, 'limits/store-calls.ts', 'LATELY_MS'],
+  ['limits', 'All clients together have # uploads', 1, 'limits/store-calls.ts', 'packs: { each: 32, all'],
+  [
+    'limits',
+    'All clients together have 256 uploads, # downloads',
+    1,
+    'limits/store-calls.ts',
+    'downloads: { each: 32, all',
+  ],
+  [
+    'limits',
+    'All clients together have 256 uploads, 256 downloads, # lists',
+    1,
+    'limits/store-calls.ts',
+    'lists: { each: 4, all',
+  ],
+  ['limits', 'A download that is not read for # to', SECOND, 'limits/store-calls.ts', 'UNREAD_MS'],
+  ['limits', 'each has at most # concurrent lookups', 1, 'limits/store-calls.ts', 'small: { each'],
+  ['limits', 'writes up to # lines at once', 1, 'limits/client-log.ts', 'INFO = { burst'],
+  [
+    'limits',
+    'lines at once and # per hour about sessions',
+    1,
+    'limits/client-log.ts',
+    'INFO = { burst: 400, perSecond',
+  ],
+  ['limits', 'start and end, and # at once', 1, 'limits/client-log.ts', 'TROUBLE = { burst'],
+  ['limits', 'at once and # per hour about problems', 1, 'limits/client-log.ts', 'TROUBLE = { burst: 60, perSecond'],
+  ['limits', "with bursts of # hours' worth. This prevents", HOUR, 'limits/throttles.ts', 'SMALL_OBJECTS_BURST_MS'],
+  ['limits', "with bursts of # hours' worth. A run", 1, 'limits/counted-records.ts', 'SESSIONS_BURST_HOURS'],
+  ['limits', '`more-denied` | # of each |', 1, 'limits/counted-records.ts', 'SUMMARIES: Allowance = { burst'],
+  [
+    'limits',
+    '3 of each | # of each | reported later',
+    1,
+    'limits/counted-records.ts',
+    'SUMMARIES: Allowance = { burst: 3, perHour',
+  ],
+  ['limits', 'with the line before it | # |', 1, 'limits/counted-records.ts', 'FAILURES: Allowance = { burst'],
+  [
+    'limits',
+    'with the line before it | 500 | # |',
+    1,
+    'limits/counted-records.ts',
+    'FAILURES: Allowance = { burst: 500, perHour',
+  ],
+  ['limits', 'written once per session, up to # bytes', 1, 'audit/jsonl-sink.ts', 'PEER_TEXT_BYTES'],
+  ['limits', 'A quarantine holds at most # objects', 1, 'maintenance/manifest.ts', 'MOST_QUARANTINED'],
+  ['limits', '`memory: { total: #MiB', KIB * KIB, 'limits/memory-limits.ts', 'DEFAULT_TOTAL'],
+  [
+    'limits',
+    'part of both limits, at least 40 MiB and # MiB',
+    KIB * KIB,
+    'limits/memory-limits.ts',
+    'LEAST_PER_CLIENT',
+  ],
+  ['limits', "client's `maxSessions`, at least # MiB", KIB * KIB, 'limits/memory-limits.ts', 'LEAST_PER_SESSION'],
+  ['sizing', 'at most `memory.total` (# MiB by default)', KIB * KIB, 'limits/memory-limits.ts', 'DEFAULT_TOTAL'],
+  [
+    'audit-reference',
+    '`session-refused` and then # per hour',
+    1,
+    'limits/counted-records.ts',
+    'REFUSED: Allowance = { burst: 20, perHour',
+  ],
+  [
+    'audit-reference',
+    '`throttled` and then # per hour',
+    1,
+    'limits/counted-records.ts',
+    'TROUBLE: Allowance = { burst: 100, perHour',
+  ],
+  [
+    'audit-reference',
+    'at most # lines per hour. `session` is an id',
+    1,
+    'limits/counted-records.ts',
+    'SUMMARIES: Allowance = { burst: 3, perHour',
+  ],
+  [
+    'audit-reference',
+    'the name that the peer logged in with; it decides nothing; only in `session-start` and `session-refused`, cut at # bytes',
+    1,
+    'audit/jsonl-sink.ts',
+    'PEER_TEXT_BYTES',
+  ],
+  ['audit-reference', 'It is cut at # bytes', 1, 'audit/jsonl-sink.ts', 'DETAIL_BYTES'],
+  ['threat-model', '# packets and 256 KiB before login', 1, 'frontends/peer-guard.ts', 'LOGIN_PACKETS'],
+  [
+    'threat-model',
+    'one key exchange, 200 packets and # KiB before login',
+    KIB,
+    'frontends/peer-guard.ts',
+    'LOGIN_BYTES',
+  ],
+  [
+    'monitoring',
+    'at least # MiB, or nine tenths',
+    KIB * KIB,
+    'monitor/anomalies.ts',
+    'READ_HALF = { share: 0.5, least',
+  ],
+  [
+    'monitoring',
+    'nine tenths of it and at least # MiB',
+    KIB * KIB,
+    'monitor/anomalies.ts',
+    'READ_ALL = { share: 0.9, least',
+  ],
+  ['monitoring', 'more than # times as much as on any day', 1, 'monitor/anomalies.ts', 'READ_FACTOR_UNSIZED'],
+  ['monitoring', 'that came from at most # networks', 1, 'monitor/anomalies.ts', 'MOST_NETWORKS'],
+  ['monitoring', 'is late after # times the second longest gap', 1, 'monitor/anomalies.ts', 'LATE_FACTOR'],
+  ['monitoring', 'seen for a week and in # sessions', 1, 'monitor/anomalies.ts', 'KNOWN_SESSIONS'],
+  ['monitoring', 'needs snapshots on at least # days', 1, 'monitor/reduce.ts', 'USUAL_DAYS'],
+  ['monitoring', 'looks for anomalies every # seconds', SECOND, 'monitor/monitor.ts', 'LOOK_MS'],
+  ['monitoring', '`days` (the last #:', 1, 'monitor/model.ts', 'KEPT_DAYS'],
+  ['audit', 'After # minutes, or five intervals', MINUTE, 'audit/copying.ts', 'LATE_MS'],
+  ['audit', 'After # minutes without a receiver', MINUTE, 'audit/forwarding.ts', 'LATE_MS'],
+  ['audit', 'cut off less than # ms before', 1, 'audit/heads.ts', 'NOTE_MS'],
+  ['s3', 'an object of # MiB, the size of', KIB * KIB, 'stores/s3/store-check.ts', 'PACK_BYTES'],
+  ['probe', 'The probe opens # sessions at once', 1, 'probe/repository-checks.ts', 'RACERS'],
+  ['../README', 'or of one older than # minutes', MINUTE, 'core/policy.ts', 'STALE_LOCK_MS'],
 ];
 
 const read = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');
@@ -51,10 +181,11 @@ const escaped = (text: string): string => text.replaceAll(/[.*+?^${}()|[\]\\]/g,
 
 /** The first number after a name of the program: `NAME = 4 * 3_600_000`, `name: 20`. */
 function constant(file: string, name: string): number {
-  const [, product] = new RegExp(`\\b${escaped(name)}(?: =|:) ([0-9_* ]+)`).exec(read(`src/${file}`)) ?? [];
+  const [, product] = new RegExp(`\\b${escaped(name)}(?: =|:) ([0-9_* ]+(?:MIB)?)`).exec(read(`src/${file}`)) ?? [];
   if (product === undefined) throw new Error(`src/${file} has no ${name}`);
   return product
     .replaceAll('_', '')
+    .replace('MIB', `${KIB * KIB}`)
     .replaceAll('**', '^')
     .split('*')
     .map((factor) => factor.split('^').map(Number))
@@ -63,8 +194,10 @@ function constant(file: string, name: string): number {
 
 test.each(FIGURES)('%s: %s', (page, sentence, unit, file, name) => {
   const prose = read(`docs/${page}.md`).replaceAll(/\s+/g, ' ');
-  const [, figure] = new RegExp(escaped(sentence).replace('#', '([0-9][0-9,]*)')).exec(prose) ?? [];
-  expect({ sentence, figure: Number(figure?.replaceAll(',', '')) * unit }).toEqual({
+  const number = `([0-9][0-9,]*|${WORDS.join('|')})`;
+  const [, written = ''] = new RegExp(escaped(sentence).replace('#', number)).exec(prose) ?? [];
+  const figure = WORDS.includes(written) ? WORDS.indexOf(written) : Number(written.replaceAll(',', '') || NaN);
+  expect({ sentence, figure: figure * unit }).toEqual({
     sentence,
     figure: constant(file, name),
   });
@@ -82,6 +215,7 @@ test('the defaults that the prose names are those of a config without them', () 
     `\`maxSessions\` at the top of the config (${config.maxSessions} by default)`,
   );
   expect(read('docs/operate.md')).toContain(`\`drainSeconds\` (${config.drainSeconds} by default)`);
+  expect(read('docs/install.md')).toContain(`above \`drainSeconds\` (${config.drainSeconds})`);
   expect(config.audit.maxSize).toBe(100 * KIB * KIB);
   expect(read('docs/audit.md')).toContain('`maxSize` (100 MiB by default');
 });

@@ -143,14 +143,19 @@ async function checkConfig(where: string, { text }: Fence): Promise<void> {
   await mustRun(where, host.run(`restic-gateway check -c ${file}`, env));
 }
 
+const ALERTS = path.resolve(import.meta.dirname, '../../docs/monitoring/alerts.yaml');
+
 async function checkPrometheus(where: string, { text }: Fence): Promise<void> {
   const directory = tempDir();
-  const { alerts } = { alerts: path.resolve(import.meta.dirname, '../../docs/monitoring/alerts.yaml') };
   writeFileSync(path.join(directory, 'prometheus.yml'), text);
   writeFileSync(path.join(directory, 'restic-gateway.token'), 'token');
-  await mustRun(where, run('cp', [alerts, directory]));
+  await mustRun(where, run('cp', [ALERTS, directory]));
   await mustRun(where, run(lab().promtool, ['check', 'config', path.join(directory, 'prometheus.yml')]));
 }
+
+test('Prometheus accepts the alert rules, and finds nothing to mend in them', async () => {
+  await mustRun('alerts.yaml', run(lab().promtool, ['check', 'rules', '--lint=all', '--lint-fatal', ALERTS]));
+});
 
 describe.each(EVERY)('%s', (page) => {
   const fences = readPage(page).fences.filter((fence) => whyNotRun(fence) === undefined);

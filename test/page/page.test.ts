@@ -221,7 +221,9 @@ describe('when it cannot be told', () => {
     const { status, body } = await answers([], () => Promise.reject(broken))('/');
     expect([status, textOf(body)]).toEqual([
       503,
-      expect.stringContaining('It cannot be told how the backups are the audit /x/audit.jsonl cannot be read: EACCES'),
+      expect.stringContaining(
+        'The status of the backups is not known now the audit /x/audit.jsonl cannot be read: EACCES',
+      ),
     ]);
   });
 
