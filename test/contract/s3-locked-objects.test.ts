@@ -8,7 +8,10 @@ import {
   PutObjectCommand,
 } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { GatewayError } from '../../src/core/errors.ts';
 import { objectKey } from '../../src/core/object.ts';
+import type { AuditEvent, AuditSink } from '../../src/ports/audit-sink.ts';
+import { extend, type ExtendRequest } from '../../src/retention/extend.ts';
 import { S3Maintenance } from '../../src/stores/s3-maintenance.ts';
 import { startFaultProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { bucketUnderTest, type BucketUnderTest } from '../support/s3-bucket.ts';
@@ -199,5 +202,76 @@ describe('what the storage does wrong', () => {
       });
     await unfit.close();
     plain.sdk.destroy();
+  });
+});
+
+describe('a renewal of many', () => {
+  const DAYS = { ...RULE, days: 10 };
+  let repository: S3Maintenance;
+  let keys: readonly string[];
+  let events: AuditEvent[];
+  beforeAll(async () => {
+    repository = new S3Maintenance(
+      { ...bucket.config, endpoint: proxy.endpoint, objectLock: DAYS },
+      bucket.secret,
+      'many',
+    );
+    keys = Array.from({ length: 5 }, (_, index) => `index/${String(index).repeat(64)}`);
+    for (const key of keys)
+      await bucket.sdk.send(new PutObjectCommand({ Bucket: bucket.config.bucket, Key: `many/${key}`, Body: 'x' }));
+  });
+  afterAll(() => repository.close());
+
+  /** @param more - an audit that fails, say */
+  function renew(more: Partial<ExtendRequest> = {}): ReturnType<typeof extend> {
+    events = [];
+    const audit: AuditSink = {
+      append: (_, event) => {
+        events.push(event);
+        return Promise.resolve();
+      },
+      close: () => Promise.resolve(),
+    };
+    return extend({
+      ...{ client: 'many', repository: { store: 'lab', prefix: 'many' }, openAudit: () => Promise.resolve(audit) },
+      ...{ maintenance: repository, lock: lockOf(repository), whenUnder: DAY_MS, dryRun: false },
+      ...{ pace: () => Promise.resolve(), progress: () => undefined, signal: NEVER.signal },
+      ...more,
+    });
+  }
+  const retained = async (): Promise<number> => {
+    const all = await Promise.all(keys.map((key) => lockOf(repository).retention(key, NEVER)));
+    return all.filter((one) => one !== 'none').length;
+  };
+
+  test('without an audit nothing is changed', async () => {
+    const openAudit = (): Promise<AuditSink> => Promise.reject(new GatewayError('audit-unavailable'));
+    expect(await outcomeOf(renew({ openAudit }))).toMatchObject({ code: 'audit-unavailable' });
+    expect(await retained()).toBe(0);
+  });
+
+  test('a permission that is missing ends it, with one line', async () => {
+    proxy.set({ method: 'PUT', fault: { kind: 'refuse', status: 403, code: 'AccessDenied' } });
+    expect(await outcomeOf(renew())).toMatchObject({
+      code: 'store-misconfigured',
+      message: expect.stringContaining('s3:PutObjectRetention') as unknown,
+    });
+    proxy.heal();
+    expect(events).toMatchObject([{ kind: 'extend' }, { kind: 'extended', changed: 0, complete: false }]);
+    expect(await retained()).toBe(0);
+  });
+
+  test('one that fails is counted and named, and the others are renewed; the same again does the rest', async () => {
+    proxy.set({ method: 'PUT', path: /index\/3333/, fault: { kind: 'refuse', status: 500, code: 'InternalError' } });
+    const { failures, ...counts } = await renew();
+    proxy.heal();
+    expect(counts).toMatchObject({ objects: 5, changed: 4, failed: 1, complete: true });
+    expect(failures).toEqual([{ key: keys[3], detail: expect.stringContaining('InternalError') as unknown }]);
+    expect(events).toMatchObject([{ kind: 'extend' }, { kind: 'extended', changed: 4, failed: 1, complete: true }]);
+    expect(await retained()).toBe(4);
+    expect(await renew()).toMatchObject({ objects: 5, changed: 1, failed: 0, complete: true });
+    expect(await renew()).toMatchObject({ objects: 5, changed: 0, failed: 0 });
+    // Nothing was to be changed, so nothing is in the audit.
+    expect(events).toEqual([]);
   });
 });
