@@ -1,6 +1,7 @@
 /** From what the audit adds up to, the config and what the state directory says now to how a client stands. Pure. */
 import type { ClientConfig } from '../config/types.ts';
 import { formatBytes, formatDuration } from '../core/quantities.ts';
+import type { AnomalyRule } from '../ports/audit-sink.ts';
 import { describeAnomaly, isMassRemoval, lateAt, lateId } from './anomalies.ts';
 import {
   DAY_MS,
@@ -82,7 +83,7 @@ export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): C
     addresses: record.addresses.map(seenOf),
     keys: record.keys.map(seenOf),
     ...removedOf(config, knowledge, time),
-    purgeHeld: config.removals === 'deferred' && anomalies.some(({ rule }) => rule !== 'late'),
+    purgeHeld: anomalies.some(({ rule }) => holdsPurge(config, rule)),
     ...(scrub !== undefined && { scrub }),
     ...(unfinishedScrub !== undefined && { unfinishedScrub }),
     anomalies,
@@ -130,17 +131,24 @@ export function unreported(config: ClientConfig, record: ClientRecord, now: Date
   );
 }
 
+/**
+ * Whether a purge of what the client has removed waits for an anomaly, which stays open then until it is acknowledged: what nobody has seen
+ * must not be forgotten. To be late tells nothing of removals, and a machine that is gone for good is late for ever. Much that was removed
+ * holds it back even when the admin has meanwhile taken the right to remove away from the client.
+ */
+function holdsPurge({ removals }: ClientConfig, rule: AnomalyRule): boolean {
+  return rule === 'mass-removal' || (removals === 'deferred' && rule !== 'late');
+}
+
 /** What events of the audit have raised, newest first: not acknowledged, and not too long ago where that is no matter of the trash. */
-export function openAnomalies(
-  { removals, massRemoval = MASS_REMOVAL }: ClientConfig,
-  { anomalies }: ClientRecord,
-  now: Date,
-): readonly Anomaly[] {
-  // A purge waits for these: what nobody has seen must not be forgotten while it waits.
-  const stays = (rule: string): boolean => removals === 'deferred' || rule === 'mass-removal';
+export function openAnomalies(config: ClientConfig, { anomalies }: ClientRecord, now: Date): readonly Anomaly[] {
+  const { massRemoval = MASS_REMOVAL } = config;
   const most = massRemoval === 'none' ? undefined : massRemoval;
   return anomalies
-    .filter(({ rule, acknowledged, last }) => acknowledged !== true && (stays(rule) || now.getTime() - last < SHOWN_MS))
+    .filter(
+      ({ rule, acknowledged, last }) =>
+        acknowledged !== true && (holdsPurge(config, rule) || now.getTime() - last < SHOWN_MS),
+    )
     .filter((one) => one.rule !== 'mass-removal' || isMassRemoval(one, most))
     .map(({ id, rule, at, last, count, session, facts }) => ({
       ...{ id, rule, at: new Date(at), last: new Date(last), count },

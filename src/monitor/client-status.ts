@@ -165,7 +165,7 @@ export interface ClientStatus {
   readonly removals: readonly RemovalFigures[];
   /** Undefined where there is none, or nobody has looked. */
   readonly trash?: TrashFigures;
-  /** Open anomalies hold back the purge of what the client has removed. */
+  /** An open anomaly holds back the purge of what the client has removed: `mass-removal`, or where removals are deferred any but `late`. */
   readonly purgeHeld: boolean;
   readonly addresses: readonly SeenValue[];
   readonly keys: readonly SeenValue[];

@@ -86,8 +86,9 @@ describe('what was removed', () => {
     const later = (days: number, config: Partial<ClientConfig> = TRASH, more: readonly HistoryLine[] = []) =>
       status([...lines, ...more], at + days * DAY, { expectEvery: 400 * DAY, ...config });
     for (const days of [1, 13, 200]) expect(later(days)).toMatchObject({ state: 'attention', purgeHeld: true });
-    // Whoever may remove for good has no purge to wait; that much was removed still stands until it was seen.
-    expect(later(200, { access: 'full' })).toMatchObject({ state: 'attention', purgeHeld: false });
+    // So it does when the admin has taken away the right to remove, or never asked for it to be held back.
+    for (const config of [{}, { access: 'full' } as const])
+      expect(later(200, config)).toMatchObject({ state: 'attention', purgeHeld: true });
     const [anomaly] = later(1).anomalies;
     const seen = {
       ...{ ...byClient[0], event: 'anomaly-acknowledged', rule: 'mass-removal', anomaly: anomaly?.id },
