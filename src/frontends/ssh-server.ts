@@ -7,7 +7,7 @@
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import ssh2, { type Connection, type ServerChannel, type Session as SshSession } from 'ssh2';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
-import { createAllowance } from '../core/allowance.ts';
+import { createAllowance, type Allowance } from '../core/allowance.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { whyNotListening } from '../core/listening.ts';
 import { printable } from '../core/printable.ts';
@@ -29,6 +29,13 @@ import { createUnauthenticatedConnections, type Unauthenticated } from './unauth
 
 /** Connections of one client beyond its sessions: of runs that are told that there are too many, and of those just ending. */
 const SPARE_CONNECTIONS = 10;
+/**
+ * Sessions that a client may ask for at once, over all of its connections, most of which are refused by then: so many times its `maxSessions`,
+ * and at least so many; and how many more each second. What is beyond is turned away before it costs an answer in words.
+ */
+const OPENED_PER_SESSION = 10;
+const LEAST_OPENED = 300;
+const OPENED_PER_SECOND = 5;
 /** Connections that the kernel holds until they are accepted; Linux takes no more than net.core.somaxconn, 4096 by default. */
 const BACKLOG = 4096;
 
@@ -79,8 +86,7 @@ export async function openSshServer({
     );
   });
   const pendingBySocket = new WeakMap<Socket, Unauthenticated>();
-  /** Connections of each client that has authenticated. */
-  const connected = new Map<string, number>();
+  const clients = createClients();
   const ssh = new ssh2.Server(
     {
       // A key that is parsed is taken as it is, which the types do not say.
@@ -103,14 +109,12 @@ export async function openSshServer({
         guardExchanges: (may) => {
           mlKemKex.guard(connection, may);
         },
-        accept: ({ name, maxSessions }, socket) => {
-          const before = connected.get(name) ?? 0;
-          if (before >= maxSessions + SPARE_CONNECTIONS) return false;
-          connected.set(name, before + 1);
-          socket.once('close', () => connected.set(name, (connected.get(name) ?? 1) - 1));
+        accept: (client, socket) => {
+          if (!clients.connects(client, socket)) return false;
           pending?.authenticated();
           return true;
         },
+        mayOpen: clients.mayOpen,
       });
     },
   );
@@ -192,6 +196,37 @@ function peerOf(socket: Socket): { readonly from: string; readonly fromPort: num
   return { from: socket.remoteAddress ?? '', fromPort: socket.remotePort ?? 0 };
 }
 
+/** What those who have authenticated take of this process, over all of a client's connections. */
+interface Clients {
+  /** Counts one connection more, unless its client has as many as it may. */
+  readonly connects: (client: ClientConfig, socket: Socket) => boolean;
+  /** Whether a client may ask for one more session now. */
+  readonly mayOpen: (client: ClientConfig) => boolean;
+}
+
+function createClients(): Clients {
+  const connected = new Map<string, number>();
+  const opening = new Map<string, { readonly most: number; readonly allowance: Allowance }>();
+  return {
+    connects: ({ name, maxSessions }, socket) => {
+      const before = connected.get(name) ?? 0;
+      if (before >= maxSessions + SPARE_CONNECTIONS) return false;
+      connected.set(name, before + 1);
+      socket.once('close', () => connected.set(name, (connected.get(name) ?? 1) - 1));
+      return true;
+    },
+    mayOpen: ({ name, maxSessions }) => {
+      const most = Math.max(LEAST_OPENED, maxSessions * OPENED_PER_SESSION);
+      let own = opening.get(name);
+      if (own?.most !== most) {
+        own = { most, allowance: createAllowance(most, OPENED_PER_SECOND, () => performance.now()) };
+        opening.set(name, own);
+      }
+      return own.allowance.take();
+    },
+  };
+}
+
 function keysOf(clients: readonly ClientConfig[]): ReadonlyMap<string, KnownKey> {
   return new Map(clients.flatMap((client) => client.keys.map((key) => [key.blob, { client, key }] as const)));
 }
@@ -206,10 +241,11 @@ interface ConnectionContext {
   readonly guardExchanges: (may: () => boolean) => void;
   /** Whether a client that has authenticated may have one more connection. */
   readonly accept: (client: ClientConfig, socket: Socket) => boolean;
+  readonly mayOpen: Clients['mayOpen'];
 }
 
 function serveConnection(connection: Connection, context: ConnectionContext): void {
-  const { find, openSession, memory, log, limits, guardExchanges, accept } = context;
+  const { find, openSession, memory, log, limits, guardExchanges, accept, mayOpen } = context;
   const socket = socketOf(connection);
   const hangUp = (): void => {
     connection.end();
@@ -244,7 +280,7 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
       for (const lease of channels) lease.release();
     });
     const takeChannel = (): Lease | undefined => {
-      if (channels.size >= limits.channels || socket.destroyed) return undefined;
+      if (channels.size >= limits.channels || socket.destroyed || !mayOpen(authenticated.client)) return undefined;
       return memory === undefined ? UNCOUNTED() : memory.of(authenticated.client.name).take(UNSERVED_WINDOW);
     };
     connection.on('session', (accept, reject) => {

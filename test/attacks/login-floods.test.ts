@@ -8,13 +8,24 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import ssh2 from 'ssh2';
+import { parsePublicKey } from '../../src/config/public-key.ts';
 import { startGateway } from '../support/gateway-process.ts';
 import { message } from '../support/hostile-ssh.ts';
 import { generateKey, lab, run, sshClientArgs, tempDir } from '../support/lab.ts';
 import { kexinit, MESSAGE, parseKexinit, rawClient, type RawClient } from '../support/raw-ssh.ts';
+import { resticClient } from '../support/restic-client.ts';
 import { startSshSession } from '../support/ssh-session.ts';
-import { startSshStack, type SshStack } from '../support/ssh-stack.ts';
+import {
+  channelOf,
+  keyPair,
+  outcomeOf,
+  sshConnect,
+  startSshStack,
+  type KeyPair,
+  type SshStack,
+} from '../support/ssh-stack.ts';
 import { freshStore } from '../support/stores.ts';
+import { testClient } from '../support/test-client.ts';
 
 let stack: SshStack;
 let sshArgs: readonly string[];
@@ -140,6 +151,37 @@ test('of 400 strangers who have their keys computed in the same moment: a sessio
   for (const one of strangers) one.close();
   session.close();
   await gateway.stop();
+});
+
+test('a key that comes again and again for sessions that are refused is turned away before it is told so each time', async () => {
+  const [hostile, honest] = [keyPair(), keyPair()];
+  const client = (name: string, { public: line }: KeyPair) =>
+    testClient(name, { keys: [parsePublicKey(line)], maxSessions: 1 });
+  const clients = { hostile: { ...client('hostile', hostile), disabled: true }, honest: client('honest', honest) };
+  const both = await startSshStack({}, { clients });
+  let [told, turnedAway] = [0, 0];
+  for (let connections = 0; connections < 30; connections++) {
+    const connection = await sshConnect(both, { privateKey: hostile.private });
+    const attempts = Array.from({ length: 15 }, async () => {
+      try {
+        const channel = await channelOf((done) => connection.exec('x', done));
+        const { stderr } = await outcomeOf(channel);
+        told += Number(stderr.includes('disabled'));
+      } catch {
+        turnedAway++;
+      }
+    });
+    await Promise.all(attempts);
+    connection.destroy();
+  }
+  expect(told).toBeGreaterThanOrEqual(300);
+  expect(turnedAway).toBeGreaterThan(0);
+  // Those of another client are its own.
+  const other = await sshConnect(both, { privateKey: honest.private });
+  const session = resticClient(await channelOf((done) => other.exec('x', done)));
+  expect((await session.request('GET', '/file-1')).status).toBe(404);
+  other.destroy();
+  await both.close();
 });
 
 test('a thousand honest logins behind one address, a hundred a second, are no flood', async () => {
