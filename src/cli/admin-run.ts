@@ -3,9 +3,10 @@
  * there as long as that runs, and that nobody else can have written. Which it is need not be secret: a forced command that was set up wrong
  * names none.
  */
-import { chmodSync, existsSync, fstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, fstatSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { readSmallFile } from '../config/small-file.ts';
 import { mustBeTrusted } from '../config/trusted-files.ts';
 import { GatewayError } from '../core/errors.ts';
 import { isRunning, ownProcess } from '../state/processes.ts';
@@ -49,7 +50,7 @@ export function mustBeAdminRun(file: string): void {
 function saysSo(file: string): boolean {
   try {
     mustBeTrusted(file);
-    const [, pid, begun] = /^(\d+) (\d+)\n$/.exec(readFileSync(file, 'utf8')) ?? [];
+    const [, pid, begun] = /^(\d+) (\d+)\n$/.exec(readSmallFile(file, 4096).toString()) ?? [];
     return pid !== undefined && isRunning({ pid: Number(pid), begun: Number(begun) });
   } catch {
     return false;

@@ -1,8 +1,8 @@
 /** `restic-gateway check`: reads the config as `serve` would, like `sshd -t`, and says what is wrong with it; `--live` tries the stores too. */
-import { readFileSync } from 'node:fs';
 import { loadConfig } from '../config/load.ts';
 import { ConfigError, type Problem } from '../config/problems.ts';
 import { readSecret, readToken } from '../config/secrets.ts';
+import { MOST_CONFIG_BYTES, readSmallFile } from '../config/small-file.ts';
 import { GatewayError } from '../core/errors.ts';
 import { readHostKey } from '../frontends/host-key.ts';
 import type { StoreCheckPoint } from '../ports/repository-store.ts';
@@ -78,7 +78,7 @@ export async function runCheck({
 function showProblems(file: string, problems: readonly Problem[]): void {
   let lines: readonly string[] = [];
   try {
-    lines = readFileSync(file, 'utf8').split(/\r?\n/);
+    lines = readSmallFile(file, MOST_CONFIG_BYTES).toString().split(/\r?\n/);
   } catch {
     // It was there a moment ago; the places are shown without it.
   }

@@ -1,8 +1,8 @@
 /** `restic-gateway probe`: as a client over SSH, tries to overwrite, delete and escape, and says what held; for people and monitoring. */
-import { readFile } from 'node:fs/promises';
 import { homedir, userInfo } from 'node:os';
 import path from 'node:path';
-import { GatewayError } from '../core/errors.ts';
+import { MOST_KEY_BYTES, readSmallFile } from '../config/small-file.ts';
+import { GatewayError, messageOf } from '../core/errors.ts';
 import { hostByFile, hostByFingerprint } from '../probe/known-hosts.ts';
 import { probe, stateOfKey, type ProbeKey } from '../probe/probe.ts';
 import { openTerminal } from './init/ask.ts';
@@ -72,9 +72,9 @@ async function readKey(file: string): Promise<ProbeKey> {
   const wrong = (what: string, cause?: unknown) => new GatewayError('usage', { detail: `${file}: ${what}`, cause });
   let privateKey: Buffer;
   try {
-    privateKey = await readFile(file);
+    privateKey = readSmallFile(file, MOST_KEY_BYTES);
   } catch (error) {
-    throw wrong(`cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`, error);
+    throw wrong(`cannot be read (${(error as NodeJS.ErrnoException).code ?? messageOf(error)})`, error);
   }
   const state = stateOfKey({ privateKey });
   if (state === 'good') return { privateKey };

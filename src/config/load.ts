@@ -2,7 +2,7 @@
  * From a config file to a checked, resolved and frozen config, or to one error that names everything that is wrong with the file.
  */
 import { isUtf8 } from 'node:buffer';
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { crossCheck } from './cross-checks.ts';
 import { lineAndColumn, readDocument } from './document.ts';
@@ -11,14 +11,12 @@ import { deepFreeze } from './freeze.ts';
 import { ConfigError, formatPath, invalid, type Path } from './problems.ts';
 import { checkRoot, clientChecker, entriesOf, resolveClient, storeChecker, type PathProblem } from './check.ts';
 import { readSimpleDocument } from './simple-document.ts';
+import { MOST_CONFIG_BYTES, readSmallFile, TooLarge } from './small-file.ts';
 import { mustBeTrusted } from './trusted-files.ts';
 import type { ClientConfig, ClientEntry, GatewayConfig, StoreConfig } from './types.ts';
 
 const SYSTEM_FILE = '/etc/restic-gateway/gateway.yaml';
 const NEAR_FILE = 'gateway.yaml';
-
-/** A config of a thousand clients is some 300 KiB; what is far larger is another file. */
-const MOST_BYTES = 16 * 1024 * 1024;
 
 /**
  * The config file to use: the one named, else $RESTIC_GATEWAY_CONFIG, else ./gateway.yaml, else the system's. root does not take the one of
@@ -90,11 +88,11 @@ export function loadConfig(file: string, env: NodeJS.ProcessEnv = process.env): 
   mustBeTrusted(absolute);
   let bytes;
   try {
-    bytes = readFileSync(absolute);
+    bytes = readSmallFile(absolute, MOST_CONFIG_BYTES);
   } catch (error) {
+    if (error instanceof TooLarge) throw invalid(`${absolute}: is too large for a config (over 16 MiB)`);
     throw unreadable(absolute, error);
   }
-  if (bytes.length > MOST_BYTES) throw invalid(`${absolute}: is too large for a config (over 16 MiB)`);
   const text = bytes.toString('utf8');
   if (!isUtf8(bytes)) {
     const message = 'this is not UTF-8 text; save the file as UTF-8';

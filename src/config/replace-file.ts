@@ -7,7 +7,6 @@ import {
   fstatSync,
   fsyncSync,
   openSync,
-  readFileSync,
   realpathSync,
   renameSync,
   statSync,
@@ -17,6 +16,7 @@ import {
 import { dirname } from 'node:path';
 import { unreadable } from './files.ts';
 import { invalid } from './problems.ts';
+import { MOST_CONFIG_BYTES, readSmallFile } from './small-file.ts';
 
 /**
  * Reads a file, has it changed, and puts the result in its place by a rename; owner and mode stay. A link is followed. While it works,
@@ -26,7 +26,7 @@ import { invalid } from './problems.ts';
  */
 export function replaceFile(file: string, change: (content: Buffer) => string): void {
   const target = orUnreadable(file, () => realpathSync(file));
-  const read = (): Buffer => orUnreadable(target, () => readFileSync(target));
+  const read = (): Buffer => orUnreadable(target, () => readSmallFile(target, MOST_CONFIG_BYTES));
   const next = `${target}.new`;
   const descriptor = begin(next, target);
   let renamed = false;

@@ -34,6 +34,7 @@ export async function readHostKey(file: string, users?: readonly number[]): Prom
     throw wrong(`cannot be read (${code ?? 'unknown error'})`, error);
   }
   if (!stat.isFile()) throw wrong('this is not a regular file; name the file of a private key');
+  if (!isKeySized(stat)) throw wrong(`it is larger than ${MOST_BYTES / 1024} KiB, which no private key is`);
   if (isShared(stat)) throw wrong(`others can read it; run: chmod 600 ${file}`);
   const untrusted = whyUntrusted(file, users);
   if (untrusted !== undefined) throw wrong(untrusted);
@@ -62,12 +63,19 @@ function signingFast(key: ParsedKey): ParsedKey {
   return Object.assign(key, { sign: (data: Buffer) => sign(null, data, privateKey) });
 }
 
+/** Larger than any private key, comment included. */
+const MOST_BYTES = 64 * 1024;
+
+function isKeySized(stat: Stats): boolean {
+  return stat.isFile() && stat.size <= MOST_BYTES;
+}
+
 /** What was opened is what is looked at, and a named pipe holds nothing up. */
 async function read(file: string): Promise<{ readonly content: Buffer; readonly stat: Stats }> {
   const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   try {
     const stat = await handle.stat();
-    return { stat, content: stat.isFile() ? await handle.readFile() : Buffer.alloc(0) };
+    return { stat, content: isKeySized(stat) ? await handle.readFile() : Buffer.alloc(0) };
   } finally {
     await handle.close();
   }

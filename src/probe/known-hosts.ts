@@ -1,5 +1,6 @@
 /** What a client knows of a server's host key: a fingerprint, or a known_hosts file as OpenSSH itself reads it. */
 import { execFile } from 'node:child_process';
+import { stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { fingerprintOf } from '../config/fingerprint.ts';
 import { GatewayError } from '../core/errors.ts';
@@ -56,21 +57,36 @@ export async function hostByFile(file: string, host: string, port: number): Prom
   };
 }
 
+/** Larger than a known_hosts file of ten thousand hosts, in bytes. */
+const MOST_BYTES = 16 * 1024 * 1024;
+/** How long a look-up may take, in ms. */
+const LOOK_UP_MS = 10_000;
+
 async function lookUp(file: string, name: string): Promise<string> {
+  const found = await stat(file).catch(() => undefined);
+  if (found !== undefined && !found.isFile()) throw unusable(file, 'it is not a regular file');
+  if (found !== undefined && found.size > MOST_BYTES) throw unusable(file, 'it is larger than 16 MiB');
   try {
-    return (await promisify(execFile)('ssh-keygen', ['-F', name, '-f', file], { timeout: 10_000 })).stdout;
+    return (await promisify(execFile)('ssh-keygen', ['-F', name, '-f', file], { timeout: LOOK_UP_MS })).stdout;
   } catch (error) {
-    const { code, stderr = '' } = error as { code?: unknown; stderr?: string };
+    const { code, stderr = '', killed } = error as { code?: unknown; stderr?: string; killed?: boolean };
     if (code === 'ENOENT')
       throw new GatewayError('usage', {
         detail: "known_hosts is looked up by OpenSSH's ssh-keygen, which is not here; give --host-key SHA256:… instead",
         cause: error,
       });
+    if (code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER')
+      throw unusable(file, 'it has more lines of this host than can be right', error);
+    if (killed === true) throw unusable(file, `ssh-keygen took longer than ${LOOK_UP_MS / 1000} s`, error);
     // Exit status 1 without a word: the name is not in the file.
     if (stderr.trim() === '') return '';
-    throw new GatewayError('usage', {
-      detail: `${file} cannot be read; name another with --known-hosts, or give --host-key SHA256:… (${stderr.trim().split('\n')[0] ?? ''})`,
-      cause: error,
-    });
+    throw unusable(file, stderr.trim().split('\n')[0] ?? '', error);
   }
+}
+
+function unusable(file: string, why: string, cause?: unknown): GatewayError {
+  return new GatewayError('usage', {
+    detail: `${file} cannot be read; name another with --known-hosts, or give --host-key SHA256:… (${why})`,
+    cause,
+  });
 }

@@ -1,6 +1,7 @@
 /** Where the public key of a client comes from: the command line, a file, stdin, or made here and now. */
-import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { unlinkSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { MOST_KEY_BYTES, readSmallFile, readUpTo } from '../../config/small-file.ts';
 import { GatewayError, messageOf } from '../../core/errors.ts';
 import { generateOpenSshKey } from '../../frontends/openssh-key.ts';
 
@@ -69,7 +70,8 @@ function made(name: string, file: string): ClientKey {
 
 function read(file: string | 0): string {
   try {
-    return readFileSync(file, 'utf8');
+    const bytes = file === 0 ? readUpTo(0, MOST_KEY_BYTES) : readSmallFile(file, MOST_KEY_BYTES);
+    return bytes.toString();
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     throw usage(`${file === 0 ? 'stdin' : file} cannot be read (${code ?? messageOf(error)})`, error);
