@@ -384,7 +384,8 @@ describe('on channels that nobody serves', () => {
     ],
     ['data to a channel of no one', () => data(77)],
   ])('%s: the connection ends', async (_what, make) => {
-    stack = await startSshStack({}, { memory: MEMORY });
+    // Not for want of a session, which ends it too.
+    stack = await startSshStack({}, { memory: MEMORY, ssh: { extraCiphers: [], limits: { idleSeconds: 86_400 } } });
     const client = await connected();
     const id = await channel(client, 100);
     for (let sent = 0; sent < 3; sent++) sendMessage(client, make(id));
