@@ -89,6 +89,22 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       },
     )
     .command(
+      'forget [client]',
+      'remove the snapshots that the retention of the config does not keep, by when they arrived, and prune',
+      (command) => forgetOptions(command),
+      ({ holdClient, ...given }) => {
+        const wait = holdClient as string | false | undefined;
+        return run(async () => (await import('./forget.ts')).runForget({ ...given, holdClient: wait }))();
+      },
+    )
+    // How `forget` does what only the gateway's user may; not for people.
+    .command(
+      'snapshot-records <client>',
+      false,
+      (command) => command.positional('client', { type: 'string', demandOption: true }),
+      (given) => run(async () => (await import('./snapshot-records.ts')).runSnapshotRecords(given))(),
+    )
+    .command(
       'scrub [client]',
       "read every object of a client's repository and check it against its name",
       (command) => scrubOptions(command),
@@ -205,6 +221,33 @@ function resticOptions<T>(command: Argv<T>) {
     .option('override-protect', flag('remove snapshots that are protected, too; the audit log says so'));
 }
 
+/** The options of `forget`. */
+function forgetOptions<T>(command: Argv<T>) {
+  const no = { type: 'boolean', default: false } as const;
+  return command
+    .positional('client', { type: 'string', describe: 'name of the client in the config' })
+    .option('all', { ...no, describe: 'the repositories of all clients that have a retention' })
+    .option('dry-run', { ...no, alias: 'n', describe: 'show what would be removed, and change nothing' })
+    .option('group-by', { type: 'string', describe: 'host, paths, tags, instead of what the config says' })
+    .option('accept-time', {
+      type: 'string',
+      array: true,
+      requiresArg: true,
+      default: [] as string[],
+      describe: 'ids of snapshots that rightly claim another time than they arrived at, or all: an import',
+    })
+    .option('prune', { type: 'boolean', default: true, describe: 'and remove what nothing uses any more; --no-prune' })
+    .option('without-password', { ...no, describe: 'keep or drop whole days, to the trash; nothing is pruned' })
+    .option('hold-client', {
+      type: 'string',
+      describe: 'wait so long for runs that hold a lock (10min unless given), as restic-gateway restic does',
+    })
+    .option('end-sessions', { ...no, describe: 'after that wait, end the sessions that still hold a lock' })
+    .option('json', { ...no, describe: 'one JSON object for each repository' })
+    .option('quiet', QUIET);
+}
+
+/** The options of `scrub`. */
 function scrubOptions<T>(command: Argv<T>) {
   return command
     .positional('client', { type: 'string', describe: 'name of the client in the config' })

@@ -1,13 +1,9 @@
 /** `restic-gateway restic CLIENT -- ARGS…`: the local restic with full access to a client's repository, for the admin on the gateway host. */
-import { spawn } from 'node:child_process';
-import { isAbsolute } from 'node:path';
 import { loadConfig } from '../config/load.ts';
 import { GatewayError } from '../core/errors.ts';
-import { shellQuote } from '../frontends/authorized-keys.ts';
-import { beginAdminRun, withoutSshd } from './admin-run.ts';
-import type { HoldRequest } from '../ports/sessions.ts';
+import { runAdminRestic } from './admin-restic.ts';
 import { chooseConfigFile, sayConfigFile } from './own-user.ts';
-import { ownProgram, refuseInForcedCommand } from './program.ts';
+import { refuseInForcedCommand } from './program.ts';
 import { holdRequest } from './restic-hold.ts';
 
 /**
@@ -40,51 +36,15 @@ export async function runRestic({
     throw new GatewayError('usage', {
       detail: `there is no client ${client} in ${config.file}; it has: ${Object.keys(config.clients).join(', ')}`,
     });
-  const program = process.env['RESTIC_GATEWAY_RESTIC'] ?? 'restic';
-  if (program.includes('/') && !isAbsolute(program))
-    throw new GatewayError('usage', {
-      detail: `RESTIC_GATEWAY_RESTIC: ${program} depends on the working directory; name the whole path`,
-    });
-  const run = beginAdminRun();
-  process.once('exit', () => {
-    run.end();
-  });
-  const options = [
-    `rclone.program=${ownProgram().map(shellQuote).join(' ')}`,
-    `rclone.args=stdio --admin ${shellQuote(run.file)} ${holdWords(hold)}${overrideProtect ? '--override-protect ' : ''}-c ${shellQuote(config.file)}`,
-  ];
-  const restic = spawn(program, ['-r', `rclone:${client}`, ...options.flatMap((option) => ['-o', option]), ...args], {
-    stdio: 'inherit',
-    env: { ...withoutSshd(), PATH: absolutePath() },
-  });
-  // Ctrl-C reaches restic as well; it removes its lock and ends, and this waits for that.
-  const ignore = (): void => undefined;
-  process.on('SIGINT', ignore);
-  process.on('SIGTERM', () => restic.kill('SIGTERM'));
-  return new Promise((resolve, reject) => {
-    restic.on('error', (error: NodeJS.ErrnoException) => {
-      reject(
-        new GatewayError('usage', {
-          detail:
-            error.code === 'ENOENT'
-              ? 'restic is not installed on this machine; install it (apt-get install restic), or name it in RESTIC_GATEWAY_RESTIC'
-              : `restic cannot be started: ${error.message}`,
-          cause: error,
-        }),
-      );
-    });
-    restic.on('close', (code) => {
-      resolve(code ?? 1);
-    });
-  });
+  if (hasKeepRule(args))
+    process.stderr.write(
+      `restic-gateway: rules by the time that snapshots claim can be steered by a client; better: restic-gateway forget ${client}, which goes by when they arrived\n`,
+    );
+  const { code } = await runAdminRestic({ client, file: config.file, args, hold, overrideProtect });
+  return code;
 }
 
-/** Where programs are looked for, without what depends on the working directory, which may be anybody's. */
-function absolutePath(): string {
-  return (process.env['PATH'] ?? '').split(':').filter(isAbsolute).join(':');
-}
-
-/** For `stdio`, which does the holding. */
-function holdWords(hold: HoldRequest | undefined): string {
-  return hold === undefined ? '' : `--hold=${hold.waitMs} ${hold.endSessions ? '--end-sessions ' : ''}`;
+/** Whether restic is to choose snapshots by what they claim. */
+function hasKeepRule(args: readonly string[]): boolean {
+  return args.includes('forget') && args.some((arg) => /^(?:--keep-(?!tag\b)|-[lHdwmy]\d*$)/.test(arg));
 }

@@ -16,6 +16,10 @@ export interface ArrivedSnapshot {
   readonly arrived: Date;
   /** When the session began that brought it, where that is known. */
   readonly began?: Date | undefined;
+  /** When the storage last took it in, where that is later: it came back from the trash. */
+  readonly stored?: Date | undefined;
+  /** Whose session brought it, where that is known. */
+  readonly client?: string | undefined;
   /** Whether the admin has accepted the time that it claims. */
   readonly accepted: boolean;
   readonly host: string;
@@ -76,6 +80,7 @@ export function claimsOtherTime({
 /** Applies the rules to each group of snapshots. */
 export function selectSnapshots(snapshots: readonly ArrivedSnapshot[], options: SelectOptions): Selection {
   const apart: ArrivedSnapshot[] = [];
+  const floor = floorOf(snapshots, options);
   const groups = new Map<string, { readonly key: GroupIdentity; readonly snapshots: Timed<ArrivedSnapshot>[] }>();
   for (const snapshot of snapshots) {
     const other = claimsOtherTime(snapshot);
@@ -91,13 +96,13 @@ export function selectSnapshots(snapshots: readonly ArrivedSnapshot[], options: 
   }
   const named = [...groups].sort(([one], [other]) => (one < other ? -1 : 1));
   return {
-    groups: named.map(([, { key, snapshots: members }]) => ({ ...key, ...applyRules(members, options) })),
+    groups: named.map(([, { key, snapshots: members }]) => ({ ...key, ...applyRules(members, options, floor) })),
     apart: apart.sort((one, other) => other.arrived.getTime() - one.arrived.getTime()),
   };
 }
 
 /** What is known of a snapshot without the repository's password. */
-export type SealedSnapshot = Pick<ArrivedSnapshot, 'id' | 'arrived'>;
+export type SealedSnapshot = Pick<ArrivedSnapshot, 'id' | 'arrived' | 'stored' | 'client'>;
 
 /**
  * Applies the rules without knowing what the snapshots are of: to days by their arrivals. A day is kept when a rule keeps its last snapshot, and
@@ -107,6 +112,7 @@ export function selectDays(
   snapshots: readonly SealedSnapshot[],
   options: SelectOptions,
 ): Pick<SnapshotGroup<SealedSnapshot>, 'kept' | 'removed'> {
+  const floor = floorOf(snapshots, options);
   const days = new Map<number, SealedSnapshot[]>();
   for (const snapshot of newestFirst(
     snapshots.map((one) => ({ snapshot: one, arrived: one.arrived, when: one.arrived })),
@@ -118,6 +124,11 @@ export function selectDays(
   const { kept } = applyRules(
     lasts.map((snapshot) => ({ snapshot, arrived: snapshot.arrived, when: snapshot.arrived })),
     options,
+    new Set(
+      [...days.values()].flatMap(([last, ...more]) =>
+        last && [last, ...more].some(({ id }) => floor.has(id)) ? [last.id] : [],
+      ),
+    ),
   );
   const reasons = new Map(kept.map((one) => [BUCKETS.daily(one.snapshot.arrived), one.reasons]));
   const all = [...days].map(([day, members]) => ({ why: reasons.get(day), members }));
@@ -127,6 +138,23 @@ export function selectDays(
     ),
     removed: all.flatMap(({ why, members }) => (why === undefined ? members : [])),
   };
+}
+
+/** What the gateway lets nobody remove (src/restic/floor.ts), so that a run of `forget` does not fail by it. */
+function floorOf(snapshots: readonly SealedSnapshot[], { protectMs, now }: SelectOptions): ReadonlySet<string> {
+  if (protectMs === undefined) return new Set();
+  const since = now.getTime() - protectMs;
+  const timeOf = ({ arrived, stored }: SealedSnapshot): number => Math.max(arrived.getTime(), stored?.getTime() ?? 0);
+  const latest = new Map<string | undefined, SealedSnapshot[]>();
+  for (const one of snapshots) {
+    const own = latest.get(one.client);
+    if (own === undefined) latest.set(one.client, [one]);
+    else own.push(one);
+  }
+  const newest = [...latest.values()].flatMap((own) =>
+    own.sort((one, other) => timeOf(other) - timeOf(one) || (one.id > other.id ? -1 : 1)).slice(0, ALWAYS_KEPT),
+  );
+  return new Set([...snapshots.filter((one) => timeOf(one) > since), ...newest].map(({ id }) => id));
 }
 
 type GroupIdentity = Pick<SnapshotGroup, 'host' | 'paths' | 'tags'>;
@@ -184,7 +212,8 @@ interface Rule {
 
 function applyRules<S extends SealedSnapshot>(
   snapshots: readonly Timed<S>[],
-  { policy, protectMs, now }: SelectOptions,
+  { policy, now }: SelectOptions,
+  floor: ReadonlySet<string>,
 ): { readonly kept: readonly Kept<S>[]; readonly removed: readonly S[] } {
   const ordered = newestFirst(snapshots);
   const newest = ordered.find(({ when }) => when < now)?.when;
@@ -196,7 +225,7 @@ function applyRules<S extends SealedSnapshot>(
   const kept: Kept<S>[] = [];
   const removed: S[] = [];
   for (const [index, timed] of ordered.entries()) {
-    const { snapshot, when, arrived } = timed;
+    const { snapshot, when } = timed;
     const reasons: string[] = [];
     if (within !== undefined && when.getTime() > before(newest, within)) reasons.push(`within ${formatSpan(within)}`);
     for (const rule of rules) {
@@ -209,7 +238,7 @@ function applyRules<S extends SealedSnapshot>(
       rule.left -= 1;
       reasons.push(again ? `oldest ${rule.name}` : rule.name);
     }
-    if (protectMs !== undefined && arrived.getTime() > now.getTime() - protectMs) reasons.push('protected');
+    if (floor.has(snapshot.id)) reasons.push('protected');
     if (index < ALWAYS_KEPT || lastArrived.has(timed)) reasons.push(`one of the newest ${ALWAYS_KEPT}`);
     if (reasons.length > 0) kept.push({ snapshot, reasons });
     else removed.push(snapshot);

@@ -1,68 +1,149 @@
-/** Retention as the docs have it: the very commands of the unit, the timer and the crontab, run on a repository that a client filled. */
-import { readFileSync, writeFileSync } from 'node:fs';
+/** Retention as the docs have it: what is shipped, and what the command does beside the story in test/attacks/retention.test.ts. */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { expect, test } from '@jest/globals';
-import { openSite } from '../support/sites.ts';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { setArrival } from '../support/arrivals.ts';
+import { openSite, type Site } from '../support/sites.ts';
 import { GATEWAY } from '../support/gateway-process.ts';
-import { lab, makeTree, restic, run, tempDir } from '../support/lab.ts';
-import { freshStore, secretFile } from '../support/stores.ts';
+import { lab, restic, run, tempDir, type Outcome } from '../support/lab.ts';
+import { freshStore, secretFile, type StoreEntry } from '../support/stores.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const read = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');
 const EXAMPLES = 'scripts/packaging/examples/restic-gateway-retention@';
+const DAY = 24 * 60 * 60 * 1000;
 
-/** The gateway's arguments in every command line of a text that has its place in front. */
-function commandsIn(text: string): string[][] {
-  return [...text.matchAll(/^.*?restic-gateway (restic .*)$/gm)].map(([, words = '']) =>
-    words.trim().replaceAll('%i', 'appsrv').split(/\s+/),
+test('nothing that is shipped runs a rule by the time that snapshots claim', () => {
+  const texts = ['README.md', 'docs', 'scripts/packaging', 'scripts/quickstart'].flatMap((place) =>
+    place.endsWith('.md')
+      ? [place]
+      : readdirSync(path.join(ROOT, place), { recursive: true, withFileTypes: true })
+          .filter((file) => file.isFile() && /\.(?:md|service|timer|ts|mjs|sh)$|^[a-z-]+$/.test(file.name))
+          .map((file) => path.relative(ROOT, path.join(file.parentPath, file.name))),
   );
-}
+  const found = texts.flatMap((file) =>
+    [...read(file).matchAll(/^.*forget .*--keep-.*$/gm)].map(([line]) => `${file}: ${line.trim()}`),
+  );
+  // Where it is said what is wrong with them.
+  expect(found.filter((line) => !line.includes('prints a warning') && !line.includes('forget --keep-…'))).toEqual([]);
+  expect(read(`${EXAMPLES}.service`)).toMatch(/^ExecStart=\/usr\/bin\/restic-gateway forget %i$/m);
+  expect(/^17 3 .*$/m.exec(read('docs/retention.md'))?.[0]).toBe('17 3 * * 0 root restic-gateway forget --all --quiet');
+});
 
-test('the unit and the crontab keep what they should, remove the rest, and prune', async () => {
-  const unit = commandsIn(read(`${EXAMPLES}.service`).replace(/^#.*$/gm, ''));
-  const cron = commandsIn(/^17 3 .*$/m.exec(read('docs/retention.md'))?.[0] ?? '');
-  expect([unit.map(([, , , what]) => what), cron.map(([, , , what]) => what)]).toEqual([
-    ['forget', 'check'],
-    ['forget'],
-  ]);
+describe('forget', () => {
+  let site: Site;
+  let store: StoreEntry;
+  let client: (...args: string[]) => Promise<string>;
+  const gateway = (args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Outcome> =>
+    run(process.execPath, [GATEWAY, ...args], {
+      env: { RESTIC_CACHE_DIR: tempDir(), RESTIC_GATEWAY_RESTIC: lab().resticNewest, ...env },
+    });
+  const forget = (...args: string[]): Promise<Outcome> => gateway(['forget', '-c', site.configFile, ...args]);
+  const ids = async (): Promise<string[]> =>
+    (JSON.parse(await client('snapshots', '--json')) as { readonly id: string }[]).map(({ id }) => id);
 
-  const site = await openSite('ssh server', {
-    stores: { main: await freshStore('s3') },
-    clients: { appsrv: { repository: { store: 'main' } } },
+  beforeAll(async () => {
+    store = await freshStore('directory');
+    const rules = { retention: { 'keep-daily': 3, 'group-by': '' }, protect: 'none' };
+    site = await openSite('ssh server', {
+      stores: { main: store },
+      clients: {
+        appsrv: { repository: { store: 'main' }, ...rules, passwordFile: secretFile('password') },
+        sealed: { repository: { store: 'main' }, ...rules },
+        broken: { repository: { store: 'main' }, ...rules, passwordFile: path.join(tempDir(), 'missing') },
+        plain: { repository: { store: 'main' } },
+      },
+    });
+    client = async (...args) => {
+      const options = { 'rclone.program': site.program('appsrv') };
+      const { code, stdout, stderr } = await restic(lab().resticNewest, { repo: 'rclone:x', options }, args);
+      expect({ args, code, stderr: code === 0 ? '' : stderr }).toEqual({ args, code: 0, stderr: '' });
+      return stdout;
+    };
+    await client('init');
+    const source = tempDir();
+    for (let day = 8; day > 0; day--) {
+      writeFileSync(path.join(source, 'day'), String(day));
+      const time = new Date(Date.now() - day * DAY).toISOString().slice(0, 19).replace('T', ' ');
+      await client('backup', source, '--time', time);
+    }
   });
-  const source = path.join(tempDir(), 'source');
-  await makeTree(source, { files: 4, bytes: 500_000, seed: 'retention' });
-  const client = async (...args: string[]): Promise<string> => {
-    const options = { 'rclone.program': site.program('appsrv') };
-    const { code, stdout, stderr } = await restic(lab().resticNewest, { repo: 'rclone:x', options }, args);
-    expect({ args, code, stderr: code === 0 ? '' : stderr }).toEqual({ args, code: 0, stderr: '' });
-    return stdout;
-  };
-  await client('init');
-  const day = 24 * 60 * 60 * 1000;
-  for (const days of [800, 500, 3, 1, 0]) {
-    writeFileSync(path.join(source, 'day'), `${days} ${'x'.repeat(days)}`);
-    const time = new Date(Date.now() - days * day).toISOString().slice(0, 19).replace('T', ' ');
-    await client('backup', source, '--time', time);
-  }
-  const env = {
-    RESTIC_PASSWORD_FILE: secretFile('password'),
-    RESTIC_CACHE_DIR: tempDir(),
-    RESTIC_GATEWAY_RESTIC: lab().resticNewest,
-  };
-  for (const [command, client, ...args] of [...unit, ...cron]) {
-    const { code, stderr } = await run(
-      process.execPath,
-      [GATEWAY, command ?? '', client ?? '', '-c', site.configFile, ...args],
-      { env },
-    );
-    expect({ args, code, stderr }).toEqual({ args, code: 0, stderr: '' });
-  }
-  expect(JSON.parse(await client('snapshots', '--json'))).toHaveLength(3);
-  await client('check', '--read-data');
-  const removed = site.audit().filter(({ event, via: by }) => event === 'remove' && by === 'admin');
-  expect(removed.filter(({ object }) => String(object).startsWith('snapshots/'))).toHaveLength(2);
-  await site.close();
+  afterAll(async () => {
+    await site.close();
+  });
+
+  test('an import is set apart until it is accepted, and then goes by what it claims', async () => {
+    const dry = await forget('appsrv', '--dry-run');
+    expect([dry.code, dry.stderr]).toEqual([0, '']);
+    expect(dry.stdout).toMatch(/7 snapshots set apart, .*more than a day/);
+    expect(dry.stdout).toContain('Nothing was changed: this is a dry run.');
+    expect(site.audit().filter(({ event }) => event === 'forged-time')).toEqual([]);
+
+    const wrong = await forget('appsrv', '--accept-time', 'ffffffff');
+    expect([wrong.code, wrong.stderr]).toEqual([
+      2,
+      'restic-gateway: --accept-time ffffffff: no snapshot that is set apart begins so\n',
+    ]);
+    const accepted = await forget('appsrv', '--accept-time', 'all', '--json');
+    expect(accepted.code).toBe(0);
+    const answer = JSON.parse(accepted.stdout) as { apart: unknown[]; removed: number; pruned: boolean };
+    expect(answer).toMatchObject({ apart: [], pruned: true });
+    expect(await ids()).toHaveLength(8 - answer.removed);
+    expect(answer.removed).toBeGreaterThan(0);
+    expect(site.audit().filter(({ event }) => event === 'time-accepted')).toHaveLength(7);
+    await client('check');
+  });
+
+  test('without the password, whole days go to the trash', async () => {
+    const before = await ids();
+    for (const [index, id] of before.entries())
+      await setArrival(store, 'appsrv', `snapshots/${id}`, new Date(Date.now() - (before.length - index) * DAY));
+    const source = tempDir();
+    for (const name of ['a', 'b']) {
+      writeFileSync(path.join(source, name), name);
+      await client('backup', source);
+    }
+    const { code, stdout, stderr } = await forget('appsrv', '--without-password');
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/removed, to the trash\. .* restic-gateway restic appsrv -- prune/);
+    const after = await ids();
+    expect(after).toHaveLength(2 + 2);
+    const trash = path.join(store['path'] ?? '', 'appsrv/.restic-gateway/trash');
+    const removed = readdirSync(trash, { recursive: true, encoding: 'utf8' }).map((file) => path.basename(file));
+    for (const id of before) expect(after.includes(id) || removed.includes(id)).toBe(true);
+    await client('check');
+  });
+
+  test('all: goes on with the others when one fails', async () => {
+    const { code, stdout, stderr } = await forget('--all', '--quiet');
+    expect([code, stdout.includes('broken')]).toEqual([1, false]);
+    expect(stderr).toMatch(/^restic-gateway: broken: .*missing/m);
+  });
+
+  test.each<[string, string[], RegExp]>([
+    ['nobody', [], /name a client, or say --all/],
+    ['a client and all', ['appsrv', '--all'], /name a client, or say --all/],
+    ['no such client', ['apsrv'], /there is no client apsrv in /],
+    ['no retention', ['plain'], /plain has no retention in .*; write one, such as retention:/],
+    ['a group of nothing', ['appsrv', '--group-by', 'size'], /--group-by size: must be host, paths, tags/],
+    ['times of all', ['--all', '--accept-time', 'all'], /for --accept-time, name the client/],
+    ['times without the password', ['sealed', '--accept-time', 'all'], /can be read with the password only/],
+  ])('used wrongly: %s', async (_name, args, line) => {
+    const { code, stderr } = await forget(...args);
+    expect([code, stderr.trim().split('\n').length]).toEqual([2, 1]);
+    expect(stderr).toMatch(line);
+  });
+
+  test('restic’s own rules work, with a warning that names the better command', async () => {
+    const own = ['restic', 'appsrv', '-c', site.configFile, '--', 'forget', '--dry-run'];
+    const env = { RESTIC_PASSWORD: 'password' };
+    const { code, stderr } = await gateway([...own, '--keep-daily', '3'], env);
+    expect([code, stderr]).toEqual([
+      0,
+      'restic-gateway: rules by the time that snapshots claim can be steered by a client; better: restic-gateway forget appsrv, which goes by when they arrived\n',
+    ]);
+    expect((await gateway([...own, 'latest'], env)).stderr).not.toContain('steered');
+  });
 });
 
 test('systemd takes the unit and the timer', async () => {

@@ -1,0 +1,150 @@
+/**
+ * An intruder with a client's key and password forges the times of snapshots, so that the admin's retention drops the good ones. What the
+ * shipped timer runs goes by when snapshots arrived.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { expect, test } from '@jest/globals';
+import { setArrival } from '../support/arrivals.ts';
+import { GATEWAY } from '../support/gateway-process.ts';
+import { lab, makeTree, restic, run, sameTree, tempDir, type Outcome } from '../support/lab.ts';
+import { openSite } from '../support/sites.ts';
+import { freshStore, secretFile } from '../support/stores.ts';
+
+const DAY = 24 * 60 * 60 * 1000;
+const UNIT = path.resolve(import.meta.dirname, '../../scripts/packaging/examples/restic-gateway-retention@.service');
+
+/** The rules that the intruder's forged times steer best where they go by what snapshots claim. */
+const RETENTION = { 'keep-within-daily': '14d', 'keep-within-weekly': '2m', 'keep-within-monthly': '1y' };
+
+/** What the timer runs, as arguments of the gateway. */
+const timer = [...readFileSync(UNIT, 'utf8').matchAll(/^ExecStart=\S+restic-gateway (.*)$/gm)].map(([, words = '']) =>
+  words.replaceAll('%i', 'appsrv').split(/\s+/),
+);
+
+/** As `backup --time` takes it. */
+const written = (time: Date): string => time.toISOString().slice(0, 19).replace('T', ' ');
+
+test.each([
+  ['directory', 'resticDebian'],
+  ['s3', 'resticTrixie'],
+  ['directory', 'resticNewest'],
+  ['s3', 'resticNewest'],
+] as const)(
+  'on %s with %s: thirteen forged snapshots, the timer, and every good one restores',
+  async (kind, version) => {
+    const binary = lab()[version];
+    const store = await freshStore(kind);
+    const site = await openSite('ssh server', {
+      stores: { main: store },
+      clients: {
+        appsrv: {
+          repository: { store: 'main' },
+          // On S3 an object cannot be set back to be as old as it claims by the storage's own clock.
+          ...{ retention: RETENTION, protect: '1s', passwordFile: secretFile('password') },
+        },
+      },
+    });
+    const client = (...args: string[]): Promise<Outcome> =>
+      restic(
+        binary,
+        { repo: 'rclone:x', options: { 'rclone.program': site.program('appsrv') }, env: { TZ: 'UTC' } },
+        args,
+      );
+    const good = async (...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await client(...args);
+      expect({ args, code, stderr: code === 0 ? '' : stderr }).toEqual({ args, code: 0, stderr: '' });
+      return stdout;
+    };
+    const gateway = (...args: string[]): Promise<Outcome> =>
+      run(process.execPath, [GATEWAY, ...args], {
+        env: {
+          ...{ TZ: 'UTC', RESTIC_PASSWORD_FILE: secretFile('password'), RESTIC_CACHE_DIR: tempDir() },
+          RESTIC_GATEWAY_RESTIC: binary,
+        },
+        timeoutMs: 300_000,
+      });
+    const source = path.join(tempDir(), 'source');
+    await makeTree(source, { files: 3, bytes: 20_000, seed: 'good' });
+    /** @returns its id, or the beginning of it, as restic 0.14 says it */
+    const backUp = async (content: string, time: Date): Promise<string> => {
+      writeFileSync(path.join(source, 'state'), content);
+      const lines = (await good('backup', source, '--json', '--host', 'appsrv', '--time', written(time)))
+        .trim()
+        .split('\n');
+      return (JSON.parse(lines.at(-1) ?? '') as { readonly snapshot_id: string }).snapshot_id;
+    };
+
+    const ids = async (): Promise<readonly string[]> =>
+      (JSON.parse(await good('snapshots', '--json')) as readonly { readonly id: string }[]).map(({ id }) => id);
+    const whole = (all: readonly string[], beginning: string): string =>
+      all.find((id) => id.startsWith(beginning)) ?? beginning;
+
+    try {
+      await good('init');
+      const now = Date.now();
+      // Six nights and five months, and one that a later one of its night stands for.
+      const nights = [6, 5, 4, 3, 2, 1];
+      const months = [160, 130, 100, 70, 40];
+      const times = [...months, ...nights].map((days) => new Date(now - days * DAY));
+      const kept: { id: string; content: string; time: Date }[] = [];
+      for (const time of times) {
+        const content = `good ${time.toISOString()}`;
+        kept.push({ id: await backUp(content, time), content, time });
+      }
+      const [, second] = kept;
+      const earlier = new Date(Math.floor((second?.time.getTime() ?? 0) / DAY) * DAY);
+      const superseded = await backUp('superseded', earlier);
+      const before = await ids();
+      const dropped = whole(before, superseded);
+      for (const one of kept) one.id = whole(before, one.id);
+      for (const { id, time } of [...kept, { id: dropped, time: earlier }])
+        await setArrival(store, 'appsrv', `snapshots/${id}`, time);
+
+      // The intruder: 16:30 on each of the last seven days, and the end of each of the last six months.
+      const today = new Date(new Date(now).toISOString().slice(0, 10)).getTime();
+      const days = Array.from({ length: 7 }, (_, day) => new Date(today - (day + 1) * DAY + 16.5 * 60 * 60 * 1000));
+      const ends = Array.from({ length: 6 }, (_, month) => {
+        const at = new Date(now);
+        return new Date(Date.UTC(at.getUTCFullYear(), at.getUTCMonth() - month, 1) - 1000);
+      });
+      for (const [index, time] of [...days, ...ends].entries()) await backUp(`ruined ${index}`, time);
+      const forged = (await ids()).filter((id) => !before.includes(id));
+      expect(forged).toHaveLength(13);
+
+      expect(timer.map(([command]) => command)).toEqual(['forget', 'restic']);
+      for (const args of timer) {
+        const at = args.indexOf('--');
+        const [own, rest] = at < 0 ? [args, []] : [args.slice(0, at), args.slice(at)];
+        const { code, stdout, stderr } = await gateway(...own, '-c', site.configFile, ...rest);
+        expect({ args, code, stderr: code === 0 ? '' : stderr + stdout }).toEqual({ args, code: 0, stderr: '' });
+      }
+
+      const left = await ids();
+      // A claim of yesterday evening is within a day of its arrival: it is today's last, and takes no other day's place.
+      expect([...left].sort()).toEqual([...kept.map(({ id }) => id), ...forged].sort());
+      for (const { id, content } of kept) {
+        const target = tempDir();
+        await good('restore', id, '--target', target);
+        writeFileSync(path.join(source, 'state'), content);
+        expect(await sameTree(source, path.join(target, source))).toBe(true);
+      }
+      const lines = site.audit();
+      const removed = lines.filter(
+        ({ event, object }) => event === 'remove' && String(object).startsWith('snapshots/'),
+      );
+      expect(removed.map(({ object }) => object)).toEqual([`snapshots/${dropped}`]);
+      const told = lines.filter(({ event }) => event === 'forged-time').map(({ object }) => String(object).slice(10));
+      expect(told.length).toBeGreaterThanOrEqual(12);
+      for (const id of told) expect(forged).toContain(id);
+
+      // The same again has nothing to do, and says each of them once.
+      const again = await gateway('forget', 'appsrv', '--json', '-c', site.configFile);
+      const answer = JSON.parse(again.stdout) as { removed: number; apart: readonly unknown[] };
+      expect([again.code, answer.removed, answer.apart.length]).toEqual([0, 0, told.length]);
+      expect(site.audit().filter(({ event }) => event === 'forged-time')).toHaveLength(told.length);
+    } finally {
+      await site.close();
+    }
+  },
+);
