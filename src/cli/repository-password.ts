@@ -36,8 +36,8 @@ export async function findPassword(
   }
   const given = process.env['RESTIC_PASSWORD'] ?? '';
   if (given !== '') return inFile(given);
-  const named = ['RESTIC_PASSWORD_FILE', 'RESTIC_PASSWORD_COMMAND'].some(
-    (variable) => (process.env[variable] ?? '') !== '',
+  const named = [process.env['RESTIC_PASSWORD_FILE'], process.env['RESTIC_PASSWORD_COMMAND']].some(
+    (value) => (value ?? '') !== '',
   );
   if (named) return { env: {}, end: () => undefined };
   if (!ask || !isatty(0) || !isatty(2)) return undefined;
