@@ -1,5 +1,5 @@
 /** The commands and their options, as `--help` shows them. */
-import yargs, { type Argv } from 'yargs';
+import yargs, { type Argv, type CommandModule } from 'yargs';
 import { didYouMean } from '../config/problems.ts';
 import { GatewayError } from '../core/errors.ts';
 import { clientCommands, type Run } from './client.ts';
@@ -92,18 +92,9 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       'forget [client]',
       'remove the snapshots that the retention of the config does not keep, by when they arrived, and prune',
       (command) => forgetOptions(command),
-      ({ holdClient, ...given }) => {
-        const wait = holdClient as string | false | undefined;
-        return run(async () => (await import('./forget.ts')).runForget({ ...given, holdClient: wait }))();
-      },
+      (given) => run(async () => (await import('./forget.ts')).runForget(given))(),
     )
-    // How `forget` does what only the gateway's user may; not for people.
-    .command(
-      'snapshot-records <client>',
-      false,
-      (command) => command.positional('client', { type: 'string', demandOption: true }),
-      (given) => run(async () => (await import('./snapshot-records.ts')).runSnapshotRecords(given))(),
-    )
+    .command(snapshotRecords(run))
     .command(
       'scrub [client]',
       "read every object of a client's repository and check it against its name",
@@ -219,6 +210,18 @@ function resticOptions<T>(command: Argv<T>) {
     })
     .option('end-sessions', flag('after that wait, end the sessions of clients that still hold a lock'))
     .option('override-protect', flag('remove snapshots that are protected, too; the audit log says so'));
+}
+
+/** How `forget` does what only the gateway's user may; not for people. */
+function snapshotRecords(
+  run: Run,
+): CommandModule<{ config: string | undefined }, { client: string; config: string | undefined }> {
+  return {
+    command: 'snapshot-records <client>',
+    describe: false,
+    builder: (command) => command.positional('client', { type: 'string', demandOption: true }),
+    handler: (given) => run(async () => (await import('./snapshot-records.ts')).runSnapshotRecords(given))(),
+  };
 }
 
 /** The options of `forget`. */
