@@ -5,7 +5,9 @@ import { readSecret, readToken } from '../config/secrets.ts';
 import { MOST_CONFIG_BYTES, readSmallFile } from '../config/small-file.ts';
 import { GatewayError } from '../core/errors.ts';
 import { readHostKey } from '../frontends/host-key.ts';
+import { processesOf } from '../limits/memory-limits.ts';
 import type { StoreCheckPoint } from '../ports/repository-store.ts';
+import { openFiles, tooFewOpenFiles } from '../state/open-files.ts';
 import { chooseConfigFile, goOnAsUser } from './own-user.ts';
 import { pointAt } from './point-at.ts';
 import { counted, formatBytes, jsonLine, printable, styled, table } from './terminal.ts';
@@ -53,15 +55,20 @@ export async function runCheck({
   const failed = checks.filter(({ outcome }) => outcome === 'fails').length;
   const { describeRuntime, NOT_NATIVE } = await import('./runtime.ts');
   const runtime = describeRuntime();
+  const files = tooFewOpenFiles(openFiles(), config.maxSessions, processesOf(config));
   if (json) {
     const tried = live ? { checks, good: failed === 0 } : {};
-    process.stdout.write(jsonLine({ config: config.file, clients, stores, runtime, ...tried }));
+    process.stdout.write(
+      jsonLine({ config: config.file, clients, stores, runtime, ...(files && { openFiles: files }), ...tried }),
+    );
     return failed === 0 ? 0 : 1;
   }
   if (quiet && failed === 0) return 0;
   process.stdout.write(`${printable(config.file)}: good, ${counted(clients, 'client')}, ${counted(stores, 'store')}\n`);
   if (runtime.trouble !== undefined)
     process.stdout.write(`${styled(process.stdout, 'yellow', 'warning:')} ${runtime.trouble}\n`);
+  if (files !== undefined)
+    process.stdout.write(`${styled(process.stdout, 'yellow', 'warning:')} for serve, started like this: ${files}\n`);
   if (runtime.encryption === 'node') process.stdout.write(`note: ${NOT_NATIVE}\n`);
   if (!live) return 0;
   const columns = ['STORE', 'WHAT', 'RESULT', 'DETAIL'].map((title) => ({ title }));

@@ -6,15 +6,17 @@ import { forwardAudit } from '../audit/forwarding.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { createGateway } from '../gateway/gateway.ts';
+import { processesOf } from '../limits/memory-limits.ts';
 import { openMonitor, type Monitor } from '../monitor/monitor.ts';
 import type { Log } from '../ports/log.ts';
 import { checkStores } from '../safeguard/check-stores.ts';
+import { LEAST_OPEN_FILES, openFiles, tooFewOpenFiles } from '../state/open-files.ts';
 import { copyAudit } from './copy-audit.ts';
 import { surviveDefects } from './last-net.ts';
 import { startParts, together, type Start } from './parts.ts';
 import { startWorkers } from './primary.ts';
 import { reloadOnChange } from './reload.ts';
-import { processesOf, startService, type Service } from './service.ts';
+import { startService, type Service } from './service.ts';
 import { catchStopSignals, drained } from './stopping.ts';
 import { openWeb } from './web.ts';
 
@@ -33,9 +35,10 @@ export async function runDaemon(options: {
   const { config, log, version, started } = options;
   let current = config;
   let stopping = false;
+  const workers = processesOf(config);
+  lookAtOpenFiles(config, workers, log);
   await tryStores(config, log);
   await checkStores(config, log, { anew: true });
-  const workers = processesOf(config);
   // One process needs none above it.
   const service = await (workers === 1 ? startService({ config, log }) : startWorkers(workers, config, log));
   // What goes wrong before this is an error of the start.
@@ -82,6 +85,15 @@ export async function runDaemon(options: {
 function announce(config: GatewayConfig, log: Log, { address: { host, port } }: Service): void {
   const clients = Object.keys(config.clients).length;
   log.info({ host, port, clients, config: config.file }, `listening on ${host}:${port} for ${clients} clients`);
+}
+
+/** @throws GatewayError `invalid-config` where no session would have room; what is enough for fewer than `maxSessions` is told in the log */
+function lookAtOpenFiles({ maxSessions }: GatewayConfig, processes: number, log: Log): void {
+  const files = openFiles();
+  const detail = tooFewOpenFiles(files, maxSessions, processes);
+  if (detail === undefined) return;
+  if (files.limit < LEAST_OPEN_FILES) throw new GatewayError('invalid-config', { detail });
+  log.warn({ openFiles: files.limit }, detail);
 }
 
 /** Tries the stores of each new config. */

@@ -1,9 +1,8 @@
 /** What serves clients in one process: a gateway and its SSH server, which take up another config and end together. */
-import { availableParallelism } from 'node:os';
 import type { GatewayConfig } from '../config/types.ts';
 import { openSshServer, type SshServer } from '../frontends/ssh-server.ts';
 import { createGateway, type Gateway } from '../gateway/gateway.ts';
-import { memoryOfServe, mostProcessesOfServe } from '../limits/memory-limits.ts';
+import { memoryOfServe, processesOf } from '../limits/memory-limits.ts';
 import type { Figures } from '../metrics/figures.ts';
 import type { ProcessMeter } from '../metrics/process-meter.ts';
 import type { Log } from '../ports/log.ts';
@@ -82,11 +81,6 @@ export async function startService(options: { readonly config: GatewayConfig; re
       await via.close();
     },
   };
-}
-
-/** How many processes of `serve` take connections; `auto` is one for each core, as far as there is memory for them. */
-export function processesOf(config: GatewayConfig, cores: number = availableParallelism()): number {
-  return config.workers === 'auto' ? Math.min(cores, mostProcessesOfServe(config)) : config.workers;
 }
 
 /** @param memory - asked once sessions are served */

@@ -37,6 +37,20 @@ export function exchangeIdentifications(socket: Socket, done: (wrong?: string) =
   socket.on('data', take);
 }
 
+/** A DISCONNECT (RFC 4253, 11.1) as it is before the first key exchange: in the clear, padded to 8 bytes. */
+export function disconnectPacket(reason: number, text: string): Buffer {
+  const said = Buffer.from(text);
+  const payload = Buffer.concat([Buffer.from([1]), uint32(reason), uint32(said.length), said, uint32(0)]);
+  const padding = 4 + ((8 - ((5 + payload.length + 4) % 8)) % 8);
+  return Buffer.concat([uint32(1 + payload.length + padding), Buffer.from([padding]), payload, Buffer.alloc(padding)]);
+}
+
+function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
+
 /** Keeps the server's line, which has been sent, from being sent again by whoever serves the socket now. */
 export function withoutOwnLine(socket: Socket): void {
   const first = (data: string | Uint8Array): boolean => {

@@ -1,7 +1,7 @@
 /** What the SSH server lets its peers do, unless the config says otherwise. */
-import { readFileSync } from 'node:fs';
 import type { GatewayConfig } from '../config/types.ts';
 import type { Log } from '../ports/log.ts';
+import type { OpenFiles } from '../state/open-files.ts';
 
 /** The limits in force. */
 export type SshLimits = Required<NonNullable<GatewayConfig['ssh']['limits']>>;
@@ -17,31 +17,17 @@ const DEFAULTS: SshLimits = {
   keepaliveSeconds: 15,
 };
 
-/** One in so many descriptors is for connections that have not logged in; the others are for sessions, storage and audit. */
-const DESCRIPTOR_SHARE = 4;
-
 /** The limits of a config. */
 export function limitsOf({ limits }: GatewayConfig['ssh']): SshLimits {
   return { ...DEFAULTS, ...limits };
 }
 
-/** How many files this process may have open. Node raises the soft limit to the hard one as it starts. Undefined where it is unknown. */
-export function descriptorLimit(): number | undefined {
-  try {
-    const [, soft] = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
-    return soft === undefined ? undefined : Number(soft);
-  } catch {
-    // Not Linux, or no /proc.
-    return undefined;
-  }
-}
-
-/** The limits, as far as the process has descriptors for them. @param descriptors - how many it may have */
-export function withinDescriptors(limits: SshLimits, descriptors: number | undefined, log: Log): SshLimits {
-  const most = Math.max(8, Math.floor((descriptors ?? Infinity) / DESCRIPTOR_SHARE));
+/** The limits, as far as the process has descriptors for them. */
+export function withinDescriptors(limits: SshLimits, files: OpenFiles, log: Log): SshLimits {
+  const most = files.unauthenticated;
   if (limits.unauthenticated <= most) return limits;
   log.warn(
-    { limit: most, configured: limits.unauthenticated, openFiles: descriptors },
+    { limit: most, configured: limits.unauthenticated, openFiles: files.limit },
     'fewer connections may wait to log in than configured, as few files may be open; raise that limit (LimitNOFILE)',
   );
   return { ...limits, unauthenticated: most };

@@ -7,7 +7,7 @@
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import ssh2, { type Connection, type ServerChannel, type Session as SshSession } from 'ssh2';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
-import { createAllowance, type Allowance } from '../core/allowance.ts';
+import { createAllowance } from '../core/allowance.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { whyNotListening } from '../core/listening.ts';
 import { printable } from '../core/printable.ts';
@@ -15,27 +15,22 @@ import type { Principal } from '../core/principal.ts';
 import { reportDefect, type Log } from '../ports/log.ts';
 import type { Lease, Memory } from '../ports/memory.ts';
 import type { OpenSession, Session } from '../ports/sessions.ts';
+import { openFiles, type OpenFiles } from '../state/open-files.ts';
 import { offeredAlgorithms } from './algorithms.ts';
 import { ChannelStream } from './channel-stream.ts';
 import { readHostKey, type HostKey } from './host-key.ts';
-import { SOFTWARE, withoutOwnLine } from './identification.ts';
-import { descriptorLimit, limitsOf, withinDescriptors, type SshLimits } from './limits.ts';
+import { disconnectPacket, SOFTWARE, withoutOwnLine } from './identification.ts';
+import { limitsOf, withinDescriptors, type SshLimits } from './limits.ts';
+import { createLoggedInConnections, type Acceptance, type LoggedInConnections } from './logged-in.ts';
 import { addMlKemKex } from './mlkem-kex.ts';
 import { guardPeer, UNSERVED_WINDOW } from './peer-guard.ts';
 import { quietLog } from './quiet-log.ts';
 import { createAuthentication, type KnownKey, type AuthenticatedKey } from './ssh-auth.ts';
-import { checkSsh2, socketOf } from './ssh2-internals.ts';
+import { checkSsh2, sendsInClear, socketOf } from './ssh2-internals.ts';
 import { createUnauthenticatedConnections, type Unauthenticated } from './unauthenticated.ts';
 
-/** Connections of one client beyond its sessions: of runs that are told that there are too many, and of those just ending. */
-const SPARE_CONNECTIONS = 10;
-/**
- * Sessions that a client may ask for at once, over all of its connections, most of which are refused by then: so many times its `maxSessions`,
- * and at least so many; and how many more each second. What is beyond is turned away before it costs an answer in words.
- */
-const OPENED_PER_SESSION = 10;
-const LEAST_OPENED = 300;
-const OPENED_PER_SECOND = 5;
+/** What who has to make place hears. SSH_DISCONNECT_TOO_MANY_CONNECTIONS: RFC 4253, 11.1. */
+const TOO_MANY = disconnectPacket(12, 'too many connections are waiting to log in; try again in a while');
 /** Connections that the kernel holds until they are accepted; Linux takes no more than net.core.somaxconn, 4096 by default. */
 const BACKLOG = 4096;
 
@@ -78,7 +73,8 @@ export async function openSshServer({
   await checkSsh2();
   const mlKemKex = await addMlKemKex();
   const log = quietLog(loud);
-  const limits = withinDescriptors(limitsOf(config.ssh), descriptorLimit(), log);
+  const files = openFiles();
+  const limits = withinDescriptors(limitsOf(config.ssh), files, log);
   const unauthenticated = createUnauthenticatedConnections(limits, (cut) => {
     log.warn(
       { cut, limit: limits.unauthenticated },
@@ -86,7 +82,9 @@ export async function openSshServer({
     );
   });
   const pendingBySocket = new WeakMap<Socket, Unauthenticated>();
-  const clients = createClients();
+  const connectionBySocket = new WeakMap<Socket, Connection>();
+  const warnOfShortage = createShortageWarning(files, log);
+  const loggedIn = createLoggedInConnections(files, warnOfShortage);
   const ssh = new ssh2.Server(
     {
       // A key that is parsed is taken as it is, which the types do not say.
@@ -97,6 +95,7 @@ export async function openSshServer({
     },
     (connection) => {
       mlKemKex.use(connection);
+      connectionBySocket.set(socketOf(connection), connection);
       const pending = pendingBySocket.get(socketOf(connection));
       connection.once('handshake', () => pending?.exchanged());
       mlKemKex.inTurns(connection, (go) => pending?.takeTurn(go));
@@ -110,11 +109,13 @@ export async function openSshServer({
           mlKemKex.guard(connection, may);
         },
         accept: (client, socket) => {
-          if (!clients.connects(client, socket)) return false;
-          pending?.authenticated();
-          return true;
+          const acceptance = loggedIn.accept(client, socket);
+          // One that is crowded out stays among those that log in, who have descriptors of their own, and is told there.
+          if (acceptance === 'accepted') pending?.authenticated();
+          else if (acceptance === 'crowded out') pending?.crowdedOut();
+          return acceptance;
         },
-        mayOpen: clients.mayOpen,
+        mayOpen: (client) => loggedIn.mayOpen(client),
       });
     },
   );
@@ -129,6 +130,10 @@ export async function openSshServer({
         withoutOwnLine(socket);
         ssh.injectSocket(socket);
       },
+      cut: () => {
+        const connection = connectionBySocket.get(socket);
+        if (connection === undefined || sendsInClear(connection)) socket.write(TOO_MANY);
+      },
       refuse: (why) => {
         log.warn({ ...peerOf(socket), error: why }, 'connection failed');
       },
@@ -137,8 +142,6 @@ export async function openSshServer({
   });
 
   await listen(listener, config.listen);
-  // One for each connection that comes would fill the log.
-  const shortages = createAllowance(5, 0.1, () => performance.now());
   listener.on('error', (error: NodeJS.ErrnoException) => {
     // Node has dropped the connection by then, and goes on.
     if (error.code !== 'EMFILE' && error.code !== 'ENFILE') {
@@ -146,11 +149,7 @@ export async function openSshServer({
       return;
     }
     unauthenticated.shrink();
-    if (shortages.take())
-      log.warn(
-        { error: error.code },
-        'no descriptor is left for a connection; raise the limit of open files (LimitNOFILE)',
-      );
+    warnOfShortage({ error: error.code });
   });
   const bound = listener.address() as AddressInfo;
   const closed = new Promise<void>((resolve) => listener.once('close', resolve));
@@ -181,6 +180,18 @@ export async function openSshServer({
   };
 }
 
+/** Says once a minute, at most, that descriptors are short: one line for each connection that comes would fill the log. */
+function createShortageWarning({ limit }: OpenFiles, log: Log): (about: Readonly<Record<string, unknown>>) => void {
+  const warnings = createAllowance(1, 1 / 60, () => performance.now());
+  return (about) => {
+    if (warnings.take())
+      log.warn(
+        { openFiles: limit, ...about },
+        'no file descriptor is left for one more connection; raise the limit of open files (LimitNOFILE)',
+      );
+  };
+}
+
 /** @throws GatewayError `invalid-config` */
 async function listen(listener: Server, place: GatewayConfig['listen']): Promise<void> {
   const { host, port } = place;
@@ -196,37 +207,6 @@ function peerOf(socket: Socket): { readonly from: string; readonly fromPort: num
   return { from: socket.remoteAddress ?? '', fromPort: socket.remotePort ?? 0 };
 }
 
-/** What those who have authenticated take of this process, over all of a client's connections. */
-interface Clients {
-  /** Counts one connection more, unless its client has as many as it may. */
-  readonly connects: (client: ClientConfig, socket: Socket) => boolean;
-  /** Whether a client may ask for one more session now. */
-  readonly mayOpen: (client: ClientConfig) => boolean;
-}
-
-function createClients(): Clients {
-  const connected = new Map<string, number>();
-  const opening = new Map<string, { readonly most: number; readonly allowance: Allowance }>();
-  return {
-    connects: ({ name, maxSessions }, socket) => {
-      const before = connected.get(name) ?? 0;
-      if (before >= maxSessions + SPARE_CONNECTIONS) return false;
-      connected.set(name, before + 1);
-      socket.once('close', () => connected.set(name, (connected.get(name) ?? 1) - 1));
-      return true;
-    },
-    mayOpen: ({ name, maxSessions }) => {
-      const most = Math.max(LEAST_OPENED, maxSessions * OPENED_PER_SESSION);
-      let own = opening.get(name);
-      if (own?.most !== most) {
-        own = { most, allowance: createAllowance(most, OPENED_PER_SECOND, () => performance.now()) };
-        opening.set(name, own);
-      }
-      return own.allowance.take();
-    },
-  };
-}
-
 function keysOf(clients: readonly ClientConfig[]): ReadonlyMap<string, KnownKey> {
   return new Map(clients.flatMap((client) => client.keys.map((key) => [key.blob, { client, key }] as const)));
 }
@@ -239,9 +219,9 @@ interface ConnectionContext {
   readonly limits: SshLimits;
   /** Has `may` be asked before each key exchange but the first. */
   readonly guardExchanges: (may: () => boolean) => void;
-  /** Whether a client that has authenticated may have one more connection. */
-  readonly accept: (client: ClientConfig, socket: Socket) => boolean;
-  readonly mayOpen: Clients['mayOpen'];
+  /** Whether a client that has authenticated may have one more connection, or is told that there are no descriptors for it. */
+  readonly accept: (client: ClientConfig, socket: Socket) => Acceptance;
+  readonly mayOpen: LoggedInConnections['mayOpen'];
 }
 
 function serveConnection(connection: Connection, context: ConnectionContext): void {
@@ -269,10 +249,12 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
   });
   connection.on('ready', () => {
     const authenticated = authentication.authenticated();
-    if (authenticated === undefined || !accept(authenticated.client, socket)) {
+    const acceptance = authenticated === undefined ? 'refused' : accept(authenticated.client, socket);
+    if (authenticated === undefined || acceptance === 'refused') {
       hangUp();
       return;
     }
+    const isCrowdedOut = acceptance === 'crowded out';
     watchIdle(0);
     /** What the peer may send ahead on each of its channels; given back when it has closed the channel, as it may send until then. */
     const channels = new Set<Lease>();
@@ -301,7 +283,7 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
         const channel = acceptExec() as ServerChannel | undefined;
         if (channel === undefined) reject();
         else
-          serveChannel(channel, principalOf(authenticated, from, command)).catch((error: unknown) => {
+          serveChannel(channel, principalOf(authenticated, from, command), isCrowdedOut).catch((error: unknown) => {
             reportDefect(log, error, { client: authenticated.client.name }, 'a defect at the end of a channel');
           });
       });
@@ -325,7 +307,7 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
     clearTimeout(idle);
   });
 
-  const serveChannel = async (channel: ServerChannel, principal: Principal): Promise<void> => {
+  const serveChannel = async (channel: ServerChannel, principal: Principal, isCrowdedOut: boolean): Promise<void> => {
     const notify = (line: string): void => {
       if (channel.stderr.writable) channel.stderr.write(`restic-gateway: ${printable(line)}\n`);
     };
@@ -333,8 +315,7 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
     const stream = new ChannelStream(channel, link);
     try {
       const session = await openSession({
-        principal,
-        stream,
+        ...{ principal, stream, isCrowdedOut },
         widen: (bytes) => {
           stream.widen(bytes);
         },

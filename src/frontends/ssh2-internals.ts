@@ -113,6 +113,8 @@ export interface Ssh2Modules {
 
 /** The class of the cipher that encrypts in place; there is no other way to tell it. */
 const NATIVE_GCM = 'AESGCMCipherBinding';
+/** The class of the one that encrypts nothing. */
+const NULL_CIPHER = 'NullCipher';
 
 /** @throws GatewayError `internal` when there are no such modules */
 export function loadSsh2(): Ssh2Modules {
@@ -162,6 +164,11 @@ export function internalsOf(channel: ServerChannel): InternalChannel {
 /** The native encryption of what goes out, in place; undefined when ssh2 has to make the packets. */
 export function encryptsInPlace({ _cipher: cipher }: Protocol): { encrypt(packet: Buffer): void } | undefined {
   return cipher.constructor.name === NATIVE_GCM && !cipher._dead ? cipher._instance : undefined;
+}
+
+/** Whether what is sent to the peer is still in the clear, as before the first key exchange is over. */
+export function sendsInClear(connection: Connection): boolean {
+  return protocolOf(connection)._cipher.constructor.name === NULL_CIPHER;
 }
 
 /** @param cause - what is otherwise than expected */

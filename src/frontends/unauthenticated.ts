@@ -36,6 +36,8 @@ export interface Unauthenticated {
   exchanged(): void;
   /** It has authenticated, and counts here no more. */
   authenticated(): void;
+  /** It has authenticated, and keeps its place here until it has been told that there is none elsewhere. */
+  crowdedOut(): void;
   /** Does work of its login in its turn, or that of a later key exchange; one that hangs up while it waits has it dropped. */
   takeTurn(work: () => void): void;
 }
@@ -44,6 +46,8 @@ export interface Unauthenticated {
 export interface Outcomes {
   /** It has identified itself and may be served: at once or after its address's penalty. All that it sent is there to be read. */
   readonly serve: () => void;
+  /** It makes place for others, and is closed after this: the last moment to say so. */
+  readonly cut?: () => void;
   /** It is cut before that, and why. */
   refuse(why: string): void;
 }
@@ -65,6 +69,7 @@ const SHRUNK = 32;
 
 interface Present {
   readonly socket: Socket;
+  readonly reception: Outcomes;
   readonly networks: readonly string[];
   readonly address: string;
   /** When it came to its step, in ms, as it counts for who goes first. */
@@ -83,6 +88,9 @@ interface Present {
 function hasFailed({ step, waits, cut, socket }: Present): boolean {
   return step === 'silent' ? socket.bytesRead > 0 && !cut : !waits;
 }
+
+/** What each is at first. */
+const NEW = { step: 'silent', waits: false, cut: false } as const;
 
 /**
  * @param onDropped - how many were cut for want of places since the last time
@@ -113,6 +121,7 @@ export function createUnauthenticatedConnections(
     if (one === undefined) return;
     one.cut = true;
     remove(one);
+    one.reception.cut?.();
     // Who is silent costs next to nothing, a key exchange much: an address that floods with those has to wait longer and longer.
     one.socket.destroy();
     reportCut();
@@ -124,14 +133,9 @@ export function createUnauthenticatedConnections(
     const { share, fair } = RULES[step];
     const most = Math.max(1, Math.floor(limits.unauthenticated * share));
     // Two for each that comes, so that it comes down to half in a flood too.
-    for (let early = 0; early < 2 && pool.size > most / 2; early++) {
-      cut(pool.worst(now() - fair));
-    }
-    while (pool.size > most) {
-      const one = pool.worst();
-      if (one === undefined) return;
-      cut(one);
-    }
+    for (let early = 0; early < 2 && pool.size > most / 2; early++) cut(pool.worst(now() - fair));
+    // A pool with somebody in it has a worst.
+    while (pool.size > most) cut(pool.worst());
   };
 
   const makeRoomOf = (address: string): void => {
@@ -145,7 +149,7 @@ export function createUnauthenticatedConnections(
       const networks = networksOf(socket.remoteAddress ?? '');
       const address = networks.at(-1) ?? '';
       const delay = penalties.of(address);
-      const pending: Present = { socket, networks, address, since: now(), step: 'silent', waits: false, cut: false };
+      const pending: Present = { socket, reception, networks, address, since: now(), ...NEW };
       present.set(address, (present.get(address) ?? new Set()).add(pending));
       pools.silent.add(pending);
 
@@ -209,6 +213,10 @@ export function createUnauthenticatedConnections(
         authenticated: () => {
           leave();
           penalties.end(address);
+        },
+        crowdedOut: () => {
+          penalties.end(address);
+          pending.waits = true;
         },
         takeTurn: turn.take,
       };

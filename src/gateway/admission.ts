@@ -4,8 +4,9 @@ import type { SessionIdentity } from '../ports/audit-sink.ts';
 import type { ClientMemory, Lease } from '../ports/memory.ts';
 import { SESSION_BYTES } from '../restic/stream-memory.ts';
 import { enterLiveSessions } from '../state/live-sessions.ts';
+import { LEAST_OPEN_FILES, openFiles } from '../state/open-files.ts';
 import type { GatewayParts } from './parts.ts';
-import { NO_MEMORY, noRoom, refusalOf, tooMany, type AdmissionRefusal } from './refusals.ts';
+import { NO_DESCRIPTORS, NO_MEMORY, noRoom, refusalOf, tooMany, type AdmissionRefusal } from './refusals.ts';
 import type { Served } from './served.ts';
 
 /** Lets sessions in. */
@@ -14,13 +15,17 @@ export interface Admission {
    * Takes a live session and memory for a session, each noted in `served` as soon as it is taken.
    * @throws GatewayError `session-refused`, which the audit has, and `audit-unavailable`
    */
-  acceptSession(served: Served, identity: SessionIdentity): Promise<{ readonly of: ClientMemory; readonly own: Lease }>;
+  acceptSession(
+    served: Served,
+    identity: SessionIdentity,
+    isCrowdedOut: boolean,
+  ): Promise<{ readonly of: ClientMemory; readonly own: Lease }>;
   /** Records that a session was refused. @throws GatewayError `audit-unavailable` */
   refused(identity: SessionIdentity, reason: string, detail: string): Promise<void>;
 }
 
 export function createAdmission({ config, records, memory, logs, meter }: GatewayParts): Admission {
-  const acceptSession: Admission['acceptSession'] = async (served, identity) => {
+  const acceptSession: Admission['acceptSession'] = async (served, identity, isCrowdedOut) => {
     const { client, principal } = served;
     const admin = principal.via === 'admin';
     let refusal = admin ? undefined : refusalOf(client, principal, 0);
@@ -28,6 +33,7 @@ export function createAdmission({ config, records, memory, logs, meter }: Gatewa
       const own = records.of(client.name);
       if (!own.session()) refusal = tooMany(client, own.sessionRate);
     }
+    if (!admin && (isCrowdedOut || openFiles().limit < LEAST_OPEN_FILES)) refusal ??= NO_DESCRIPTORS;
     refusal ??= await enter(served, identity);
     const of = memory.of(client.name);
     if (refusal === undefined) {

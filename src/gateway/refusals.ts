@@ -43,6 +43,11 @@ export const NO_MEMORY: AdmissionRefusal = {
   line: 'the gateway holds as much as it may at the moment; try again in a while.',
 };
 
+export const NO_DESCRIPTORS: AdmissionRefusal = {
+  reason: 'no-descriptors',
+  line: 'the gateway is short of file descriptors; tell its admin to raise the limit of open files (LimitNOFILE), and try again in a while.',
+};
+
 /** @param sessions - how many all clients have open */
 export function noRoom(sessions: number): AdmissionRefusal {
   return {

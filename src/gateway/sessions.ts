@@ -35,7 +35,8 @@ export function createSessions(parts: GatewayParts, admission: Admission, contex
   const waiting = new Set<() => void>();
   let state: 'open' | 'draining' | 'closing' = 'open';
 
-  const open: OpenSession = async ({ principal, stream, widen, notify, ending, hold, overrideProtect }) => {
+  const open: OpenSession = async (request) => {
+    const { principal, stream, widen, notify, ending, hold, overrideProtect, isCrowdedOut = false } = request;
     const client = config().clients[principal.client];
     if (state !== 'open')
       throw new GatewayError('session-refused', { detail: 'the gateway is being stopped; try again in a while.' });
@@ -53,7 +54,7 @@ export function createSessions(parts: GatewayParts, admission: Admission, contex
     // Known before anything is awaited, so that whatever changes meanwhile finds it.
     all.add(served);
     try {
-      const own = await admission.acceptSession(served, identity);
+      const own = await admission.acceptSession(served, identity, isCrowdedOut);
       const context = await contexts.open(served, identity, { hold, overrideProtect });
       const session = await serveRestic(stream, context, ending, { ...own, widen });
       served.session = session;

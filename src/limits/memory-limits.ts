@@ -1,4 +1,5 @@
 /** How much memory one process may use for its clients, of what the config gives to all. */
+import { availableParallelism } from 'node:os';
 import type { GatewayConfig } from '../config/types.ts';
 import type { MemoryLimits } from './memory-budget.ts';
 
@@ -22,6 +23,11 @@ export function memoryOfServe({ memory = {} }: GatewayConfig, processes: number)
     total: Math.max(2 * LEAST_PER_CLIENT, Math.floor(total / processes)),
     perClient: Math.max(LEAST_PER_CLIENT, Math.floor(perClient / processes)),
   };
+}
+
+/** How many processes of `serve` take connections; `auto` is one for each core, as far as there is memory for them. */
+export function processesOf(config: GatewayConfig, cores: number = availableParallelism()): number {
+  return config.workers === 'auto' ? Math.min(cores, mostProcessesOfServe(config)) : config.workers;
 }
 
 /** How many processes of `serve` there is memory for. */

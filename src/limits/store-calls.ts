@@ -2,6 +2,8 @@
  * How much of the stores one client may have at once, over all of its sessions in this process, and how much all may. One more call waits
  * for its turn, in order; a part of what all may have is kept for clients that have little, so that no few can keep the others waiting.
  *
+ * Each call has a file or a connection of its own, so fewer may be under way where few files may be open.
+ *
  * A download that nobody reads lets go of the store after a while and is resumed by its range when it is read again: an S3 server has some
  * dozens of threads, and each open download holds one.
  */
@@ -9,6 +11,7 @@ import { GatewayError } from '../core/errors.ts';
 import type { ByteRange } from '../core/operation.ts';
 import type { ObjectRef } from '../core/object.ts';
 import type { CallOptions, ListedObject, LoadedObject, RepositoryStore } from '../ports/repository-store.ts';
+import { openFiles } from '../state/open-files.ts';
 
 /** How many turns each client may have at once, and all together; and a client while no other has had any lately. */
 interface MostTurns {
@@ -35,6 +38,10 @@ const MOST = {
 } as const satisfies Readonly<Record<string, MostTurns>>;
 type Kind = keyof typeof MOST;
 
+const ALL = MOST.packs.all + MOST.downloads.all + MOST.lists.all + MOST.small.all;
+/** A list on S3 fetches so many pages beside the one that is waited for. */
+const PAGES_AHEAD = 15;
+
 /** The part of all that is kept for clients that have few, and the part of their own that is few. */
 const RESERVE = 1 / 4;
 const FEW = 1 / 8;
@@ -54,14 +61,19 @@ export interface StoreCalls {
   of(client: string, store: RepositoryStore): RepositoryStore;
 }
 
-/** @param unreadMs - after how long a download that nobody reads lets go of the store */
-export function createStoreCalls(unreadMs: number = UNREAD_MS): StoreCalls {
+/**
+ * @param unreadMs - after how long a download that nobody reads lets go of the store
+ * @param descriptors - how many all calls may have open together
+ */
+export function createStoreCalls(unreadMs: number = UNREAD_MS, descriptors: number = openFiles().calls): StoreCalls {
+  const share = Math.min(1, descriptors / ALL);
   const turns: Readonly<Record<Kind, Turns>> = {
-    packs: new Turns(MOST.packs),
-    downloads: new Turns(MOST.downloads),
-    lists: new Turns(MOST.lists),
-    small: new Turns(MOST.small),
+    packs: new Turns(shareOf(MOST.packs, share)),
+    downloads: new Turns(shareOf(MOST.downloads, share)),
+    lists: new Turns(shareOf(MOST.lists, share)),
+    small: new Turns(shareOf(MOST.small, share)),
   };
+  const mayFetchAhead = descriptors >= ALL + MOST.lists.all * PAGES_AHEAD;
   const take = (client: string, kind: Kind, signal: AbortSignal): Promise<() => void> =>
     turns[kind].take(client, signal);
   return {
@@ -85,10 +97,21 @@ export function createStoreCalls(unreadMs: number = UNREAD_MS): StoreCalls {
           const opened = await open(range);
           return { ...opened.object, body: new PatientDownload(opened, open, unreadMs) };
         },
-        list: (type, options) => inTurn(() => take(client, 'lists', options.signal), store.list(type, options)),
+        list: (type, options) => {
+          const given = mayFetchAhead ? options : { ...options, mayFetchAhead: () => false };
+          return inTurn(() => take(client, 'lists', options.signal), store.list(type, given));
+        },
       };
     },
   };
+}
+
+/** As many turns as there are descriptors for, and never all of them for one client. */
+function shareOf({ each, alone = each, all }: MostTurns, share: number): Required<MostTurns> {
+  if (share === 1) return { each, alone, all };
+  const most = Math.max(2, Math.floor(all * share));
+  const half = Math.floor(most / 2);
+  return { each: Math.min(each, half), alone: Math.min(alone, half), all: most };
 }
 
 /** A client's turns of one kind. */
@@ -109,8 +132,8 @@ class Turns {
   #last: string | undefined;
   #sharedUntil = 0;
 
-  constructor({ alone, ...limits }: MostTurns) {
-    this.#limits = { ...limits, alone: alone ?? limits.each };
+  constructor(limits: Required<MostTurns>) {
+    this.#limits = limits;
   }
 
   /**

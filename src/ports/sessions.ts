@@ -25,6 +25,8 @@ export interface SessionRequest {
   readonly notify: (line: string) => void;
   /** Called once, just before the stream is destroyed: the last moment to give the peer an exit status. */
   readonly ending: (reason: EndReason) => void;
+  /** Its connection has no share of the process's descriptors: it is refused, so that those who have one keep it. */
+  readonly isCrowdedOut?: boolean;
   /** Of the admin's, who is to have the repository for itself: how its clients' runs are dealt with. */
   readonly hold?: HoldRequest | undefined;
   /** Of the admin's: removes snapshots that are protected, too. Means nothing in a client's session. */

@@ -11,6 +11,7 @@ import { createAllowance } from '../core/allowance.ts';
 import { GatewayError } from '../core/errors.ts';
 import { whyNotListening } from '../core/listening.ts';
 import type { Log } from '../ports/log.ts';
+import { openFiles } from '../state/open-files.ts';
 import type { WebAnswer, WebRoute } from '../ports/web.ts';
 import { boundConnections } from './guests.ts';
 
@@ -32,7 +33,6 @@ const REQUEST_MS = 20_000;
 const KEEP_ALIVE_MS = 15_000;
 /** How long an answer that nobody reads is kept, in ms. */
 const STALLED_MS = 60_000;
-const MAX_CONNECTIONS = 100;
 /** Requests in one connection. */
 const MAX_REQUESTS = 1000;
 
@@ -113,7 +113,7 @@ export async function openWebListener(options: {
     },
   );
   server.maxHeadersCount = MAX_HEADERS;
-  boundConnections(server, MAX_CONNECTIONS);
+  boundConnections(server, openFiles().web);
   server.maxRequestsPerSocket = MAX_REQUESTS;
   server.setTimeout(STALLED_MS);
   // Nothing is waited for that a client would send, nor any other protocol spoken.

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { createFairPool, networksOf, type Held } from '../../src/core/fair-pool.ts';
 import { limitsOf, withinDescriptors } from '../../src/frontends/limits.ts';
+import { shareOpenFiles } from '../../src/state/open-files.ts';
 import { quietLog } from '../../src/frontends/quiet-log.ts';
 import {
   createUnauthenticatedConnections,
@@ -304,11 +305,10 @@ test('a process that may open few files lets fewer wait, and says so', () => {
   const lines: unknown[] = [];
   const log = { info: () => undefined, warn: (fields: unknown) => lines.push(fields), error: () => undefined };
   const limits = limitsOf({ extraCiphers: [] });
-  expect(withinDescriptors(limits, 1_048_576, log)).toBe(limits);
-  expect(withinDescriptors(limits, undefined, log)).toBe(limits);
+  expect(withinDescriptors(limits, shareOpenFiles(1_048_576), log)).toBe(limits);
   expect(lines).toEqual([]);
-  expect(withinDescriptors(limits, 1024, log).unauthenticated).toBe(256);
-  expect(lines).toEqual([{ limit: 256, configured: 2000, openFiles: 1024 }]);
+  expect(withinDescriptors(limits, shareOpenFiles(1024), log).unauthenticated).toBe(216);
+  expect(lines).toEqual([{ limit: 216, configured: 2000, openFiles: 1024 }]);
 });
 
 test('an address that floods the log does not keep another’s warning out of it', () => {

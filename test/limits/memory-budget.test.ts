@@ -2,8 +2,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { createMemoryBudget } from '../../src/limits/memory-budget.ts';
-import { memoryOfOneSession, memoryOfServe } from '../../src/limits/memory-limits.ts';
-import { processesOf } from '../../src/daemon/service.ts';
+import { memoryOfOneSession, memoryOfServe, processesOf } from '../../src/limits/memory-limits.ts';
 import type { GatewayConfig } from '../../src/config/types.ts';
 import type { Lease } from '../../src/ports/memory.ts';
 

@@ -18,11 +18,12 @@ export interface RunningGateway {
   stop: () => Promise<number>;
 }
 
-/** Writes a config file with a host key and starts `serve` on a free port. */
+/** Writes a config file with a host key and starts `serve` on a free port. @param within - a command that runs it, such as prlimit */
 export async function startGateway(
   directory: string,
   config: Readonly<Record<string, unknown>>,
   env: Readonly<Record<string, string>> = {},
+  within: readonly string[] = [],
 ): Promise<RunningGateway> {
   mkdirSync(directory, { recursive: true });
   const port = await freePort();
@@ -41,7 +42,8 @@ export async function startGateway(
       ...config,
     }),
   );
-  const gateway = await startProcess(process.execPath, [GATEWAY, 'serve', '-c', configFile], { env });
+  const command = [...within, process.execPath, GATEWAY, 'serve', '-c', configFile];
+  const gateway = await startProcess(command[0] ?? '', command.slice(1), { env });
   await gateway.waitForLine(/listening on/);
   return { process: gateway, port, configFile, auditFile, knownHosts, stop: () => gateway.stop() };
 }

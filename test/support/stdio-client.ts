@@ -14,9 +14,14 @@ export interface StdioClient extends ResticClient {
   readonly exited: Promise<{ readonly status: number | null; readonly stderr: string }>;
 }
 
-/** Starts `restic-gateway stdio ARGS`. */
-export function startStdio(args: readonly string[], env: Readonly<Record<string, string>> = {}): StdioClient {
-  const child = spawn(process.execPath, [GATEWAY, 'stdio', ...args], {
+/** Starts `restic-gateway stdio ARGS`. @param within - a command that runs it, such as prlimit */
+export function startStdio(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  within: readonly string[] = [],
+): StdioClient {
+  const command = [...within, process.execPath, GATEWAY, 'stdio', ...args];
+  const child = spawn(command[0] ?? '', command.slice(1), {
     env: { PATH: process.env['PATH'], ...env },
     stdio: 'pipe',
   });

@@ -201,6 +201,12 @@ function classifySystemError(error: unknown, names: StoreNames): Finding {
       code: 'store-misconfigured',
       detail: `TLS with ${endpoint} fails (${code}); correct the endpoint, or trust its CA by NODE_EXTRA_CA_CERTS`,
     };
+  if (code === 'EMFILE' || code === 'ENFILE')
+    return {
+      code: 'store-failed',
+      detail: "too many open files; raise the gateway's limit (ulimit -n, LimitNOFILE=)",
+      transient: true,
+    };
   return { code: 'store-failed', detail: `${endpoint}: ${message}` };
 }
 

@@ -4,6 +4,7 @@
  */
 import http, { type ClientRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import https from 'node:https';
+import { openFiles } from '../../state/open-files.ts';
 import type { UploadBody } from './upload-body.ts';
 
 /** How long the storage may take, and how long it is left alone, in ms. */
@@ -54,8 +55,9 @@ const CONTINUE_MS = 1000;
 /** A connection that was idle this long is not used again: the storage may be just about to close it, and a body would be lost on it. */
 const KEEP_IDLE_MS = 10_000;
 
-/** Idle connections kept. The number in use is not limited: one client that reads slowly must not keep others waiting. */
+/** Idle connections kept, and which part of what calls may have open. Those in use are bounded by the calls (see `store-calls.ts`). */
 const KEEP_SOCKETS = 256;
+const KEEP_SHARE = 1 / 4;
 
 /**
  * Chunks are gathered to this many bytes a write: HTTP/2 gives 16 KiB at most at a time, and the calls of the system are the dearest part
@@ -103,7 +105,8 @@ export class HttpTransport {
   constructor(origin: HttpOrigin, limits: S3Limits) {
     this.#origin = origin;
     this.#limits = limits;
-    const options = { keepAlive: true, noDelay: true, maxFreeSockets: KEEP_SOCKETS, timeout: KEEP_IDLE_MS };
+    const maxFreeSockets = Math.min(KEEP_SOCKETS, Math.ceil(openFiles().calls * KEEP_SHARE));
+    const options = { keepAlive: true, noDelay: true, maxFreeSockets, timeout: KEEP_IDLE_MS };
     this.#agent = origin.secure ? new https.Agent(options) : new http.Agent(options);
   }
 
