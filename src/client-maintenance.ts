@@ -2,17 +2,22 @@
 import { openAudit } from './audit/open-audit.ts';
 import type { GatewayConfig } from './config/types.ts';
 import { GatewayError } from './core/errors.ts';
+import { timedId } from './core/timed-id.ts';
+import type { RemovedBy } from './core/trash.ts';
 import type { AuditSink } from './ports/audit-sink.ts';
 import type { RepositoryMaintenance } from './ports/repository-maintenance.ts';
 import type { CopyStore } from './ports/copy-store.ts';
 import { openCopyStore, openMaintenance } from './stores/open-maintenance.ts';
 import { scrubState, type ScrubState } from './maintenance/scrub-state.ts';
+import type { PurgeCounts, TrashContents, TrashWork } from './maintenance/trash.ts';
+import { trashState, type TrashState } from './maintenance/trash-state.ts';
 
 /** A client's repository, opened for maintenance. */
 export interface OpenedMaintenance {
   readonly repository: { readonly store: string; readonly prefix: string };
   readonly maintenance: RepositoryMaintenance;
   readonly scrubs: ScrubState;
+  readonly trash: TrashState;
   /** Opens the audit, for work that changes something. @throws GatewayError `audit-unavailable` */
   readonly openAudit: () => Promise<AuditSink>;
 }
@@ -31,8 +36,83 @@ export async function openClientMaintenance(config: GatewayConfig, client: strin
     repository,
     maintenance: await openMaintenance(store, repository.prefix),
     scrubs: scrubState(config.state, repository),
+    trash: trashState(config.state, repository),
     openAudit: () => openAudit(config),
   };
+}
+
+/** How long what is removed is kept where no client of the repository says so any more, in ms. */
+const FORTNIGHT_MS = 14 * 24 * 60 * 60 * 1000;
+
+/** How long the trash of a repository keeps what was removed, in ms: of all its clients the longest. */
+export function trashMsOf(config: GatewayConfig, { store, prefix }: OpenedMaintenance['repository']): number {
+  const times = Object.values(config.clients)
+    .filter(({ repository }) => repository.store === store && repository.prefix === prefix)
+    .flatMap(({ trashMs }) => trashMs ?? []);
+  return times.length === 0 ? FORTNIGHT_MS : Math.max(...times);
+}
+
+/** One client for each repository of a config. */
+export function repositoriesOf(config: GatewayConfig): readonly string[] {
+  const byPlace = new Map<string, string>();
+  for (const { name, repository } of Object.values(config.clients)) {
+    const place = `${repository.store}/${repository.prefix}`;
+    if (!byPlace.has(place)) byPlace.set(place, name);
+  }
+  return [...byPlace.values()];
+}
+
+/** Does something on a client's trash as its admin, with an audit that is open meanwhile. */
+export async function onTrash<T>(
+  { maintenance, repository, openAudit }: OpenedMaintenance,
+  client: string,
+  signal: AbortSignal,
+  work: (work: TrashWork) => Promise<T>,
+): Promise<T> {
+  const principal = { client, via: 'admin' } as const;
+  const audit = await openAudit();
+  try {
+    const identity = { session: timedId(3), principal, access: 'full', repository } as const;
+    return await work({ maintenance, audit, identity, signal });
+  } finally {
+    await audit.close();
+  }
+}
+
+/**
+ * Purges the trash of a client's repository, and notes what is left.
+ * @param options.olderThanMs - by default as long as its clients' `trash` says
+ * @param options.held - asked only when there is something to purge: whether what clients removed has to wait
+ * @throws GatewayError
+ */
+export async function purgeClientTrash(
+  config: GatewayConfig,
+  client: string,
+  options: {
+    readonly olderThanMs?: number | undefined;
+    readonly held: () => Promise<boolean>;
+    readonly gently: boolean;
+    readonly signal: AbortSignal;
+  },
+): Promise<PurgeCounts & { readonly left: TrashContents }> {
+  const { purgeTrash, readTrash } = await import('./maintenance/trash.ts');
+  const opened = await openClientMaintenance(config, client);
+  const { signal, gently } = options;
+  try {
+    const before = new Date(Date.now() - (options.olderThanMs ?? trashMsOf(config, opened.repository)));
+    let contents = await readTrash(opened.maintenance, signal);
+    let counts: PurgeCounts = { objects: 0, bytes: 0, retained: 0, waiting: 0 };
+    if (contents.sessions.some(({ first }) => first < before)) {
+      const held = await options.held();
+      const may = (by: RemovedBy): boolean => by === 'admin' || !held;
+      counts = await onTrash(opened, client, signal, (work) => purgeTrash(work, { before, may, gently }));
+      contents = await readTrash(opened.maintenance, signal);
+    }
+    await opened.trash.write(contents, new Date());
+    return { ...counts, left: contents };
+  } finally {
+    await opened.maintenance.close();
+  }
 }
 
 /** Where the audit is copied to, and its name for people: `STORE:PREFIX`. Undefined when it is not. @throws as `openCopyStore` */

@@ -38,6 +38,7 @@ export const EVENT_FIELDS = {
   hold: {},
   release: {},
   ...{ extended: LOCKED, held: LOCKED, released: LOCKED },
+  purge: { batch: 'always', objects: 'always', bytes: 'always' },
   denied: { operation: 'always', object: 'sometimes', reason: 'always' },
   'more-denied': { count: 'always', reasons: 'always' },
   throttled: { reason: 'always', limit: 'always' },

@@ -1,4 +1,5 @@
 /** Which repositories a command works on that takes `CLIENT` or `--all`. */
+import { repositoriesOf } from '../client-maintenance.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 
@@ -9,10 +10,5 @@ export function chooseClients(
 ): readonly string[] {
   if (all === (client !== undefined)) throw new GatewayError('usage', { detail: 'name a client, or say --all' });
   if (client !== undefined) return [client];
-  const byPlace = new Map<string, string>();
-  for (const { name, repository } of Object.values(config.clients)) {
-    const place = `${repository.store}/${repository.prefix}`;
-    if (!byPlace.has(place)) byPlace.set(place, name);
-  }
-  return [...byPlace.values()];
+  return repositoriesOf(config);
 }

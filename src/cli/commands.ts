@@ -113,6 +113,7 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       (command) => undoOptions(command),
       (given) => run(async () => (await import('./undo.ts')).runUndo(given))(),
     )
+    .command('trash', 'what was removed, and how it comes back', (command) => trashCommands(command, run))
     .command(
       'status [client]',
       "whether every client's backup is OK; ends with 1 when one is not",
@@ -286,6 +287,43 @@ function undoOptions<T>(command: Argv<T>) {
     .option('list', flag('show the quarantines of the repository'))
     .option('restore', text('bring back what an undo took; its id'))
     .option('json', flag('print JSON'));
+}
+
+/** Adds the subcommands of `trash`. @param run - runs one and keeps its exit status */
+function trashCommands(command: Argv<{ config: string | undefined }>, run: Run) {
+  return command
+    .command(
+      'list <client>',
+      'what the trash holds, by the session that removed it',
+      (sub) => sub.positional('client', CLIENT).option('json', flag('print JSON')),
+      (given) => run(async () => (await import('./trash.ts')).runTrashList(given))(),
+    )
+    .command(
+      'restore <client>',
+      'bring back what was removed',
+      (sub) =>
+        sub
+          .positional('client', CLIENT)
+          .option('since', text('what was removed since then: 2h, 2026-11-25T18:00Z'))
+          .option('session', text('what this session removed'))
+          .option('all', flag('all of it'))
+          .option('json', flag('print JSON')),
+      (given) => run(async () => (await import('./trash.ts')).runTrashRestore(given))(),
+    )
+    .command(
+      'purge [client]',
+      'remove for good what is older than the trash keeps it; serve does so daily',
+      (sub) =>
+        sub
+          .positional('client', { type: 'string', describe: CLIENT.describe })
+          .option('all', flag('the trash of all clients; for a timer'))
+          .option('older-than', text("what was removed longer ago than this; the client's `trash` unless given"))
+          .option('json', flag('one JSON object for each repository'))
+          .option('quiet', QUIET),
+      (given) => run(async () => (await import('./trash.ts')).runTrashPurge(given))(),
+    )
+    .demandCommand(1, 'say what to do with the trash: list, restore or purge')
+    .strict();
 }
 
 function statusOptions<T>(command: Argv<T>) {

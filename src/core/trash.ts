@@ -6,6 +6,8 @@
  * may have made others, of which nothing is taken.
  */
 
+import { parseObjectKey, type ObjectRef } from './object.ts';
+
 /** Who removed what is in a batch. */
 export type RemovedBy = 'admin' | 'client';
 
@@ -35,4 +37,11 @@ export function parseBatchName(name: string): TrashBatch | undefined {
   // The 31st of February is no day.
   if (Number.isNaN(removed.getTime()) || batchName(removed, session, batch.by) !== name) return undefined;
   return batch;
+}
+
+/** What a key below the trash stands for; undefined for what no gateway has put there. Locks never are there. */
+export function parseTrashKey(key: string): { readonly batch: TrashBatch; readonly ref: ObjectRef } | undefined {
+  const slash = key.indexOf('/');
+  const [batch, ref] = [parseBatchName(key.slice(0, slash)), parseObjectKey(key.slice(slash + 1))];
+  return batch === undefined || ref === undefined || ref.type === 'locks' ? undefined : { batch, ref };
 }

@@ -15,6 +15,7 @@ import { copyAudit } from './copy-audit.ts';
 import { surviveDefects } from './last-net.ts';
 import { startParts, together, type Start } from './parts.ts';
 import { startWorkers } from './primary.ts';
+import { purgeDaily } from './purge-trash.ts';
 import { reloadOnChange } from './reload.ts';
 import { startService, type Service } from './service.ts';
 import { catchStopSignals, drained } from './stopping.ts';
@@ -59,6 +60,7 @@ export async function runDaemon(options: {
     // At the end, so that all of the audit is in the copies.
     () => together(copyAudit(config, log), forwardAudit(config, log)),
     () => storeChecks(log),
+    () => purgeDaily(config, log, monitor),
   ];
   const parts = await startParts(starts);
   const reloading = reloadOnChange(config, log, async (next) => {

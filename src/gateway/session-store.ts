@@ -12,6 +12,7 @@ import type { RepositoryStore } from '../ports/repository-store.ts';
 import { safeCreation, type SafeStorage } from '../safeguard/safe-storage.ts';
 import { verifiedStore } from '../safeguard/verified-store.ts';
 import type { Served } from './served.ts';
+import { withTrash } from './with-trash.ts';
 
 /** What the store of a session depends on. */
 interface StoreContext {
@@ -34,8 +35,12 @@ export function sessionStore(storage: SafeStorage, context: StoreContext): Repos
   const { served, identity, admin, config, meter, calls, quotas, holds, record } = context;
   const { access, repository } = identity;
   const client = identity.principal.client;
+  // What is removed goes to the trash, unless the newest config has none.
   const stored = storage.repository(repository.prefix);
-  let store: RepositoryStore = stored;
+  let store = withTrash(stored, {
+    ...{ session: identity.session, by: admin ? 'admin' : 'client' },
+    isOn: () => served.client.trashMs !== undefined,
+  });
 
   // Creates only where the storage is known to replace nothing. Whoever has full access may change what is there anyway.
   if (access !== 'full' && storage.storeCheck !== undefined) store = safeCreation(store, storage.storeCheck);
@@ -61,6 +66,7 @@ export function sessionStore(storage: SafeStorage, context: StoreContext): Repos
     state: () => config().state,
     identity: () => countedRepository(config(), served.client.repository),
     quota: () => (admin ? undefined : served.client.quota),
-    counted,
+    removedByClients: (options) => stored.removedByClients(options),
+    ...{ admin, counted },
   });
 }

@@ -2,9 +2,9 @@
 import { GatewayError } from '../core/errors.ts';
 import { unlessAborted } from '../core/waiting.ts';
 import type { Log } from '../ports/log.ts';
-import type { RepositoryStore } from '../ports/repository-store.ts';
+import type { RepositoryStore, StoredRepository } from '../ports/repository-store.ts';
 import { wrapStore } from '../ports/wrap-store.ts';
-import type { Usage } from './usage.ts';
+import type { CountedRepository, Usage } from './usage.ts';
 
 /** What a session is held to; asked at each use, as the config may change meanwhile. */
 interface QuotaLimits {
@@ -14,8 +14,12 @@ interface QuotaLimits {
   readonly identity: () => string | undefined;
   /** Bytes that the repository may have in use; undefined for no limit. */
   readonly quota: () => number | undefined;
+  /** Whether the session is the admin's, who makes room by removing. */
+  readonly admin: boolean;
   /** The same store, which may be kept for as long as the process lives: it must know nothing of the session. */
   readonly counted: RepositoryStore;
+  /** How many bytes that clients have removed are in the trash: they count until they are purged, or a client could fill the storage with them. */
+  readonly removedByClients: StoredRepository['removedByClients'];
 }
 
 /** Quotas of all repositories. */
@@ -37,18 +41,17 @@ export function createQuotas(log: Log): Quotas {
   };
 }
 
+function countedBy({ state, counted, removedByClients }: QuotaLimits, identity: string): CountedRepository {
+  return { state: state(), identity, store: counted, removedByClients };
+}
+
 function limitQuota(store: RepositoryStore, limits: QuotaLimits, loadUsage: () => Promise<Usage>): RepositoryStore {
   return wrapStore(store, {
     create: async (ref, content, uploader, options) => {
       const identity = limits.identity();
       if (identity === undefined || ref.type === 'locks') return store.create(ref, content, uploader, options);
       const usage = await loadUsage();
-      const reserving = usage.reserve(
-        { state: limits.state(), identity, store: limits.counted },
-        ref,
-        content.size,
-        limits.quota(),
-      );
+      const reserving = usage.reserve(countedBy(limits, identity), ref, content.size, limits.quota());
       const settle = await unlessAborted(
         reserving,
         options.signal,
@@ -76,7 +79,9 @@ function limitQuota(store: RepositoryStore, limits: QuotaLimits, loadUsage: () =
       const outcome = await store.remove(ref, options);
       if (outcome !== 'absent' && size !== undefined) {
         const usage = await loadUsage();
-        await usage.removed({ state: limits.state(), identity, store: limits.counted }, size);
+        // What a client has moved to the trash counts still; said all the same, as what is being counted just now may have it twice.
+        const freed = outcome === 'kept' && !limits.admin ? 0 : size;
+        await usage.removed(countedBy(limits, identity), freed);
       }
       return outcome;
     },

@@ -8,7 +8,7 @@ import { messageOf } from '../core/errors.ts';
 import { getOrMake } from '../core/get-or-make.ts';
 import { CONFIG_REF, NAMED_TYPES, objectKey, type ObjectRef } from '../core/object.ts';
 import type { Log } from '../ports/log.ts';
-import type { ListedObject, RepositoryStore } from '../ports/repository-store.ts';
+import type { ListedObject, RepositoryStore, StoredRepository } from '../ports/repository-store.ts';
 import { isRunning } from '../state/processes.ts';
 import { openLedger, ownerOf, type Ledger, type LedgerWatch } from './ledger.ts';
 
@@ -46,6 +46,7 @@ export interface CountedRepository {
   /** What is the same for all sessions of this repository, and for them alone. */
   readonly identity: string;
   readonly store: RepositoryStore;
+  readonly removedByClients: StoredRepository['removedByClients'];
 }
 
 /** Opens nothing before it is needed. */
@@ -56,9 +57,9 @@ export function createUsage(log: Log): Usage {
   // Each count listens to it.
   setMaxListeners(0, ending.signal);
 
-  const ledgerOf = ({ state, identity, store }: CountedRepository): Ledger => {
+  const ledgerOf = ({ state, identity, ...counted }: CountedRepository): Ledger => {
     const directory = ledgerDirectory(state, identity);
-    return getOrMake(ledgers, directory, () => openLedger(directory, () => measure(store, ending.signal)));
+    return getOrMake(ledgers, directory, () => openLedger(directory, () => measure(counted, ending.signal)));
   };
 
   /** A ledger that misses a line errs until the next count; what was done stays done. */
@@ -70,9 +71,9 @@ export function createUsage(log: Log): Usage {
     }
   };
 
-  const countWhenDue = async (ledger: Ledger, store: RepositoryStore): Promise<void> => {
+  const countWhenDue = async (ledger: Ledger, counted: Counted): Promise<void> => {
     try {
-      if (await ledger.claimCount(CLAIM_MS)) await recount(ledger, store, ending.signal);
+      if (await ledger.claimCount(CLAIM_MS)) await recount(ledger, counted, ending.signal);
     } catch (error) {
       if (ending.signal.aborted) return;
       log.warn({ err: error }, `a repository with a quota could not be counted: ${messageOf(error)}`);
@@ -83,7 +84,7 @@ export function createUsage(log: Log): Usage {
     reserve: async (repository, ref, size, limit) => {
       const ledger = ledgerOf(repository);
       const token = await ledger.reserve(size, limit, objectKey(ref));
-      const count = countWhenDue(ledger, repository.store).finally(() => counting.delete(count));
+      const count = countWhenDue(ledger, repository).finally(() => counting.delete(count));
       counting.add(count);
       return token === undefined ? undefined : (end) => note(ledger.settle(token, end));
     },
@@ -101,9 +102,11 @@ export function ledgerDirectory(state: string, identity: string): string {
   return join(state, 'usage', createHash('sha256').update(identity).digest('hex').slice(0, 32));
 }
 
-/** Counts a store in bytes, locks left out. @param seen - called with every page before it is counted */
+type Counted = Pick<CountedRepository, 'store' | 'removedByClients'>;
+
+/** Counts a store in bytes, locks left out, and what clients have moved to its trash. @param seen - called with every page before it is counted */
 async function measure(
-  store: RepositoryStore,
+  { store, removedByClients }: Counted,
   signal: AbortSignal,
   seen: (refs: readonly ListedObject[], type: Exclude<ObjectRef['type'], 'config' | 'locks'>) => Promise<void> = () =>
     Promise.resolve(),
@@ -116,15 +119,16 @@ async function measure(
       for (const { size } of page) bytes += size;
     }
   }
-  return bytes;
+  // Last, so that what is moved meanwhile counts twice rather than not at all.
+  return bytes + (await removedByClients({ signal }));
 }
 
 /** Counts a store and mends its ledger, while others go on to use both. */
-async function recount(ledger: Ledger, store: RepositoryStore, signal: AbortSignal): Promise<void> {
+async function recount(ledger: Ledger, counted: Counted, signal: AbortSignal): Promise<void> {
   const watch = await ledger.watch();
   try {
     const listed = new Set<string>();
-    const bytes = await measure(store, signal, async (page, type) => {
+    const bytes = await measure(counted, signal, async (page, type) => {
       // Whatever is on this page was set aside room for before: after this, the window has it.
       await watch.refresh();
       if (watch.window.uploads.size === 0) return;

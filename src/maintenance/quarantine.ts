@@ -6,7 +6,7 @@
  * completes it.
  */
 import { asGatewayError, GatewayError } from '../core/errors.ts';
-import { parseObjectKey } from '../core/object.ts';
+import { parseObjectKey, type ObjectRef } from '../core/object.ts';
 import { timedId } from '../core/timed-id.ts';
 import type { AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
 import type { RepositoryMaintenance } from '../ports/repository-maintenance.ts';
@@ -57,6 +57,43 @@ export async function* readQuarantines(
   for (const key of manifests.sort()) yield await readManifest(maintenance, key, signal);
 }
 
+/** Nothing was moved yet. */
+export function noCounts(): MoveCounts {
+  return { moved: 0, hidden: 0, retained: 0, taken: 0 };
+}
+
+/** Moves an object into the gateway's own directory or back, as the audit is told before it, and counts what comes of it. */
+export async function moveTold(move: {
+  readonly maintenance: RepositoryMaintenance;
+  readonly audit: AuditSink;
+  readonly identity: SessionIdentity;
+  readonly signal: AbortSignal;
+  readonly from: string;
+  readonly to: string;
+  readonly ref: ObjectRef;
+  readonly kind: 'quarantine' | 'restore';
+  readonly counts: MoveCounts;
+}): Promise<void> {
+  const { maintenance, audit, identity, signal, from, to, ref, kind, counts } = move;
+  // Before the change, so that nothing changes that the audit does not have.
+  await audit.append(identity, { kind, ref });
+  try {
+    const outcome = await maintenance.move(from, to, { signal });
+    if (outcome === 'moved' || outcome === 'hidden') {
+      counts.moved += 1;
+      if (outcome === 'hidden') counts.hidden += 1;
+      return;
+    }
+    if (outcome === 'taken') counts.taken += 1;
+    await audit.append(identity, { kind: `${kind}-failed`, ref, reason: outcome });
+  } catch (error) {
+    const { code } = asGatewayError(error);
+    await audit.append(identity, { kind: `${kind}-failed`, ref, reason: code });
+    if (code !== 'retained') throw error;
+    counts.retained += 1;
+  }
+}
+
 /** Objects in their order, as the quarantines that will hold them. */
 export function inQuarantines(objects: readonly ArrivedObject[]): readonly (readonly ArrivedObject[])[] {
   const count = Math.ceil(objects.length / MOST_QUARANTINED);
@@ -105,30 +142,14 @@ async function moveAll(
   const { maintenance, audit, repository, signal } = work;
   const { id, client } = quarantine;
   const identity: SessionIdentity = { session: id, principal: { client, via: 'admin' }, access: 'full', repository };
-  const counts: MoveCounts = { moved: 0, hidden: 0, retained: 0, taken: 0 };
+  const counts = noCounts();
   const move = async ({ key }: ArrivedObject): Promise<void> => {
     const ref = parseObjectKey(key);
     if (ref === undefined)
       throw new GatewayError('store-failed', { detail: `the manifest of ${id} names no object: ${key}` });
     const kept = `${QUARANTINE}${id}/objects/${key}`;
     const [from, to] = kind === 'quarantine' ? [key, kept] : [kept, key];
-    // Before the change, so that nothing changes that the audit does not have.
-    await audit.append(identity, { kind, ref });
-    try {
-      const outcome = await maintenance.move(from, to, { signal });
-      if (outcome === 'moved' || outcome === 'hidden') {
-        counts.moved += 1;
-        if (outcome === 'hidden') counts.hidden += 1;
-        return;
-      }
-      if (outcome === 'taken') counts.taken += 1;
-      await audit.append(identity, { kind: `${kind}-failed`, ref, reason: outcome });
-    } catch (error) {
-      const { code } = asGatewayError(error);
-      await audit.append(identity, { kind: `${kind}-failed`, ref, reason: code });
-      if (code !== 'retained') throw error;
-      counts.retained += 1;
-    }
+    await moveTold({ maintenance, audit, identity, signal, from, to, ref, kind, counts });
   };
   const objects = inOrder(quarantine.objects);
   // One type after the other, so that nothing points at anything that is gone already or not yet back.

@@ -81,7 +81,10 @@ export type AuditEvent =
   /** `size`, in bytes, and when it arrived, ISO 8601, are there where that was looked up: of snapshots, and of what a client removes. */
   | { readonly kind: 'remove'; readonly ref: ObjectRef; readonly size?: number; readonly arrived?: string }
   | { readonly kind: 'remove-failed'; readonly ref: ObjectRef; readonly reason: 'absent' | ErrorCode }
-  /** The admin's undo takes an object out of the repository into quarantine, or brings it back; the session is the undo's id. */
+  /**
+   * The admin's undo takes an object out of the repository into quarantine, or brings it back; the session is the undo's id. The trash
+   * brings objects back, too, under an id of its own.
+   */
   | { readonly kind: 'quarantine' | 'restore'; readonly ref: ObjectRef }
   | {
       readonly kind: 'quarantine-failed' | 'restore-failed';
@@ -103,6 +106,8 @@ export type AuditEvent =
       readonly failed: number;
       readonly complete: boolean;
     }
+  /** A batch of the trash is purged: objects that were removed together, with their bytes, are gone for good after it. */
+  | { readonly kind: 'purge'; readonly batch: string; readonly objects: number; readonly bytes: number }
   /** Storage or gateway failed a request; the client was answered 5xx. `detail` is for the admin and holds no secret. */
   | {
       readonly kind: 'failed';

@@ -119,6 +119,9 @@ export interface StoredRepository extends RepositoryStore {
    * @throws as `remove`; `store-unavailable` when the batch has a config of other content already, which another minute's has not
    */
   setAside(ref: ObjectRef, batch: string, options: CallOptions): Promise<'kept' | 'hidden' | 'removed' | 'absent'>;
+
+  /** How many bytes that clients have removed, and not the admin, are in the trash. */
+  removedByClients(options: CallOptions): Promise<number>;
 }
 
 /** One thing that was tried on a storage. */

@@ -10,12 +10,13 @@ import { randomUUID } from 'node:crypto';
 import type { BigIntStats, Dir } from 'node:fs';
 import { lstat, open, opendir, readdir, rmdir, unlink } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import type { DirectoryStoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { objectKey, parseObjectName, type NamedType, type ObjectName, type ObjectRef } from '../core/object.ts';
 import { resolveRange, type ByteRange } from '../core/operation.ts';
 import type { Uploader } from '../core/principal.ts';
+import { parseTrashKey } from '../core/trash.ts';
 import type { CallOptions, Content, ListedObject, LoadedObject } from '../ports/repository-store.ts';
 import type { ObjectStat, Storage, StoredRepository } from '../ports/repository-store.ts';
 import { PRIVATE_DIRECTORY, TRASH } from '../ports/repository-maintenance.ts';
@@ -240,6 +241,17 @@ class DirectoryRepository implements StoredRepository {
         throw error;
       }
     });
+  }
+
+  async removedByClients(options: CallOptions): Promise<number> {
+    const { DirectoryMaintenance } = await import('./directory-maintenance.ts');
+    const prefix = relative(this.#root, this.#home);
+    const maintenance = new DirectoryMaintenance({ type: 'directory', name: '', path: this.#root }, prefix);
+    let bytes = 0;
+    for await (const page of maintenance.files(TRASH, options))
+      for (const { key, size } of page)
+        if (parseTrashKey(key.slice(TRASH.length))?.batch.by === 'client') bytes += size;
+    return bytes;
   }
 
   async *list(type: NamedType, { signal }: CallOptions): AsyncGenerator<readonly ListedObject[]> {

@@ -7,6 +7,7 @@ import { GatewayError } from '../core/errors.ts';
 import { objectKey, parseObjectKey, type NamedType, type ObjectRef } from '../core/object.ts';
 import { resolveRange, type ByteRange } from '../core/operation.ts';
 import type { Uploader } from '../core/principal.ts';
+import { parseTrashKey } from '../core/trash.ts';
 import type {
   CallOptions,
   Content,
@@ -237,6 +238,25 @@ class S3Repository implements StoredRepository {
       // Someone else was quicker.
       if (isNoSuchKey(error)) return 'absent';
       throw client.failure(error, signal);
+    }
+  }
+
+  async removedByClients({ signal }: CallOptions): Promise<number> {
+    const trash = this.#prefix + TRASH;
+    let bytes = 0;
+    let token: string | undefined;
+    try {
+      do {
+        const page = await this.#page(trash, token, signal);
+        if (page.next !== undefined && page.next === token)
+          throw new BadAnswer('it gives the same page of a list for ever');
+        for (const { key, size } of page.objects)
+          if (parseTrashKey(key.slice(trash.length))?.batch.by === 'client') bytes += size;
+        token = page.next;
+      } while (token !== undefined);
+      return bytes;
+    } catch (error) {
+      throw this.#client.failure(error, signal);
     }
   }
 

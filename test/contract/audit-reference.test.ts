@@ -6,9 +6,10 @@ import { createCopying } from '../../src/audit/copying.ts';
 import { COMMON_FIELDS, EVENT_FIELDS, EVENT_KINDS } from '../../src/audit/fields.ts';
 import { ERROR_TABLE } from '../../src/core/errors.ts';
 import { parseObjectKey, type ObjectRef } from '../../src/core/object.ts';
-import { openClientMaintenance } from '../../src/client-maintenance.ts';
+import { onTrash, openClientMaintenance } from '../../src/client-maintenance.ts';
 import { openMonitor } from '../../src/monitor/monitor.ts';
 import { restore, takeOut } from '../../src/maintenance/quarantine.ts';
+import { purgeTrash } from '../../src/maintenance/trash.ts';
 import type { AuditSink } from '../../src/ports/audit-sink.ts';
 import { extend } from '../../src/retention/extend.ts';
 import { hold, release } from '../../src/retention/legal-hold.ts';
@@ -68,7 +69,7 @@ describe('the reference and what a gateway has written', () => {
   beforeAll(async () => {
     stack = await startStack({
       appsrv: { bandwidth: { upload: 1024 * 1024 } },
-      dbsrv: { addKeys: true, access: 'full' },
+      dbsrv: { addKeys: true, access: 'full', trashMs: 14 * 24 * 60 * 60 * 1000 },
       gone: { disabled: true },
       broken: {},
     });
@@ -204,6 +205,18 @@ async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
   await sink.append(identity, { kind: 'forged-time', ref, claimed, arrived: came });
   await sink.append(identity, { kind: 'time-accepted', ref });
   await sink.close();
+
+  // purge, of what the admin and a client have removed
+  const admin = await connect('dbsrv', { via: 'admin' });
+  expect((await admin.request('DELETE', `/keys/${key.name}`)).status).toBe(200);
+  admin.close();
+  await admin.served.ended;
+  const opened = await openClientMaintenance(config, 'dbsrv');
+  const all = { before: new Date(Date.now() + 120_000), may: () => true, gently: false };
+  const purged = await onTrash(opened, 'dbsrv', work.signal, (trash) => purgeTrash(trash, all));
+  expect(purged.objects).toBeGreaterThan(0);
+  expect(purged).toMatchObject({ retained: 0, waiting: 0 });
+  await opened.maintenance.close();
   await maintenance.close();
   await everyKindOfObjectLock(openAudit);
   return [...before, ...audit()];

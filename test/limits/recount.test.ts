@@ -32,7 +32,12 @@ beforeEach(() => {
       await meanwhile[`after ${type}`]?.();
     },
   };
-  repository = { state: path.join(directory, 'state'), identity: 'one', store };
+  repository = {
+    state: path.join(directory, 'state'),
+    identity: 'one',
+    store,
+    removedByClients: () => Promise.resolve(0),
+  };
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
   usage = createUsage(silent);
 });

@@ -1,0 +1,203 @@
+/** `restic-gateway trash list|restore|purge`: what was removed from a client's repository and can still be brought back. */
+import { setMaxListeners } from 'node:events';
+import type { GatewayConfig } from '../config/types.ts';
+import { readDuration } from '../config/values.ts';
+import { asGatewayError, GatewayError } from '../core/errors.ts';
+import {
+  onTrash,
+  openClientMaintenance,
+  purgeClientTrash,
+  trashMsOf,
+  type OpenedMaintenance,
+} from '../client-maintenance.ts';
+import { readTrash, restoreTrash, type TrashContents, type TrashSelection } from '../maintenance/trash.ts';
+import { openMonitor } from '../monitor/monitor.ts';
+import { removalsAreHeld } from '../monitor/purge-hold.ts';
+import { chooseClients } from './choose-clients.ts';
+import { loadOwnConfig } from './own-user.ts';
+import { refuseInForcedCommand } from './program.ts';
+import { formatBytes, formatDuration, jsonLine, printable, table } from './terminal.ts';
+import { parseTime } from './time.ts';
+
+/** Options that all of them have, as the command line gives them. */
+interface TrashArguments {
+  readonly json: boolean;
+  readonly config: string | undefined;
+}
+
+/** Shows what is in the trash. @returns the exit status @throws GatewayError */
+export async function runTrashList(given: TrashArguments & { readonly client: string }): Promise<number> {
+  const { client, json } = given;
+  return withClient(given, client, async (opened, config, signal) => {
+    const contents = await readTrash(opened.maintenance, signal);
+    await opened.trash.write(contents, new Date());
+    const keptMs = trashMsOf(config, opened.repository);
+    if (json) process.stdout.write(jsonLine({ client, keptMs, ...contents }));
+    else process.stdout.write(describe(client, contents, keptMs));
+    return 0;
+  });
+}
+
+function describe(client: string, { sessions, objects, bytes, strangers }: TrashContents, keptMs: number): string {
+  const lines: string[] = [];
+  if (sessions.length === 0) lines.push(`${client}: the trash is empty\n`);
+  else {
+    const right = true;
+    lines.push(
+      `${client}: ${objects} objects, ${formatBytes(bytes)} in the trash, each for ${formatDuration(keptMs)} after its removal\n`,
+      table(
+        [
+          { title: 'removed' },
+          { title: 'last' },
+          { title: 'by' },
+          { title: 'session' },
+          { title: 'snapshots', right },
+          { title: 'objects', right },
+          { title: 'bytes', right },
+          { title: 'purged from' },
+        ],
+        sessions.map((one) => [
+          ...[minute(one.first), minute(one.last), one.by, one.session, String(one.snapshots), String(one.objects)],
+          ...[formatBytes(one.bytes), minute(new Date(one.first.getTime() + keptMs))],
+        ]),
+      ),
+      `To bring back what was removed since a time: restic-gateway trash restore ${client} --since TIME\n`,
+    );
+  }
+  if (strangers > 0) lines.push(`${strangers} files there were put by no gateway; nothing is done with them.\n`);
+  return lines.join('');
+}
+
+const minute = (time: Date): string => `${time.toISOString().slice(0, 'yyyy-mm-ddThh:mm'.length)}Z`;
+
+/** Brings back what was removed. @returns the exit status: 1 when something could not be moved @throws GatewayError */
+export async function runTrashRestore(
+  given: TrashArguments & {
+    readonly client: string;
+    readonly since: string | undefined;
+    readonly session: string | undefined;
+    readonly all: boolean;
+  },
+): Promise<number> {
+  const { client, json } = given;
+  const selection = readSelection(given);
+  return withClient(given, client, async (opened, _config, signal) => {
+    const counts = await onTrash(opened, client, signal, (work) => restoreTrash(work, selection));
+    await opened.trash.write(await readTrash(opened.maintenance, signal), new Date());
+    if (json) process.stdout.write(jsonLine({ client, ...counts }));
+    else {
+      process.stdout.write(`${client}: ${counts.moved} objects are back in the repository.\n`);
+      if (counts.taken > 0)
+        process.stdout.write(
+          `${counts.taken} stayed in the trash, as something else has their place; see restic-gateway scrub ${client}.\n`,
+        );
+      if (counts.moved > 0) process.stdout.write(`Verify it: restic-gateway restic ${client} -- check\n`);
+    }
+    return counts.retained + counts.taken === 0 ? 0 : 1;
+  });
+}
+
+function readSelection({
+  since,
+  session,
+  all,
+}: {
+  readonly since: string | undefined;
+  readonly session: string | undefined;
+  readonly all: boolean;
+}): TrashSelection {
+  if ([since, session, all || undefined].filter((one) => one !== undefined).length !== 1)
+    throw new GatewayError('usage', { detail: 'say one of --since TIME, --session ID and --all' });
+  if (since !== undefined) return { since: parseTime(since, '--since') };
+  return session === undefined ? 'all' : { session };
+}
+
+/** Purges what is old enough. @returns the exit status: 1 when the storage retains something, or one of several failed @throws GatewayError */
+export async function runTrashPurge(
+  given: TrashArguments & {
+    readonly client: string | undefined;
+    readonly all: boolean;
+    readonly olderThan: string | undefined;
+    readonly quiet: boolean;
+  },
+): Promise<number> {
+  refuseInForcedCommand();
+  const { client, json, quiet } = given;
+  const olderThanMs = given.olderThan === undefined ? undefined : readDuration(given.olderThan);
+  if (Number.isNaN(olderThanMs))
+    throw new GatewayError('usage', { detail: '--older-than must be a duration such as 14d or 12h' });
+  const config = await loadOwnConfig(given.config);
+  const chosen = chooseClients(given, config);
+  const say = (_fields: unknown, message: string): void => {
+    process.stderr.write(`restic-gateway: ${printable(message)}\n`);
+  };
+  const monitor = openMonitor({ config, log: { info: say, warn: say, error: say }, watch: false });
+  const signal = stopped();
+  let status = 0;
+  try {
+    for (const name of chosen)
+      try {
+        const held = async (): Promise<boolean> => {
+          const { repository } = config.clients[name] ?? {};
+          return repository === undefined || removalsAreHeld(monitor, config, repository);
+        };
+        const { left, ...counts } = await purgeClientTrash(config, name, { olderThanMs, held, gently: false, signal });
+        const { objects, bytes } = left;
+        if (json) process.stdout.write(jsonLine({ client: name, ...counts, left: { objects, bytes } }));
+        else if (!quiet || counts.objects + counts.retained + counts.waiting > 0)
+          process.stdout.write(
+            `${name}: ${counts.objects} objects, ${formatBytes(counts.bytes)} purged; ${objects} objects, ${formatBytes(bytes)} left\n` +
+              whatWaits(name, counts),
+          );
+        if (counts.retained > 0) status = 1;
+      } catch (error) {
+        // One repository that cannot be reached must not keep the others full.
+        if (client !== undefined || signal.aborted) throw error;
+        process.stderr.write(`restic-gateway: ${name}: ${printable(asGatewayError(error).message)}\n`);
+        status = 1;
+      }
+  } finally {
+    await monitor.close();
+  }
+  return status;
+}
+
+function whatWaits(
+  name: string,
+  { retained, waiting }: { readonly retained: number; readonly waiting: number },
+): string {
+  const lines = [
+    retained > 0 && `${retained} of them the storage keeps until their retention ends`,
+    waiting > 0 &&
+      `what clients removed waits: an anomaly is open; see restic-gateway status ${name}, then --acknowledge it`,
+  ];
+  return lines.map((line) => (line === false ? '' : `${line}\n`)).join('');
+}
+
+/** Aborted by SIGINT and SIGTERM. */
+function stopped(): AbortSignal {
+  const stop = new AbortController();
+  const onSignal = (): void => {
+    stop.abort(new GatewayError('client-gone', { detail: 'stopped; the same command completes what was begun' }));
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  // Each move under way listens.
+  setMaxListeners(0, stop.signal);
+  return stop.signal;
+}
+
+async function withClient(
+  given: TrashArguments,
+  client: string,
+  work: (opened: OpenedMaintenance, config: GatewayConfig, signal: AbortSignal) => Promise<number>,
+): Promise<number> {
+  refuseInForcedCommand();
+  const config = await loadOwnConfig(given.config);
+  const opened = await openClientMaintenance(config, client);
+  try {
+    return await work(opened, config, stopped());
+  } finally {
+    await opened.maintenance.close();
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * What a trash was last found to hold: `trash/<hash>.json` in the state directory, `<hash>` as in `scrub-state.ts`. Written by `serve` once
+ * a day and by the commands on the trash, so that status, page and metrics need not list it.
+ */
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { GatewayError, messageOf } from '../core/errors.ts';
+import { count, isoTime, only, record, text, type Shape } from '../core/shape.ts';
+import { readShape, replaceStateFile } from '../state/state-file.ts';
+import type { TrashContents } from './trash.ts';
+
+/** The shape of the file. */
+export interface TrashSummary {
+  readonly v: 1;
+  /** The repository: the store's name in the config, and the prefix. */
+  readonly store: string;
+  readonly prefix: string;
+  /** When it was looked at, ISO 8601. */
+  readonly at: string;
+  readonly objects: number;
+  readonly bytes: number;
+  /** How many of the objects are snapshots. */
+  readonly snapshots: number;
+  /** The minute of the oldest and of the newest removal, ISO 8601, where there is any. */
+  readonly oldest?: string;
+  readonly newest?: string;
+}
+
+/** The file of one repository. */
+export interface TrashState {
+  /** Undefined when nothing is known. */
+  read(): Promise<TrashSummary | undefined>;
+  /** @throws GatewayError `state-unavailable` */
+  write(contents: TrashContents, now: Date): Promise<void>;
+}
+
+const MOST_BYTES = 32 * 1024;
+const SUMMARY: Shape<TrashSummary> = record(
+  { v: only(1), store: text(8192), prefix: text(8192), at: isoTime, objects: count, bytes: count, snapshots: count },
+  { oldest: isoTime, newest: isoTime },
+);
+
+/** @param state - the config's `state`; made when something is first written */
+export function trashState(
+  state: string,
+  { store, prefix }: { readonly store: string; readonly prefix: string },
+): TrashState {
+  const hash = createHash('sha256').update(`${store}\0${prefix}`).digest('hex').slice(0, 16);
+  const file = join(state, 'trash', `${hash}.json`);
+  return {
+    read: () => readShape(file, MOST_BYTES, SUMMARY),
+    write: async ({ sessions, objects, bytes }, now) => {
+      const times = sessions.flatMap(({ first, last }) => [first.toISOString(), last.toISOString()]).sort();
+      const [oldest, newest] = [times[0], times.at(-1)];
+      const summary: TrashSummary = {
+        ...{ v: 1, store, prefix, at: now.toISOString(), objects, bytes },
+        snapshots: sessions.reduce((sum, { snapshots }) => sum + snapshots, 0),
+        ...(oldest !== undefined && { oldest }),
+        ...(newest !== undefined && { newest }),
+      };
+      try {
+        await replaceStateFile(file, `${JSON.stringify(summary)}\n`);
+      } catch (error) {
+        throw new GatewayError('state-unavailable', {
+          detail: `${file} cannot be written: ${messageOf(error)}; move away what is there`,
+          cause: error,
+        });
+      }
+    },
+  };
+}

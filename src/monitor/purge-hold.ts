@@ -1,0 +1,20 @@
+/** Whether what clients have removed may be purged from a trash. */
+import type { GatewayConfig } from '../config/types.ts';
+import type { Monitor } from './monitor.ts';
+
+/**
+ * Whether the trash must keep what clients removed: as long as one of the repository's clients has an open anomaly that says so
+ * (`purgeHeld` of its status).
+ * @throws GatewayError `audit-unavailable`
+ */
+export async function removalsAreHeld(
+  monitor: Pick<Monitor, 'status'>,
+  config: GatewayConfig,
+  { store, prefix }: { readonly store: string; readonly prefix: string },
+): Promise<boolean> {
+  for (const { name, repository } of Object.values(config.clients)) {
+    if (repository.store !== store || repository.prefix !== prefix) continue;
+    if ((await monitor.status(name))?.purgeHeld !== false) return true;
+  }
+  return false;
+}
