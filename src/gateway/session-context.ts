@@ -74,6 +74,8 @@ export function createSessionContexts(parts: GatewayParts, admission: Admission)
           identity,
           grant: {
             ...{ access: identity.access, addKeys: client.addKeys },
+            // The config has no other case; but without a trash they would be gone.
+            removals: client.trashMs === undefined ? 'refused' : client.removals,
             // Asked at each removal of a snapshot: the newest config counts.
             get protectMs() {
               return override ? undefined : protectionOf(config(), served.client.repository);

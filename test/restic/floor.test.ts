@@ -14,6 +14,7 @@ beforeAll(async () => {
     owner: { access: 'full', protectMs: DAY_MS },
     alone: { access: 'full', protectMs: DAY_MS },
     other: { access: 'full', protectMs: DAY_MS },
+    thrifty: { removals: 'deferred', trashMs: DAY_MS, protectMs: DAY_MS },
     // Of two who share a repository, only one protects it.
     careful: { ...shared, protectMs: DAY_MS },
     careless: { ...shared, access: 'full' },
@@ -62,7 +63,7 @@ const deniedLines = (name: string): number =>
       (line) => line['event'] === 'denied' && line['reason'] === 'protected' && line['object'] === `snapshots/${name}`,
     ).length;
 
-describe.each(['owner'])('a client that may remove (%s)', (who) => {
+describe.each(['owner', 'thrifty'])('a client that may remove (%s)', (who) => {
   test('cannot remove a snapshot that came lately; the line says until when, the audit has it', async () => {
     const client = await stack.connect(who);
     const name = await save(client);
@@ -114,6 +115,29 @@ test("an admin's restic is held to it too, unless it was told otherwise, which t
   expect(existsSync(pathOf('other', name))).toBe(false);
   const starts = stack.audit().filter((line) => line['event'] === 'session-start' && line['overrideProtect'] === true);
   expect(starts).toEqual([expect.objectContaining({ via: 'admin', session: told.served.id })]);
+});
+
+test('deferred removals take index and data, but no key, no config and nothing of the locks of others', async () => {
+  const client = await stack.connect('thrifty');
+  const owner = await stack.connect('thrifty', { via: 'admin' });
+  const put = async (type: string, by = client): Promise<string> => {
+    const { name, body } = sample();
+    const path = type === 'config' ? '/config' : `/${type}/${name}`;
+    expect((await by.request('POST', path, { body })).status).toBe(200);
+    return path;
+  };
+  const paths = [
+    await put('keys'),
+    await put('config'),
+    await put('locks', owner),
+    await put('index'),
+    await put('data'),
+  ];
+  const statuses = await Promise.all(paths.map(async (path) => (await client.request('DELETE', path)).status));
+  expect(statuses).toEqual([403, 403, 403, 200, 200]);
+  expect(client.reported).toEqual([
+    'append-only: this key may thin out snapshots, but remove no repository password and no config.',
+  ]);
 });
 
 test('of several clients of one repository the one decides who protects it the longest; none displaces the newest of another', async () => {
@@ -193,17 +217,17 @@ test('a config that protects from now on holds for sessions that are open', asyn
 test('after a snapshot that it could not remove, a session removes no index and no data; once it could, and in others, it does', async () => {
   const client = await stack.connect('owner');
   const name = await save(client);
-  const put = async (type: string): Promise<string> => {
+  const other = await stack.connect('owner');
+  const put = async (by: StackClient, type: string): Promise<string> => {
     const { name, body } = sample();
-    expect((await client.request('POST', `/${type}/${name}`, { body })).status).toBe(200);
+    expect((await by.request('POST', `/${type}/${name}`, { body })).status).toBe(200);
     return `/${type}/${name}`;
   };
-  const [index, pack, lock] = [await put('index'), await put('data'), await put('locks')];
+  const [index, pack, lock] = [await put(other, 'index'), await put(client, 'data'), await put(client, 'locks')];
   expect(await remove(client, name)).toBe(403);
   for (const path of [index, pack]) expect((await client.request('DELETE', path)).status).toBe(403);
   expect(client.reported.at(-1)).toMatch(/^a snapshot could not be removed, whose data this run would remove: /);
   expect((await client.request('DELETE', lock)).status).toBe(200);
-  const other = await stack.connect('owner');
   expect((await other.request('DELETE', index)).status).toBe(200);
 
   await five(client, 'owner', DAY_MS);
