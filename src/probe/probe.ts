@@ -72,7 +72,7 @@ export async function probe(target: Target, key: ProbeKey, second: ProbeKey | un
     const notes = [
       ...(repository.removes
         ? [
-            'This key may remove backups: it has full access (by design for `access: full`), or the server is not append-only.',
+            'This key may remove backups: it has full access (by design for `access: full`), its removals go to the trash (`removals: deferred`), or the server is not append-only.',
           ]
         : []),
       ...(repository.readOnly ? ['This key may not add anything: it is read-only.'] : []),
