@@ -26,7 +26,16 @@ export const LAYERS = {
   safeguard: ['core/', 'ports/', 'config/types.ts', 'stores/open-storage.ts', 'state/state-file.ts'],
   metrics: ['core/', 'ports/', 'monitor/client-status.ts'],
   page: ['core/', 'ports/', 'config/types.ts', 'monitor/client-status.ts'],
-  monitor: ['core/', 'ports/', 'config/types.ts', 'audit/', 'limits/', 'state/', 'maintenance/scrub-state.ts'],
+  monitor: [
+    'core/',
+    'ports/',
+    'config/types.ts',
+    'audit/',
+    'limits/',
+    'state/',
+    'maintenance/scrub-state.ts',
+    'maintenance/trash-state.ts',
+  ],
   'client-maintenance.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'maintenance/'],
   gateway: [
     ...['core/', 'ports/', 'config/', 'stores/', 'limits/', 'safeguard/', 'audit/', 'restic/', 'state/'],

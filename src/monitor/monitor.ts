@@ -7,6 +7,7 @@ import { usedBytes } from '../limits/counted-repository.ts';
 import type { Log } from '../ports/log.ts';
 import { readLiveSessions, type LiveSession } from '../state/live-sessions.ts';
 import { scrubState, type ScrubProgress } from '../maintenance/scrub-state.ts';
+import { trashState } from '../maintenance/trash-state.ts';
 import { assess, openAnomalies, unreported } from './assess.ts';
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { openFollower, type Follower } from '../audit/follow.ts';
@@ -284,10 +285,11 @@ async function clientStatus(
   live: readonly LiveSession[] | undefined,
 ): Promise<ClientStatus> {
   const scrubs = scrubState(config.state, client.repository);
-  const [used, result, progress] = await Promise.all([
+  const [used, result, progress, trash] = await Promise.all([
     usedBytes(config, client.repository),
     scrubs.readResult(),
     scrubs.readProgress(),
+    trashState(config.state, client.repository).read(),
   ]);
   const knowledge = {
     record: model.clients.get(client.name) ?? emptyClient(),
@@ -299,6 +301,10 @@ async function clientStatus(
       found: result.findings.slice(0, FOUND_SHOWN),
     },
     unfinishedScrub: progress && unfinished(progress),
+    trash: trash && {
+      ...{ at: Date.parse(trash.at), snapshots: trash.snapshots, objects: trash.objects, bytes: trash.bytes },
+      oldest: trash.oldest === undefined ? undefined : Date.parse(trash.oldest),
+    },
   };
   return assess(client, knowledge, new Date());
 }

@@ -3,8 +3,8 @@ import type { GatewayConfig } from '../config/types.ts';
 import type { Monitor } from './monitor.ts';
 
 /**
- * Whether the trash must keep what clients removed: as long as one of the repository's clients has an open anomaly that says so
- * (`purgeHeld` of its status).
+ * Whether the trash must keep what clients removed: as long as one of the repository's clients has an anomaly that says so
+ * (`purgeHeld` of its status), whatever it may do by now.
  * @throws GatewayError `audit-unavailable`
  */
 export async function removalsAreHeld(

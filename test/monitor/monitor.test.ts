@@ -15,6 +15,7 @@ import {
 import path from 'node:path';
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import type { GatewayConfig } from '../../src/config/types.ts';
+import { trashState } from '../../src/maintenance/trash-state.ts';
 import { openMonitor, type Monitor } from '../../src/monitor/monitor.ts';
 import type { ClientStatus } from '../../src/monitor/client-status.ts';
 import { DAY, HOUR, inOrder, nightly, sessionLines, type HistoryLine } from '../support/audit-history.ts';
@@ -64,6 +65,16 @@ const once = async (): Promise<readonly ClientStatus[]> => {
   }
 };
 const checkpoint = (): string => path.join(config.state, 'monitor', 'checkpoint.json');
+
+test('what the trash was last found to hold is told, and when the oldest of it is purged', async () => {
+  config = testGateway(directory, { clients: { appsrv: testClient('appsrv', { trashMs: 14 * DAY }) } });
+  const [first, at] = [new Date(START), new Date(START + DAY)];
+  const session = { session: 's', by: 'client', first, last: first, snapshots: 1, objects: 2, bytes: 3 } as const;
+  const repository = { store: 'store', prefix: 'appsrv' };
+  await trashState(config.state, repository).write({ sessions: [session], objects: 2, bytes: 3, strangers: 0 }, at);
+  const purgeAt = new Date(START + 14 * DAY);
+  expect(await once()).toMatchObject([{ trash: { at, snapshots: 1, objects: 2, bytes: 3, purgeAt } }]);
+});
 
 describe('what it keeps', () => {
   test('is enough for the next one, without the files that were read', async () => {
