@@ -33,7 +33,13 @@ export async function runTrashList(given: TrashArguments & { readonly client: st
     await opened.trash.write(contents, new Date());
     const keptMs = trashMsOf(config, opened.repository);
     if (json) process.stdout.write(jsonLine({ client, keptMs, ...contents }));
-    else process.stdout.write(describe(client, contents, keptMs));
+    else {
+      process.stdout.write(describe(client, contents, keptMs));
+      if (config.stores[opened.repository.store]?.type === 's3')
+        process.stdout.write(
+          'If the bucket keeps versions (versioning, Object Lock), what is removed stays there as older versions, and is not in this list.\n',
+        );
+    }
     return 0;
   });
 }
