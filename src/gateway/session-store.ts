@@ -11,6 +11,7 @@ import type { Meter } from '../ports/meter.ts';
 import type { RepositoryStore } from '../ports/repository-store.ts';
 import { safeCreation, type SafeStorage } from '../safeguard/safe-storage.ts';
 import { verifiedStore } from '../safeguard/verified-store.ts';
+import { hasTrash } from './protection.ts';
 import type { Served } from './served.ts';
 import { withTrash } from './with-trash.ts';
 
@@ -35,11 +36,11 @@ export function sessionStore(storage: SafeStorage, context: StoreContext): Repos
   const { served, identity, admin, config, meter, calls, quotas, holds, record } = context;
   const { access, repository } = identity;
   const client = identity.principal.client;
-  // What is removed goes to the trash, unless the newest config has none.
+  // What is removed goes to the trash, unless the newest config has none for any client of the repository.
   const stored = storage.repository(repository.prefix);
   let store = withTrash(stored, {
     ...{ session: identity.session, by: admin ? 'admin' : 'client' },
-    isOn: () => served.client.trashMs !== undefined,
+    isOn: () => hasTrash(config(), repository) || served.client.trashMs !== undefined,
   });
 
   // Creates only where the storage is known to replace nothing. Whoever has full access may change what is there anyway.

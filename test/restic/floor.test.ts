@@ -1,5 +1,15 @@
 /** The floor under removals, over real HTTP/2 on a real directory store: what stays, for whom, and how long. */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync, statSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+  statSync,
+} from 'node:fs';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { sample } from '../support/restic-client.ts';
 import { startStack, type Stack, type StackClient } from '../support/stack.ts';
@@ -15,8 +25,8 @@ beforeAll(async () => {
     alone: { access: 'full', protectMs: DAY_MS },
     other: { access: 'full', protectMs: DAY_MS },
     thrifty: { removals: 'deferred', trashMs: DAY_MS, protectMs: DAY_MS },
-    // Of two who share a repository, only one protects it.
-    careful: { ...shared, protectMs: DAY_MS },
+    // Of two who share a repository, only one protects it, and has a trash.
+    careful: { ...shared, protectMs: DAY_MS, trashMs: DAY_MS },
     careless: { ...shared, access: 'full' },
   });
 });
@@ -234,4 +244,13 @@ test('after a snapshot that it could not remove, a session removes no index and 
   age('owner', name, 200 * DAY_MS);
   expect(await remove(client, name)).toBe(200);
   expect((await client.request('DELETE', pack)).status).toBe(200);
+});
+
+test('what one of two who share a repository removes goes to the trash that only the other has', async () => {
+  const careless = await stack.connect('careless');
+  const { name, body } = sample();
+  expect((await careless.request('POST', `/data/${name}`, { body })).status).toBe(200);
+  expect((await careless.request('DELETE', `/data/${name}`)).status).toBe(200);
+  const kept = readdirSync(stack.file('shared', '.restic-gateway/trash'), { recursive: true });
+  expect(kept.filter((file) => String(file).endsWith(name))).toHaveLength(1);
 });
