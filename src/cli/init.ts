@@ -1,20 +1,19 @@
 /** `restic-gateway init`: a first config, host key and directories. All of it is made, or nothing; what is there is kept. */
 import { once } from 'node:events';
-import { mkdtempSync, existsSync, rmSync } from 'node:fs';
-import { hostname, tmpdir } from 'node:os';
+import { existsSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { text as textOf } from 'node:stream/consumers';
 import { parseConfig } from '../config/load.ts';
 import { mustBeTrusted, trustedUsers } from '../config/trusted-files.ts';
 import type { GatewayConfig } from '../config/types.ts';
-import { GatewayError } from '../core/errors.ts';
+import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { shellQuote } from '../frontends/authorized-keys.ts';
 import { readHostKey } from '../frontends/host-key.ts';
 import { generateOpenSshKey } from '../frontends/openssh-key.ts';
-import { createGateway } from '../gateway/gateway.ts';
-import { SILENT } from '../ports/log.ts';
 import type { StoreCheckPoint } from '../ports/repository-store.ts';
+import { reachStore } from '../safeguard/try-stores.ts';
 import type { Account } from './account.ts';
 import { collectAnswers, type Answers, type InitOptions } from './init/answers.ts';
 import { openTerminal } from './init/ask.ts';
@@ -137,43 +136,17 @@ function storeOf(
 }
 
 /** @throws GatewayError that says why the store cannot be used */
-async function tryStore(config: GatewayConfig): Promise<void> {
-  // A gateway keeps an audit, and tries the stores that a client uses.
-  const directory = mkdtempSync(join(tmpdir(), 'restic-gateway-init-'));
-  const [store = ''] = Object.keys(config.stores);
-  const nobody = { name: 'nobody', keys: [], repository: { store, prefix: 'nobody' }, access: 'read-only' as const };
-  const client = {
-    ...nobody,
-    addKeys: false,
-    maxSessions: 1,
-    maxLocks: 1,
-    from: [],
-    disabled: true,
-    removals: 'refused' as const,
-  };
-  try {
-    const gateway = await createGateway({
-      config: {
-        ...config,
-        clients: { nobody: client },
-        audit: { file: join(directory, 'audit.jsonl') },
-        state: directory,
-      },
-      log: SILENT,
-    });
+async function tryStore({ stores }: GatewayConfig): Promise<void> {
+  for (const store of Object.values(stores))
     try {
-      const [wrong] = (await gateway.reachStores()).values();
-      if (wrong !== undefined)
-        throw new GatewayError(wrong.code, {
-          detail: `the store does not work: ${wrong.message}; nothing was made`,
-          cause: wrong,
-        });
-    } finally {
-      await gateway.close();
+      await reachStore(store, []);
+    } catch (error) {
+      const wrong = asGatewayError(error);
+      throw new GatewayError(wrong.code, {
+        detail: `the store does not work: ${wrong.message}; nothing was made`,
+        cause: wrong,
+      });
     }
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
 }
 
 /** Whose host keys are taken: those of the gateway's user, too. */

@@ -3,13 +3,14 @@
  * config and ends.
  */
 import { forwardAudit } from '../audit/forwarding.ts';
+import { openAudit } from '../audit/open-audit.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
-import { createGateway } from '../gateway/gateway.ts';
 import { processesOf } from '../limits/memory-limits.ts';
 import { openMonitor, type Monitor } from '../monitor/monitor.ts';
 import type { Log } from '../ports/log.ts';
 import { checkStores } from '../safeguard/check-stores.ts';
+import { reachStores } from '../safeguard/try-stores.ts';
 import { LEAST_OPEN_FILES, openFiles, tooFewOpenFiles } from '../state/open-files.ts';
 import { copyAudit } from './copy-audit.ts';
 import { surviveDefects } from './last-net.ts';
@@ -38,6 +39,8 @@ export async function runDaemon(options: {
   let stopping = false;
   const workers = processesOf(config);
   lookAtOpenFiles(config, workers, log);
+  // Before anything is tried: without an audit log there is no gateway.
+  await (await openAudit(config, log)).close();
   await tryStores(config, log);
   await checkStores(config, log, { anew: true });
   // One process needs none above it.
@@ -111,19 +114,14 @@ function storeChecks(log: Log): Awaited<ReturnType<Start>> {
 
 /** @throws GatewayError `invalid-config` when no store can be used; a store that cannot be reached now is logged */
 async function tryStores(config: GatewayConfig, log: Log): Promise<void> {
-  const gateway = await createGateway({ config, log });
-  try {
-    const wrong = await gateway.reachStores();
-    for (const [store, error] of wrong) log.error({ err: error, store }, `store ${store}: ${error.message}`);
-    // One store that is set up wrong must not take the others' clients down; a gateway with nothing that works says so and ends.
-    const stores = new Set(Object.values(config.clients).map((client) => client.repository.store));
-    const hopeless = [...wrong.values()].filter(
-      ({ code }) => code === 'store-misconfigured' || code === 'invalid-config',
-    );
-    const [first] = hopeless;
-    if (first !== undefined && hopeless.length === stores.size)
-      throw new GatewayError('invalid-config', { detail: first.message, cause: first });
-  } finally {
-    await gateway.close();
-  }
+  const wrong = await reachStores(config);
+  for (const [store, error] of wrong) log.error({ err: error, store }, `store ${store}: ${error.message}`);
+  // One store that is set up wrong must not take the others' clients down; a gateway with nothing that works says so and ends.
+  const stores = new Set(Object.values(config.clients).map((client) => client.repository.store));
+  const hopeless = [...wrong.values()].filter(
+    ({ code }) => code === 'store-misconfigured' || code === 'invalid-config',
+  );
+  const [first] = hopeless;
+  if (first !== undefined && hopeless.length === stores.size)
+    throw new GatewayError('invalid-config', { detail: first.message, cause: first });
 }

@@ -2,7 +2,6 @@
  * The composition root: from a config to open sessions. Here alone the stores, the audit and the restic handler meet.
  */
 import type { GatewayConfig } from '../config/types.ts';
-import { asGatewayError, type GatewayError } from '../core/errors.ts';
 import { createClientLogs } from '../limits/client-log.ts';
 import { createCountedRecords } from '../limits/counted-records.ts';
 import { createMemoryBudget, type MemoryLimits } from '../limits/memory-budget.ts';
@@ -14,7 +13,7 @@ import type { OpenSession } from '../ports/sessions.ts';
 import { openSharedTime } from '../state/shared-time.ts';
 import { openSharedTally, talliedBelow } from '../state/shared-tally.ts';
 import { createAdmission } from './admission.ts';
-import { openResources, type Resources } from './resources.ts';
+import { openResources } from './resources.ts';
 import { createSessionContexts } from './session-context.ts';
 import { createSessions } from './sessions.ts';
 
@@ -23,11 +22,6 @@ export interface Gateway {
   readonly openSession: OpenSession;
   /** What its clients may hold, all of their connections together. */
   readonly memory: Memory;
-  /**
-   * Tries to reach every store that a client uses, and removes what killed processes left there.
-   * @returns what is wrong, by store name; empty when everything is OK
-   */
-  reachStores(): Promise<ReadonlyMap<string, GatewayError>>;
   /** The sessions that are open or opening now. */
   sessionCount(): number;
   /**
@@ -75,7 +69,6 @@ export async function createGateway(options: {
   return {
     openSession: sessions.open,
     memory,
-    reachStores: () => reachStores(current, resources),
     sessionCount: () => sessions.count(),
     reconfigure: async (next) => {
       const takeUp = await resources.prepare(next);
@@ -92,23 +85,4 @@ export async function createGateway(options: {
       await resources.close();
     },
   };
-}
-
-async function reachStores(config: GatewayConfig, resources: Resources): Promise<ReadonlyMap<string, GatewayError>> {
-  const repositories = Object.values(config.clients).map((client) => client.repository);
-  const names = new Set(repositories.map(({ store }) => store));
-  const wrong = new Map<string, GatewayError>();
-  await Promise.all(
-    [...names].map(async (name) => {
-      try {
-        const opened = await resources.storage(name);
-        await opened.reach({ signal: AbortSignal.timeout(30_000) });
-        const prefixes = repositories.filter(({ store }) => store === name).map(({ prefix }) => prefix);
-        await opened.tidy([...new Set(prefixes)], { signal: AbortSignal.timeout(30_000) });
-      } catch (error) {
-        wrong.set(name, asGatewayError(error));
-      }
-    }),
-  );
-  return wrong;
 }
