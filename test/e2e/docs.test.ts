@@ -29,6 +29,9 @@ const EVERY = [...ORDER, ...pages().filter((page) => !ORDER.includes(page) && !L
 
 /** What has happened before a page is of use. */
 const BEFORE: Readonly<Record<string, string>> = {
+  'docs/retention.md': `sed -i 's|^  appsrv:$|&\\n    retention: { keep-daily: 30 }\\n    passwordFile: /etc/restic-gateway/passwords/appsrv|' \\
+      /etc/restic-gateway/gateway.yaml
+    grep -q keep-daily /etc/restic-gateway/gateway.yaml`,
   'docs/recovery.md': `date -u +%Y-%m-%dT%H:%M:%S.%3NZ >/root/attack-began
     echo junk >/srv/junk
     timeout 60 restic -q -r rclone:x -o rclone.program='ssh -p 2222 backup@gateway.example.com' backup /srv`,
