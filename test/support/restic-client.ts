@@ -55,15 +55,18 @@ export function resticClient(duplex: Duplex): ResticClient {
           (incoming) => {
             destroyLater(incoming);
             const chunks: Buffer[] = [];
-            incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
-            incoming.on('aborted', () => {
-              reject(new Error('the answer was cut off'));
-            });
-            incoming.on('error', reject);
-            incoming.on('end', () => {
+            const answered = (): void => {
               const { statusCode = 0 } = incoming;
               resolve({ status: statusCode, headers: incoming.headers, body: Buffer.concat(chunks) });
+            };
+            incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
+            incoming.on('aborted', () => {
+              // The answer to an upload is whole with its headers; what was left of the upload is called off after it (RFC 9113, 8.1).
+              if (body !== undefined) answered();
+              else reject(new Error('the answer was cut off'));
             });
+            incoming.on('error', reject);
+            incoming.on('end', answered);
           },
         );
         outgoing.on('error', reject);
