@@ -721,7 +721,7 @@ describe('clients', () => {
       'a key alone',
       `clients:\n  a: ${KEY_1}`,
       [
-        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, quota, maxLocks, bandwidth, requests, sessions, smallObjects, from, expires, disabled, expectEvery, shared, retention, protect, trash, removals, passwordFile',
+        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, quota, maxLocks, bandwidth, requests, sessions, smallObjects, from, expires, disabled, expectEvery, shared, retention, protect, trash, removals, massRemoval, passwordFile',
       ],
     ],
     [
