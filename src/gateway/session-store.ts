@@ -33,24 +33,17 @@ interface StoreContext {
 
 /** Each line puts something around all that is above it: a call goes through them from the last one to the first. */
 export function sessionStore(storage: SafeStorage, context: StoreContext): RepositoryStore {
-  const { served, identity, admin, config, meter, calls, quotas, holds, record } = context;
-  const { access, repository } = identity;
+  const { served, identity, admin, config, calls, quotas, holds, record } = context;
+  const { repository } = identity;
   const client = identity.principal.client;
-  // What is removed goes to the trash, unless the newest config has none for any client of the repository.
   const stored = storage.repository(repository.prefix);
-  let store = withTrash(stored, {
-    ...{ session: identity.session, by: admin ? 'admin' : 'client' },
-    isOn: () => hasTrash(config(), repository) || served.client.trashMs !== undefined,
-  });
-
-  // Creates only where the storage is known to replace nothing. Whoever has full access may change what is there anyway.
-  if (access !== 'full' && storage.storeCheck !== undefined) store = safeCreation(store, storage.storeCheck);
-
-  // Times what the storage takes, and not what a session waits for by itself.
-  if (meter !== undefined) store = measuredStore(store, meter.store(repository.store));
-
   // Outlives the session, so that it is the store without what is the session's own.
-  const counted = store;
+  const counted = aroundStorage(stored, storage, context);
+
+  // What is removed goes to the trash, unless the newest config has none for any client of the repository.
+  const isOn = (): boolean => hasTrash(config(), repository) || served.client.trashMs !== undefined;
+  const trashed = withTrash(stored, { session: identity.session, by: admin ? 'admin' : 'client', isOn });
+  let store = aroundStorage(trashed, storage, context);
 
   // Shares the storage among the clients. The admin, who may be about to help, does not wait behind them.
   if (!admin) store = calls.of(client, store);
@@ -67,7 +60,23 @@ export function sessionStore(storage: SafeStorage, context: StoreContext): Repos
     state: () => config().state,
     identity: () => countedRepository(config(), served.client.repository),
     quota: () => (admin ? undefined : served.client.quota),
-    removedByClients: (options) => stored.removedByClients(options),
+    // Kept as long as the count is: a function of this session would keep it all.
+    removedByClients: stored.removedByClients.bind(stored),
     ...{ admin, counted },
   });
+}
+
+function aroundStorage(
+  inner: RepositoryStore,
+  { storeCheck }: SafeStorage,
+  { identity: { access, repository }, meter }: StoreContext,
+): RepositoryStore {
+  let store = inner;
+
+  // Creates only where the storage is known to replace nothing. Whoever has full access may change what is there anyway.
+  if (access !== 'full' && storeCheck !== undefined) store = safeCreation(store, storeCheck);
+
+  // Times what the storage takes, and not what a session waits for by itself.
+  if (meter !== undefined) store = measuredStore(store, meter.store(repository.store));
+  return store;
 }
