@@ -44,7 +44,7 @@ export interface Ended {
 }
 
 /** What a program is run with. */
-export interface RunOptions {
+interface RunOptions {
   /** Added to the environment. */
   readonly env?: Readonly<Record<string, string>>;
   /** Then it is killed; 15 minutes by default. */

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { ROOT, run, type Peers } from './lab.ts';
 
 /** Everything a reader needs to judge the numbers. */
-export interface Machine {
+interface Machine {
   readonly date: string;
   readonly cores: number;
   readonly processor: string;

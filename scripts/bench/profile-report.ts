@@ -17,7 +17,7 @@ interface CallFrame {
 }
 
 /** As in a .cpuprofile file. */
-export interface Profile {
+interface Profile {
   readonly nodes: readonly {
     readonly id: number;
     readonly callFrame: CallFrame;

@@ -12,7 +12,7 @@ const LABELS: Readonly<Record<SystemName, string>> = {
 };
 
 /** What one measured name means. */
-export interface Quantity {
+interface Quantity {
   /** As in the samples. */
   readonly name: string;
   readonly what: string;

@@ -13,7 +13,7 @@ const CONNECTION_WINDOW = 1024 * 1024 * 1024;
 const SESSION_MEMORY = 4096;
 
 /** A whole answer. */
-export interface Answer {
+interface Answer {
   readonly status: number;
   /** How long the body was. */
   readonly bytes: number;
@@ -30,7 +30,7 @@ export interface Session {
 }
 
 /** What a request carries beside method and path. */
-export interface RequestParts {
+interface RequestParts {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: readonly Uint8Array[];
   /** Whether the answer is to be hashed. */

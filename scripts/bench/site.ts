@@ -52,7 +52,7 @@ export interface SiteOptions<Name extends SystemName> {
 }
 
 /** A site that runs. */
-export interface Site<Name extends SystemName> {
+interface Site<Name extends SystemName> {
   readonly systems: Readonly<Record<Name, System>>;
   close(): Promise<void>;
 }

@@ -1,7 +1,7 @@
 /** The few statistics that the benchmarks report. */
 
 /** Middle and extremes of what was measured. */
-export interface Spread {
+interface Spread {
   readonly median: number;
   readonly min: number;
   readonly max: number;

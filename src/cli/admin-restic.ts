@@ -8,7 +8,7 @@ import { beginAdminRun, withoutSshd } from './admin-run.ts';
 import { ownProgram } from './program.ts';
 
 /** One run of restic. */
-export interface AdminRestic {
+interface AdminRestic {
   readonly client: string;
   /** Absolute path of the config's file. */
   readonly file: string;

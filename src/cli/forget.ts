@@ -24,7 +24,7 @@ import { parseSnapshots } from './restic-snapshots.ts';
 import { ANSWER, type RecordsAnswer, type RecordsRequest, type SnapshotRecord } from './snapshot-records.ts';
 
 /** Options as the command line gives them. */
-export interface ForgetArguments {
+interface ForgetArguments {
   readonly client: string | undefined;
   readonly all: boolean;
   readonly dryRun: boolean;

@@ -2,7 +2,7 @@
 import { GatewayError } from '../core/errors.ts';
 
 /** What a snapshot says of itself. */
-export interface ReadSnapshot {
+interface ReadSnapshot {
   readonly id: string;
   readonly claimed: Date;
   readonly host: string;

@@ -2,7 +2,7 @@
 import { styleText } from 'node:util';
 import { printable, printableJson } from '../core/printable.ts';
 
-export { printable, printableLines } from '../core/printable.ts';
+export { printable } from '../core/printable.ts';
 export { counted, formatBytes, formatDuration } from '../core/quantities.ts';
 
 /** A stream that a person may sit at. */

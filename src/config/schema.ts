@@ -53,7 +53,7 @@ import {
 /** Where metrics are served when only a port is given. */
 const LOOPBACK = '127.0.0.1';
 /** The audit log's file, unless the config names another. */
-export const DEFAULT_AUDIT_FILE = '/var/log/restic-gateway/audit.jsonl';
+const DEFAULT_AUDIT_FILE = '/var/log/restic-gateway/audit.jsonl';
 
 /** Below these, in bytes, one run of restic could not move at its full speed, and a process of `serve` needs room for two clients. */
 const LEAST_MEMORY_PER_CLIENT = 20 * 2 ** 20;

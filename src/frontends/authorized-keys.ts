@@ -8,7 +8,7 @@ import type { ClientConfig, PublicKey } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 
 /** How the forced command is started. */
-export interface ForcedCommandLine {
+interface ForcedCommandLine {
   /** Absolute paths of Node and of the gateway's executable. */
   readonly program: readonly string[];
   /** Absolute path of the config. */

@@ -11,7 +11,7 @@ import { asGatewayError } from '../core/errors.ts';
 import type { HoldRequest, OpenSession } from '../ports/sessions.ts';
 
 /** What the server needs of its process. */
-export interface ForcedCommand {
+interface ForcedCommand {
   /** The client's name, as the forced command gives it. */
   readonly client: string;
   readonly via: Extract<Via, 'stdio' | 'admin'>;

@@ -43,7 +43,7 @@ const LISTS_AT = 17;
 type MessageHandler = Ssh2Modules['handlers'][number];
 
 /** ssh2 with the method in it. */
-export interface MlKemKex {
+interface MlKemKex {
   /**
    * Lets a connection use the method: a server's in its `connection` event, a client right after `connect()`. One that is not passed
    * here and agrees on the method fails.

@@ -6,7 +6,7 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 
 /** A key pair as the contents of its two files. */
-export interface OpenSshKey {
+interface OpenSshKey {
   /** What stands in `id_ed25519`. */
   readonly privateKey: string;
   /** What stands in `id_ed25519.pub`, without the line break. */

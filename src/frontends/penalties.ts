@@ -8,7 +8,7 @@ const FORGIVEN_MS = 60_000;
 const REMEMBERED = 10_000;
 
 /** The penalties of all addresses. */
-export interface Penalties {
+interface Penalties {
   /** How long an address has to wait now, in ms. */
   of(address: string): number;
   failed(address: string): void;

@@ -22,7 +22,7 @@ export interface KnownKey {
 }
 
 /** The authentication of one connection. */
-export interface Authentication {
+interface Authentication {
   /** Answers one attempt. */
   attempt(context: AuthContext): void;
   /** The key that the last attempt has authenticated. */

@@ -17,10 +17,10 @@ import ssh2, { type Client, type Connection, type ServerChannel } from 'ssh2';
 import { GatewayError } from '../core/errors.ts';
 
 /** A handler of a message that has been parsed: lib/server.js, `messageHandlers`. */
-export type Handler = (protocol: unknown, ...message: unknown[]) => unknown;
+type Handler = (protocol: unknown, ...message: unknown[]) => unknown;
 
 /** Both directions of a channel, which ssh2 shares between a session and its channel: lib/Channel.js. Windows in bytes. */
-export interface ChannelState {
+interface ChannelState {
   readonly incoming: { window: number; readonly state: string };
   readonly outgoing: { readonly id: number; readonly packetSize: number; readonly state: string; window: number };
 }
@@ -36,7 +36,7 @@ export interface InternalChannel extends ChannelState {
 }
 
 /** The cipher of what goes out: lib/protocol/crypto.js. */
-export interface Cipher {
+interface Cipher {
   outSeqno: number;
   readonly _dead: boolean;
   /** The native part of `AESGCMCipherBinding`, which encrypts a packet in place and appends its tag. */

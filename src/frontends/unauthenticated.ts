@@ -43,7 +43,7 @@ export interface Unauthenticated {
 }
 
 /** What a connection is told. */
-export interface Outcomes {
+interface Outcomes {
   /** It has identified itself and may be served: at once or after its address's penalty. All that it sent is there to be read. */
   readonly serve: () => void;
   /** It makes place for others, and is closed after this: the last moment to say so. */

@@ -16,7 +16,7 @@ import type { SessionContexts } from './session-context.ts';
 const EXPIRY_LOOK_MS = 500;
 
 /** Sessions that are open or opening. */
-export interface Sessions {
+interface Sessions {
   readonly open: OpenSession;
   count(): number;
   /** Ends those that would not be opened like this under the newest config. */

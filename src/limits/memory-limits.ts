@@ -31,7 +31,7 @@ export function processesOf(config: GatewayConfig, cores: number = availablePara
 }
 
 /** How many processes of `serve` there is memory for. */
-export function mostProcessesOfServe({ memory: { total = DEFAULT_TOTAL } = {} }: GatewayConfig): number {
+function mostProcessesOfServe({ memory: { total = DEFAULT_TOTAL } = {} }: GatewayConfig): number {
   return Math.max(1, Math.floor(total / (2 * LEAST_PER_CLIENT)));
 }
 

@@ -23,7 +23,7 @@ export interface ScrubProgressReport {
 }
 
 /** What a scrub needs. */
-export interface ScrubRequest {
+interface ScrubRequest {
   readonly repository: { readonly store: string; readonly prefix: string };
   readonly maintenance: RepositoryMaintenance;
   readonly state: ScrubState;

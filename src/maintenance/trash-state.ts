@@ -10,7 +10,7 @@ import { readShape, replaceStateFile } from '../state/state-file.ts';
 import type { TrashContents } from './trash.ts';
 
 /** The shape of the file. */
-export interface TrashSummary {
+interface TrashSummary {
   readonly v: 1;
   /** The repository: the store's name in the config, and the prefix. */
   readonly store: string;

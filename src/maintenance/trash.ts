@@ -19,7 +19,7 @@ const AT_ONCE = 16;
 const ORDER = ['config', 'data', 'keys', 'index', 'snapshots'] as const satisfies readonly ObjectRef['type'][];
 
 /** What a session has removed that is in the trash. */
-export interface TrashSession {
+interface TrashSession {
   readonly session: string;
   readonly by: RemovedBy;
   /** The minutes of its first and its last removal. */
@@ -115,7 +115,7 @@ function isMeant({ removed, session }: TrashBatch, selection: TrashSelection): b
 const MINUTE_MS = 60_000;
 
 /** What is purged, and how. */
-export interface PurgeRequest {
+interface PurgeRequest {
   /** What was removed before this. */
   readonly before: Date;
   /** Whether what was removed by these is purged at all. */

@@ -12,7 +12,7 @@ import { makeMonitorDirectory } from './directory.ts';
 import { MODEL_VERSION, type ClientRecord, type Model, type RepositoryRecord } from './model.ts';
 
 /** A model and the place up to which the audit is in it. */
-export interface Checkpoint {
+interface Checkpoint {
   readonly model: Model;
   readonly position: Position;
 }

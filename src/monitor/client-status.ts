@@ -105,7 +105,7 @@ export interface RemovalFigures extends RemovedFigures {
 }
 
 /** What the trash of the repository held when it was last looked at. */
-export interface TrashFigures {
+interface TrashFigures {
   readonly at: Date;
   readonly snapshots: number;
   readonly objects: number;
@@ -115,7 +115,7 @@ export interface TrashFigures {
 }
 
 /** An address or a key that the client came with. */
-export interface SeenValue {
+interface SeenValue {
   /** An IPv4 address, an IPv6 network such as `2001:db8::/64`, or a key's fingerprint. */
   readonly value: string;
   readonly first: Date;

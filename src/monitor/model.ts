@@ -212,7 +212,7 @@ export interface RepositoryRecord {
 }
 
 /** What clients removed; of snapshots, how many of them were old. */
-export interface RemovedByClients {
+interface RemovedByClients {
   snapshots: number;
   old: number;
   bytes: number;

@@ -37,7 +37,7 @@ export const MEASURES = ['snapshots', 'old', 'bytes'] as const;
 type Measure = (typeof MEASURES)[number];
 
 /** What was removed within a time that ends now. */
-export interface Loss {
+interface Loss {
   readonly measure: Measure;
   readonly removed: number;
   /** Of how much. */
@@ -54,7 +54,7 @@ export function countArrival(repository: RepositoryRecord, at: number, by: 1 | -
 }
 
 /** What is removed. */
-export interface Removal {
+interface Removal {
   readonly at: number;
   readonly snapshots: 0 | 1;
   /** When the snapshot arrived, where the audit says so. */

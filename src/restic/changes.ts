@@ -16,7 +16,7 @@ import { bufferedUpload, digestOf, namedUpload, type Upload } from './upload.ts'
 const FREE: Attempt = { settle: () => undefined };
 
 /** Changes of one session. */
-export interface Changes {
+interface Changes {
   /** Stores the body of a request. Resolves when the object is there, whole and durable. @throws GatewayError for whatever else */
   save(stream: ServerHttp2Stream, operation: Operation & { kind: 'save' }, signal: AbortSignal): Promise<void>;
   /** Removes an object, or finds it absent. */

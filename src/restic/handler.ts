@@ -18,7 +18,7 @@ import { takeFor, takeMoreFor } from './stream-memory.ts';
 import { isOpen, peerWindow } from './streams.ts';
 
 /** Serves the streams of one session. */
-export interface Handler {
+interface Handler {
   readonly counts: Readonly<Counts>;
   /** Takes one request. Resolves when nothing works on it any more, and never rejects. */
   readonly handle: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => Promise<void>;

@@ -44,7 +44,7 @@ const SPARE_PIECES = 64;
 const PAUSE_MS = 10_000;
 
 /** The memory of one session's streams. */
-export interface StreamMemory {
+interface StreamMemory {
   /** Takes what the body of a request may need. @returns false when it is not to be had and the request must be refused */
   accept(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): boolean;
   /** Gives back what the stream has, once it is closed as well. To be called when whatever works on it has ended. */

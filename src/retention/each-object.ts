@@ -43,10 +43,10 @@ export interface LockCounts {
 }
 
 /** What was done about one object; `gone`: there is no such object any more. */
-export type Done = 'changed' | 'as-it-was' | 'gone';
+type Done = 'changed' | 'as-it-was' | 'gone';
 
 /** Whether this is an object that the storage may keep: restic must be able to remove its locks, and the rest is not restic's. */
-export function isKept(key: string): boolean {
+function isKept(key: string): boolean {
   const ref = parseObjectKey(key);
   return ref !== undefined && ref.type !== 'locks';
 }

@@ -52,7 +52,7 @@ export interface Selection {
 }
 
 /** What the rules are applied with. */
-export interface SelectOptions {
+interface SelectOptions {
   readonly policy: RetentionPolicy;
   /** What arrived less than this ago, in ms, stays. */
   readonly protectMs?: number | undefined;

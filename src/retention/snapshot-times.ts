@@ -7,7 +7,7 @@ import { like, listOf, only, record } from '../core/shape.ts';
 import { PRIVATE_DIRECTORY, type RepositoryMaintenance } from '../ports/repository-maintenance.ts';
 
 /** Ids of snapshots. */
-export interface SnapshotTimes {
+interface SnapshotTimes {
   readonly accepted: ReadonlySet<string>;
   /** Are in the audit log as `forged-time`. */
   readonly noted: ReadonlySet<string>;

@@ -13,7 +13,7 @@ import { isRunning, ownProcess } from './processes.ts';
 import { openStateFileSync, readStateFile, withDirectory } from './state-file.ts';
 
 /** Counts by name; names are of lower-case letters, `-` and `/`. */
-export type Counts = ReadonlyMap<string, number>;
+type Counts = ReadonlyMap<string, number>;
 
 /** The counts of one owner. */
 interface SharedTally {

@@ -19,7 +19,7 @@ export interface Fence {
 }
 
 /** A page, read. */
-export interface Page {
+interface Page {
   readonly page: string;
   readonly fences: readonly Fence[];
   /** Lines, from 1, of code that is indented instead of fenced, or that no fence ends. */

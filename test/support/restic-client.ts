@@ -5,7 +5,7 @@ import type { Duplex, Readable } from 'node:stream';
 import { request } from 'http2-wrapper';
 
 /** A whole answer. */
-export interface Answer {
+interface Answer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: Buffer;

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { createServer as createTlsServer } from 'node:tls';
 
 /** A receiver that listens. */
-export interface SyslogReceiver {
+interface SyslogReceiver {
   readonly port: number;
   /** In the order in which they came. */
   readonly messages: string[];

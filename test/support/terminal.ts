@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 
 /** A person who waits until something is shown, cursor moves and colours aside, and then types. */
-export type Step = readonly [shown: RegExp, typed: string];
+type Step = readonly [shown: RegExp, typed: string];
 
 /** @returns how the program ended, as a shell says it, and all that was shown */
 export async function onTerminal(

@@ -9,7 +9,7 @@ import { createServer } from 'node:tls';
 import { run, tempDir } from './lab.ts';
 
 /** A TLS listener that passes everything on. */
-export interface TlsFront {
+interface TlsFront {
   readonly endpoint: string;
   /** The certificate, for `restic --cacert`. */
   readonly certificate: string;

@@ -15,7 +15,7 @@ export interface KeyOptions {
 }
 
 /** A client's public key, and the files that were made for it. */
-export interface ClientKey {
+interface ClientKey {
   /** As in a `.pub` file. */
   readonly line: string;
   /** Absolute path of the private key that was made. */

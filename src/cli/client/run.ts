@@ -18,7 +18,7 @@ interface CommonOptions {
 }
 
 /** What `client add` takes. */
-export interface AddOptions extends CommonOptions, KeyOptions {
+interface AddOptions extends CommonOptions, KeyOptions {
   readonly name: string;
   readonly store: string | undefined;
   readonly prefix: string | undefined;

@@ -7,7 +7,7 @@ import { readHostKey } from '../../frontends/host-key.ts';
 import { findAccount } from '../account.ts';
 
 /** The parts of a client's set-up. */
-export interface ClientSetup {
+interface ClientSetup {
   /** A block of ssh_config(5). */
   readonly sshConfig: string;
   /** Lines of a known_hosts file; empty when the config has no host key, because clients connect to OpenSSH. */
@@ -20,7 +20,7 @@ export interface ClientSetup {
 }
 
 /** Where a gateway is for its clients. */
-export interface ClientAddress {
+interface ClientAddress {
   readonly host: string;
   readonly port: number;
   readonly guessed: boolean;

@@ -10,7 +10,7 @@ import { S3Refusal, isPage } from './errors.ts';
 import { BadAnswer, type HttpAnswer } from './transport.ts';
 
 /** The part of a request that its answer is compared with. */
-export interface Asked {
+interface Asked {
   readonly method: string;
   /** Undefined for the bucket itself. */
   readonly key?: string | undefined;
