@@ -1,5 +1,5 @@
 /** The pages of the documentation: their size, their links, and that each block of code in them is run or says why not. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from '@jest/globals';
 import { pages, parsePage, readPage, ROOT, whyNotRun } from '../support/doc-fences.ts';
@@ -62,6 +62,18 @@ test('the index leads to every page', () => {
       page.startsWith('docs/') && page !== 'docs/README.md' && !index.includes(`(${page.slice('docs/'.length)})`),
   );
   expect(missing).toEqual([]);
+});
+
+test('every term of the glossary is used on another page or in the code', () => {
+  const terms = [...read('docs/glossary.md').matchAll(/^\| ([^|]+?) +\|/gm)].slice(2).map(([, term = '']) => term);
+  expect(terms.length).toBeGreaterThanOrEqual(40);
+  const sources = readdirSync(path.join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.ts'))
+    .map((file) => `src/${file}`);
+  const text = [...pages().filter((page) => page !== 'docs/glossary.md'), ...sources].map(read).join('\n');
+  // Without what tells two meanings apart, and without an ending: `retained`, `locks`
+  const stem = (term: string): string => term.replace(/ \(.*/, '').replace(/e?d?$/, '');
+  expect(terms.filter((term) => !new RegExp(`\\b${stem(term)}`, 'i').test(text))).toEqual([]);
 });
 
 test('the README is read in five minutes', () => {
