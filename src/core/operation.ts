@@ -54,10 +54,12 @@ export class MethodNotAllowed extends GatewayError {
 const ROOT = /^\/(\?create=true)?$/;
 const GREETING = /^\/file-[0-9]{1,20}$/;
 const OBJECT = /^\/(config|(data|index|keys|locks|snapshots)\/([0-9a-f]{64})?)$/;
+// A name that no object has, and none of the ways to write a path that is more than a name.
+const NO_OBJECT = /^\/(data|index|keys|locks|snapshots)\/[A-Za-z0-9_-]{1,255}$/;
 
 /**
  * The operation that a request stands for.
- * @throws GatewayError `invalid-request`, `length-required`, `range-not-satisfiable`; MethodNotAllowed
+ * @throws GatewayError `invalid-request`, `not-found`, `length-required`, `range-not-satisfiable`; MethodNotAllowed
  */
 export function parseOperation(head: RequestHead): Operation {
   const { method, path } = head;
@@ -72,7 +74,11 @@ export function parseOperation(head: RequestHead): Operation {
     return { kind: 'greet' };
   }
   const match = OBJECT.exec(path);
-  if (!match) throw new GatewayError('invalid-request', { detail: 'no such path in a restic repository' });
+  if (!match) {
+    // To restic from 0.17 on a 400 is an outage, which it waits out for 15 minutes; nothing has such a name, so nothing is looked up.
+    if ((method === 'GET' || method === 'HEAD') && NO_OBJECT.test(path)) throw new GatewayError('not-found');
+    throw new GatewayError('invalid-request', { detail: 'no such path in a restic repository' });
+  }
   const type = match[2] === undefined ? undefined : parseNamedType(match[2]);
   if (type === undefined) return onObject({ type: 'config' }, head);
   const name = match[3] === undefined ? undefined : parseObjectName(match[3]);
@@ -135,10 +141,12 @@ function parseSize(head: RequestHead): number {
 /**
  * The part of an object that a range covers.
  * @param size - the object's length in bytes
- * @returns the first byte and the number of bytes; a range past the end is cut there (RFC 9110, 14.1.2)
+ * @returns the first byte and the number of bytes; a range past the end is cut there (RFC 9110, 14.1.2). Of an object without bytes any range
+ *   is the whole of it, as for Go's `http.ServeContent`: restic asks for `bytes=0-`, and before 0.15 takes a 416 for an outage
  * @throws GatewayError `range-not-satisfiable` when the range begins at or past the end
  */
 export function resolveRange(range: ByteRange, size: number): { readonly first: number; readonly length: number } {
+  if (size === 0) return { first: 0, length: 0 };
   if (range.first >= size) throw new GatewayError('range-not-satisfiable');
   const last = Math.min(range.last ?? size - 1, size - 1);
   return { first: range.first, length: last - range.first + 1 };

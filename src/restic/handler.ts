@@ -94,7 +94,7 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
     if (room !== undefined) await hold(stream, room);
     const object = await store.load(ref, range, { signal });
     const pace = pacing.body('download', stream, signal, (bytes) => (counts.bytesOut += bytes));
-    await respondObject(stream, object, range !== undefined, pace);
+    await respondObject(stream, object, range !== undefined && object.size > 0, pace);
   };
 
   const perform = async (stream: ServerHttp2Stream, operation: Operation, signal: AbortSignal): Promise<void> => {

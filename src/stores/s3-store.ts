@@ -173,7 +173,11 @@ class S3Repository implements StoredRepository {
         },
         signal,
       );
-      if (answer.status === 416) throw new GatewayError('range-not-satisfiable');
+      // S3 knows no range of an object without bytes.
+      if (answer.status === 416) {
+        if ((await this.stat(ref, options))?.size === 0) return { size: 0, first: 0, length: 0, body: NO_BYTES };
+        throw new GatewayError('range-not-satisfiable');
+      }
       stream = answer.stream;
       if (stream === undefined) throw new BadAnswer('it answered an object without a body');
       const place = placeOf(answer, range);
@@ -328,6 +332,10 @@ class S3Repository implements StoredRepository {
     return objects;
   }
 }
+
+const NO_BYTES: AsyncIterable<Uint8Array> = {
+  [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve({ done: true, value: undefined }) }),
+};
 
 const isNoSuchKey = (error: unknown): boolean => error instanceof S3Refusal && error.noSuchKey;
 

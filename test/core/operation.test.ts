@@ -163,11 +163,6 @@ describe('every other path, by any method', () => {
     `/data/${NAME}+`,
     `/data/%252e`,
     // Names that are nearly right.
-    `/data/${NAME.slice(1)}`,
-    `/data/${NAME}0`,
-    `/data/${NAME.toUpperCase()}`,
-    `/data/${NAME.replace('a', 'A')}`,
-    `/data/${NAME.replace('f', 'g')}`,
     `/data/ ${NAME.slice(1)}`,
     `/data/${NAME}\n`,
     `/data/${NAME}\0`,
@@ -175,8 +170,6 @@ describe('every other path, by any method', () => {
     '/config ',
     '\n/config',
     '/data/\n',
-    '/data/x',
-    '/data/__proto__',
     // Types that are nearly right.
     '/Config',
     '/CONFIG',
@@ -217,6 +210,26 @@ describe('every other path, by any method', () => {
         expect([method, outcome({ method, path, contentLength: '5' })]).toEqual([method, 'invalid-request']);
     },
   );
+});
+
+/**
+ * restic's own tests ask for `/data/foobar`, and from 0.17 on restic waits 15 minutes for a 400 to pass.
+ */
+describe('a plain name that no object has', () => {
+  test.each([
+    '/data/foobar',
+    '/keys/x',
+    '/locks/__proto__',
+    `/data/${NAME.slice(1)}`,
+    `/index/${NAME}0`,
+    `/data/${NAME.toUpperCase()}`,
+    `/snapshots/${NAME.replace('f', 'g')}`,
+    `/data/${'n'.repeat(255)}`,
+  ])('%s: not there to whoever reads, invalid to whoever writes', (path) => {
+    expect(METHODS.map((method) => [method, outcome({ method, path, contentLength: '5' })])).toEqual(
+      METHODS.map((method) => [method, method === 'GET' || method === 'HEAD' ? 'not-found' : 'invalid-request']),
+    );
+  });
 });
 
 describe('the answer to a list', () => {
@@ -320,8 +333,6 @@ describe('ranges', () => {
   });
 
   test.each([
-    [0, undefined, 0],
-    [0, 0, 0],
     [10, undefined, 10],
     [10, 20, 10],
     [11, undefined, 10],
@@ -341,7 +352,8 @@ describe('ranges', () => {
         const last = extra === null ? undefined : first + extra;
         const slice = whole.subarray(first, last === undefined ? undefined : last + 1);
         const range = last === undefined ? { first } : { first, last };
-        if (slice.length === 0) expect(() => resolveRange(range, size)).toThrow(GatewayError);
+        if (size === 0) expect(resolveRange(range, 0)).toEqual({ first: 0, length: 0 });
+        else if (slice.length === 0) expect(() => resolveRange(range, size)).toThrow(GatewayError);
         else {
           const part = resolveRange(range, size);
           expect(whole.subarray(part.first, part.first + part.length)).toEqual(slice);
@@ -467,8 +479,8 @@ describe('whatever the request', () => {
     contentEncoding: fc.oneof(fc.constant(undefined), values),
   });
 
-  test('only the four refusals are thrown; an operation has exactly the path that it was asked by, and one object', () => {
-    const refusals = ['invalid-request', 'length-required', 'range-not-satisfiable'];
+  test('only the five refusals are thrown; an operation has exactly the path that it was asked by, and one object', () => {
+    const refusals = ['invalid-request', 'not-found', 'length-required', 'range-not-satisfiable'];
     let understood = 0;
     fc.assert(
       fc.property(heads, (head) => {

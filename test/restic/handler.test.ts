@@ -75,6 +75,8 @@ describe('what restic sends in an ordinary run', () => {
       await expectSequence(client, [
         ['POST', `/data/${name}`, { body }, 200],
         ['GET', `/data/${name}`, {}, 200, body],
+        // As restic asks. Before 0.15 it waits out a 416, which an object without bytes was answered with.
+        ['GET', `/data/${name}`, { headers: { range: 'bytes=0-' } }, size === 0 ? 200 : 206, body],
       ]);
     }
   });
@@ -255,9 +257,6 @@ describe('requests that restic does not make', () => {
     '//config',
     '/config/',
     '/data',
-    `/data/${name.toUpperCase()}`,
-    `/data/${name}0`,
-    `/data/${name.slice(1)}`,
     `/data/aa/${name}`,
     `/data/${name}?x=1`,
     `/keys/${name}/`,
