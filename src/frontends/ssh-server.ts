@@ -108,14 +108,9 @@ export async function openSshServer({
         guardExchanges: (may) => {
           mlKemKex.guard(connection, may);
         },
-        accept: (client, socket) => {
-          const acceptance = loggedIn.accept(client, socket);
-          // One that is crowded out stays among those that log in, who have descriptors of their own, and is told there.
-          if (acceptance === 'accepted') pending?.authenticated();
-          else if (acceptance === 'crowded out') pending?.crowdedOut();
-          return acceptance;
-        },
+        accept: (client, socket) => accept(loggedIn.accept(client, socket), pending),
         mayOpen: (client) => loggedIn.mayOpen(client),
+        welcome: () => pending?.welcomed(),
       });
     },
   );
@@ -203,6 +198,13 @@ async function listen(listener: Server, place: GatewayConfig['listen']): Promise
   });
 }
 
+/** One that is crowded out stays among those that log in, who have descriptors of their own, and is told there. */
+function accept(acceptance: Acceptance, pending: Unauthenticated | undefined): Acceptance {
+  if (acceptance === 'accepted') pending?.authenticated();
+  else if (acceptance === 'crowded out') pending?.crowdedOut();
+  return acceptance;
+}
+
 function peerOf(socket: Socket): { readonly from: string; readonly fromPort: number } {
   return { from: socket.remoteAddress ?? '', fromPort: socket.remotePort ?? 0 };
 }
@@ -222,10 +224,12 @@ interface ConnectionContext {
   /** Whether a client that has authenticated may have one more connection, or is told that there are no descriptors for it. */
   readonly accept: (client: ClientConfig, socket: Socket) => Acceptance;
   readonly mayOpen: LoggedInConnections['mayOpen'];
+  /** Told of each session that is let in. */
+  readonly welcome: () => void;
 }
 
 function serveConnection(connection: Connection, context: ConnectionContext): void {
-  const { find, openSession, memory, log, limits, guardExchanges, accept, mayOpen } = context;
+  const { find, openSession, memory, log, limits, guardExchanges, accept, mayOpen, welcome } = context;
   const socket = socketOf(connection);
   const hangUp = (): void => {
     connection.end();
@@ -325,6 +329,7 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
         },
       });
       sessions.add(session);
+      welcome();
       await session.ended;
       sessions.delete(session);
     } catch (error) {

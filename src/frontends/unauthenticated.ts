@@ -6,8 +6,8 @@
  *   places on, those who had a fair time to go on, so that there is room for many who come at once.
  * - Each step of the login has places of its own, so that who is silent takes none from those who have spoken, nor the other way about.
  * - What costs thread time is done in turns (see login-turns.ts).
- * - A failing address is made to wait some seconds and is not refused, and one success ends its penalty: a neighbour behind the same NAT
- *   address may be the one who fails.
+ * - A failing address is made to wait some seconds and is not refused, and one session ends its penalty: a neighbour behind the same NAT
+ *   address may be the one who fails. A key that opens no session, such as a disabled one, ends nothing.
  */
 import type { Socket } from 'node:net';
 import { createFairPool, networksOf, type FairPool } from '../core/fair-pool.ts';
@@ -38,6 +38,8 @@ export interface Unauthenticated {
   authenticated(): void;
   /** It has authenticated, and keeps its place here until it has been told that there is none elsewhere. */
   crowdedOut(): void;
+  /** It has a session: its address starts anew. */
+  welcomed(): void;
   /** Does work of its login in its turn, or that of a later key exchange; one that hangs up while it waits has it dropped. */
   takeTurn(work: () => void): void;
 }
@@ -210,13 +212,12 @@ export function createUnauthenticatedConnections(
         exchanged: () => {
           step('authenticating');
         },
-        authenticated: () => {
-          leave();
-          penalties.end(address);
-        },
+        authenticated: leave,
         crowdedOut: () => {
-          penalties.end(address);
           pending.waits = true;
+        },
+        welcomed: () => {
+          penalties.end(address);
         },
         takeTurn: turn.take,
       };

@@ -3,11 +3,12 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import ssh2 from 'ssh2';
+import ssh2, { type ClientChannel } from 'ssh2';
+import type { ClientConfig } from '../../src/config/types.ts';
 import { parsePublicKey } from '../../src/config/public-key.ts';
 import { startGateway } from '../support/gateway-process.ts';
 import { message } from '../support/hostile-ssh.ts';
@@ -30,6 +31,7 @@ import { testClient } from '../support/test-client.ts';
 let stack: SshStack;
 let sshArgs: readonly string[];
 const floods: ChildProcess[] = [];
+const cleanups: (() => unknown)[] = [];
 
 beforeAll(async () => {
   stack = await startSshStack({ maxSessions: 1000 });
@@ -47,6 +49,7 @@ afterEach(async () => {
     flood.stdin?.end();
     if (flood.exitCode === null) await once(flood, 'exit');
   }
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
 /** Starts a flood, and waits until each of its connections has been tried once. */
@@ -182,6 +185,99 @@ test('a key that comes again and again for sessions that are refused is turned a
   expect((await session.request('GET', '/file-1')).status).toBe(404);
   other.destroy();
   await both.close();
+});
+
+test('an address that keeps failing waits; a session that is let in ends that, and no login of a key that has none does', async () => {
+  const restricted = {
+    disabled: { disabled: true },
+    expired: { expires: new Date(0) },
+    elsewhere: { from: ['192.0.2.0/24'] },
+    full: { maxSessions: 0 },
+  };
+  const clients: Record<string, ClientConfig> = {};
+  const keys: Record<string, string> = {};
+  for (const [name, restriction] of Object.entries({ ...restricted, honest: {} })) {
+    const pair = keyPair();
+    clients[name] = testClient(name, { keys: [parsePublicKey(pair.public)], ...restriction });
+    keys[name] = pair.private;
+  }
+  // Far longer than anything here takes.
+  const limits = { maxDelaySeconds: 3600, loginSeconds: 600 };
+  const all = await startSshStack({}, { clients, ssh: { extraCiphers: [], limits } });
+  cleanups.push(() => all.close());
+  const { host, port } = all.server.address;
+  const tcp = async (): Promise<Socket> => {
+    const socket = connect({ host, port });
+    cleanups.push(() => socket.destroy());
+    socket.on('error', () => undefined);
+    await once(socket, 'connect');
+    return socket;
+  };
+
+  // These come before the address fails, and stop short of their login.
+  const arrived = new Map<string, () => Promise<ssh2.Client>>();
+  for (const [name, privateKey] of Object.entries(keys)) {
+    const client = new ssh2.Client();
+    client.on('error', () => undefined);
+    cleanups.push(() => client.destroy());
+    const ready = once(client, 'ready');
+    await new Promise<void>((resolve) => {
+      client.connect({
+        ...{ host, port, username: 'x', privateKey, readyTimeout: 0 },
+        authHandler: (_left, _partial, next) => {
+          arrived.set(name, async () => {
+            next({ type: 'publickey', username: 'x', key: privateKey });
+            await ready;
+            return client;
+          });
+          resolve();
+        },
+      });
+    });
+  }
+  const openSession = async (name: string): Promise<ClientChannel> => {
+    const client = await arrived.get(name)?.();
+    return channelOf((done) => client?.exec('x', done));
+  };
+
+  for (let failures = 0; failures < 20; failures++) {
+    const socket = (await tcp()).resume();
+    socket.write('GET / HTTP/1.1\r\n');
+    await once(socket, 'close');
+  }
+  let served = 0;
+  /** One more of the address. Resolves when the server has said its line, as it does at once; to exchange keys it may have to wait. */
+  const comes = async (): Promise<{ readonly begun: Promise<void> }> => {
+    const socket = await tcp();
+    let heard = '';
+    socket.on('data', (chunk: Buffer) => (heard += chunk.toString('latin1')));
+    const hears = (enough: RegExp): Promise<void> =>
+      new Promise((resolve) => {
+        socket.on('data', () => {
+          if (enough.test(heard)) resolve();
+        });
+      });
+    const line = hears(/\n/);
+    const begun = hears(/\n[^]/).then(() => {
+      served++;
+    });
+    socket.write('SSH-2.0-x\r\n');
+    await line;
+    return { begun };
+  };
+  await comes();
+  for (const name of Object.keys(restricted)) {
+    const { status, stderr } = await outcomeOf(await openSession(name));
+    expect([name, status, stderr]).toEqual([name, 1, expect.stringContaining('restic-gateway: ')]);
+    await comes();
+  }
+  const session = resticClient(await openSession('honest'));
+  expect((await session.request('GET', '/file-1')).status).toBe(404);
+  expect(served).toBe(0);
+  await (
+    await comes()
+  ).begun;
+  expect(served).toBe(1);
 });
 
 test('a thousand honest logins behind one address, a hundred a second, are no flood', async () => {

@@ -249,30 +249,6 @@ describe('before a key is proved', () => {
     expect(last?.[0]).toBe(MESSAGE.disconnect);
     client.close();
   });
-
-  test('an address that keeps failing waits longer and longer; a success ends that', async () => {
-    await open({ maxDelaySeconds: 1 });
-    const wrong = { privateKey: keyPair().private };
-    for (let i = 0; i < 5; i++) await expect(connected(wrong)).rejects.toThrow(/authentication methods failed/);
-    // Both lines are said at once; the key exchange waits.
-    const exchange = (socket: Socket): Promise<string> =>
-      new Promise((resolve) => {
-        let heard = '';
-        socket.on('data', (chunk: Buffer) => {
-          heard += chunk.toString('latin1');
-          if (/\n[^]/.test(heard)) resolve('answered');
-        });
-        socket.write('SSH-2.0-x\r\n');
-      });
-    const waits = await tcp();
-    const answered = exchange(waits);
-    expect(await Promise.race([answered, sleep(300).then(() => 'waiting')])).toBe('waiting');
-    expect(await answered).toBe('answered');
-    waits.destroy();
-    await connected();
-    const free = await tcp();
-    expect(await Promise.race([exchange(free), sleep(900).then(() => 'waiting')])).toBe('answered');
-  });
 });
 
 describe('with a key', () => {
