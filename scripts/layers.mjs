@@ -12,7 +12,10 @@ export const LAYERS = {
   restic: ['core/', 'ports/'],
   maintenance: ['core/', 'ports/', 'state/state-file.ts'],
   retention: ['core/', 'ports/', 'config/types.ts', 'maintenance/pool.ts'],
-  limits: ['core/', 'ports/', 'config/types.ts', 'state/state-file.ts', 'state/processes.ts', 'state/open-files.ts'],
+  limits: [
+    ...['core/', 'ports/', 'config/types.ts', 'config/repositories.ts'],
+    ...['state/state-file.ts', 'state/processes.ts', 'state/open-files.ts'],
+  ],
   audit: ['core/', 'ports/', 'config/types.ts', 'state/state-file.ts'],
   frontends: [
     'core/',
@@ -30,6 +33,7 @@ export const LAYERS = {
     'core/',
     'ports/',
     'config/types.ts',
+    'config/repositories.ts',
     'audit/',
     'limits/',
     'state/',

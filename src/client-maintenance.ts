@@ -1,5 +1,6 @@
 /** The second composition root: from a config to the admin's maintenance of a client's repository, without a session. */
 import { openAudit } from './audit/open-audit.ts';
+import { commonName, protectionOf, repositoryIdentity } from './config/repositories.ts';
 import type { GatewayConfig } from './config/types.ts';
 import { GatewayError } from './core/errors.ts';
 import { timedId } from './core/timed-id.ts';
@@ -32,11 +33,12 @@ export async function openClientMaintenance(config: GatewayConfig, client: strin
   const store = config.stores[repository.store];
   if (store === undefined)
     throw new GatewayError('invalid-config', { detail: `there is no store ${repository.store}` });
+  const common = commonName(config, repository);
   return {
     repository,
     maintenance: await openMaintenance(store, repository.prefix),
-    scrubs: scrubState(config.state, repository),
-    trash: trashState(config.state, repository),
+    scrubs: scrubState(config.state, common),
+    trash: trashState(config.state, common),
     openAudit: () => openAudit(config),
   };
 }
@@ -45,18 +47,15 @@ export async function openClientMaintenance(config: GatewayConfig, client: strin
 const FORTNIGHT_MS = 14 * 24 * 60 * 60 * 1000;
 
 /** How long the trash of a repository keeps what was removed, in ms: of all its clients the longest. */
-export function trashMsOf(config: GatewayConfig, { store, prefix }: OpenedMaintenance['repository']): number {
-  const times = Object.values(config.clients)
-    .filter(({ repository }) => repository.store === store && repository.prefix === prefix)
-    .flatMap(({ trashMs }) => trashMs ?? []);
-  return times.length === 0 ? FORTNIGHT_MS : Math.max(...times);
+export function trashMsOf(config: GatewayConfig, repository: OpenedMaintenance['repository']): number {
+  return protectionOf(config, repository).trashMs ?? FORTNIGHT_MS;
 }
 
 /** One client for each repository of a config. */
 export function repositoriesOf(config: GatewayConfig): readonly string[] {
   const byPlace = new Map<string, string>();
   for (const { name, repository } of Object.values(config.clients)) {
-    const place = `${repository.store}/${repository.prefix}`;
+    const place = repositoryIdentity(config, repository);
     if (!byPlace.has(place)) byPlace.set(place, name);
   }
   return [...byPlace.values()];

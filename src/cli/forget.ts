@@ -7,6 +7,7 @@
 import { spawn } from 'node:child_process';
 import { isDeepStrictEqual } from 'node:util';
 import { loadConfig } from '../config/load.ts';
+import { protectionOf, repositoryIdentity } from '../config/repositories.ts';
 import { parseGroupBy } from '../config/retention.ts';
 import type { ClientConfig, GatewayConfig, RetentionPolicy } from '../config/types.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
@@ -85,7 +86,8 @@ interface Chosen {
   readonly policy: RetentionPolicy;
 }
 
-function choose({ client, all, acceptTime }: ForgetArguments, { clients, file }: GatewayConfig): readonly Chosen[] {
+function choose({ client, all, acceptTime }: ForgetArguments, config: GatewayConfig): readonly Chosen[] {
+  const { clients, file } = config;
   if (all === (client !== undefined)) throw new GatewayError('usage', { detail: 'name a client, or say --all' });
   if (all && acceptTime.length > 0) throw new GatewayError('usage', { detail: 'for --accept-time, name the client' });
   const named = client === undefined ? undefined : clients[client];
@@ -95,7 +97,7 @@ function choose({ client, all, acceptTime }: ForgetArguments, { clients, file }:
     });
   const chosen = new Map<string, Chosen>();
   for (const one of named === undefined ? Object.values(clients) : [named]) {
-    const place = `${one.repository.store}/${one.repository.prefix}`;
+    const place = repositoryIdentity(config, one.repository);
     if (one.retention !== undefined && !chosen.has(place)) chosen.set(place, { client: one, policy: one.retention });
   }
   if (chosen.size === 0)
@@ -105,10 +107,7 @@ function choose({ client, all, acceptTime }: ForgetArguments, { clients, file }:
   // The snapshots of one repository have one policy, whoever of its clients is named.
   for (const [place, { client: one, policy }] of chosen)
     for (const other of Object.values(clients))
-      if (
-        `${other.repository.store}/${other.repository.prefix}` === place &&
-        !isDeepStrictEqual(other.retention, policy)
-      )
+      if (repositoryIdentity(config, other.repository) === place && !isDeepStrictEqual(other.retention, policy))
         throw new GatewayError('usage', {
           detail: `clients ${one.name} and ${other.name} share a repository and do not have the same retention; give both the same`,
         });
@@ -173,7 +172,8 @@ async function planSnapshots(work: Work, password: RepositoryPassword): Promise<
   });
   const accepting = chooseAccepted(snapshots, given.acceptTime);
   const judged = snapshots.map((one) => (accepting.has(one.id) ? { ...one, accepted: true } : one));
-  const plan = selectSnapshots(judged, { policy, protectMs: client.protectMs, now: new Date() });
+  const { protectMs } = protectionOf(config, client.repository);
+  const plan = selectSnapshots(judged, { policy, protectMs, now: new Date() });
   const forged = plan.apart.map(({ id, claimed }) => ({ id, claimed: claimed.toISOString() }));
   if (!given.dryRun && (forged.length > 0 || accepting.size > 0))
     await askRecords(work, { do: 'note', forged, accepted: [...accepting] });
@@ -198,12 +198,13 @@ function chooseAccepted(snapshots: readonly ArrivedSnapshot[], named: readonly s
 }
 
 async function planDays(work: Work): Promise<ForgetPlan> {
-  const { given, client, policy } = work;
+  const { given, config, client, policy } = work;
+  const { protectMs, trashMs } = protectionOf(config, client.repository);
   if (given.acceptTime.length > 0 || given.groupBy !== undefined)
     throw new GatewayError('usage', {
       detail: 'what snapshots say can be read with the password only; name it with passwordFile',
     });
-  if (client.trashMs === undefined)
+  if (trashMs === undefined)
     throw new GatewayError('usage', {
       detail: `there is no password for ${client.name}, and without one forget needs a trash; name passwordFile, or give trash a time`,
     });
@@ -212,7 +213,7 @@ async function planDays(work: Work): Promise<ForgetPlan> {
     const by = record.client ?? '';
     groups.set(by, [...(groups.get(by) ?? []), record]);
   }
-  const options = { policy, protectMs: client.protectMs, now: new Date() };
+  const options = { policy, protectMs, now: new Date() };
   return {
     by: 'days',
     groups: [...groups].map(([by, records]) => ({

@@ -3,6 +3,7 @@
  * itself may be root's, who reads the password. Both talk in JSON, and each holds what the other says to its shape.
  */
 import { openClientMaintenance, type OpenedMaintenance } from '../client-maintenance.ts';
+import { protectionOf } from '../config/repositories.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { parseObjectName, type ObjectRef } from '../core/object.ts';
@@ -147,7 +148,7 @@ async function carryOut(
   try {
     if (request.do === 'remove') {
       const batch = batchName(new Date(), session, 'admin');
-      if (config.clients[client]?.trashMs === undefined)
+      if (protectionOf(config, repository).trashMs === undefined)
         throw new GatewayError('usage', { detail: `without the password, forget needs a trash; ${client} has none` });
       const kept: string[] = [];
       for (const id of request.ids) {

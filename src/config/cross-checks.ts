@@ -1,10 +1,9 @@
 /**
  * What no entry of the config can break by itself: one key is one client, and one repository is one client's unless it is shared.
  */
-import { realpathSync } from 'node:fs';
-import { basename, dirname, join, sep } from 'node:path';
 import { didYouMean, quote } from './problems.ts';
 import type { Claim, PathProblem } from './check.ts';
+import { placeOf } from './repositories.ts';
 import type { AuditCopyConfig, StoreConfig } from './types.ts';
 
 /**
@@ -130,36 +129,4 @@ function overlaps(claims: readonly Claim[], stores: ReadonlyMap<string, StoreCon
     }
   }
   return problems;
-}
-
-/** Where a store really is, from the outermost part inwards; two stores with the same place are the same storage. */
-function placeOf(store: StoreConfig): readonly string[] {
-  switch (store.type) {
-    case 's3':
-      return ['s3', hostOf(store.endpoint), store.bucket];
-    case 'directory':
-      return [
-        'directory',
-        ...realPath(store.path)
-          .split(sep)
-          .filter((part) => part !== ''),
-      ];
-  }
-}
-
-// Scheme and default port do not make another server, and all of AWS has one name space of buckets.
-function hostOf(endpoint: string | undefined): string {
-  if (endpoint === undefined) return 'aws';
-  const { host, hostname } = new URL(endpoint);
-  return /\.amazonaws\.com(?:\.cn)?$/.test(hostname) ? 'aws' : host;
-}
-
-// A directory that is not there yet is where its nearest ancestor that exists really is.
-function realPath(path: string): string {
-  try {
-    return realpathSync(path);
-  } catch {
-    const parent = dirname(path);
-    return parent === path ? path : join(realPath(parent), basename(path));
-  }
 }

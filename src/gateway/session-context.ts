@@ -1,7 +1,7 @@
 /** Puts together what the requests of one session are served with: its store, its rates, its log and its counts. */
+import { protectionOf, repositoryIdentity } from '../config/repositories.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import type { AdminHold } from '../limits/admin-hold.ts';
-import { repositoryIdentity } from '../limits/counted-repository.ts';
 import { createFairTurns } from '../limits/fair-turns.ts';
 import { createQuotas } from '../limits/quota.ts';
 import { createStoreCalls } from '../limits/store-calls.ts';
@@ -16,7 +16,6 @@ import { openLockHolds } from '../state/lock-holds.ts';
 import { openSharedTime } from '../state/shared-time.ts';
 import type { Admission } from './admission.ts';
 import type { GatewayParts } from './parts.ts';
-import { protectionOf } from './protection.ts';
 import type { Served } from './served.ts';
 import { sessionStore } from './session-store.ts';
 
@@ -78,7 +77,7 @@ export function createSessionContexts(parts: GatewayParts, admission: Admission)
             removals: client.trashMs === undefined ? 'refused' : client.removals,
             // Asked at each removal of a snapshot: the newest config counts.
             get protectMs() {
-              return override ? undefined : protectionOf(config(), served.client.repository);
+              return override ? undefined : protectionOf(config(), served.client.repository).protectMs;
             },
           },
           overrideProtect: override,

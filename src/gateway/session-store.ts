@@ -1,4 +1,5 @@
 /** The store of one session: the storage, and around it one after the other of what a client is held to. */
+import { protectionOf } from '../config/repositories.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { countedRepository } from '../limits/counted-repository.ts';
 import { heedHolds, type Holds } from '../limits/lock-hold.ts';
@@ -11,7 +12,6 @@ import type { Meter } from '../ports/meter.ts';
 import type { RepositoryStore } from '../ports/repository-store.ts';
 import { safeCreation, type SafeStorage } from '../safeguard/safe-storage.ts';
 import { verifiedStore } from '../safeguard/verified-store.ts';
-import { hasTrash } from './protection.ts';
 import type { Served } from './served.ts';
 import { withTrash } from './with-trash.ts';
 
@@ -41,7 +41,7 @@ export function sessionStore(storage: SafeStorage, context: StoreContext): Repos
   const counted = aroundStorage(stored, storage, context);
 
   // What is removed goes to the trash, unless the newest config has none for any client of the repository.
-  const isOn = (): boolean => hasTrash(config(), repository) || served.client.trashMs !== undefined;
+  const isOn = (): boolean => (protectionOf(config(), repository).trashMs ?? served.client.trashMs) !== undefined;
   const trashed = withTrash(stored, { session: identity.session, by: admin ? 'admin' : 'client', isOn });
   let store = aroundStorage(trashed, storage, context);
 

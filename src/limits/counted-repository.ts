@@ -1,4 +1,5 @@
 /** Which repositories have their bytes counted: those that a client with a quota has, for all who have them. */
+import { repositoryIdentity } from '../config/repositories.ts';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { readLedger } from './ledger.ts';
 import { ledgerDirectory } from './usage.ts';
@@ -27,13 +28,6 @@ export function countedRepository(config: GatewayConfig, repository: ClientConfi
     countedByConfig.set(config, counted);
   }
   return counted.get(key(repository));
-}
-
-/** The identity of a repository on this machine, whatever name its store has. */
-export function repositoryIdentity(config: GatewayConfig, { store: name, prefix }: ClientConfig['repository']): string {
-  const store = config.stores[name];
-  if (store?.type === 's3') return JSON.stringify([store.endpoint ?? store.region, store.bucket, prefix]);
-  return JSON.stringify([store?.path, prefix]);
 }
 
 /** What a repository has in use, in bytes, where it is counted and the count can be read. */

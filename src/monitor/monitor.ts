@@ -1,6 +1,7 @@
 /**
  * How all clients stand, from the audit that all processes write: kept up while it is open, by following the audit.
  */
+import { commonName, protectionOf } from '../config/repositories.ts';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { asGatewayError, isGatewayError } from '../core/errors.ts';
 import { usedBytes } from '../limits/counted-repository.ts';
@@ -284,12 +285,14 @@ async function clientStatus(
   model: Model,
   live: readonly LiveSession[] | undefined,
 ): Promise<ClientStatus> {
-  const scrubs = scrubState(config.state, client.repository);
+  const common = commonName(config, client.repository);
+  const { trashMs } = protectionOf(config, client.repository);
+  const scrubs = scrubState(config.state, common);
   const [used, result, progress, trash] = await Promise.all([
     usedBytes(config, client.repository),
     scrubs.readResult(),
     scrubs.readProgress(),
-    trashState(config.state, client.repository).read(),
+    trashState(config.state, common).read(),
   ]);
   const knowledge = {
     record: model.clients.get(client.name) ?? emptyClient(),
@@ -306,7 +309,7 @@ async function clientStatus(
       oldest: trash.oldest === undefined ? undefined : Date.parse(trash.oldest),
     },
   };
-  return assess(client, knowledge, new Date());
+  return assess({ ...client, ...(trashMs !== undefined && { trashMs }) }, knowledge, new Date());
 }
 
 function unfinished({ started, quick, parts }: ScrubProgress): NonNullable<ClientStatus['unfinishedScrub']> {

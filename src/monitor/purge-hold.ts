@@ -1,4 +1,5 @@
 /** Whether what clients have removed may be purged from a trash. */
+import { clientsOf } from '../config/repositories.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import type { Monitor } from './monitor.ts';
 
@@ -10,11 +11,9 @@ import type { Monitor } from './monitor.ts';
 export async function removalsAreHeld(
   monitor: Pick<Monitor, 'status'>,
   config: GatewayConfig,
-  { store, prefix }: { readonly store: string; readonly prefix: string },
+  repository: { readonly store: string; readonly prefix: string },
 ): Promise<boolean> {
-  for (const { name, repository } of Object.values(config.clients)) {
-    if (repository.store !== store || repository.prefix !== prefix) continue;
+  for (const { name } of clientsOf(config, repository))
     if ((await monitor.status(name))?.purgeHeld !== false) return true;
-  }
   return false;
 }

@@ -1,12 +1,14 @@
 /** Retention as the docs have it: what is shipped, and what the command does beside the story in test/attacks/retention.test.ts. */
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { stringify } from 'yaml';
 import { setArrival } from '../support/arrivals.ts';
 import { openSite, type Site } from '../support/sites.ts';
 import { GATEWAY } from '../support/gateway-process.ts';
-import { lab, restic, run, tempDir, type Outcome } from '../support/lab.ts';
+import { generateKey, lab, restic, run, tempDir, type Outcome } from '../support/lab.ts';
 import { freshStore, secretFile, type StoreEntry } from '../support/stores.ts';
+import { writeSnapshots } from '../support/written-snapshots.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const read = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');
@@ -28,6 +30,46 @@ test('nothing that is shipped runs a rule by the time that snapshots claim', () 
   expect(found.filter((line) => !line.includes('prints a warning') && !line.includes('forget --keep-…'))).toEqual([]);
   expect(read(`${EXAMPLES}.service`)).toMatch(/^ExecStart=\/usr\/bin\/restic-gateway forget %i$/m);
   expect(/^17 3 .*$/m.exec(read('docs/retention.md'))?.[0]).toBe('17 3 * * 0 root restic-gateway forget --all --quiet');
+});
+
+describe('a repository that two clients have, each by another name of its store', () => {
+  const config = path.join(tempDir(), 'gateway.yaml');
+  const directory = tempDir();
+  const place = path.join(directory, 'fleet');
+  beforeAll(async () => {
+    expect((await restic(lab().resticNewest, { repo: place }, ['init'])).code).toBe(0);
+    const hour = (hours: number): string => new Date(Date.now() - hours * 3_600_000).toISOString();
+    const snapshots = [1, 2, 3, 4, 5, 6].map((at) => ({ time: hour(at), hostname: 'appsrv', paths: ['/srv'] }));
+    writeSnapshots(place, 'password', snapshots);
+    const link = path.join(tempDir(), 'link');
+    symlinkSync(directory, link);
+    const client = async (store: string, given: object): Promise<object> => ({
+      ...{ keys: [(await generateKey()).publicLine], repository: { store, prefix: 'fleet' }, shared: true },
+      ...{ retention: { 'keep-last': 1 }, passwordFile: secretFile('password'), ...given },
+    });
+    const stores = { main: { type: 'directory', path: directory }, alias: { type: 'directory', path: link } };
+    const clients = {
+      lenient: await client('main', { protect: 'none', trash: 'none' }),
+      strict: await client('alias', { protect: '30d' }),
+    };
+    const audit = { file: path.join(directory, 'audit.jsonl') };
+    writeFileSync(config, stringify({ stores, clients, audit }));
+  });
+  const left = (): number => readdirSync(path.join(place, 'snapshots')).length;
+  const forget = (...args: string[]): Promise<Outcome> =>
+    run(process.execPath, [GATEWAY, 'forget', 'lenient', '-c', config, '--no-prune', ...args], {
+      env: { RESTIC_CACHE_DIR: tempDir(), RESTIC_GATEWAY_RESTIC: lab().resticNewest },
+    });
+
+  test.each<[string, string[]]>([
+    ['by snapshots', []],
+    ['by days', ['--without-password']],
+  ])('%s: what the stricter of them protects stays, and is not asked to go', async (_name, args) => {
+    const { code, stdout, stderr } = await forget(...args);
+    expect({ code, stderr, left: left() }).toEqual({ code: 0, stderr: '', left: 6 });
+    expect(stdout).toContain('protected');
+    expect(stdout).toContain('lenient: 0 snapshots removed');
+  });
 });
 
 describe('forget', () => {
