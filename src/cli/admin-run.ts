@@ -38,6 +38,11 @@ export function withoutSshd(env: NodeJS.ProcessEnv = process.env): NodeJS.Proces
   return rest;
 }
 
+/** An environment without restic's passwords and what says where they are: they are restic's alone, which does not hand them on either. */
+export function withoutPasswords(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !/^RESTIC_(?!GATEWAY_)\w*PASSWORD/.test(name)));
+}
+
 /** @param file - what `beginAdminRun` gave. @throws GatewayError `usage` when this was not started by such a run */
 export function mustBeAdminRun(file: string): void {
   if (OF_SSHD.some((name) => process.env[name] !== undefined) || fstatSync(0).isSocket() || !saysSo(file))

@@ -14,7 +14,7 @@ import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { printableLines } from '../core/printable.ts';
 import { claimsOtherTime, selectDays, selectSnapshots, type ArrivedSnapshot } from '../retention/select.ts';
 import { runAdminRestic } from './admin-restic.ts';
-import { withoutSshd } from './admin-run.ts';
+import { withoutPasswords, withoutSshd } from './admin-run.ts';
 import { describePlan, planAsJson, removedIds, type ForgetOutcome, type ForgetPlan } from './forget-report.ts';
 import { parseOption } from './option.ts';
 import { chooseConfigFile, sayConfigFile } from './own-user.ts';
@@ -277,7 +277,7 @@ async function askRecords({ config, client }: Work, request: RecordsRequest): Pr
   const [program = '', ...script] = ownProgram();
   const child = spawn(program, [...process.execArgv, ...script, 'snapshot-records', client.name, '-c', config.file], {
     stdio: ['pipe', 'pipe', 'inherit'],
-    env: withoutSshd(),
+    env: withoutPasswords(withoutSshd()),
   });
   // Whoever ends before it has read everything says why by its status.
   child.stdin.on('error', () => undefined);

@@ -8,6 +8,7 @@ import { invalid } from '../config/problems.ts';
 import { whyUntrusted } from '../config/trusted-files.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
+import { withoutPasswords } from './admin-run.ts';
 import { accountName, findAccount, type Account } from './account.ts';
 
 /** From util-linux. Unlike what Node does itself, it gives the user's further groups, too. */
@@ -103,7 +104,7 @@ async function continueAs(account: Account, { file }: GatewayConfig): Promise<ne
 /**
  * Starts this program as another user.
  * @param argv - from the script on
- * @param env - beside this process's own environment
+ * @param env - beside this process's own environment, without restic's passwords: whoever has the gateway's user must not read them there
  */
 export async function startAs(
   { uid, gid, home }: Account,
@@ -113,7 +114,7 @@ export async function startAs(
 ): Promise<ChildProcess> {
   const { spawn } = await import('node:child_process');
   const again = [process.execPath, ...process.execArgv, ...argv];
-  const options = { env: { ...process.env, HOME: home, ...env }, stdio };
+  const options = { env: { ...withoutPasswords(process.env), HOME: home, ...env }, stdio };
   // Not process.setuid and its kin: Debian's Node refuses them since io_uring may be in use, and threads might keep root's rights.
   const [program = '', ...args] = again;
   if (!existsSync(SETPRIV)) return spawn(program, args, { ...options, uid, gid });

@@ -15,8 +15,14 @@ const link = path.join(tempDir(), 'link');
 symlinkSync(real, link);
 
 const directory = (name: string, at: string): StoreConfig => ({ type: 'directory', name, path: at });
-const bucket = (name: string, given: object): StoreConfig =>
-  ({ type: 's3', name, bucket: 'backups', region: 'us-east-1', forcePathStyle: true, ...given }) as StoreConfig;
+const bucket = (name: string, given: object): StoreConfig => ({
+  type: 's3',
+  name,
+  bucket: 'backups',
+  region: 'us-east-1',
+  forcePathStyle: true,
+  ...given,
+});
 
 test.each<[string, StoreConfig, string, StoreConfig, string, boolean]>([
   ['two names of a directory', directory('one', real), 'a', directory('two', real), 'a', true],

@@ -31,8 +31,8 @@ async function inBucket(entry: StoreEntry, key: string, arrived: Date): Promise<
   const client = new S3Client({ endpoint, region, forcePathStyle: true, credentials });
   const place = { Bucket: entry['bucket'] ?? '', Key: key };
   const { Metadata = {} } = await client.send(new HeadObjectCommand(place));
-  const name = Object.keys(Metadata).find((one) => one.endsWith('time'));
-  if (name === undefined) throw new Error(`${key} has no time of arrival: ${Object.keys(Metadata).join(', ')}`);
+  // What came by no gateway has none yet.
+  const name = Object.keys(Metadata).find((one) => one.endsWith('time')) ?? 'restic-gateway-time';
   await client.send(
     new CopyObjectCommand({
       ...place,
