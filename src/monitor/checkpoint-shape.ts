@@ -70,6 +70,7 @@ const client: Shape<ClientRecord> = record(
       ),
     ),
     removals: listOf(record({ session: word, via: word, at: moment, last: moment, ...removed })),
+    moves: listOf(record({ session: word, object: word, removed: sum }, { day: text(10), gone: only(true) })),
     forged: listOf(word),
     reportedLate: listOf(word),
   },

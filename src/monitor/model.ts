@@ -5,7 +5,7 @@
 import type { AnomalyRule } from '../ports/audit-sink.ts';
 
 /** Goes up whenever the same lines would add up to something else, so that checkpoints from before are not used. */
-export const MODEL_VERSION = 7;
+export const MODEL_VERSION = 8;
 
 /** Texts of the audit that are longer, in characters, are none that a session has written there. */
 export const LONGEST_WORD = 1000;
@@ -179,6 +179,17 @@ export interface ClientRecord {
   anomalies: AnomalyRecord[];
   /** Oldest first. */
   removals: RemovalRecord[];
+  /** The newest moves into quarantine and back, which a failure takes back. */
+  moves: {
+    readonly session: string;
+    readonly object: string;
+    /** By how much it changed what counts as removed. */
+    readonly removed: number;
+    /** As `countTakenOut`, of a snapshot. */
+    readonly day?: string;
+    /** A snapshot that was gone already. */
+    readonly gone?: true;
+  }[];
   /** Snapshots that claim another time than they arrived at, and that nobody has accepted; oldest first. */
   forged: string[];
   /** Ids of the last `late` anomalies that stand in the audit. */
@@ -243,7 +254,7 @@ export function emptyClient(): ClientRecord {
   return {
     ...{ first: 0, sessions: 0, snapshots: 0, arrived: 0, arrivals: [], hour: { hour: 0, snapshots: 0 } },
     ...{ days: [], open: [], latest: [], addresses: [], keys: [], refusals: [], anomalies: [] },
-    ...{ removals: [], forged: [], reportedLate: [] },
+    ...{ removals: [], moves: [], forged: [], reportedLate: [] },
   };
 }
 

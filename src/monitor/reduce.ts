@@ -21,6 +21,7 @@ import {
   LOOK_BACK_DAYS,
   MOST,
   repositoryKey,
+  type Arrival,
   type ClientRecord,
   type DayRecord,
   type EndedRecord,
@@ -93,17 +94,13 @@ const ADDERS: ReadonlyMap<string, (event: Event) => void> = new Map(
     remove: addRemove,
     'remove-failed': addRemoveFailed,
     quarantine: (event) => {
-      addQuarantine(event, true);
+      addMove(event, true);
     },
-    'quarantine-failed': (event) => {
-      addQuarantine(event, false);
-    },
+    'quarantine-failed': takeMoveBack,
     restore: (event) => {
-      addQuarantine(event, false);
+      addMove(event, false);
     },
-    'restore-failed': (event) => {
-      addQuarantine(event, true);
-    },
+    'restore-failed': takeMoveBack,
     denied: addDenied,
     'more-denied': addMoreDenied,
     failed: (event) => {
@@ -382,18 +379,45 @@ function addAccepted({ client, object }: Event): void {
   for (const one of client.anomalies) if (one.rule === 'forged-time') one.acknowledged = true;
 }
 
-function addQuarantine(event: Event, gone: boolean): void {
-  const { client, object, repository, at } = event;
-  if (object === undefined) return;
-  if (object.startsWith('snapshots/')) countTakenOut(repository, at, gone ? 1 : -1);
+/** Undo takes an object out of the repository, or something brings one back. */
+function addMove(event: Event, gone: boolean): void {
+  const { client, object, repository, at, session } = event;
+  if (object === undefined || session === undefined) return;
+  const day = object.startsWith('snapshots/') ? countTakenOut(repository, at, gone ? 1 : -1) : undefined;
   const counts = countsOf(event, object);
-  if (counts !== undefined) counts.removed = Math.max(0, counts.removed + (gone ? 1 : -1));
+  const before = counts?.removed ?? 0;
+  if (counts !== undefined) counts.removed = Math.max(0, before + (gone ? 1 : -1));
+  const arrivals = client.arrivals.filter((arrival) => arrival.object === object);
+  client.moves.push({
+    ...{ session, object, removed: (counts?.removed ?? 0) - before },
+    ...(day !== undefined && { day }),
+    ...(arrivals.some((arrival) => arrival.gone === true) && { gone: true as const }),
+  });
+  if (client.moves.length > MOST.pending) client.moves.shift();
+  for (const arrival of arrivals) setGone(arrival, gone);
   noteSize(event);
-  for (const arrival of client.arrivals) {
-    if (arrival.object !== object) continue;
-    if (gone) arrival.gone = true;
-    else delete arrival.gone;
-  }
+}
+
+/**
+ * It did not happen: the object is where it was before. That is not the opposite of what was tried: what is to be brought back once more is
+ * not in quarantine because it is back already, and what is to be taken out once more is gone already.
+ */
+function takeMoveBack(event: Event): void {
+  const { client, object, repository, at, session } = event;
+  const index = client.moves.findLastIndex((one) => one.object === object && one.session === session);
+  const [move] = index < 0 ? [] : client.moves.splice(index, 1);
+  if (move === undefined) return;
+  const tried = event.line['event'] === 'quarantine-failed' ? 1 : -1;
+  if (move.day !== undefined) countTakenOut(repository, at, tried === 1 ? -1 : 1, move.day);
+  const counts = countsOf(event, move.object);
+  if (counts !== undefined) counts.removed = Math.max(0, counts.removed - move.removed);
+  for (const arrival of client.arrivals) if (arrival.object === object) setGone(arrival, move.gone === true);
+  noteSize(event);
+}
+
+function setGone(arrival: Arrival, gone: boolean): void {
+  if (gone) arrival.gone = true;
+  else delete arrival.gone;
 }
 
 function addDenied(event: Event): void {

@@ -88,12 +88,19 @@ export function countRemoval(repository: RepositoryRecord, removal: Removal, by:
   }
 }
 
-/** What undo took out of the repository, or anything brought back into it: the newest first. */
-export function countTakenOut(repository: RepositoryRecord, at: number, by: 1 | -1): void {
+/**
+ * What undo took out of the repository, or anything brought back into it: the newest first.
+ * @param of - the day to count it on, as an earlier call returned it: to take that back
+ * @returns the day that it was counted on; empty for those that are not kept any more
+ */
+export function countTakenOut(repository: RepositoryRecord, at: number, by: 1 | -1, of?: string): string {
   dayRecord(repository, at);
   repository.held -= by;
-  const day = repository.days.findLast((one) => (by === 1 ? one.arrived > one.gone : one.gone > 0));
+  const day = repository.days.findLast((one) =>
+    of === undefined ? (by === 1 ? one.arrived > one.gone : one.gone > 0) : one.day === of,
+  );
   (day ?? repository.past).gone += by;
+  return day?.day ?? '';
 }
 
 /** The admin has seen what was removed so far. */

@@ -184,6 +184,51 @@ describe('state', () => {
     expect(status([...NIGHTS, ...forged, undo('quarantine'), undo('restore')], at).state).toBe('ok');
   });
 
+  describe('a move that did not happen', () => {
+    const own = sessionLines(LAST + 3 * DAY, { packs: 4, snapshots: 1 });
+    const objects = own
+      .map((line) => String(line['object']))
+      .filter((object) => /^(?:snapshots|index|data)\//.test(object));
+    const move = (event: string, minutes: number, reason?: string): HistoryLine[] =>
+      objects.map((object) => ({
+        ...own[0],
+        time: new Date(LAST + 4 * DAY + minutes * 60_000).toISOString(),
+        ...{ event, object, via: 'admin', session: 'undo', ...(reason !== undefined && { reason }) },
+      }));
+    const begun = sessionLines(MONDAY - DAY, { init: true });
+    const after = (...moves: readonly HistoryLine[][]) => {
+      const { state, lastSnapshot, size } = status(
+        [...begun, ...NIGHTS, ...own, ...moves.flat()],
+        LAST + 5 * DAY,
+      );
+      return { state, at: lastSnapshot?.at, size };
+    };
+    const taken = after(move('quarantine', 0));
+    const back = after();
+
+    test('to bring back what is back already, as of an undo that is restored twice, leaves it there', () => {
+      const once = [move('quarantine', 0), move('restore', 1)];
+      const again = [move('restore', 2), move('restore-failed', 3, 'absent')];
+      expect(after(...once)).toEqual(back);
+      expect(after(...once, ...again)).toEqual(back);
+      expect(after(...once, ...again, ...again)).toEqual(back);
+      expect(after(...again)).toEqual(back);
+    });
+
+    test('to take out what is out already, as of an undo that was killed and completed, leaves it gone', () => {
+      const again = [move('quarantine', 2), move('quarantine-failed', 3, 'absent')];
+      expect(taken.state).toBe('late');
+      expect(after(move('quarantine', 0), ...again).state).toBe('late');
+      expect(after(move('quarantine', 0), ...again, move('restore', 4)).state).toBe('ok');
+    });
+
+    test('because Object Lock or the storage did not let it, leaves it where it was', () => {
+      expect(after(move('quarantine', 0), move('quarantine-failed', 1, 'retained'))).toEqual(back);
+      expect(after(move('quarantine', 0), move('restore', 1), move('restore-failed', 2, 'store-failed'))).toEqual(taken);
+      expect(after(move('quarantine', 0), move('restore', 1), move('restore-failed', 2, 'taken'))).toEqual(taken);
+    });
+  });
+
   test("the admin's rewritten snapshots are none of the client's", () => {
     const admin = sessionLines(LAST + 4 * DAY, { via: 'admin', snapshots: 3 });
     expect(status([...NIGHTS, ...admin], LAST + 5 * DAY)).toMatchObject({ state: 'late', snapshots: 14 });
