@@ -1,4 +1,5 @@
 /** `restic-gateway stdio CLIENT`: the forced command under OpenSSH. Starts once a connection, so it loads nothing it does not need. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import { parseArgs } from 'node:util';
 import { findConfigFile, loadConfig } from '../config/load.ts';
@@ -6,6 +7,7 @@ import { asGatewayError, GatewayError } from '../core/errors.ts';
 import type { Via } from '../core/principal.ts';
 import { printable } from '../core/printable.ts';
 import { serveForcedCommand } from '../frontends/forced-command.ts';
+import { HEARD_MS } from '../frontends/heard.ts';
 import { openStdio } from '../frontends/stdio-stream.ts';
 import { createGateway, type Gateway } from '../gateway/gateway.ts';
 import { memoryOfOneSession } from '../limits/memory-limits.ts';
@@ -104,6 +106,7 @@ async function serveStdio(
         ? "the gateway's configuration cannot be used; its admin sees why with: restic-gateway check"
         : `${failure.clientMessage}.`,
     );
+    await sleep(HEARD_MS);
     return failure.code === 'invalid-config' ? 2 : 1;
   }
   let unfollow: (() => void) | undefined;

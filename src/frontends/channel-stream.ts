@@ -16,15 +16,20 @@ export class ChannelStream extends Duplex {
   readonly #channel: ServerChannel;
   readonly #sender: PacketSender;
   readonly #link: Link;
+  readonly #beforeClose: () => Promise<void> | undefined;
   /** What the peer may send ahead, in bytes. */
   #window = UNSERVED_WINDOW;
 
-  /** @param link - the connection that carries the channel, on which nothing was received yet */
-  constructor(channel: ServerChannel, link: Link) {
+  /**
+   * @param link - the connection that carries the channel, on which nothing was received yet
+   * @param beforeClose - what a channel that is destroyed stays open for, without anything being read from it
+   */
+  constructor(channel: ServerChannel, link: Link, beforeClose: () => Promise<void> | undefined = () => undefined) {
     super({ readableHighWaterMark: HELD, writableHighWaterMark: HELD });
     this.#channel = channel;
     this.#sender = new PacketSender(channel, link);
     this.#link = link;
+    this.#beforeClose = beforeClose;
     // ssh2 pushes into its own stream what it has received, and widens the peer's window when that takes more, to 2 MiB always. Pushed
     // right into this one, it passes one stream less, and how far the window is opened is said here.
     const push = channel.push.bind(channel);
@@ -108,12 +113,17 @@ export class ChannelStream extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    try {
-      this.#channel.end();
-      this.#channel.close();
-    } catch {
-      // Its connection is going, and it goes with it.
-    }
+    const close = (): void => {
+      try {
+        this.#channel.end();
+        this.#channel.close();
+      } catch {
+        // Its connection is going, and it goes with it.
+      }
+    };
+    const wait = this.#beforeClose();
+    if (wait === undefined) close();
+    else void wait.then(close);
     done(error);
   }
 }

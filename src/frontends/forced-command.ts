@@ -5,9 +5,11 @@
  */
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fingerprintOf } from '../config/fingerprint.ts';
 import type { Via, Principal } from '../core/principal.ts';
 import { asGatewayError } from '../core/errors.ts';
+import { HEARD_MS } from './heard.ts';
 import type { HoldRequest, OpenSession } from '../ports/sessions.ts';
 
 /** What the server needs of its process. */
@@ -45,6 +47,7 @@ export async function serveForcedCommand(command: ForcedCommand): Promise<number
   } catch (error) {
     const failure = asGatewayError(error);
     notify(failure.code === 'session-refused' ? failure.message : `${failure.clientMessage}.`);
+    await sleep(HEARD_MS);
     return 1;
   } finally {
     // An open input would keep the process, and with it the client, waiting.

@@ -43,6 +43,8 @@ export interface Link {
   readonly protocol: Protocol;
   /** Calls `next` when no key exchange is under way, in which ssh2 would gather without bound what it is given to send. */
   whenOpen(next: () => void): void;
+  /** Resolves when the peer has taken all that was sent before; never for one that answers nothing. Never rejects. */
+  reached(): Promise<void>;
 }
 
 /**
@@ -104,6 +106,12 @@ export function guardPeer(connection: Connection, guardExchanges: (may: () => bo
     confirm(remote, local, UNSERVED_WINDOW, packetSize);
   };
 
+  // Every peer answers a request that it does not know, in order (RFC 4254, 4); ssh2's server takes no notice of that.
+  const awaiting: (() => void)[] = [];
+  for (const kind of ['REQUEST_FAILURE', 'REQUEST_SUCCESS'])
+    handlers[kind] = () => {
+      awaiting.shift()?.();
+    };
   let loggedIn = false;
   connection.once('ready', () => {
     loggedIn = true;
@@ -163,5 +171,10 @@ export function guardPeer(connection: Connection, guardExchanges: (may: () => bo
       if (protocol._kexinit === undefined) next();
       else connection.once('rekey', next);
     },
+    reached: () =>
+      new Promise((resolve) => {
+        awaiting.push(resolve);
+        if (socket.writable) protocol.ping();
+      }),
   };
 }

@@ -18,6 +18,7 @@ import type { OpenSession, Session } from '../ports/sessions.ts';
 import { openFiles, type OpenFiles } from '../state/open-files.ts';
 import { offeredAlgorithms } from './algorithms.ts';
 import { ChannelStream } from './channel-stream.ts';
+import { createHearing } from './heard.ts';
 import { readHostKey, type HostKey } from './host-key.ts';
 import { disconnectPacket, SOFTWARE, withoutOwnLine } from './identification.ts';
 import { limitsOf, withinDescriptors, type SshLimits } from './limits.ts';
@@ -164,10 +165,10 @@ export async function openSshServer({
       const timers = [
         setTimeout(() => {
           for (const socket of sockets) socket.end();
-        }, 250),
+        }, 500),
         setTimeout(() => {
           for (const socket of sockets) socket.destroy();
-        }, 1250),
+        }, 1500),
       ];
       await closed;
       for (const timer of timers) clearTimeout(timer);
@@ -312,11 +313,27 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
   });
 
   const serveChannel = async (channel: ServerChannel, principal: Principal, isCrowdedOut: boolean): Promise<void> => {
+    const hearing = createHearing(link.reached);
     const notify = (line: string): void => {
-      if (channel.stderr.writable) channel.stderr.write(`restic-gateway: ${printable(line)}\n`);
+      if (!channel.stderr.writable) return;
+      channel.stderr.write(`restic-gateway: ${printable(line)}\n`);
+      hearing.said();
+    };
+    /** Before the channel is closed, which waits for the same. */
+    const exit = (status: number): void => {
+      const go = (): void => {
+        try {
+          channel.exit(status);
+        } catch {
+          // Its connection is going.
+        }
+      };
+      const heard = hearing.heard();
+      if (heard === undefined) go();
+      else void heard.then(go);
     };
     watchIdle(1);
-    const stream = new ChannelStream(channel, link);
+    const stream = new ChannelStream(channel, link, hearing.heard);
     try {
       const session = await openSession({
         ...{ principal, stream, isCrowdedOut },
@@ -325,7 +342,7 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
         },
         notify,
         ending: (reason) => {
-          channel.exit(reason === 'client-ended' ? 0 : 1);
+          exit(reason === 'client-ended' ? 0 : 1);
         },
       });
       sessions.add(session);
@@ -336,7 +353,7 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
       // The gateway has logged it, as often as its client may have it logged.
       const failure = asGatewayError(error);
       notify(failure.code === 'session-refused' ? failure.message : `${failure.clientMessage}.`);
-      channel.exit(1);
+      exit(1);
       // What has come goes with it, and what comes from now on is dropped.
       stream.destroy();
     } finally {

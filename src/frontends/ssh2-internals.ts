@@ -3,7 +3,7 @@
  * start that they are there.
  *
  * ssh2 has no public call for these: looking at a message before it is handled (peer-guard.ts), sending many packets in one write
- * (packet-sender.ts), opening a channel's window as far as the memory budget allows (channel-stream.ts), and a key exchange method of
+ * (packet-sender.ts), knowing what the peer has taken (peer-guard.ts), opening a channel's window as far as the memory budget allows (channel-stream.ts), and a key exchange method of
  * one's own (mlkem-kex.ts).
  *
  * To update ssh2: read what changed in its lib/server.js, lib/client.js, lib/Channel.js, lib/utils.js and lib/protocol/; raise the version
@@ -81,6 +81,8 @@ export interface Protocol {
   start(): void;
   parse(data: Uint8Array, from: number, to: number): void;
   rekey(): void;
+  /** Sends a request that nobody knows, and that is answered for that reason. */
+  ping(): void;
   cleanup(): void;
   channelData(id: number, data: Buffer): void;
   channelWindowAdjust(id: number, bytes: number): void;
@@ -214,6 +216,7 @@ export const MEMBERS: Readonly<Record<keyof Ssh2Parts, readonly (readonly [path:
     ['_protocol._onPacket', 'function'],
     ['_protocol._parse', 'function'],
     ['_protocol._skipNextInboundPacket', 'boolean'],
+    ['_protocol.ping', 'function'],
     ['_protocol.channelData', 'function'],
     ['_protocol.channelWindowAdjust', 'function'],
     ['_protocol.channelOpenConfirm', 'function'],

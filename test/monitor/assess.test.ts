@@ -197,10 +197,7 @@ describe('state', () => {
       }));
     const begun = sessionLines(MONDAY - DAY, { init: true });
     const after = (...moves: readonly HistoryLine[][]) => {
-      const { state, lastSnapshot, size } = status(
-        [...begun, ...NIGHTS, ...own, ...moves.flat()],
-        LAST + 5 * DAY,
-      );
+      const { state, lastSnapshot, size } = status([...begun, ...NIGHTS, ...own, ...moves.flat()], LAST + 5 * DAY);
       return { state, at: lastSnapshot?.at, size };
     };
     const taken = after(move('quarantine', 0));
@@ -224,7 +221,9 @@ describe('state', () => {
 
     test('because Object Lock or the storage did not let it, leaves it where it was', () => {
       expect(after(move('quarantine', 0), move('quarantine-failed', 1, 'retained'))).toEqual(back);
-      expect(after(move('quarantine', 0), move('restore', 1), move('restore-failed', 2, 'store-failed'))).toEqual(taken);
+      expect(after(move('quarantine', 0), move('restore', 1), move('restore-failed', 2, 'store-failed'))).toEqual(
+        taken,
+      );
       expect(after(move('quarantine', 0), move('restore', 1), move('restore-failed', 2, 'taken'))).toEqual(taken);
     });
   });
