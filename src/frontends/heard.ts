@@ -15,9 +15,9 @@ const MOST_MS = 2000;
 /** What was said on one channel. */
 export interface Hearing {
   /** Something was just said. */
-  said(): void;
+  readonly said: () => void;
   /** Resolves when the last of it can have been read; undefined when it is long since. Never rejects. */
-  heard(): Promise<void> | undefined;
+  readonly heard: () => Promise<void> | undefined;
 }
 
 /** @param reached - resolves when the peer has what was sent before */

@@ -44,7 +44,7 @@ export interface Link {
   /** Calls `next` when no key exchange is under way, in which ssh2 would gather without bound what it is given to send. */
   whenOpen(next: () => void): void;
   /** Resolves when the peer has taken all that was sent before; never for one that answers nothing. Never rejects. */
-  reached(): Promise<void>;
+  readonly reached: () => Promise<void>;
 }
 
 /**
