@@ -13,7 +13,7 @@ export const HEARD_MS = 200;
 const MOST_MS = 2000;
 
 /** What was said on one channel. */
-export interface Hearing {
+interface Hearing {
   /** Something was just said. */
   readonly said: () => void;
   /** Resolves when the last of it can have been read; undefined when it is long since. Never rejects. */
