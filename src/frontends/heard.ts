@@ -18,6 +18,8 @@ interface Hearing {
   readonly said: () => void;
   /** Resolves when the last of it can have been read; undefined when it is long since. Never rejects. */
   readonly heard: () => Promise<void> | undefined;
+  /** Does something then, or at once. What it throws is nobody's: its connection is going. */
+  readonly after: (then: () => void) => void;
 }
 
 /** @param reached - resolves when the peer has what was sent before */
@@ -33,5 +35,16 @@ export function createHearing(reached: () => Promise<void>): Hearing {
       last = now;
     },
     heard: () => last,
+    after: (then) => {
+      const go = (): void => {
+        try {
+          then();
+        } catch {
+          // See above.
+        }
+      };
+      if (last === undefined) go();
+      else void last.then(go);
+    },
   };
 }

@@ -321,16 +321,9 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
     };
     /** Before the channel is closed, which waits for the same. */
     const exit = (status: number): void => {
-      const go = (): void => {
-        try {
-          channel.exit(status);
-        } catch {
-          // Its connection is going.
-        }
-      };
-      const heard = hearing.heard();
-      if (heard === undefined) go();
-      else void heard.then(go);
+      hearing.after(() => {
+        channel.exit(status);
+      });
     };
     watchIdle(1);
     const stream = new ChannelStream(channel, link, hearing.heard);
