@@ -1,5 +1,6 @@
 /** The second composition root: from a config to the admin's maintenance of a client's repository, without a session. */
 import { openAudit } from './audit/open-audit.ts';
+import { noSuch } from './config/problems.ts';
 import { commonName, protectionOf, repositoryIdentity } from './config/repositories.ts';
 import type { GatewayConfig } from './config/types.ts';
 import { GatewayError } from './core/errors.ts';
@@ -26,10 +27,7 @@ export interface OpenedMaintenance {
 /** @throws GatewayError `usage` when there is no such client, and what opening the store throws */
 export async function openClientMaintenance(config: GatewayConfig, client: string): Promise<OpenedMaintenance> {
   const { repository } = config.clients[client] ?? {};
-  if (repository === undefined)
-    throw new GatewayError('usage', {
-      detail: `there is no client ${client} in ${config.file}; it has: ${Object.keys(config.clients).join(', ')}`,
-    });
+  if (repository === undefined) throw noSuch('client', client, config.clients, config.file);
   const store = config.stores[repository.store];
   if (store === undefined)
     throw new GatewayError('invalid-config', { detail: `there is no store ${repository.store}` });

@@ -75,10 +75,10 @@ try {
   put('usr/lib/sysusers.d/restic-gateway.conf', read('sysusers.conf'));
   put('usr/lib/tmpfiles.d/restic-gateway.conf', read('tmpfiles.conf'));
   put('etc/logrotate.d/restic-gateway', read('logrotate'));
-  const completion = (shell) =>
-    run(process.execPath, ['bin/restic-gateway', 'completion'], { env: { ...process.env, SHELL: `/bin/${shell}` } });
+  const completion = (shell) => run(process.execPath, ['bin/restic-gateway', 'completion', shell]);
   put('usr/share/bash-completion/completions/restic-gateway', completion('bash'));
   put('usr/share/zsh/vendor-completions/_restic-gateway', completion('zsh'));
+  put('usr/share/fish/vendor_completions.d/restic-gateway.fish', completion('fish'));
   const compressed = (text) => gzipSync(text, { level: 9 });
   put('usr/share/man/man1/restic-gateway.1.gz', compressed(run(process.execPath, ['scripts/packaging/man.mjs'])));
   const documents = 'usr/share/doc/restic-gateway';

@@ -16,13 +16,13 @@ function ask(...args) {
 /** The commands that a help text lists, as words after the program's name. */
 function commandsIn(help) {
   const [, list = ''] = /^Commands:\n((?: .*\n?)+)/m.exec(help) ?? [];
-  return [...list.matchAll(/^ {2}restic-gateway ((?:[a-z][a-z-]* ?)+)/gm)].map(([, words]) => words.trim().split(' '));
+  return [...list.matchAll(/^ {2}([a-z][a-z-]*)/gm)].map(([, word]) => word);
 }
 
 /** Each command below `words` with its help, those with commands of their own before these. */
 function chapters(words) {
   const help = ask(...words, '--help');
-  const below = commandsIn(help).filter((one) => one.length > words.length);
+  const below = commandsIn(help).map((word) => [...words, word]);
   return [...(words.length === 0 ? [] : [{ words, help }]), ...below.flatMap(chapters)];
 }
 

@@ -2,7 +2,8 @@
 import { EVENT_KINDS } from '../audit/fields.ts';
 import { withAuditFiles } from '../audit/read.ts';
 import { selectEvents, selectSessions, type Selection } from '../audit/select.ts';
-import { GatewayError } from '../core/errors.ts';
+import { didYouMean } from '../config/problems.ts';
+import { UsageError } from './command-line/usage-error.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { formatBytes, formatDuration, jsonLine, table } from './terminal.ts';
@@ -28,9 +29,15 @@ export async function runAuditShow(given: ShowArguments): Promise<number> {
   const cell = (value: unknown): string => (typeof value === 'string' || typeof value === 'number' ? `${value}` : '');
   process.stdout.write(
     table(
-      [{ title: 'TIME' }, { title: 'CLIENT' }, { title: 'SESSION' }, { title: 'EVENT' }, { title: 'WHAT' }],
+      [
+        { title: 'TIME' },
+        { title: 'CLIENT', rank: 2, cut: { to: 8, at: 'middle' } },
+        { title: 'SESSION', rank: 1, cut: { to: 8, at: 'middle' } },
+        { title: 'EVENT', cut: { to: 12, at: 'end' } },
+        { title: 'WHAT', cut: { to: 24, at: 'middle' } },
+      ],
       events.map((event) => [
-        cell(event['time']),
+        timeOf(event['time']),
         cell(event['client']),
         cell(event['session']),
         cell(event['event']),
@@ -39,6 +46,13 @@ export async function runAuditShow(given: ShowArguments): Promise<number> {
     ),
   );
   return 0;
+}
+
+/** A moment of the audit, or what stands there in place of one. */
+function timeOf(value: unknown): Date | string {
+  if (typeof value !== 'string') return '';
+  const time = new Date(value);
+  return /^\d{4}-/.test(value) && !Number.isNaN(time.getTime()) ? time : value;
 }
 
 /** @returns the exit status @throws GatewayError `usage`, `audit-unavailable` */
@@ -51,14 +65,16 @@ export async function runSessions(given: ShowArguments): Promise<number> {
   process.stdout.write(
     table(
       [
-        ...[{ title: 'SESSION' }, { title: 'CLIENT' }, { title: 'VIA' }, { title: 'FROM' }],
-        ...[
-          { title: 'TIME', right },
-          { title: 'IN', right },
-          { title: 'OUT', right },
-          { title: 'OBJECTS', right },
-        ],
-        ...[{ title: 'DENIED', right }, { title: 'OUTCOME' }],
+        { title: 'SESSION', cut: { to: 16, at: 'middle' } },
+        { title: 'CLIENT', cut: { to: 8, at: 'middle' } },
+        { title: 'VIA', rank: 3 },
+        { title: 'FROM', rank: 4, cut: { to: 15, at: 'middle' } },
+        { title: 'TIME', right, rank: 5 },
+        { title: 'IN', right, rank: 6 },
+        { title: 'OUT', right, rank: 2 },
+        { title: 'OBJECTS', right, rank: 1 },
+        { title: 'DENIED', right, rank: 7 },
+        { title: 'OUTCOME', cut: { to: 10, at: 'end' } },
       ],
       sessions.map((one) => [
         ...[one.session, one.client, one.via, one.from ?? ''],
@@ -75,11 +91,11 @@ async function prepare(given: ShowArguments): Promise<{ readonly file: string; r
   refuseInForcedCommand();
   const { client, session, since, until, kind, limit } = given;
   if (!Number.isInteger(limit) || limit < 1 || limit > 1_000_000)
-    throw new GatewayError('usage', { detail: '--limit must be a whole number from 1 to 1000000' });
+    throw new UsageError('--limit must be a whole number from 1 to 1000000');
   if (kind !== undefined && !EVENT_KINDS.some((known) => known === kind))
-    throw new GatewayError('usage', {
-      detail: `--kind ${kind}: there is no such kind of event; there are: ${EVENT_KINDS.join(', ')}`,
-    });
+    throw new UsageError(
+      `--kind ${kind}: there is no such kind of event${didYouMean(kind, EVENT_KINDS) || `; there are: ${EVENT_KINDS.join(', ')}`}`,
+    );
   const selection = {
     ...{ client, session, kind },
     since: since === undefined ? undefined : parseTime(since, '--since'),

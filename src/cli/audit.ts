@@ -8,6 +8,7 @@ import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { openAuditCopy } from '../client-maintenance.ts';
 import { SILENT } from '../ports/log.ts';
+import { UsageError } from './command-line/usage-error.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { counted, formatBytes, formatDuration, jsonLine, printable } from './terminal.ts';
@@ -29,9 +30,7 @@ export async function runAuditVerify(options: {
 }): Promise<number> {
   refuseInForcedCommand();
   if (options.copy && options.files.length > 0)
-    throw new GatewayError('usage', {
-      detail: "--copy compares the config's audit with its copy; name no files beside it",
-    });
+    throw new UsageError("--copy compares the config's audit with its copy; name no files beside it");
   const report: WholeReport =
     options.files.length > 0 ? await verifyAudit(await inOrder(options.files)) : await verifyOwn(options);
   if (report.files.length === 0 && report.problemCount === 0)

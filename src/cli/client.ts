@@ -1,171 +1,155 @@
-/** The subcommands of `client` and their options, as `--help` shows them. */
-import type { Argv } from 'yargs';
+/** The subcommands of `client` and their options. */
+import { command, flag, group, text, type Command } from './command-line/command.ts';
 
-/** Runs a command and keeps its exit status. */
-export type Run = (work: () => Promise<number>) => () => Promise<void>;
+const load = () => import('./client/run.ts');
 
-/** Adds the subcommands. @param run - runs one and keeps its exit status */
-export function clientCommands(yargs: Argv<{ config: string | undefined }>, run: Run) {
-  const load = () => import('./client/run.ts');
-  return yargs
-    .option('json', { type: 'boolean', default: false, describe: 'print JSON' })
-    .option('quiet', { alias: 'q', type: 'boolean', default: false, describe: 'print nothing but errors' })
-    .command(
-      'add <name> [key]',
-      'add a client by its public key, and print what its machine needs',
-      (command) => addOptions(command),
-      ({
-        access,
-        from,
-        expires,
-        expectEvery,
-        maxSessions,
-        addKeys,
-        shared,
-        key,
-        keyFile,
-        out,
-        store,
-        prefix,
-        host,
-        ...rest
-      }) => {
-        const settings = {
-          ...(access !== undefined && { access }),
-          ...(addKeys === true && { addKeys: 'true' }),
-          ...(shared === true && { shared: 'true' }),
-          ...(maxSessions !== undefined && { maxSessions }),
-          ...(from !== undefined && { from }),
-          ...(expires !== undefined && { expires }),
-          ...(expectEvery !== undefined && { expectEvery }),
-        };
-        return run(async () =>
-          (await load()).addClient({ ...rest, key, keyFile, out, store, prefix, host, settings }),
-        )();
-      },
-    )
-    .command(
-      'list',
-      'list all clients',
-      (command) => command,
-      (options) => run(async () => (await load()).listClients(options))(),
-    )
-    .command(
-      'show <name>',
-      'show one client',
-      (command) => named(command),
-      ({ name, ...options }) => run(async () => (await load()).showClient(options, name))(),
-    )
-    .command(
-      'disable <name>',
-      'let a client in no more, and end its sessions',
-      (command) => named(command),
-      ({ name, ...options }) => run(async () => (await load()).changeClient(options, name, { do: 'disable' }))(),
-    )
-    .command(
-      'enable <name>',
-      'let a disabled client in again',
-      (command) => named(command),
-      ({ name, ...options }) => run(async () => (await load()).changeClient(options, name, { do: 'enable' }))(),
-    )
-    .command(
-      'rename <name> <to>',
-      'give a client another name; its data stay where they are',
-      (command) => named(command).positional('to', { type: 'string', demandOption: true, describe: 'the new name' }),
-      ({ name, to, ...options }) => run(async () => (await load()).changeClient(options, name, { do: 'rename', to }))(),
-    )
-    .command(
-      'add-key <name> [key]',
-      'add another key to a client, as when keys are changed',
-      (command) => keyOptions(named(command)),
-      ({ key, keyFile, out, ...options }) =>
-        run(async () => (await load()).addKey({ ...options, key, keyFile, out }))(),
-    )
-    .command(
-      'remove-key <name> <key>',
-      'remove one of several keys',
-      (command) =>
-        named(command).positional('key', {
-          type: 'string',
-          demandOption: true,
-          describe: 'its fingerprint, its comment, or the whole line',
-        }),
-      ({ name, key, ...options }) =>
-        run(async () => (await load()).changeClient(options, name, { do: 'remove-key', key }))(),
-    )
-    .command(
-      'remove <name>',
-      'remove a client from the config; its data stay',
-      (command) => named(command),
-      ({ name, ...options }) => run(async () => (await load()).changeClient(options, name, { do: 'remove' }))(),
-    )
-    .command(
-      'hold <name>',
-      'legal hold, under Object Lock: nobody can remove what is in its repository now, until client release',
-      (command) => legalHoldOptions(command),
-      (given) => run(async () => (await import('./client/legal-hold.ts')).runLegalHold(given, 'hold'))(),
-    )
-    .command(
-      'release <name>',
-      'end the legal hold of all that is in its repository, or was',
-      (command) => legalHoldOptions(command),
-      (given) => run(async () => (await import('./client/legal-hold.ts')).runLegalHold(given, 'release'))(),
-    )
-    .demandCommand(1, 'say what to do with clients; client --help lists it');
-}
+const NAME = { takes: 'one', about: 'name of the client', kind: 'client' } as const;
+const KEY = { takes: 'optional', about: 'public key in quotes; - or nothing: read it from stdin' } as const;
 
-function named<T>(command: Argv<T>) {
-  return command.positional('name', { type: 'string', demandOption: true, describe: 'name of the client' });
-}
+const KEY_OPTIONS = {
+  'key-file': text('FILE', 'read the public key from a file', 'file'),
+  generate: flag('make a key pair to hand over'),
+  out: text('FILE', 'where --generate writes; ./NAME_ed25519 by default', 'file'),
+} as const;
 
-function legalHoldOptions<T>(command: Argv<T>) {
-  return named(command).option('rate', {
-    type: 'string',
-    requiresArg: true,
-    describe: 'the most objects a second, such as 100/s',
+const RATE = text('RATE', 'the most objects a second, such as 100/s');
+
+const OPTIONS = {
+  json: flag('print JSON: one object a line'),
+  quiet: { ...flag('print nothing but errors'), short: 'q' },
+} as const;
+
+/** The options of `client add` that become keys of its entry. */
+const ENTRY_OPTIONS = {
+  access: text('ACCESS', 'append-only by default', ['append-only', 'read-only', 'full']),
+  from: { type: 'list', value: 'ADDRESS', about: 'where it may come from: an address or a network' },
+  expires: text('DAY', 'the last day on which its keys work'),
+  'expect-every': text('TIME', 'late when no snapshot came for so long, such as 26h'),
+  'max-sessions': text('COUNT', 'sessions at once'),
+  'add-keys': flag('it may add repository passwords after init'),
+  shared: flag('others may have the same repository'),
+} as const;
+
+const add = command({
+  name: 'add',
+  about: 'add a client by its public key, and print what its machine needs',
+  positionals: { name: { takes: 'one', about: 'name of the client' }, key: KEY },
+  options: {
+    ...KEY_OPTIONS,
+    store: text('NAME', 'store of its repository; the only one by default', 'store'),
+    prefix: text('PATH', 'path in the store; its name by default'),
+    ...ENTRY_OPTIONS,
+    host: text('NAME[:PORT]', 'by which clients reach the gateway; listen of the config by default'),
+    ...OPTIONS,
+  },
+  examples: [
+    ['client add appsrv --generate --host backup.example.com', 'makes its key pair here'],
+    ['client add appsrv --key-file appsrv.pub', 'by a key that was made on the client'],
+  ],
+  run: async ({ access, from, expires, expectEvery, maxSessions, addKeys, shared, ...rest }) => {
+    const settings = {
+      ...(access !== undefined && { access }),
+      ...(addKeys && { addKeys: 'true' }),
+      ...(shared && { shared: 'true' }),
+      ...(maxSessions !== undefined && { maxSessions }),
+      ...(from.length > 0 && { from }),
+      ...(expires !== undefined && { expires }),
+      ...(expectEvery !== undefined && { expectEvery }),
+    };
+    return (await load()).addClient({ ...rest, settings });
+  },
+});
+
+/** The commands on the config's clients. */
+export function clientCommands(): Command {
+  return group({
+    name: 'client',
+    about: 'add, show and change clients in the config',
+    examples: [],
+    commands: [
+      add,
+      command({
+        name: 'list',
+        about: 'list all clients',
+        options: OPTIONS,
+        examples: [['client list', 'their names, keys and repositories']],
+        run: async (given) => (await load()).listClients(given),
+      }),
+      command({
+        name: 'show',
+        about: 'show one client',
+        positionals: { name: NAME },
+        options: OPTIONS,
+        examples: [['client show appsrv', 'what the config says of it']],
+        run: async ({ name, ...options }) => (await load()).showClient(options, name),
+      }),
+      command({
+        name: 'disable',
+        about: 'let a client in no more, and end its sessions',
+        positionals: { name: NAME },
+        options: OPTIONS,
+        examples: [['client disable appsrv', 'for example because its key was stolen']],
+        run: async ({ name, ...options }) => (await load()).changeClient(options, name, { do: 'disable' }),
+      }),
+      command({
+        name: 'enable',
+        about: 'let a disabled client in again',
+        positionals: { name: NAME },
+        options: OPTIONS,
+        examples: [['client enable appsrv', 'its keys work again']],
+        run: async ({ name, ...options }) => (await load()).changeClient(options, name, { do: 'enable' }),
+      }),
+      command({
+        name: 'rename',
+        about: 'give a client another name; its data stay where they are',
+        positionals: { name: NAME, to: { takes: 'one', about: 'the new name' } },
+        options: OPTIONS,
+        examples: [['client rename appsrv web1', 'its keys and its repository stay']],
+        run: async ({ name, to, ...options }) => (await load()).changeClient(options, name, { do: 'rename', to }),
+      }),
+      command({
+        name: 'add-key',
+        about: 'add another key to a client, as when keys are changed',
+        positionals: { name: NAME, key: KEY },
+        options: { ...KEY_OPTIONS, ...OPTIONS },
+        examples: [['client add-key appsrv --key-file new.pub', 'both keys work until one is removed']],
+        run: async (given) => (await load()).addKey(given),
+      }),
+      command({
+        name: 'remove-key',
+        about: 'remove one of several keys',
+        positionals: {
+          name: NAME,
+          key: { takes: 'one', about: 'its fingerprint, its comment, or the whole line', kind: 'fingerprint' },
+        },
+        options: OPTIONS,
+        examples: [['client remove-key appsrv old-laptop', 'by the comment of the key']],
+        run: async ({ name, key, ...options }) => (await load()).changeClient(options, name, { do: 'remove-key', key }),
+      }),
+      command({
+        name: 'remove',
+        about: 'remove a client from the config; its data stay',
+        positionals: { name: NAME },
+        options: OPTIONS,
+        examples: [['client remove appsrv', 'its repository stays in the store']],
+        run: async ({ name, ...options }) => (await load()).changeClient(options, name, { do: 'remove' }),
+      }),
+      command({
+        name: 'hold',
+        about: 'legal hold, under Object Lock: nobody can remove what is in its repository now, until client release',
+        positionals: { name: NAME },
+        options: { rate: RATE, ...OPTIONS },
+        examples: [['client hold appsrv', 'all that it has stored']],
+        run: async (given) => (await import('./client/legal-hold.ts')).runLegalHold(given, 'hold'),
+      }),
+      command({
+        name: 'release',
+        about: 'end the legal hold of all that is in its repository, or was',
+        positionals: { name: NAME },
+        options: { rate: RATE, ...OPTIONS },
+        examples: [['client release appsrv', 'all that was held']],
+        run: async (given) => (await import('./client/legal-hold.ts')).runLegalHold(given, 'release'),
+      }),
+    ],
   });
-}
-
-function keyOptions<T>(command: Argv<T>) {
-  return command
-    .positional('key', { type: 'string', describe: 'public key in quotes; - or nothing: read it from stdin' })
-    .option('key-file', { type: 'string', requiresArg: true, describe: 'read the public key from a file' })
-    .option('generate', { type: 'boolean', default: false, describe: 'make a key pair to hand over' })
-    .option('out', {
-      type: 'string',
-      requiresArg: true,
-      describe: 'where --generate writes; ./NAME_ed25519 by default',
-    });
-}
-
-/** The options of `client add`. */
-function addOptions<T>(command: Argv<T>) {
-  return keyOptions(named(command))
-    .option('store', {
-      type: 'string',
-      requiresArg: true,
-      describe: 'store of its repository; the only one by default',
-    })
-    .option('prefix', { type: 'string', requiresArg: true, describe: 'path in the store; its name by default' })
-    .option('access', { choices: ['append-only', 'read-only', 'full'], describe: 'append-only by default' })
-    .option('from', {
-      type: 'string',
-      array: true,
-      nargs: 1,
-      describe: 'addresses it may come from; may be repeated',
-    })
-    .option('expires', { type: 'string', requiresArg: true, describe: 'the last day on which its keys work' })
-    .option('expect-every', {
-      type: 'string',
-      requiresArg: true,
-      describe: 'late when no snapshot came for so long, such as 26h',
-    })
-    .option('max-sessions', { type: 'string', requiresArg: true, describe: 'sessions at once' })
-    .option('add-keys', { type: 'boolean', describe: 'it may add repository passwords after init' })
-    .option('shared', { type: 'boolean', describe: 'others may have the same repository' })
-    .option('host', {
-      type: 'string',
-      requiresArg: true,
-      describe: 'NAME[:PORT] by which clients reach the gateway; `listen` by default',
-    });
 }

@@ -1,371 +1,369 @@
-/** The commands and their options, as `--help` shows them. */
-import yargs, { type Argv, type CommandModule } from 'yargs';
-import { didYouMean } from '../config/problems.ts';
-import { GatewayError } from '../core/errors.ts';
-import { clientCommands, type Run } from './client.ts';
-import { VERSION } from './version.ts';
+/** The commands and their options, as `--help`, completion and the manual page show them. */
+import { clientCommands } from './client.ts';
+import { command, flag, group, text, type Command } from './command-line/command.ts';
 
 /** For timers, whose mail should have something to say. */
-const QUIET = { ...flag('print nothing when everything is OK'), alias: 'q' } as const;
-const CLIENT = { type: 'string', demandOption: true, describe: 'name of the client in the config' } as const;
-
-/** An option that is given or not. */
-function flag(describe: string) {
-  return { type: 'boolean', default: false, describe } as const;
-}
-
-/** An option with a value. */
-function text(describe: string) {
-  return { type: 'string', requiresArg: true, describe } as const;
-}
-
-/**
- * Runs one command line.
- * @returns the exit status
- * @throws GatewayError `usage` for a command line that is not understood, and whatever the command throws
- */
-export async function runCommand(argv: readonly string[]): Promise<number> {
-  let status = 0;
-  // What stands after -- is another program's, and none of ours to parse.
-  const end = argv.indexOf('--');
-  const own = end < 0 ? argv : argv.slice(0, end);
-  const passedOn = end < 0 ? [] : argv.slice(end + 1);
-  const run = (work: () => Promise<number>) => async (): Promise<void> => {
-    status = await work();
-  };
-  await yargs([...own])
-    .scriptName('restic-gateway')
-    .usage('$0 COMMAND\n\nAn append-only gateway between restic clients and the storage of their backups.')
-    .option('config', {
-      alias: 'c',
-      type: 'string',
-      requiresArg: true,
-      describe:
-        'config file; else $RESTIC_GATEWAY_CONFIG, ./gateway.yaml (not for root), /etc/restic-gateway/gateway.yaml',
-    })
-    .command(
-      'serve',
-      'serve restic clients over SSH, until stopped',
-      (command) => command,
-      ({ config }) => run(async () => (await import('./serve.ts')).runServe({ config }))(),
-    )
-    .command(
-      'check',
-      'check the config, host keys and secrets, as serve would read them',
-      (command) =>
-        command
-          .option('live', flag('try every store too, with small objects'))
-          .option('json', flag('for scripts'))
-          .option('quiet', QUIET),
-      (given) => run(async () => (await import('./check.ts')).runCheck(given))(),
-    )
-    .command(
-      'init',
-      'write a first config, host key and directories, and try the store',
-      (command) => initOptions(command),
-      ({ config, s3, dir, endpoint, region, accessKeyId, secretAccessKeyFile, listen, user, quiet }) => {
-        const store = { s3, dir, endpoint, region, accessKeyId, secretAccessKeyFile };
-        return run(async () => (await import('./init.ts')).runInit({ config, ...store, listen, user, quiet }))();
-      },
-    )
-    .command('client', 'add, show and change clients in the config', (command) => clientCommands(command, run))
-    .command(
-      'probe <host>',
-      'as a client over SSH: try to overwrite, delete and escape, and say what held',
-      (command) => probeOptions(command),
-      (given) => run(async () => (await import('./probe.ts')).runProbe(given))(),
-    )
-    .command(
-      'restic <client>',
-      "run the local restic with full access to a client's repository: restic CLIENT -- ARGS",
-      (command) => resticOptions(command),
-      ({ config, client, holdClient, endSessions, overrideProtect }) => {
-        // What yargs makes of --no-hold-client, other than its types say.
-        const wait = holdClient as string | false | undefined;
-        const options = { holdClient: wait, endSessions, overrideProtect };
-        return run(async () =>
-          (await import('./restic.ts')).runRestic({ config, client, args: passedOn, ...options }),
-        )();
-      },
-    )
-    .command(
-      'forget [client]',
-      'remove the snapshots that the retention of the config does not keep, by when they arrived, and prune',
-      (command) => forgetOptions(command),
-      (given) => run(async () => (await import('./forget.ts')).runForget(given))(),
-    )
-    .command(snapshotRecords(run))
-    .command(
-      'scrub [client]',
-      "read every object of a client's repository and check it against its name",
-      (command) => scrubOptions(command),
-      (given) => run(async () => (await import('./scrub.ts')).runScrub(given))(),
-    )
-    .command(
-      'extend [client]',
-      "Object Lock: renew the retention of what is still in a client's repository; for a timer",
-      (command) => extendOptions(command),
-      (given) => run(async () => (await import('./extend.ts')).runExtend(given))(),
-    )
-    .command(
-      'undo <client>',
-      'take back what sessions of a client added: shows it, and with --yes moves it into quarantine',
-      (command) => undoOptions(command),
-      (given) => run(async () => (await import('./undo.ts')).runUndo(given))(),
-    )
-    .command('trash', 'what was removed, and how it comes back', (command) => trashCommands(command, run))
-    .command(
-      'status [client]',
-      "whether every client's backup is OK; ends with 1 when one is not",
-      (command) => statusOptions(command),
-      (given) => run(async () => (await import('./status.ts')).runStatus(given))(),
-    )
-    .command(
-      'sessions',
-      'the newest sessions and what they did, the latest last',
-      (command) => selecting(command),
-      (given) => run(async () => (await import('./audit-show.ts')).runSessions(given))(),
-    )
-    .command('audit', 'look into the audit: audit show, audit verify; audit copy', (command) =>
-      auditCommands(command, run),
-    )
-    .command('authorized-keys', "print authorized_keys lines for sshd's AuthorizedKeysCommand [--type %t --key %k]")
-    .command('stdio <client>', 'serve one client on stdin and stdout: the forced command under OpenSSH')
-    .completion('completion', 'print a completion script for bash or zsh (by $SHELL): source it from ~/.bashrc')
-    .version(VERSION)
-    .demandCommand(1, 'say which command; --help lists them')
-    .recommendCommands()
-    .strict()
-    .exitProcess(false)
-    .wrap(Math.min(100, process.stdout.columns || Number(process.env['COLUMNS']) || 100))
-    .fail((message, error: Error | undefined, usage) => {
-      // What the parser itself throws has that name; the rest is a command's.
-      if (error !== undefined && error.name !== 'YError') throw error;
-      throw new GatewayError('usage', { detail: inOurWords(error?.message ?? message, () => String(usage.help())) });
-    })
-    .parseAsync();
-  return status;
-}
+const QUIET = { ...flag('print nothing when everything is OK'), short: 'q' } as const;
+const SILENT = { ...flag('print nothing but errors'), short: 'q' } as const;
+const JSON_LINES = flag('print JSON: one object a line');
+const CLIENT = { takes: 'one', about: 'name of the client in the config', kind: 'client' } as const;
+const SOME_CLIENT = { ...CLIENT, takes: 'optional' } as const;
+const DRY_RUN = { ...flag('change nothing, and show what would be done'), short: 'n' } as const;
+const SINCE = 'a time such as 2h, 7d, yesterday or 2026-11-25T18:00';
 
 /** The options by which events and sessions of the audit are chosen. */
-function selecting<T>(command: Argv<T>) {
-  return command
-    .option('client', text("one client's"))
-    .option('session', text('one session, by its id'))
-    .option('since', text('from then on: 2h, 7d, yesterday, 2026-11-25T18:00Z'))
-    .option('until', text('up to then'))
-    .option('limit', { type: 'number', default: 100, requiresArg: true, describe: 'how many at most' })
-    .option('json', flag('one JSON object a line'));
-}
+const SELECTING = {
+  client: text('NAME', "one client's", 'client'),
+  session: text('ID', 'one session, by its id', 'session'),
+  since: text('TIME', `from then on: ${SINCE}`),
+  until: text('TIME', 'up to then'),
+  limit: { type: 'number', value: 'COUNT', default: 100, about: 'how many at most' },
+  json: JSON_LINES,
+} as const;
 
-/** What the parser has to say about a command line, with what was most likely meant. @param help - of the command that was called */
-function inOurWords(message: string, help: () => string): string {
-  const [, unknown] = /^Unknown arguments?: (.+)$/.exec(message) ?? [];
-  if (unknown !== undefined) {
-    const options = [...help().matchAll(/--([a-z][a-z-]*)/g)].map(([, name = '']) => name);
-    const [first = ''] = unknown.split(', ');
-    return `${first} is not an option or word of this command${didYouMean(first, options)}; --help shows them`;
-  }
-  if (message.startsWith('Not enough non-option arguments')) return 'a word is missing; --help shows which';
-  if (message.startsWith('Not enough arguments following'))
-    return `${message.replace('Not enough arguments following:', 'a value is missing after')}; --help shows which`;
-  return message;
-}
+const HOLD_CLIENT = {
+  type: 'text-or-no',
+  value: 'TIME',
+} as const;
 
-function initOptions<T>(command: Argv<T>) {
-  return command
-    .option('s3', text('name of an S3 bucket to store backups in'))
-    .option('endpoint', text("URL of the S3 server; AWS's unless given"))
-    .option('region', text('region of the bucket; needed for AWS'))
-    .option('access-key-id', text("key id for the bucket; the machine's own credentials unless given"))
-    .option('secret-access-key-file', text('file that holds the secret of the key id, chmod 600'))
-    .option('dir', text('a directory of this machine to store backups in'))
-    .option('listen', text('HOST:PORT to serve on; 0.0.0.0:2222 unless given'))
-    .option('user', text('the user that the gateway runs as; restic-gateway where that is there'))
-    .option('quiet', { ...flag('print nothing but errors'), alias: 'q' });
-}
+const check = command({
+  name: 'check',
+  about: 'check the config, host keys and secrets, as serve would read them',
+  options: {
+    live: flag('try every store too, with small objects'),
+    json: JSON_LINES,
+    quiet: QUIET,
+  },
+  examples: [['check --live', 'reads the config, and tries that each store keeps what it must']],
+  run: async (given) => (await import('./check.ts')).runCheck(given),
+});
 
-function probeOptions<T>(command: Argv<T>) {
-  return command
-    .positional('host', {
-      type: 'string',
-      demandOption: true,
-      describe: 'HOST, HOST:PORT or [IPV6]:PORT; port 22 unless given',
-    })
-    .option('identity', { ...text("the client's private key"), alias: 'i', demandOption: true })
-    .option('second-key', text("a key of another client of the repository, to try another's lock"))
-    .option('known-hosts', text('where the host key is; ~/.ssh/known_hosts unless given'))
-    .option('host-key', text('the fingerprint of the host key instead: SHA256:…'))
-    .option('user', text('user to log in as; this one unless given'))
-    .option('timeout', { type: 'number', default: 30, requiresArg: true, describe: 'seconds for each step' })
-    .option('json', flag('one JSON document'));
-}
+const init = command({
+  name: 'init',
+  about: 'write a first config, host key and directories, and try the store',
+  more: 'At a terminal it asks for what the options leave open. All of it is made, or nothing; what is there is kept.',
+  options: {
+    s3: text('BUCKET', 'an S3 bucket to store backups in'),
+    endpoint: text('URL', "URL of the S3 server; AWS's unless given"),
+    region: text('REGION', 'region of the bucket; needed for AWS'),
+    'access-key-id': text('ID', "key id for the bucket; the machine's own credentials unless given"),
+    'secret-access-key-file': text('FILE', 'file that holds the secret of the key id, chmod 600', 'file'),
+    dir: text('PATH', 'a directory of this machine to store backups in', 'directory'),
+    listen: text('HOST:PORT', 'where to serve; 0.0.0.0:2222 unless given'),
+    user: text('NAME', 'the user that the gateway runs as; restic-gateway where that is there'),
+    quiet: SILENT,
+  },
+  examples: [
+    ['init', 'asks for all that is needed'],
+    ['init --dir /srv/backups', 'stores backups in a directory'],
+    ['init --s3 backups --region eu-central-1', 'stores backups in a bucket of AWS'],
+  ],
+  run: async (given) => (await import('./init.ts')).runInit(given),
+});
 
-function resticOptions<T>(command: Argv<T>) {
-  return command
-    .positional('client', CLIENT)
-    .option('hold-client', {
-      type: 'string',
-      describe:
+const probe = command({
+  name: 'probe',
+  about: 'as a client over SSH: try to overwrite, delete and escape, and say what held',
+  positionals: { host: { takes: 'one', about: 'HOST, HOST:PORT or [IPV6]:PORT; port 22 unless given' } },
+  options: {
+    identity: { ...text('FILE', "the client's private key", 'file'), short: 'i', required: true },
+    'second-key': text('FILE', "a key of another client of the repository, to try another's lock", 'file'),
+    'known-hosts': text('FILE', 'where the host key is; ~/.ssh/known_hosts unless given', 'file'),
+    'host-key': text('SHA256:…', 'the fingerprint of the host key instead'),
+    user: text('NAME', 'user to log in as; this one unless given'),
+    timeout: { type: 'number', value: 'SECONDS', default: 30, about: 'for each step' },
+    json: JSON_LINES,
+  },
+  examples: [
+    ['probe backup.example.com:2222 -i ~/.ssh/backup_key', 'tries as the client what a thief of its key would'],
+  ],
+  run: async (given) => (await import('./probe.ts')).runProbe(given),
+});
+
+const restic = command({
+  name: 'restic',
+  about: "run the local restic with full access to a client's repository",
+  positionals: { client: CLIENT },
+  options: {
+    'hold-client': {
+      ...HOLD_CLIENT,
+      about:
         'hold new runs of the client back meanwhile, and wait so long for those that hold a lock (10min unless given); done by itself for restic commands that need the repository alone, unless --no-hold-client',
-    })
-    .option('end-sessions', flag('after that wait, end the sessions of clients that still hold a lock'))
-    .option('override-protect', flag('remove snapshots that are protected, too; the audit log says so'));
-}
+    },
+    'end-sessions': flag('after that wait, end the sessions of clients that still hold a lock'),
+    'override-protect': flag('remove snapshots that are protected, too; the audit log says so'),
+  },
+  passesOn: 'ARGS',
+  examples: [
+    ['restic appsrv -- snapshots', "lists the client's snapshots"],
+    ['restic appsrv -- check', 'verifies that all of its snapshots are whole'],
+  ],
+  run: async ({ config, client, holdClient, endSessions, overrideProtect }, args) =>
+    (await import('./restic.ts')).runRestic({ config, client, args, holdClient, endSessions, overrideProtect }),
+});
 
-/** How `forget` does what only the gateway's user may; not for people. */
-function snapshotRecords(
-  run: Run,
-): CommandModule<{ config: string | undefined }, { client: string; config: string | undefined }> {
-  return {
-    command: 'snapshot-records <client>',
-    describe: false,
-    builder: (command) => command.positional('client', { type: 'string', demandOption: true }),
-    handler: (given) => run(async () => (await import('./snapshot-records.ts')).runSnapshotRecords(given))(),
-  };
-}
+const forget = command({
+  name: 'forget',
+  about: 'remove the snapshots that the retention of the config does not keep, by when they arrived, and prune',
+  positionals: { client: SOME_CLIENT },
+  options: {
+    all: flag('the repositories of all clients that have a retention'),
+    'dry-run': DRY_RUN,
+    'group-by': text('KEYS', 'host, paths, tags, instead of what the config says'),
+    'accept-time': {
+      type: 'list',
+      value: 'ID',
+      about: 'a snapshot that rightly claims another time than it arrived at, or all: an import',
+    },
+    prune: { type: 'flag', default: true, about: 'do not remove what nothing uses any more' },
+    'without-password': flag('keep or drop whole days, to the trash; nothing is pruned'),
+    'hold-client': {
+      ...HOLD_CLIENT,
+      about: 'wait so long for runs that hold a lock (10min unless given), as restic-gateway restic does',
+    },
+    'end-sessions': flag('after that wait, end the sessions that still hold a lock'),
+    json: JSON_LINES,
+    quiet: QUIET,
+  },
+  examples: [
+    ['forget appsrv --dry-run', 'shows what would stay and what would go'],
+    ['forget --all --quiet', 'for a timer'],
+  ],
+  run: async (given) => (await import('./forget.ts')).runForget(given),
+});
 
-/** The options of `forget`. */
-function forgetOptions<T>(command: Argv<T>) {
-  const no = { type: 'boolean', default: false } as const;
-  return command
-    .positional('client', { type: 'string', describe: 'name of the client in the config' })
-    .option('all', { ...no, describe: 'the repositories of all clients that have a retention' })
-    .option('dry-run', { ...no, alias: 'n', describe: 'show what would be removed, and change nothing' })
-    .option('group-by', { type: 'string', describe: 'host, paths, tags, instead of what the config says' })
-    .option('accept-time', {
-      type: 'string',
-      array: true,
-      requiresArg: true,
-      default: [] as string[],
-      describe: 'ids of snapshots that rightly claim another time than they arrived at, or all: an import',
-    })
-    .option('prune', { type: 'boolean', default: true, describe: 'and remove what nothing uses any more; --no-prune' })
-    .option('without-password', { ...no, describe: 'keep or drop whole days, to the trash; nothing is pruned' })
-    .option('hold-client', {
-      type: 'string',
-      describe: 'wait so long for runs that hold a lock (10min unless given), as restic-gateway restic does',
-    })
-    .option('end-sessions', { ...no, describe: 'after that wait, end the sessions that still hold a lock' })
-    .option('json', { ...no, describe: 'one JSON object for each repository' })
-    .option('quiet', QUIET);
-}
+/** How `forget` does what only the gateway's user may. */
+const snapshotRecords = command({
+  name: 'snapshot-records',
+  about: 'what forget lets the user of the gateway do',
+  positionals: { client: CLIENT },
+  examples: [],
+  hidden: true,
+  run: async (given) => (await import('./snapshot-records.ts')).runSnapshotRecords(given),
+});
 
-/** The options of `scrub`. */
-function scrubOptions<T>(command: Argv<T>) {
-  return command
-    .positional('client', { type: 'string', describe: 'name of the client in the config' })
-    .option('all', flag('the repositories of all clients'))
-    .option('quick', flag('by names, sizes and the checksums that the store keeps; reads no content'))
-    .option('restart', flag('from the start, not where one was stopped'))
-    .option('bandwidth', text('the most to read, such as 50MiB/s'))
-    .option('json', flag('one JSON object for each repository'))
-    .option('quiet', QUIET);
-}
+const scrub = command({
+  name: 'scrub',
+  about: "read every object of a client's repository and check it against its name",
+  positionals: { client: SOME_CLIENT },
+  options: {
+    all: flag('the repositories of all clients'),
+    quick: flag('by names, sizes and the checksums that the store keeps; reads no content'),
+    restart: flag('from the start, not where one was stopped'),
+    bandwidth: text('RATE', 'the most to read, such as 50MiB/s'),
+    json: JSON_LINES,
+    quiet: QUIET,
+  },
+  examples: [
+    ['scrub appsrv', 'reads all that appsrv has stored'],
+    ['scrub --all --quiet --bandwidth 50MiB/s', 'for a timer'],
+  ],
+  run: async (given) => (await import('./scrub.ts')).runScrub(given),
+});
 
-function extendOptions<T>(command: Argv<T>) {
-  return command
-    .positional('client', { type: 'string', describe: 'name of the client in the config' })
-    .option('all', flag('all repositories whose store has objectLock'))
-    .option(
-      'when-under',
-      text('renew what is retained for less than this, such as 10d; half of the days of objectLock unless given'),
-    )
-    .option('dry-run', flag('change nothing, and say what would be renewed'))
-    .option('rate', text('the most objects a second, such as 100/s'))
-    .option('json', flag('one JSON object for each repository'))
-    .option('quiet', QUIET);
-}
+const extend = command({
+  name: 'extend',
+  about: "Object Lock: renew the retention of what is still in a client's repository; for a timer",
+  positionals: { client: SOME_CLIENT },
+  options: {
+    all: flag('all repositories whose store has objectLock'),
+    'when-under': text(
+      'TIME',
+      'renew what is retained for less than this, such as 10d; half of the days of objectLock unless given',
+    ),
+    'dry-run': DRY_RUN,
+    rate: text('RATE', 'the most objects a second, such as 100/s'),
+    json: JSON_LINES,
+    quiet: QUIET,
+  },
+  examples: [['extend --all --quiet', 'for a timer']],
+  run: async (given) => (await import('./extend.ts')).runExtend(given),
+});
 
-function undoOptions<T>(command: Argv<T>) {
-  return command
-    .positional('client', CLIENT)
-    .option('session', text('what this session added'))
-    .option('since', text('what came since then: 2h, 2026-11-25T18:00Z'))
-    .option('yes', flag('do it'))
-    .option('force', flag('even though the client is not disabled'))
-    .option('list', flag('show the quarantines of the repository'))
-    .option('restore', text('bring back what an undo took; its id'))
-    .option('json', flag('print JSON'));
-}
+const undo = command({
+  name: 'undo',
+  about: 'take back what sessions of a client added: shows it, and with --yes moves it into quarantine',
+  positionals: { client: CLIENT },
+  options: {
+    session: text('ID', 'what this session added', 'session'),
+    since: text('TIME', `what came since then: ${SINCE}`),
+    'dry-run': { ...flag('change nothing, which is so without --yes'), short: 'n' },
+    yes: flag('do it'),
+    force: flag('even though the client is not disabled'),
+    list: flag('show the quarantines of the repository'),
+    restore: text('UNDO', 'bring back what an undo took; its id', 'undo'),
+    json: JSON_LINES,
+  },
+  examples: [
+    ['undo appsrv --since 2h', 'shows what came in the last two hours'],
+    ['undo appsrv --since 2h --yes', 'moves that into quarantine'],
+  ],
+  run: async (given) => (await import('./undo.ts')).runUndo(given),
+});
 
-/** Adds the subcommands of `trash`. @param run - runs one and keeps its exit status */
-function trashCommands(command: Argv<{ config: string | undefined }>, run: Run) {
-  return command
-    .command(
-      'list <client>',
-      'what the trash holds, by the session that removed it',
-      (sub) => sub.positional('client', CLIENT).option('json', flag('print JSON')),
-      (given) => run(async () => (await import('./trash.ts')).runTrashList(given))(),
-    )
-    .command(
-      'restore <client>',
-      'bring back what was removed',
-      (sub) =>
-        sub
-          .positional('client', CLIENT)
-          .option('since', text('what was removed since then: 2h, 2026-11-25T18:00Z'))
-          .option('session', text('what this session removed'))
-          .option('all', flag('all of it'))
-          .option('json', flag('print JSON')),
-      (given) => run(async () => (await import('./trash.ts')).runTrashRestore(given))(),
-    )
-    .command(
-      'purge [client]',
-      'remove for good what is older than the trash keeps it; serve does so daily',
-      (sub) =>
-        sub
-          .positional('client', { type: 'string', describe: CLIENT.describe })
-          .option('all', flag('the trash of all clients; for a timer'))
-          .option('older-than', text("what was removed longer ago than this; the client's `trash` unless given"))
-          .option('json', flag('one JSON object for each repository'))
-          .option('quiet', QUIET),
-      (given) => run(async () => (await import('./trash.ts')).runTrashPurge(given))(),
-    )
-    .demandCommand(1, 'say what to do with the trash: list, restore or purge')
-    .strict();
-}
+const trash = group({
+  name: 'trash',
+  about: 'what was removed, and how it comes back',
+  examples: [],
+  commands: [
+    command({
+      name: 'list',
+      about: 'what the trash holds, by the session that removed it',
+      positionals: { client: CLIENT },
+      options: { json: JSON_LINES },
+      examples: [['trash list appsrv', 'shows what can be brought back, and until when']],
+      run: async (given) => (await import('./trash.ts')).runTrashList(given),
+    }),
+    command({
+      name: 'restore',
+      about: 'bring back what was removed',
+      positionals: { client: CLIENT },
+      options: {
+        since: text('TIME', `what was removed since then: ${SINCE}`),
+        session: text('ID', 'what this session removed', 'session'),
+        all: flag('all of it'),
+        json: JSON_LINES,
+      },
+      examples: [['trash restore appsrv --since yesterday', 'brings back what was removed since then']],
+      run: async (given) => (await import('./trash.ts')).runTrashRestore(given),
+    }),
+    command({
+      name: 'purge',
+      about: 'remove for good what is older than the trash keeps it; serve does so daily',
+      positionals: { client: SOME_CLIENT },
+      options: {
+        all: flag('the trash of all clients; for a timer'),
+        'older-than': text(
+          'TIME',
+          "what was removed longer ago than this, such as 14d; the client's trash unless given",
+        ),
+        json: JSON_LINES,
+        quiet: QUIET,
+      },
+      examples: [['trash purge --all --quiet', 'for a timer, where no serve runs']],
+      run: async (given) => (await import('./trash.ts')).runTrashPurge(given),
+    }),
+  ],
+});
 
-function statusOptions<T>(command: Argv<T>) {
-  return command
-    .positional('client', { type: 'string', describe: 'all that is known of this one' })
-    .option('json', flag('one JSON object for each client'))
-    .option('quiet', { ...flag('only those that are not OK; nothing when all are'), alias: 'q' })
-    .option('acknowledge', flag('the open anomalies were seen, and are not shown any more'))
-    .option('report', flag('write new anomalies into the audit, as serve does; for a timer'));
-}
+const status = command({
+  name: 'status',
+  about: "whether every client's backup is OK; ends with 1 when one is not",
+  positionals: { client: { ...SOME_CLIENT, about: 'all that is known of this one' } },
+  options: {
+    json: JSON_LINES,
+    quiet: { ...flag('only those that are not OK; nothing when all are'), short: 'q' },
+    acknowledge: flag('the open anomalies were seen, and are not shown any more'),
+    report: flag('write new anomalies into the audit, as serve does; for a timer'),
+  },
+  examples: [
+    ['status', 'lists the clients, the worst first'],
+    ['status appsrv', 'says all that is known of one, and what to do'],
+    ['status --quiet --report', 'for a timer: prints only what is not OK'],
+  ],
+  run: async (given) => (await import('./status.ts')).runStatus(given),
+});
 
-/** Adds the subcommands of `audit`. @param run - runs one and keeps its exit status */
-function auditCommands(command: Argv<{ config: string | undefined }>, run: Run) {
-  return command
-    .command(
-      'verify [files..]',
-      'whether the audit is as it was written; names the first bad line and ends with 1 when it is not',
-      (sub) =>
-        sub
-          .positional('files', {
-            type: 'string',
-            array: true,
-            default: [] as string[],
-            describe: "files to verify instead of the config's",
-          })
-          .option('copy', flag('against its copy too: shows what root on this host has changed'))
-          .option('json', flag('one JSON document'))
-          .option('quiet', QUIET),
-      (given) => run(async () => (await import('./audit.ts')).runAuditVerify(given))(),
-    )
-    .command(
-      'copy',
-      'copy what is new to where audit.copy says; serve does so by itself',
-      (sub) => sub.option('quiet', QUIET),
-      (given) => run(async () => (await import('./audit.ts')).runAuditCopy(given))(),
-    )
-    .command(
-      'show',
-      'the newest events, the latest last',
-      (sub) => selecting(sub).option('kind', text('one kind: create, denied, …')),
-      (given) => run(async () => (await import('./audit-show.ts')).runAuditShow(given))(),
-    )
-    .demandCommand(1, 'say what to do with the audit: show, verify or copy')
-    .strict();
-}
+const sessions = command({
+  name: 'sessions',
+  about: 'the newest sessions and what they did, the latest last',
+  options: SELECTING,
+  examples: [['sessions --client appsrv --since 7d', "appsrv's sessions of the last week"]],
+  run: async (given) => (await import('./audit-show.ts')).runSessions(given),
+});
+
+const audit = group({
+  name: 'audit',
+  about: 'look into the audit, verify it and copy it',
+  examples: [],
+  commands: [
+    command({
+      name: 'show',
+      about: 'the newest events, the latest last',
+      options: { ...SELECTING, kind: text('KIND', 'one kind of event: create, denied, …', 'event') },
+      examples: [['audit show --client appsrv --kind denied', 'what appsrv was refused']],
+      run: async (given) => (await import('./audit-show.ts')).runAuditShow(given),
+    }),
+    command({
+      name: 'verify',
+      about: 'whether the audit is as it was written; names the first bad line and ends with 1 when it is not',
+      positionals: { files: { takes: 'rest', about: "files to verify instead of the config's", kind: 'file' } },
+      options: {
+        copy: flag('against its copy too: shows what root on this host has changed'),
+        json: JSON_LINES,
+        quiet: QUIET,
+      },
+      examples: [['audit verify --copy', 'verifies the audit of the config, and compares it with its copy']],
+      run: async (given) => (await import('./audit.ts')).runAuditVerify(given),
+    }),
+    command({
+      name: 'copy',
+      about: 'copy what is new to where audit.copy says; serve does so by itself',
+      options: { quiet: QUIET },
+      examples: [['audit copy --quiet', 'for a timer, where no serve runs']],
+      run: async (given) => (await import('./audit.ts')).runAuditCopy(given),
+    }),
+  ],
+});
+
+/** The program: all of its commands, in the order in which an admin meets them. */
+export const PROGRAM: Command = {
+  name: 'restic-gateway',
+  about: 'an append-only gateway between restic clients and the storage of their backups',
+  ...{ positionals: {}, options: {} },
+  examples: [
+    ['init', 'writes a first config, and asks for what it needs'],
+    ['client add appsrv --generate', 'makes a key for a client, and prints what its machine needs'],
+    ['status', "whether every client's backup is OK"],
+  ],
+  commands: [
+    init,
+    check,
+    command({
+      name: 'serve',
+      about: 'serve restic clients over SSH, until stopped',
+      examples: [['serve', 'serves by the config, in the foreground']],
+      run: async ({ config }) => (await import('./serve.ts')).runServe({ config }),
+    }),
+    clientCommands(),
+    ...[status, sessions, audit, restic, forget, trash, scrub, undo, extend, probe],
+    // These two have a parser of their own: main.ts.
+    command({
+      name: 'authorized-keys',
+      about: "print authorized_keys lines for sshd's AuthorizedKeysCommand",
+      options: {
+        type: text('TYPE', 'of keys of this type, as sshd has it in %t'),
+        key: text('KEY', 'of this key, as sshd has it in %k'),
+      },
+      examples: [['authorized-keys', 'prints a line for each key of each client']],
+      run: async () => (await import('./authorized-keys.ts')).runAuthorizedKeys([]),
+    }),
+    command({
+      name: 'stdio',
+      about: 'serve one client on stdin and stdout: the forced command under OpenSSH',
+      positionals: { client: CLIENT },
+      examples: [['stdio appsrv', 'what command="…" in authorized_keys starts']],
+      run: async ({ client }) => (await import('./stdio.ts')).runStdio([client]),
+    }),
+    command({
+      name: 'completion',
+      about: 'print the completion script of a shell',
+      positionals: { shell: { takes: 'optional', about: 'by $SHELL unless named', kind: ['bash', 'zsh', 'fish'] } },
+      examples: [
+        ['completion bash >> ~/.bashrc', 'completes in each new bash'],
+        ['completion fish > ~/.config/fish/completions/restic-gateway.fish', 'completes in fish'],
+      ],
+      run: async ({ shell }) => (await import('./completion.ts')).runCompletion(shell),
+    }),
+    command({
+      name: 'complete',
+      about: 'what the completion scripts ask',
+      positionals: { shell: { takes: 'one', about: 'which shell asks' } },
+      passesOn: 'WORDS',
+      examples: [],
+      hidden: true,
+      run: async ({ shell }, words) => (await import('./completion.ts')).runComplete(PROGRAM, shell, words),
+    }),
+    snapshotRecords,
+  ],
+};

@@ -13,10 +13,29 @@ export async function conclude(command: () => number | Promise<number>): Promise
   } catch (error) {
     const failure = asGatewayError(outOfFiles(error) ?? error);
     process.stderr.write(`restic-gateway: ${printableLines(failure.message)}\n`);
+    if ('usage' in failure && typeof failure.usage === 'string')
+      process.stderr.write(`usage: ${failure.usage}; --help says more\n`);
     if (failure.code === 'internal' && process.env['RESTIC_GATEWAY_DEBUG'] !== undefined)
       process.stderr.write(`${printableLines((error as Error).stack ?? '')}\n`);
     process.exitCode = exitStatus(failure);
   }
+}
+
+/**
+ * Lets whoever reads what is printed stop reading (`… | head`): the command does what it was called for, prints no more, and ends as it
+ * would have. What cannot be written for another reason, as on a full disk, makes it fail.
+ */
+export function goOnUnheard(): void {
+  const failed = (error: NodeJS.ErrnoException): void => {
+    if (error.code === 'EPIPE' || error.code === 'EIO' || error.code === 'ERR_STREAM_DESTROYED') return;
+    const { exitCode } = process;
+    process.exitCode = exitCode === undefined || exitCode === 0 ? 1 : exitCode;
+    if (!isTold)
+      process.stderr.write(`restic-gateway: the output cannot be written: ${printableLines(error.message)}\n`);
+    isTold = true;
+  };
+  let isTold = false;
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', failed);
 }
 
 /** What a limit on open files that is too low even for the program's own files is told as. */

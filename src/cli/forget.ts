@@ -13,6 +13,8 @@ import type { ClientConfig, GatewayConfig, RetentionPolicy } from '../config/typ
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { printableLines } from '../core/printable.ts';
 import { claimsOtherTime, selectDays, selectSnapshots, type ArrivedSnapshot } from '../retention/select.ts';
+import { noSuch } from '../config/problems.ts';
+import { UsageError } from './command-line/usage-error.ts';
 import { runAdminRestic } from './admin-restic.ts';
 import { withoutPasswords, withoutSshd } from './admin-run.ts';
 import { describePlan, planAsJson, removedIds, type ForgetOutcome, type ForgetPlan } from './forget-report.ts';
@@ -88,13 +90,10 @@ interface Chosen {
 
 function choose({ client, all, acceptTime }: ForgetArguments, config: GatewayConfig): readonly Chosen[] {
   const { clients, file } = config;
-  if (all === (client !== undefined)) throw new GatewayError('usage', { detail: 'name a client, or say --all' });
-  if (all && acceptTime.length > 0) throw new GatewayError('usage', { detail: 'for --accept-time, name the client' });
+  if (all === (client !== undefined)) throw new UsageError('name a client, or say --all');
+  if (all && acceptTime.length > 0) throw new UsageError('for --accept-time, name the client');
   const named = client === undefined ? undefined : clients[client];
-  if (client !== undefined && named === undefined)
-    throw new GatewayError('usage', {
-      detail: `there is no client ${client} in ${file}; it has: ${Object.keys(clients).join(', ')}`,
-    });
+  if (client !== undefined && named === undefined) throw noSuch('client', client, clients, file);
   const chosen = new Map<string, Chosen>();
   for (const one of named === undefined ? Object.values(clients) : [named]) {
     const place = repositoryIdentity(config, one.repository);
@@ -189,9 +188,9 @@ function chooseAccepted(snapshots: readonly ArrivedSnapshot[], named: readonly s
       const found = others.filter(({ id }) => beginning.length >= 4 && id.startsWith(beginning));
       const [one, ...more] = found;
       if (one === undefined || more.length > 0)
-        throw new GatewayError('usage', {
-          detail: `--accept-time ${beginning}: ${one === undefined ? 'no snapshot that is set apart begins so' : 'several snapshots begin so; write more of it'}`,
-        });
+        throw new UsageError(
+          `--accept-time ${beginning}: ${one === undefined ? 'no snapshot that is set apart begins so' : 'several snapshots begin so; write more of it'}`,
+        );
       return one.id;
     }),
   );

@@ -1,8 +1,10 @@
 /** The command line: finds the command and runs it. */
-import { conclude } from './conclude.ts';
+import { conclude, goOnUnheard } from './conclude.ts';
 
 /** Runs `argv` (without node and script) and ends the process's work with its exit status. */
 export async function main(argv: readonly string[]): Promise<void> {
+  // Here stdout is the session, whose end the session itself takes care of.
+  if (argv[0] !== 'stdio') goOnUnheard();
   await conclude(() => run(argv));
 }
 
@@ -11,5 +13,5 @@ async function run(argv: readonly string[]): Promise<number> {
   // These two have entries of their own (see scripts/build.mjs); here they are for whatever has but one, as the single-file bundle.
   if (command === 'stdio') return (await import('./stdio.ts')).runStdio(rest);
   if (command === 'authorized-keys') return (await import('./authorized-keys.ts')).runAuthorizedKeys(rest);
-  return (await import('./commands.ts')).runCommand(argv);
+  return (await import('./command-line/run.ts')).runCommand(argv);
 }

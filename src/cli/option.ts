@@ -1,11 +1,12 @@
 /** Values on a command line, written as in the YAML. */
-import { GatewayError, messageOf } from '../core/errors.ts';
+import { UsageError } from './command-line/usage-error.ts';
+import { messageOf } from '../core/errors.ts';
 
 /** A value as the config's own parser reads it. @throws GatewayError `usage` that names the option */
 export function parseOption<T>(option: string, text: string, parse: (text: string) => T): T {
   try {
     return parse(text);
   } catch (error) {
-    throw new GatewayError('usage', { detail: `${option} ${text}: ${messageOf(error)}` });
+    throw new UsageError(`${option} ${text}: ${messageOf(error)}`);
   }
 }

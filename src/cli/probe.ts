@@ -5,6 +5,7 @@ import { MOST_KEY_BYTES, readSmallFile } from '../config/small-file.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import { hostByFile, hostByFingerprint } from '../probe/known-hosts.ts';
 import { probe, stateOfKey, type ProbeKey } from '../probe/probe.ts';
+import { UsageError } from './command-line/usage-error.ts';
 import { openTerminal } from './init/ask.ts';
 import { jsonLine, printable, styled, table } from './terminal.ts';
 
@@ -25,10 +26,9 @@ export async function runProbe(given: {
   readonly json: boolean;
 }): Promise<number> {
   const { host, port } = parseTarget(given.host);
-  if (!(given.timeout >= 1 && given.timeout <= 3600))
-    throw new GatewayError('usage', { detail: '--timeout takes seconds, from 1 to 3600' });
+  if (!(given.timeout >= 1 && given.timeout <= 3600)) throw new UsageError('--timeout takes seconds, from 1 to 3600');
   if (given.hostKey !== undefined && given.knownHosts !== undefined)
-    throw new GatewayError('usage', { detail: 'give either --known-hosts or --host-key' });
+    throw new UsageError('give either --known-hosts or --host-key');
   const key = await readKey(given.identity);
   const second = given.secondKey === undefined ? undefined : await readKey(given.secondKey);
   const known =
@@ -61,9 +61,7 @@ function parseTarget(text: string): { readonly host: string; readonly port: numb
   const host = match?.[1] ?? match?.[2];
   const port = match?.[3] === undefined ? 22 : Number(match[3]);
   if (host === undefined || port < 1 || port > 65_535)
-    throw new GatewayError('usage', {
-      detail: `not a host: ${printable(text)}; give HOST, HOST:PORT or [IPV6]:PORT, and the user by --user`,
-    });
+    throw new UsageError(`not a host: ${printable(text)}; give HOST, HOST:PORT or [IPV6]:PORT, and the user by --user`);
   return { host, port };
 }
 

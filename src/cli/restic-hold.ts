@@ -1,6 +1,6 @@
 /** Whether the admin's restic is to have the repository for itself, and how the clients' runs are dealt with then. */
+import { UsageError } from './command-line/usage-error.ts';
 import { readDuration } from '../config/values.ts';
-import { GatewayError } from '../core/errors.ts';
 import type { HoldRequest } from '../ports/sessions.ts';
 
 /** For how long runs are waited for unless the admin says otherwise, in ms. */
@@ -29,8 +29,7 @@ export function holdRequest(
   { holdClient, endSessions }: { readonly holdClient: string | false | undefined; readonly endSessions: boolean },
 ): HoldRequest | undefined {
   if (holdClient === false) {
-    if (endSessions)
-      throw new GatewayError('usage', { detail: 'say either --end-sessions or --no-hold-client, not both' });
+    if (endSessions) throw new UsageError('say either --end-sessions or --no-hold-client, not both');
     return undefined;
   }
   if (holdClient === undefined && !endSessions && !takesExclusiveLock(args)) return undefined;
@@ -40,9 +39,9 @@ export function holdRequest(
 function parseWait(text: string): number {
   const ms = readDuration(text);
   if (!(ms <= 12 * 3_600_000))
-    throw new GatewayError('usage', {
-      detail: `--hold-client ${text}: must be a length of time with its unit, up to 12h, such as 90s, 10min or 2h`,
-    });
+    throw new UsageError(
+      `--hold-client ${text}: must be a length of time with its unit, up to 12h, such as 90s, 10min or 2h`,
+    );
   return ms;
 }
 

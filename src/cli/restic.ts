@@ -1,6 +1,6 @@
 /** `restic-gateway restic CLIENT -- ARGS…`: the local restic with full access to a client's repository, for the admin on the gateway host. */
 import { loadConfig } from '../config/load.ts';
-import { GatewayError } from '../core/errors.ts';
+import { noSuch } from '../config/problems.ts';
 import { runAdminRestic } from './admin-restic.ts';
 import { chooseConfigFile, sayConfigFile } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
@@ -32,10 +32,7 @@ export async function runRestic({
   const hold = holdRequest(args, { holdClient, endSessions });
   const config = loadConfig(chooseConfigFile(file));
   sayConfigFile(config.file);
-  if (config.clients[client] === undefined)
-    throw new GatewayError('usage', {
-      detail: `there is no client ${client} in ${config.file}; it has: ${Object.keys(config.clients).join(', ')}`,
-    });
+  if (config.clients[client] === undefined) throw noSuch('client', client, config.clients, config.file);
   if (hasKeepRule(args))
     process.stderr.write(
       `restic-gateway: rules by the time that snapshots claim can be steered by a client; better: restic-gateway forget ${client}, which goes by when they arrived\n`,

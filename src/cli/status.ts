@@ -1,11 +1,22 @@
 /** `restic-gateway status [CLIENT]`: whether every client's backup is OK, and what is known of one. */
 import { readCopyState } from '../audit/copy-state.ts';
-import { GatewayError } from '../core/errors.ts';
 import { openMonitor } from '../monitor/monitor.ts';
 import type { ClientStatus, ClientState, RemovedFigures, SessionFigures } from '../monitor/client-status.ts';
+import { noSuch } from '../config/problems.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { counted, formatBytes, formatDuration, jsonLine, printable, styled, table, type Column } from './terminal.ts';
+import {
+  counted,
+  formatBytes,
+  formatDuration,
+  formatTime,
+  jsonLine,
+  printable,
+  prose,
+  styled,
+  table,
+  type Column,
+} from './terminal.ts';
 
 /** Options as the command line gives them. */
 interface StatusArguments {
@@ -27,9 +38,7 @@ export async function runStatus(given: StatusArguments): Promise<number> {
   const config = await loadOwnConfig(given.config);
   const { client } = given;
   if (client !== undefined && config.clients[client] === undefined)
-    throw new GatewayError('usage', {
-      detail: `there is no client ${client} in ${config.file}; it has: ${Object.keys(config.clients).join(', ')}`,
-    });
+    throw noSuch('client', client, config.clients, config.file);
   const say = (_fields: unknown, message: string): void => {
     process.stderr.write(`${printable(message)}\n`);
   };
@@ -67,22 +76,26 @@ const COLOURS = {
   disabled: 'gray',
 } as const satisfies Record<ClientState, string>;
 
+/** The worst first. */
+const ORDER = ['attention', 'late', 'never', 'ok', 'disabled'] as const satisfies readonly ClientState[];
+
 const ALL_COLUMNS: readonly Column[] = [
-  { title: 'CLIENT' },
+  { title: 'CLIENT', cut: { to: 12, at: 'middle' } },
   { title: 'STATE' },
   { title: 'LAST SNAPSHOT', right: true },
-  { title: 'SIZE', right: true },
-  { title: '7 DAYS', right: true },
-  { title: 'QUOTA', right: true },
-  { title: 'NOW', right: true },
-  { title: 'DENIED', right: true },
-  { title: 'ANOMALIES', right: true },
-  { title: 'SCRUB' },
+  { title: 'SIZE', right: true, rank: 5 },
+  { title: '7 DAYS', right: true, rank: 4 },
+  { title: 'QUOTA', right: true, rank: 2 },
+  { title: 'NOW', right: true, rank: 3 },
+  { title: 'DENIED', right: true, rank: 7 },
+  { title: 'ANOMALIES', right: true, rank: 6 },
+  { title: 'SCRUB', rank: 1 },
 ];
 
-function describeAll(shown: readonly ClientStatus[], all: readonly ClientStatus[]): string {
+function describeAll(some: readonly ClientStatus[], all: readonly ClientStatus[]): string {
+  const shown = ORDER.flatMap((state) => some.filter((one) => one.state === state));
   const rows = shown.map((one) => [
-    ...[one.client, one.state],
+    ...[one.client, { text: one.state, style: COLOURS[one.state] }],
     one.lastSnapshot === undefined ? '' : ago(one.lastSnapshot.at),
     ...[sizeText(one), `+${formatBytes(one.arrivedLately)}`, quotaText(one)],
     one.running.length === 0 ? '' : `${one.running.length}`,
@@ -90,29 +103,20 @@ function describeAll(shown: readonly ClientStatus[], all: readonly ClientStatus[
     one.anomalies.length === 0 ? '' : `${one.anomalies.length}`,
     scrubText(one),
   ]);
-  const [title = '', ...lines] = table(ALL_COLUMNS, rows).split('\n');
-  const coloured = lines.map((line, index) => {
-    const state = shown[index]?.state;
-    // The table is laid out already, so that colours do not move it.
-    return state === undefined
-      ? line
-      : line.replace(/^(\S+ +)(\S+)/, (_all, name, word) => `${name as string}${inColour(state, word as string)}`);
-  });
   const reasons = shown
     .filter(needsAttention)
     .flatMap(({ client, reasons: why }) => why.map((each) => `${client}: ${each}`));
-  const counts = (['ok', 'attention', 'late', 'never', 'disabled'] as const).flatMap((state) => {
+  const counts = ORDER.flatMap((state) => {
     const count = all.filter((one) => one.state === state).length;
     return count === 0 ? [] : [`${count} ${state}`];
   });
   return [
-    title,
-    ...coloured,
-    ...reasons.map((reason) => printable(reason)),
-    ...(reasons.length > 0 ? ['', 'restic-gateway status CLIENT says more, and what to do.'] : []),
-    `${counted(all.length, 'client')}${counts.length === 0 ? '' : `: ${counts.join(', ')}`}`,
-    '',
-  ].join('\n');
+    table(ALL_COLUMNS, rows),
+    '\n',
+    ...reasons.map((reason) => prose(printable(reason), '  ')),
+    reasons.length > 0 ? `\n${prose('restic-gateway status CLIENT says more, and what to do.')}` : '',
+    prose(`${counted(all.length, 'client')}${counts.length === 0 ? '' : `: ${counts.join(', ')}`}`),
+  ].join('');
 }
 
 function describeOne(one: ClientStatus): string {
@@ -128,11 +132,11 @@ function describeOne(one: ClientStatus): string {
     'last snapshot',
     lastSnapshot === undefined
       ? 'none since the audit began'
-      : `${stamp(lastSnapshot.at)}, ${ago(lastSnapshot.at)} ago, session ${printable(lastSnapshot.session)}`,
+      : `${formatTime(lastSnapshot.at)}, ${ago(lastSnapshot.at)} ago, session ${printable(lastSnapshot.session)}`,
   ]);
   if (expectEveryMs !== undefined) rows.push(['expected', `every ${formatDuration(expectEveryMs)}, by the config`]);
   else if (usualGapMs !== undefined) rows.push(['expected', `usually within ${formatDuration(usualGapMs)}`]);
-  if (lateAt !== undefined) rows.push(['late', `after ${stamp(lateAt)}`]);
+  if (lateAt !== undefined) rows.push(['late', `after ${formatTime(lateAt)}`]);
   rows.push([
     'snapshots',
     `${one.snapshots} arrived, ${one.days.slice(-7).reduce((sum, { snapshots }) => sum + snapshots, 0)} of them in 7 days`,
@@ -153,25 +157,34 @@ function describeOne(one: ClientStatus): string {
   rows.push(['scrub', scrubText(one) || 'never']);
   for (const [title, seen] of [['addresses', one.addresses] as const, ['keys', one.keys] as const])
     for (const [index, { value, first, last }] of [...seen].reverse().slice(0, SEEN_SHOWN).entries())
-      rows.push([index === 0 ? title : '', `${printable(value)}  first ${stamp(first)}, last ${stamp(last)}`]);
-  const parts = [rows.map(([title, value]) => `${title.padEnd(15)}${value}\n`).join('')];
+      rows.push([
+        index === 0 ? title : '',
+        `${printable(value)}  first ${formatTime(first)}, last ${formatTime(last)}`,
+      ]);
+  const parts = [rows.map(([title, value]) => prose(`${title.padEnd(TITLES)}${value}`, ' '.repeat(TITLES))).join('')];
   if (one.anomalies.length > 0) {
     parts.push(`\n${styled(process.stdout, 'bold', 'Open anomalies')}\n`);
     for (const { at, rule, session, what, advice } of one.anomalies)
       parts.push(
-        `${stamp(at)}  ${rule}${session === undefined ? '' : `  session ${printable(session)}`}\n    ${printable(what)}\n    ${printable(advice)}\n`,
+        prose(
+          `${formatTime(at)}  ${rule}${session === undefined ? '' : `  session ${printable(session)}`}\n    ${printable(what)}\n    ${printable(advice)}`,
+          '    ',
+        ),
       );
     if (one.anomalies.some(({ rule }) => rule !== 'late'))
-      parts.push(`Seen and settled? restic-gateway status ${one.client} --acknowledge\n`);
+      parts.push(prose(`Seen and settled? restic-gateway status ${one.client} --acknowledge`, '    '));
   }
   const back = one.removals.filter(({ keptUntil }) => keptUntil !== undefined);
   if (back.length > 0) {
     parts.push(`\n${styled(process.stdout, 'bold', 'Removed; what of it the trash has, these bring back')}\n`);
     for (const { at, by, keptUntil, session, ...counts } of back.slice(0, REMOVALS_SHOWN))
       parts.push(
-        `${stamp(at)}  by the ${by}: ${countsText(counts)}, ${by === 'client' && one.purgeHeld ? 'kept while an anomaly is open' : `kept until ${stamp(keptUntil ?? at)}`}\n    restic-gateway trash restore ${one.client} --session ${printable(session)}\n`,
+        prose(
+          `${formatTime(at)}  by the ${by}: ${countsText(counts)}, ${by === 'client' && one.purgeHeld ? 'kept while an anomaly is open' : `kept until ${formatTime(keptUntil ?? at)}`}\n    restic-gateway trash restore ${one.client} --session ${printable(session)}`,
+          '    ',
+        ),
       );
-    parts.push(`All that it has: restic-gateway trash list ${one.client}\n`);
+    parts.push(prose(`All that it has: restic-gateway trash list ${one.client}`, '    '));
   }
   const sessions = [...one.running, ...one.latest.slice(0, SESSIONS_SHOWN)];
   if (sessions.length > 0)
@@ -181,17 +194,24 @@ function describeOne(one: ClientStatus): string {
   return parts.join('');
 }
 
+/** How wide the names of what is known of a client are. */
+const TITLES = 15;
 const SEEN_SHOWN = 5;
 const REMOVALS_SHOWN = 5;
 const SESSIONS_SHOWN = 20;
 
+const SESSION_RANKS = { TIME: 7, OBJECTS: 1, SNAPSHOTS: 8, READ: 2, REMOVED: 4, DENIED: 9, FAILED: 3 } as const;
+
 const SESSION_COLUMNS: readonly Column[] = [
-  ...[{ title: 'SESSION' }, { title: 'VIA' }, { title: 'FROM' }],
-  ...['TIME', 'ADDED', 'OBJECTS', 'SNAPSHOTS', 'READ', 'REMOVED', 'DENIED', 'FAILED'].map((title) => ({
+  { title: 'SESSION', cut: { to: 16, at: 'middle' } },
+  { title: 'VIA', rank: 6 },
+  { title: 'FROM', rank: 5, cut: { to: 15, at: 'middle' } },
+  ...(['TIME', 'ADDED', 'OBJECTS', 'SNAPSHOTS', 'READ', 'REMOVED', 'DENIED', 'FAILED'] as const).map((title) => ({
     title,
     right: true,
+    ...(title !== 'ADDED' && { rank: SESSION_RANKS[title] }),
   })),
-  { title: 'OUTCOME' },
+  { title: 'OUTCOME', cut: { to: 10, at: 'end' } },
 ];
 
 function sessionRow(one: SessionFigures): readonly string[] {
@@ -204,7 +224,7 @@ function sessionRow(one: SessionFigures): readonly string[] {
     one.end === undefined ? '' : formatBytes(one.bytesOut),
     ...[count(one.removed), count(one.denied), count(one.failed)],
     one.outcome,
-  ].map((line) => printable(line));
+  ];
 }
 
 /** What was removed lately, by whom. */
@@ -255,9 +275,4 @@ function inColour(state: ClientState, text: string): string {
 
 function ago(then: Date): string {
   return formatDuration(Math.max(0, Date.now() - then.getTime()));
-}
-
-/** To the second, UTC. */
-function stamp(time: Date): string {
-  return time.toISOString().replace(/\.\d+Z$/, 'Z');
 }

@@ -13,6 +13,7 @@ import {
 import { readTrash, restoreTrash, type TrashContents, type TrashSelection } from '../maintenance/trash.ts';
 import { openMonitor } from '../monitor/monitor.ts';
 import { removalsAreHeld } from '../monitor/purge-hold.ts';
+import { UsageError } from './command-line/usage-error.ts';
 import { chooseClients } from './choose-clients.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
@@ -113,7 +114,7 @@ function readSelection({
   readonly all: boolean;
 }): TrashSelection {
   if ([since, session, all || undefined].filter((one) => one !== undefined).length !== 1)
-    throw new GatewayError('usage', { detail: 'say one of --since TIME, --session ID and --all' });
+    throw new UsageError('say one of --since TIME, --session ID and --all');
   if (since !== undefined) return { since: parseTime(since, '--since') };
   return session === undefined ? 'all' : { session };
 }
@@ -130,8 +131,7 @@ export async function runTrashPurge(
   refuseInForcedCommand();
   const { client, json, quiet } = given;
   const olderThanMs = given.olderThan === undefined ? undefined : readDuration(given.olderThan);
-  if (Number.isNaN(olderThanMs))
-    throw new GatewayError('usage', { detail: '--older-than must be a duration such as 14d or 12h' });
+  if (Number.isNaN(olderThanMs)) throw new UsageError('--older-than must be a duration such as 14d or 12h');
   const config = await loadOwnConfig(given.config);
   const chosen = chooseClients(given, config);
   const say = (_fields: unknown, message: string): void => {

@@ -11,6 +11,7 @@ import {
   type QuarantineWork,
 } from '../maintenance/quarantine.ts';
 import { planUndo, type ArrivedObject, type UndoPlan, type UndoSelection } from '../maintenance/undo-plan.ts';
+import { UsageError } from './command-line/usage-error.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { formatBytes, jsonLine, printable, styled, table } from './terminal.ts';
@@ -21,6 +22,7 @@ interface UndoArguments {
   readonly client: string;
   readonly session: string | undefined;
   readonly since: string | undefined;
+  readonly dryRun: boolean;
   readonly yes: boolean;
   readonly force: boolean;
   readonly list: boolean;
@@ -37,6 +39,7 @@ interface UndoArguments {
 export async function runUndo(given: UndoArguments): Promise<number> {
   refuseInForcedCommand();
   const { client } = given;
+  if (given.yes && given.dryRun) throw new UsageError('say either --yes or --dry-run');
   const selection = readSelection(given);
   const config = await loadOwnConfig(given.config);
   const opened = await openClientMaintenance(config, client);
@@ -74,7 +77,7 @@ export async function runUndo(given: UndoArguments): Promise<number> {
 }
 
 function usage(): GatewayError {
-  return new GatewayError('usage', { detail: 'say one of --session ID, --since TIME, --list and --restore UNDO-ID' });
+  return new UsageError('say one of --session ID, --since TIME, --list and --restore UNDO-ID');
 }
 
 function readSelection({ session, since, list, restore: id }: UndoArguments): UndoSelection | undefined {

@@ -72,6 +72,17 @@ export function didYouMean(word: string, known: Iterable<string>): string {
   return best === undefined ? '' : `; did you mean ${quote(best)}?`;
 }
 
+/** A name that nothing in the config has. @param known - what it has, by name */
+export function noSuch(what: 'client' | 'store', name: string, known: object, file: string): GatewayError {
+  const names = Object.keys(known);
+  const few = names.length > MOST_NAMED ? `; it has ${names.length}` : `; it has: ${names.join(', ')}`;
+  const meant = didYouMean(name, names) || (names.length === 0 ? '; it has none' : few);
+  return new GatewayError('usage', { detail: `there is no ${what} ${name.slice(0, 64)} in ${file}${meant}` });
+}
+
+/** More names than this are no help. */
+const MOST_NAMED = 8;
+
 // `host-keys`, `host_keys` and `hostkeys` are all near to `hostKeys`.
 function fold(word: string): string {
   return word.toLowerCase().replace(/[-_ ]/g, '');

@@ -54,19 +54,33 @@ const PAINT = /\x1b\[\d+(;\d+)*m/;
 /* eslint-enable no-control-regex */
 
 test.each<[string, RegExp]>([
-  ['statu', /did you mean status\?/i],
-  ['audit shw', /did you mean show\?/i],
-  ['client ad', /did you mean add\?/i],
-  ['scrub --jsn', /jsn is not an option or word of this command; did you mean "json"\?/],
-  ['check --liv', /did you mean "live"\?/],
-  ['serve --confg x', /did you mean "config"\?/],
-  ['undo', /a word is missing; --help shows which/],
-  ['undo a --since', /a value is missing after/],
-  ['', /say which command; --help lists them/],
-])('%s: status 2, one line, and what was most likely meant', async (line, words) => {
+  ['statu', /there is no command statu; did you mean "status"\?/],
+  ['audit shw', /there is no command audit shw; did you mean "show"\?/],
+  ['client ad', /did you mean "add"\?/],
+  ['trash a', /there is no command trash a; there are: list, restore, purge/],
+  ['scrub --jsn', /--jsn is not an option of scrub; did you mean "--json"\?/],
+  ['check --liv', /did you mean "--live"\?/],
+  ['serve --confg x', /did you mean "--config"\?/],
+  ['undo', /CLIENT is missing/],
+  ['undo a --since', /a value is missing after --since: --since TIME/],
+  ['undo a --since --yes', /a value is missing after --since: --since TIME/],
+  ['undo a', /say one of --session ID, --since TIME/],
+  ['status a b', /b is one word too many/],
+  ['scrub a --quiet=1', /--quiet takes no value/],
+  ['audit show --limit many', /--limit must be a number/],
+  ['audit show --client a --client b', /--client is given more than once/],
+  ['client add b --access ful', /--access must be append-only, read-only or full; did you mean "full"\?/],
+  ['probe host', /--identity FILE is missing/],
+  ['client', /COMMAND is missing: say add, list, /],
+  ['', /COMMAND is missing/],
+  ['restic a snapshots', /ARGS stand after --: restic-gateway restic a -- snapshots\n/],
+  ['restic a snapshots --tag x', /restic-gateway restic a -- snapshots --tag x\n/],
+  ['restic a --no-lock', /restic-gateway restic a -- --no-lock\n/],
+  ['help statu', /did you mean "status"\?/],
+])('%s: status 2, what is wrong and how it is written, in a line each', async (line, words) => {
   const { code, stdout, stderr } = await gateway(line.split(' ').filter((word) => word !== ''));
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-  expect(stderr).toMatch(/^restic-gateway: [^\n]+\n$/);
+  expect(stderr).toMatch(/^restic-gateway: [^\n]+\nusage: restic-gateway [^\n]+; --help says more\n$/);
   expect(stderr).toMatch(words);
 });
 

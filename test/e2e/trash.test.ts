@@ -220,7 +220,7 @@ describe.each([
       [['purge'], 'name a client, or say --all'],
       [['purge', 'appsrv', '--older-than', 'soon'], '--older-than must be a duration'],
       [['list', 'nobody'], 'there is no client nobody'],
-      [[], 'say what to do with the trash'],
+      [[], 'COMMAND is missing: say list, restore or purge'],
     ] as const) {
       const { code, stderr } = await gateway('trash', ...args);
       expect({ args, code }).toEqual({ args, code: 2 });
