@@ -18,6 +18,7 @@ import { startParts, together, type Start } from './parts.ts';
 import { startWorkers } from './primary.ts';
 import { purgeDaily } from './purge-trash.ts';
 import { reloadOnChange } from './reload.ts';
+import { serviceManager } from './service-manager.ts';
 import { startService, type Service } from './service.ts';
 import { catchStopSignals, drained } from './stopping.ts';
 import { openWeb } from './web.ts';
@@ -37,6 +38,7 @@ export async function runDaemon(options: {
   const { config, log, version, started } = options;
   let current = config;
   let stopping = false;
+  const manager = serviceManager(log);
   const workers = processesOf(config);
   lookAtOpenFiles(config, workers, log);
   // Before anything is tried: without an audit log there is no gateway.
@@ -70,26 +72,29 @@ export async function runDaemon(options: {
     await parts.reconfigure(next);
     current = next;
   });
-  announce(config, log, service);
+  manager.ready(announce(config, log, service));
 
   const signal = await signals.first;
   reloading.stop();
   stopping = true;
   const sessions = service.sessionCount();
   const { drainSeconds } = reloading.config();
-  log.info(
-    { signal, sessions },
+  const words =
     sessions === 0
       ? `stopping on ${signal}`
-      : `stopping on ${signal}: ${sessions} sessions may go on for ${drainSeconds} s; a second signal ends them at once`,
-  );
+      : `stopping on ${signal}: ${sessions} sessions may go on for ${drainSeconds} s; a second signal ends them at once`;
+  log.info({ signal, sessions }, words);
+  manager.stopping(words);
   await drained(service.drain(), drainSeconds, signals.second);
   await parts.close();
 }
 
-function announce(config: GatewayConfig, log: Log, { address: { host, port } }: Service): void {
+/** @returns what it has logged */
+function announce(config: GatewayConfig, log: Log, { address: { host, port } }: Service): string {
   const clients = Object.keys(config.clients).length;
-  log.info({ host, port, clients, config: config.file }, `listening on ${host}:${port} for ${clients} clients`);
+  const words = `listening on ${host}:${port} for ${clients} clients`;
+  log.info({ host, port, clients, config: config.file }, words);
+  return words;
 }
 
 /** @throws GatewayError `invalid-config` where no session would have room; what is enough for fewer than `maxSessions` is told in the log */

@@ -32,6 +32,8 @@ const PEERS = {
   nodeLts: 'NODE_LTS',
   /** Debian 13's own, which must run as root. */
   nodeDebian: 'NODE_DEBIAN',
+  /** A whole Debian 13, its file system. */
+  debianTree: 'DEBIAN_TREE',
 } as const;
 
 /** Absolute paths of the peers. */
