@@ -11,7 +11,7 @@ export const LAYERS = {
   web: ['core/', 'ports/', 'state/open-files.ts'],
   restic: ['core/', 'ports/'],
   maintenance: ['core/', 'ports/', 'state/state-file.ts'],
-  retention: ['core/', 'ports/', 'config/types.ts', 'maintenance/pool.ts'],
+  retention: ['core/', 'ports/', 'config/types.ts', 'maintenance/pool.ts', 'state/state-file.ts'],
   limits: [
     ...['core/', 'ports/', 'config/types.ts', 'config/repositories.ts'],
     ...['state/state-file.ts', 'state/processes.ts', 'state/open-files.ts'],
@@ -39,8 +39,9 @@ export const LAYERS = {
     'state/',
     'maintenance/scrub-state.ts',
     'maintenance/trash-state.ts',
+    'retention/extended-state.ts',
   ],
-  'client-maintenance.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'maintenance/'],
+  'client-maintenance.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'maintenance/', 'retention/'],
   gateway: [
     ...['core/', 'ports/', 'config/', 'stores/', 'limits/', 'safeguard/', 'audit/', 'restic/', 'state/'],
     'metrics/measured-store.ts',

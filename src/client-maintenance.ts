@@ -3,7 +3,7 @@ import { openAudit } from './audit/open-audit.ts';
 import { noSuch } from './config/problems.ts';
 import { commonName, protectionOf, repositoryIdentity } from './config/repositories.ts';
 import type { GatewayConfig } from './config/types.ts';
-import { GatewayError } from './core/errors.ts';
+import { GatewayError, messageOf } from './core/errors.ts';
 import { timedId } from './core/timed-id.ts';
 import type { RemovedBy } from './core/trash.ts';
 import type { AuditSink } from './ports/audit-sink.ts';
@@ -13,6 +13,8 @@ import { openCopyStore, openMaintenance } from './stores/open-maintenance.ts';
 import { scrubState, type ScrubState } from './maintenance/scrub-state.ts';
 import type { PurgeCounts, TrashContents, TrashWork } from './maintenance/trash.ts';
 import { trashState, type TrashState } from './maintenance/trash-state.ts';
+import type { LockCounts } from './retention/each-object.ts';
+import { extendedState, type ExtendedState } from './retention/extended-state.ts';
 
 /** A client's repository, opened for maintenance. */
 export interface OpenedMaintenance {
@@ -20,6 +22,7 @@ export interface OpenedMaintenance {
   readonly maintenance: RepositoryMaintenance;
   readonly scrubs: ScrubState;
   readonly trash: TrashState;
+  readonly extended: ExtendedState;
   /** Opens the audit, for work that changes something. @throws GatewayError `audit-unavailable` */
   readonly openAudit: () => Promise<AuditSink>;
 }
@@ -37,6 +40,7 @@ export async function openClientMaintenance(config: GatewayConfig, client: strin
     maintenance: await openMaintenance(store, repository.prefix),
     scrubs: scrubState(config.state, common),
     trash: trashState(config.state, common),
+    extended: extendedState(config.state, common),
     openAudit: () => openAudit(config),
   };
 }
@@ -110,6 +114,62 @@ export async function purgeClientTrash(
   } finally {
     await opened.maintenance.close();
   }
+}
+
+/** What `serve` renews in a client's repository: what is retained for less than this, in ms. Undefined: nothing. */
+export function extensionOf({ clients, stores }: GatewayConfig, client: string): number | undefined {
+  const store = stores[clients[client]?.repository.store ?? ''];
+  return store?.type === 's3' ? store.objectLock?.extend : undefined;
+}
+
+/**
+ * Renews the retention of what a client's repository uses, and notes what came of it.
+ * @param options.whenUnderMs - what is retained for less than this is renewed
+ * @throws GatewayError as `extend`, which is noted, too
+ */
+export async function extendClientRetention(
+  config: GatewayConfig,
+  client: string,
+  options: {
+    readonly whenUnderMs: number;
+    readonly pace: () => Promise<void>;
+    readonly signal: AbortSignal;
+  },
+): Promise<LockCounts> {
+  const { extend } = await import('./retention/extend.ts');
+  const { whenUnderMs, pace, signal } = options;
+  const { maintenance, repository, openAudit } = await openClientMaintenance(config, client);
+  const { objectLock: lock } = maintenance;
+  try {
+    if (lock === undefined) throw new GatewayError('usage', { detail: `client ${client}: no Object Lock` });
+    const work = { client, repository, openAudit, signal, pace, progress: () => undefined };
+    const counts = await extend({ ...work, maintenance, lock, whenUnder: whenUnderMs, dryRun: false });
+    // Whoever was stopped has not come to its end, and goes on where it starts the next time.
+    if (counts.complete) await noteExtension(config, client, whenUnderMs, counts);
+    return counts;
+  } catch (error) {
+    const nothing = { objects: 0, changed: 0, failed: 0, complete: false };
+    const failures = [{ key: '', detail: messageOf(error) }];
+    if (!signal.aborted) await noteExtension(config, client, whenUnderMs, { ...nothing, failures });
+    throw error;
+  } finally {
+    await maintenance.close();
+  }
+}
+
+/** Notes what came of a renewal, for status and metrics, and for whoever would do the same today. @throws GatewayError `state-unavailable` */
+export async function noteExtension(
+  config: GatewayConfig,
+  client: string,
+  whenUnderMs: number,
+  { objects, changed, failed, complete, failures: [first] }: LockCounts,
+): Promise<void> {
+  const { repository } = config.clients[client] ?? {};
+  if (repository === undefined) return;
+  await extendedState(config.state, commonName(config, repository)).write({
+    ...{ at: new Date().toISOString(), whenUnderMs, objects, renewed: changed, failed, complete },
+    ...(first !== undefined && { problem: first.detail }),
+  });
 }
 
 /** Where the audit is copied to, and its name for people: `STORE:PREFIX`. Undefined when it is not. @throws as `openCopyStore` */

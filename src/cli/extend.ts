@@ -1,4 +1,5 @@
 /** `restic-gateway extend CLIENT|--all`: renews the retention of what a repository still uses, in a bucket with Object Lock. */
+import { extensionOf, noteExtension } from '../client-maintenance.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { parseDuration } from '../config/values.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
@@ -74,13 +75,14 @@ async function extendOne(
 ): Promise<boolean> {
   return withObjectLock(config, client, options, async (request) => {
     const whole = request.lock.rule.days * DAY_MS;
-    const whenUnder = under ?? whole * SHARE;
+    const whenUnder = under ?? extensionOf(config, client) ?? whole * SHARE;
     if (whenUnder > whole)
       throw new GatewayError('usage', {
         detail: `--when-under is longer than the ${request.lock.rule.days} days of objectLock in store ${request.repository.store}: everything would be renewed each time; say a shorter time, or raise days`,
       });
     const result = await extend({ ...request, whenUnder, dryRun });
     const { objects, changed, failed, complete, until, failures } = result;
+    if (!dryRun && complete) await noteExtension(config, client, whenUnder, result);
     const isGood = failed === 0 && complete;
     if (json)
       process.stdout.write(

@@ -155,6 +155,7 @@ function describeOne(one: ClientStatus): string {
   for (const [index, line] of removedLines(one).entries()) rows.push([index === 0 ? 'removed' : '', line]);
   if (one.trash !== undefined) rows.push(['trash', trashText(one)]);
   rows.push(['scrub', scrubText(one) || 'never']);
+  if (one.extended !== undefined) rows.push(['Object Lock', extendedText(one.extended)]);
   for (const [title, seen] of [['addresses', one.addresses] as const, ['keys', one.keys] as const])
     for (const [index, { value, first, last }] of [...seen].reverse().slice(0, SEEN_SHOWN).entries())
       rows.push([
@@ -267,6 +268,11 @@ function scrubText({ scrub }: ClientStatus): string {
   if (scrub === undefined) return '';
   const found = scrub.findings === 0 ? 'good' : `${scrub.findings} bad`;
   return `${found}${scrub.quick ? ' (quick)' : ''}, ${ago(scrub.finished)} ago`;
+}
+
+function extendedText({ at, objects, renewed, failed, complete }: NonNullable<ClientStatus['extended']>): string {
+  if (!complete) return `not renewed, ${ago(at)} ago`;
+  return `${objects} objects looked at, ${renewed} renewed${failed === 0 ? '' : `, ${failed} failed`}, ${ago(at)} ago`;
 }
 
 function inColour(state: ClientState, text: string): string {

@@ -59,6 +59,7 @@ const DEFAULT_AUDIT_FILE = '/var/log/restic-gateway/audit.jsonl';
 const LEAST_MEMORY_PER_CLIENT = 20 * 2 ** 20;
 const LEAST_MEMORY_OF_WORKER = 2 * LEAST_MEMORY_PER_CLIENT;
 const DEFAULT_MEMORY = 512 * 2 ** 20;
+const DAY_MS = 24 * 60 * 60 * 1000;
 const LEAST_MEMORY = 4 * LEAST_MEMORY_PER_CLIENT;
 
 // The types of values.
@@ -205,6 +206,11 @@ export function storeSchema(base: string) {
           }),
           // A hundred years, the most that AWS takes.
           days: needed(whole(1, 36_500), { about: 'length of the retention' }),
+          extend: optional(duration, {
+            about:
+              '`serve` renews daily what is in use and retained for less than this: [s3.md](s3.md#renew-retention)',
+            unless: '`serve` renews nothing',
+          }),
         }),
         { about: 'retention of everything but locks: [s3.md](s3.md#object-lock)' },
       ),
@@ -233,6 +239,9 @@ export function storeSchema(base: string) {
       const wrong = (key: string, message: string): void => {
         addIssue({ message, path: [{ type: 'object', origin: 'key', input, key, value: input[key] }] });
       };
+      const { days, extend } = dataset.typed ? (dataset.value.objectLock ?? {}) : {};
+      if (extend !== undefined && days !== undefined && extend > days * DAY_MS)
+        wrong('objectLock', `extend must not be longer than the ${days} days: everything would be renewed each time`);
       if (!has('region') && !has('endpoint')) wrong('region', 'is missing; only where endpoint is set it may be');
       if (has('secretAccessKey') && has('secretAccessKeyFile'))
         wrong('secretAccessKey', 'stands beside secretAccessKeyFile; remove one of the two');

@@ -13,6 +13,7 @@ import { checkStores } from '../safeguard/check-stores.ts';
 import { reachStores } from '../safeguard/try-stores.ts';
 import { LEAST_OPEN_FILES, openFiles, tooFewOpenFiles } from '../state/open-files.ts';
 import { copyAudit } from './copy-audit.ts';
+import { extendDaily } from './extend-daily.ts';
 import { surviveDefects } from './last-net.ts';
 import { startParts, together, type Start } from './parts.ts';
 import { startWorkers } from './primary.ts';
@@ -66,6 +67,7 @@ export async function runDaemon(options: {
     () => together(copyAudit(config, log), forwardAudit(config, log)),
     () => storeChecks(log),
     () => purgeDaily(config, log, monitor),
+    () => extendDaily(config, log),
   ];
   const parts = await startParts(starts);
   const reloading = reloadOnChange(config, log, async (next) => {

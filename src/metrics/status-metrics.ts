@@ -46,6 +46,13 @@ export async function statusMetrics(statuses: readonly ClientStatus[] | undefine
   const scrub = gauge('client_scrub_timestamp_seconds', 'When the last complete scrub ended', ['client']);
   const findings = gauge('client_scrub_findings', 'How many problems the last complete scrub found', ['client']);
 
+  const extended = gauge('client_retention_extended_timestamp_seconds', 'When retention was last looked at', [
+    'client',
+  ]);
+  const unextended = gauge('client_retention_extend_failed', 'Whether or how many objects were not renewed', [
+    'client',
+  ]);
+
   for (const one of statuses ?? []) {
     const { client } = one;
     for (const each of STATES) state.set({ client, state: each }, one.state === each ? 1 : 0);
@@ -69,6 +76,10 @@ export async function statusMetrics(statuses: readonly ClientStatus[] | undefine
       trash.objects.set({ client }, one.trash.objects);
       trash.bytes.set({ client }, one.trash.bytes);
       if (one.trash.purgeAt !== undefined) purge.set({ client }, seconds(one.trash.purgeAt));
+    }
+    if (one.extended !== undefined) {
+      extended.set({ client }, seconds(one.extended.at));
+      unextended.set({ client }, one.extended.complete ? one.extended.failed : 1);
     }
     if (one.scrub !== undefined) {
       scrub.set({ client }, seconds(one.scrub.finished));

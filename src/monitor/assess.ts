@@ -49,13 +49,14 @@ export interface Knowledge {
   readonly used: number | undefined;
   readonly scrub: ClientStatus['scrub'];
   readonly unfinishedScrub: ClientStatus['unfinishedScrub'];
+  readonly extended?: ClientStatus['extended'];
   /** What the trash was last found to hold; times in ms since 1970. */
   readonly trash?: (RemovedFigures & { readonly at: number; readonly oldest: number | undefined }) | undefined;
 }
 
 /** The status of a client at a moment. */
 export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): ClientStatus {
-  const { record, used, scrub, unfinishedScrub } = knowledge;
+  const { record, used, scrub, unfinishedScrub, extended } = knowledge;
   const time = now.getTime();
   const last = lastSnapshot(record);
   const due = dueAt(config, record);
@@ -64,7 +65,7 @@ export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): C
   const denials = denialsOf(record, time);
   const size = sizeOf(knowledge);
   const days = daysOf(record, time);
-  const { state, reasons } = judge(config, { last: last?.at, anomalies, scrub, used }, now);
+  const { state, reasons } = judge(config, { last: last?.at, anomalies, scrub, extended, used }, now);
   return {
     ...{ client: config.name, state, reasons, access: config.access, repository: config.repository },
     ...(last !== undefined && { lastSnapshot: { at: new Date(last.at), session: last.session } }),
@@ -86,6 +87,7 @@ export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): C
     purgeHeld: anomalies.some(({ rule }) => holdsPurge(config, rule)),
     ...(scrub !== undefined && { scrub }),
     ...(unfinishedScrub !== undefined && { unfinishedScrub }),
+    ...(extended !== undefined && { extended }),
     anomalies,
   };
 }
@@ -96,17 +98,22 @@ function judge(
     readonly last: number | undefined;
     readonly anomalies: readonly Anomaly[];
     readonly scrub: ClientStatus['scrub'];
+    readonly extended: ClientStatus['extended'];
     readonly used: number | undefined;
   },
   now: Date,
 ): { readonly state: ClientState; readonly reasons: readonly string[] } {
-  const { last, anomalies, scrub, used } = known;
+  const { last, anomalies, scrub, extended, used } = known;
   const off = isOff(config, now);
   if (off !== undefined) return { state: 'disabled', reasons: [off] };
   const attention = anomalies.filter(({ rule }) => rule !== 'late').map(({ what }) => what);
   if (scrub !== undefined && scrub.findings > 0)
     attention.push(
       `The scrub of ${dayOf(scrub.finished.getTime())} found ${scrub.findings} ${scrub.findings === 1 ? 'file' : 'files'} that are not as they should be.`,
+    );
+  if (extended !== undefined && (extended.failed > 0 || !extended.complete))
+    attention.push(
+      `The retention of ${extended.complete ? `${extended.failed} ${extended.failed === 1 ? 'object' : 'objects'}` : 'what is in use'} was not renewed on ${dayOf(extended.at.getTime())}${extended.problem === undefined ? '' : `: ${extended.problem}`}`,
     );
   if (config.quota !== undefined && used !== undefined && used >= QUOTA_SHARE * config.quota)
     attention.push(`The quota is nearly used up: ${formatBytes(used)} of ${formatBytes(config.quota)}.`);

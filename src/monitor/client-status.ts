@@ -179,6 +179,17 @@ export interface ClientStatus {
     /** The first of them, 20 at most. */
     readonly found: readonly { readonly key: string; readonly problem: string; readonly detail: string }[];
   };
+  /** The last renewal of the retention of what is in use, by `serve` or by `extend`; undefined where there was none. */
+  readonly extended?: {
+    readonly at: Date;
+    readonly objects: number;
+    readonly renewed: number;
+    readonly failed: number;
+    /** Whether all of the repository was gone through. */
+    readonly complete: boolean;
+    /** What went wrong first. */
+    readonly problem?: string;
+  };
   /** One that was begun and has not come to its end: it runs, or the same command takes it up again. Since `started`, it has read so much. */
   readonly unfinishedScrub?: {
     readonly started: Date;

@@ -9,6 +9,7 @@ import type { Log } from '../ports/log.ts';
 import { readLiveSessions, type LiveSession } from '../state/live-sessions.ts';
 import { scrubState, type ScrubProgress } from '../maintenance/scrub-state.ts';
 import { trashState } from '../maintenance/trash-state.ts';
+import { extendedState } from '../retention/extended-state.ts';
 import { assess, openAnomalies, unreported } from './assess.ts';
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { openFollower, type Follower } from '../audit/follow.ts';
@@ -288,11 +289,12 @@ async function clientStatus(
   const common = commonName(config, client.repository);
   const { trashMs } = protectionOf(config, client.repository);
   const scrubs = scrubState(config.state, common);
-  const [used, result, progress, trash] = await Promise.all([
+  const [used, result, progress, trash, extended] = await Promise.all([
     usedBytes(config, client.repository),
     scrubs.readResult(),
     scrubs.readProgress(),
     trashState(config.state, common).read(),
+    extendedState(config.state, common).read(),
   ]);
   const knowledge = {
     record: model.clients.get(client.name) ?? emptyClient(),
@@ -304,6 +306,10 @@ async function clientStatus(
       found: result.findings.slice(0, FOUND_SHOWN),
     },
     unfinishedScrub: progress && unfinished(progress),
+    extended: extended && {
+      ...{ at: new Date(extended.at), objects: extended.objects, renewed: extended.renewed, failed: extended.failed },
+      ...{ complete: extended.complete, ...(extended.problem !== undefined && { problem: extended.problem }) },
+    },
     trash: trash && {
       ...{ at: Date.parse(trash.at), snapshots: trash.snapshots, objects: trash.objects, bytes: trash.bytes },
       oldest: trash.oldest === undefined ? undefined : Date.parse(trash.oldest),

@@ -79,6 +79,7 @@ function factsSection(one: ClientStatus, config: ClientConfig, now: Date): Html 
     ],
     ['Arrived', `${formatBytes(one.arrived)} since the audit began, ${formatBytes(one.arrivedLately)} of it in 7 days`],
     ['Quota', quotaBar(one) ?? 'none'],
+    ...(one.extended === undefined ? [] : [['Object Lock', extendedWords(one.extended, now)] as const]),
     ['Repository', html`store <bdi>${repository.store}</bdi>, prefix <bdi>${repository.prefix || '(root)'}</bdi>`],
     ['Access', one.access],
     ['May come from', config.from.length === 0 ? 'any address' : config.from.join(', ')],
@@ -95,6 +96,15 @@ function factsSection(one: ClientStatus, config: ClientConfig, now: Date): Html 
       )}
     </dl>
   </section>`;
+}
+
+function extendedWords(
+  { at, objects, renewed, failed, complete }: NonNullable<ClientStatus['extended']>,
+  now: Date,
+): Html {
+  if (!complete) return html`retention not renewed, ${distance(at, now)}`;
+  const trouble = failed === 0 ? '' : `, ${failed} failed`;
+  return html`${counted(objects, 'object')} looked at ${distance(at, now)}: ${renewed} renewed${trouble}`;
 }
 
 function growthSection(one: ClientStatus): Html {

@@ -669,6 +669,13 @@ describe('stores', () => {
       ],
     ],
     [
+      'a renewal of everything each time',
+      s3('region: x\n      objectLock: { mode: compliance, days: 30, extend: 31d }'),
+      [
+        '6:5: stores.archive.objectLock: extend must not be longer than the 30 days: everything would be renewed each time',
+      ],
+    ],
+    [
       'a fallback that there is not',
       s3('region: x\n      conditionalWrites: maybe'),
       ['6:24: stores.archive.conditionalWrites: must be "required" or "versioned"'],

@@ -11,6 +11,9 @@ import {
 } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { parse, stringify } from 'yaml';
+import { loadConfig } from '../../src/config/load.ts';
+import { extendDaily } from '../../src/daemon/extend-daily.ts';
+import { extendedState } from '../../src/retention/extended-state.ts';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { makeTree, newBucket, run, s3, startProcess, tempDir, type Outcome } from '../support/lab.ts';
 import { openSite, type Site } from '../support/sites.ts';
@@ -212,6 +215,74 @@ describe('extend', () => {
     );
     expect((await gateway(['extend', 'appsrv', '--rate', '5'])).stderr).toMatch(/--rate 5: must be a rate from 1\/s/);
     expect((await gateway(['client', 'hold', 'local'])).stderr).toMatch(/is a directory, which has no Object Lock/);
+  });
+});
+
+describe('serve', () => {
+  test('renews once a day what the config says, whoever else looks, and the status tells of it', async () => {
+    const config = parse(readFileSync(tenDays, 'utf8')) as { stores: { locked: { objectLock: object } } };
+    // Everything is retained for less than twenty days by now.
+    config.stores.locked.objectLock = { mode: 'governance', days: 30, extend: '20d' };
+    const file = path.join(site.directory, 'daily.yaml');
+    writeFileSync(file, stringify(config));
+    const begun = (): number => site.audit().filter(({ event }) => event === 'extend').length;
+    const inUse = (await versions()).filter((version) => version.isLatest && isRestics(version));
+    const before = begun();
+    const said: string[] = [];
+    const say = (_fields: unknown, line: string): void => {
+      said.push(line);
+    };
+    const log = { info: say, warn: say, error: say };
+    const renewal = `renewed the retention of ${inUse.length} objects of appsrv`;
+    const parts = [extendDaily(loadConfig(file), log, 10)];
+    try {
+      while (!said.includes(renewal)) await new Promise((resolve) => setTimeout(resolve, 50));
+      for (const version of inUse) expect((await daysOf(version)) ?? 0).toBeGreaterThan(29.9);
+      const status = json(await gateway(['status', 'appsrv', '--json'], file));
+      expect(status).toMatchObject({
+        extended: { objects: inUse.length, renewed: inUse.length, failed: 0, complete: true },
+      });
+      const { at } = status['extended'] as { readonly at: string };
+      // Others of this machine see that it was done today, and so does this one, however often it looks.
+      parts.push(extendDaily(loadConfig(file), log, 10), extendDaily(loadConfig(file), log, 10));
+      const looks = extendedState(loadConfig(file).state, { store: 'locked', prefix: 'other' });
+      while ((await looks.read()) === undefined) await new Promise((resolve) => setTimeout(resolve, 50));
+      expect(said).toEqual([renewal]);
+      expect(json(await gateway(['status', 'appsrv', '--json'], file))['extended']).toMatchObject({ at });
+      expect(begun()).toBe(before + 1);
+    } finally {
+      for (const part of parts) await part.close();
+    }
+    // The command goes by the same time, and is told of at once.
+    expect((await gateway(['extend', 'appsrv'], file)).stdout).toMatch(
+      /0 renewed until .* retained for 20 d 0 h or longer/,
+    );
+    expect((await gateway(['status', 'appsrv'], file)).stdout).toMatch(
+      /^Object Lock +\d+ objects looked at, 0 renewed, .* ago$/m,
+    );
+  });
+
+  test('what it cannot renew needs attention', async () => {
+    const config = parse(readFileSync(tenDays, 'utf8')) as { stores: Record<string, Record<string, unknown>> };
+    const state = path.join(site.directory, 'troubled');
+    const locked = { ...config.stores['locked'], bucket: await newBucket() };
+    config.stores['locked'] = { ...locked, objectLock: { mode: 'governance', days: 30, extend: '20d' } };
+    const file = path.join(site.directory, 'troubled.yaml');
+    writeFileSync(file, stringify({ ...config, state, stores: config.stores }));
+    await sdk.send(
+      new PutObjectCommand({ Bucket: locked.bucket, Key: `appsrv/snapshots/${'3'.repeat(64)}`, Body: 'content' }),
+    );
+    const said: string[] = [];
+    const say = (_fields: unknown, line: string): void => {
+      said.push(line);
+    };
+    const part = extendDaily(loadConfig(file), { info: say, warn: say, error: say }, 10);
+    while (said.length === 0) await new Promise((resolve) => setTimeout(resolve, 50));
+    await part.close();
+    expect(said[0]).toMatch(/of what appsrv has was not renewed: .*no Object Lock/);
+    const { code, stdout } = await gateway(['status', 'appsrv', '--json'], file);
+    expect([code, json({ code, stdout, stderr: '' })['state']]).toEqual([1, 'attention']);
+    expect(stdout).toMatch(/The retention of what is in use was not renewed on \d{4}-\d\d-\d\d: .*no Object Lock/);
   });
 });
 

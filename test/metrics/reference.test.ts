@@ -29,6 +29,7 @@ const STATUS: ClientStatus = {
   },
   trash: { at: NOW, snapshots: 1, objects: 2, bytes: 3, purgeAt: NOW },
   scrub: { finished: NOW, quick: false, objects: 1, bytes: 1, findings: 0, found: [] },
+  extended: { at: NOW, objects: 1, renewed: 1, failed: 0, complete: true },
   anomalies: [
     { id: 'a', rule: 'denied-delete', at: NOW, last: NOW, count: 1, what: '', advice: '' },
     { id: 'b', rule: 'denied-delete', at: NOW, last: NOW, count: 1, what: '', advice: '' },
