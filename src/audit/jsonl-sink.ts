@@ -106,7 +106,7 @@ export async function openJsonlSink(options: JsonlSinkOptions): Promise<AuditSin
         // A disk that hangs cannot be interrupted. Should the line be written after all, the audit has something that was not done.
         const timer = setTimeout(() => {
           waiting.delete(entry);
-          reject(unavailable('its disk does not answer'));
+          reject(unavailable('its disk does not respond'));
         }, limitMs);
         waiting.add(entry);
         draining ??= drain();

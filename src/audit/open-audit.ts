@@ -35,7 +35,7 @@ export function openAudit({ audit, state }: Pick<GatewayConfig, 'audit' | 'state
     warn: (error) =>
       log?.warn(
         { err: error },
-        `the audit ${file} cannot be rotated (${messageOf(error)}) and grows on; who writes it must be able to rename files in its directory`,
+        `the audit ${file} cannot be rotated (${messageOf(error)}) and keeps growing; who writes it must be able to rename files in its directory`,
       ),
   });
 }

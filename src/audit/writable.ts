@@ -12,7 +12,7 @@ const PATIENCE_MS = 5000;
 /** @throws GatewayError `audit-unavailable` that says why not */
 export async function checkAuditWritable(file: string): Promise<void> {
   try {
-    if ((await within(PATIENCE_MS, check(file))) === undefined) throw new Error('its disk does not answer');
+    if ((await within(PATIENCE_MS, check(file))) === undefined) throw new Error('its disk does not respond');
   } catch (error) {
     throw new GatewayError('audit-unavailable', {
       detail: `the audit ${file} cannot be written: ${messageOf(error)}`,

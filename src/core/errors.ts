@@ -22,7 +22,7 @@ const TABLE = {
   },
   protected: {
     status: 403,
-    clientMessage: 'the snapshot came too lately, or is one of the newest, and cannot be removed; nothing was removed',
+    clientMessage: 'the snapshot arrived too recently, or is one of the newest; nothing was removed',
   },
   'not-found': { status: 404, clientMessage: 'there is no such object' },
   'method-not-allowed': { status: 405, clientMessage: 'that method is not allowed here' },
@@ -32,7 +32,7 @@ const TABLE = {
   'store-failed': { status: 502, clientMessage: 'the storage behind the gateway failed' },
   'store-lost': {
     status: 502,
-    clientMessage: "the storage lost what it took, so this backup does not count; tell the gateway's admin",
+    clientMessage: "the storage lost a confirmed upload, so this backup does not count; tell the gateway's admin",
   },
   'store-unavailable': { status: 503, clientMessage: 'the storage behind the gateway cannot be reached' },
   'store-misconfigured': {
@@ -51,7 +51,7 @@ const TABLE = {
   },
   'held-by-admin': {
     status: 423,
-    clientMessage: 'the admin is working on this repository; new runs wait, as restic tries again, or fail in the end',
+    clientMessage: 'the admin is working on this repository; new runs wait while restic retries, and may then fail',
   },
   'too-many-requests': {
     status: 429,
@@ -63,7 +63,7 @@ const TABLE = {
   },
   'too-many-failures': {
     status: 429,
-    clientMessage: 'too many changes by this client have failed of late; try again in a while',
+    clientMessage: 'too many changes by this client have failed recently; try again in a while',
   },
   'state-unavailable': {
     status: 503,

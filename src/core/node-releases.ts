@@ -48,17 +48,17 @@ export function runtimeTrouble({ version, debian }: Runtime, today: Date): strin
   if (own !== undefined) {
     const { release, end, update, version: base } = own.from;
     if (day > end)
-      return `Node.js ${version} of Debian ${release} gets no fixes any more, since ${end}; ${installInstead(day)}`;
+      return `Node.js ${version} of Debian ${release} no longer gets fixes, since ${end}; ${installInstead(day)}`;
     return own.update < update
-      ? `Debian's nodejs ${debian ?? ''} lacks fixes of known holes in HTTP/2; update it (apt upgrade) to ${base}+deb${release}u${update} or newer`
+      ? `Debian's nodejs ${debian ?? ''} lacks fixes for known vulnerabilities in HTTP/2; update it (apt upgrade) to ${base}+deb${release}u${update} or newer`
       : undefined;
   }
   const line = NODE_LINES.get(Number.parseInt(version, 10));
   if (line === undefined) return undefined;
-  if (day > line.end) return `Node.js ${version} gets no fixes any more, since ${line.end}; ${installInstead(day)}`;
+  if (day > line.end) return `Node.js ${version} no longer gets fixes, since ${line.end}; ${installInstead(day)}`;
   // Of a package with patches of its own the number says nothing.
   if (debian !== undefined || line.fixed === undefined || !isOlder(version, line.fixed)) return undefined;
-  return `Node.js ${version} lacks fixes of known holes in HTTP/2; update it to ${line.fixed} or newer`;
+  return `Node.js ${version} lacks fixes for known vulnerabilities in HTTP/2; update it to ${line.fixed} or newer`;
 }
 
 function installInstead(day: string): string {

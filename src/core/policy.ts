@@ -148,7 +148,7 @@ function decideRemove(
     return {
       allow: false,
       reason: 'append-only',
-      clientMessage: 'append-only: this key may thin out snapshots, but remove no repository password and no config',
+      clientMessage: 'append-only: this key may remove snapshots, but not repository passwords or the config',
     };
   if (type !== 'locks') return heedFloor(principal, grant, operation, facts);
   if (facts.kind === 'lock') {
@@ -183,14 +183,14 @@ function heedFloor(
       allow: false,
       reason: 'snapshot-left',
       clientMessage:
-        'a snapshot could not be removed, whose data this run would remove: it removes nothing more; run prune again by itself',
+        'a snapshot could not be removed, so its data is kept: this run removes nothing more; run prune again on its own',
     };
   }
   if (ref.type !== 'snapshots' || protectMs === undefined) return ALLOW;
   const deny = (why: string): Decision => ({
     allow: false,
     reason: 'protected',
-    clientMessage: `protected: snapshot ${ref.name.slice(0, 8)} ${why}${via === 'admin' ? '; --override-protect removes it all the same' : ''}`,
+    clientMessage: `protected: snapshot ${ref.name.slice(0, 8)} ${why}${via === 'admin' ? '; --override-protect removes it anyway' : ''}`,
   });
   if (facts.kind !== 'snapshot') return deny('cannot be looked up');
   const { snapshot } = facts;
@@ -198,7 +198,7 @@ function heedFloor(
   const { arrived, ageMs, newest } = snapshot;
   // Whatever is no number is no age that is old enough.
   if (!(ageMs >= protectMs))
-    return deny(`came lately, and cannot be removed before ${minuteOf(arrived.getTime() + protectMs)}`);
+    return deny(`arrived recently, and cannot be removed before ${minuteOf(arrived.getTime() + protectMs)}`);
   if (newest === false) return ALLOW;
   return deny(`is one of the newest ${NEWEST_KEPT}, and cannot be removed until newer ones have come`);
 }

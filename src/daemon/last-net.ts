@@ -7,7 +7,7 @@ import { reportDefect, type Log } from '../ports/log.ts';
 /** For a process that serves many: from now on a defect no longer ends it. */
 export function surviveDefects(log: Log): void {
   onDefect((error) => {
-    reportDefect(log, error, {}, 'a defect outside of any session; the gateway goes on');
+    reportDefect(log, error, {}, 'a defect outside of any session; the gateway continues');
   });
 }
 

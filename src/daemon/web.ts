@@ -100,7 +100,7 @@ function text(status: number, line: string): WebAnswer {
 }
 
 async function whyNotReady({ config, isListening }: WebSources): Promise<string | undefined> {
-  if (!isListening()) return 'no sessions are let in';
+  if (!isListening()) return 'no sessions are accepted';
   try {
     await checkAuditWritable(config().audit.file);
     return undefined;

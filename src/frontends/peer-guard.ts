@@ -77,7 +77,7 @@ export function guardPeer(connection: Connection, guardExchanges: (may: () => bo
       return undefined;
     };
   };
-  const tooMany = (): string | undefined => (requests.take() ? undefined : 'the peer floods with requests');
+  const tooMany = (): string | undefined => (requests.take() ? undefined : 'the peer sends too many requests');
   before('CHANNEL_OPEN', (message) => {
     const { packetSize } = message as { readonly packetSize: number };
     return packetSize < LEAST_PACKET ? `the peer wants packets of ${packetSize} bytes` : tooMany();
@@ -129,7 +129,7 @@ export function guardPeer(connection: Connection, guardExchanges: (may: () => bo
   let rekeyedAt = 0;
   connection.on('rekey', () => {
     const moved = socket.bytesRead + socket.bytesWritten;
-    if (moved - rekeyedAt < REKEY_BYTES && !rekeys.take()) cut('the peer floods with key exchanges');
+    if (moved - rekeyedAt < REKEY_BYTES && !rekeys.take()) cut('the peer starts too many key exchanges');
     rekeyedAt = moved;
   });
   let exchange: NodeJS.Timeout | undefined;

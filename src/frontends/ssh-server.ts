@@ -79,7 +79,7 @@ export async function openSshServer({
   const unauthenticated = createUnauthenticatedConnections(limits, (cut) => {
     log.warn(
       { cut, limit: limits.unauthenticated },
-      'too many connections have not logged in; those who hold most lose some',
+      'too many connections have not logged in; the addresses that have most lose some of them',
     );
   });
   const pendingBySocket = new WeakMap<Socket, Unauthenticated>();

@@ -40,7 +40,7 @@ function hasKey({ keys }: ClientConfig, { key }: Principal): boolean {
 
 export const NO_MEMORY: AdmissionRefusal = {
   reason: 'no-memory',
-  line: 'the gateway holds as much as it may at the moment; try again in a while.',
+  line: 'the gateway has no memory left for another session; try again in a while.',
 };
 
 export const NO_DESCRIPTORS: AdmissionRefusal = {

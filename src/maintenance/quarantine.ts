@@ -169,7 +169,7 @@ async function readManifest(maintenance: RepositoryMaintenance, key: string, sig
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   const unfit = new GatewayError('store-failed', {
-    detail: `${key.replaceAll(/[^ -~]/g, '?')} is no manifest that an undo has written; look at who may write to the storage, and move it away`,
+    detail: `${key.replaceAll(/[^ -~]/g, '?')} is not a manifest that undo wrote; find out who can write to the storage, and move it away`,
   });
   for await (const chunk of maintenance.read(key, { signal })) {
     bytes += chunk.length;

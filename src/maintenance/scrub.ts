@@ -120,7 +120,7 @@ async function takeSurvey(
   for await (const page of maintenance.files('', { signal }))
     for (const { key, size } of page) {
       if (parseObjectKey(key) === undefined) {
-        findings.push({ key, problem: 'foreign', detail: 'this is no file of a restic repository' });
+        findings.push({ key, problem: 'foreign', detail: 'this is not a file of a restic repository' });
         continue;
       }
       objects += 1;

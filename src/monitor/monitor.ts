@@ -137,7 +137,7 @@ export function openMonitor(options: {
       trouble = undefined;
     } catch (error) {
       if (!closed && !isGatewayError(error, 'shutting-down'))
-        warnOnce(error, 'the audit cannot be watched for what is out of the ordinary');
+        warnOnce(error, 'the audit log cannot be checked for anomalies');
     }
     await audit.keepSometimes();
   };

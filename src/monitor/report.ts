@@ -82,7 +82,7 @@ async function claimsDirectory(state: string): Promise<string> {
     return directory;
   } catch (error) {
     throw new GatewayError('state-unavailable', {
-      detail: `nothing can be told once and by one alone without ${state}: ${messageOf(error)}`,
+      detail: `what was reported already cannot be recorded in ${state}: ${messageOf(error)}`,
       cause: error,
     });
   }

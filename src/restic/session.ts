@@ -35,7 +35,7 @@ export async function serveRestic(
   };
   const report = (error: unknown): void => {
     const { session, principal } = identity;
-    reportDefect(log, error, { session, client: principal.client }, 'a defect in a session, which ends; no other does');
+    reportDefect(log, error, { session, client: principal.client }, 'a defect ended this session; the others continue');
     notify('the gateway has failed, and this session ends; try again.');
   };
   const handler = createHandler({ ...context, notify }, (error) => {

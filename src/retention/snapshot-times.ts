@@ -54,6 +54,6 @@ export async function writeSnapshotTimes(
 
 function unfit(): GatewayError {
   return new GatewayError('store-failed', {
-    detail: `${KEY} is none that the gateway has written; look at who may write to the storage, and move it away: then accept times anew`,
+    detail: `${KEY} was not written by the gateway; find out who can write to the storage, move it away, and accept the times again`,
   });
 }

@@ -35,7 +35,7 @@ export function safeCreation(store: RepositoryStore, storeCheck: StoreCheck): Re
       const { neverOverwrites } = await unlessAborted(
         storeCheck.shown(),
         options.signal,
-        () => new GatewayError('client-gone', { detail: 'the call was given up' }),
+        () => new GatewayError('client-gone', { detail: 'the call was aborted' }),
       );
       // Accepted by the admin: this leaves to chance only what two bring at the same moment.
       if (!neverOverwrites && (await store.stat(ref, options)) !== undefined) return 'exists';

@@ -99,7 +99,7 @@ export class StoreCheck {
     const { keepsVersions } = shown;
     if (this.#isSafe(shown))
       return new GatewayError('store-failed', {
-        detail: `store ${name} does not keep packs, so it takes nothing: ${this.#packs}; restic-gateway check --live tries it again`,
+        detail: `store ${name} does not keep packs, so nothing is stored in it: ${this.#packs}; restic-gateway check --live tries it again`,
       });
     const wanted = conditionalWrites === 'versioned';
     const versioned = wanted ? 'switch versioning on for the bucket' : 'set conditionalWrites: versioned for the store';
@@ -107,7 +107,7 @@ export class StoreCheck {
       keepsVersions || wanted ? versioned : 'give the bucket versioning and the store conditionalWrites: versioned';
     return new GatewayError('store-unsafe', {
       detail:
-        `store ${name} does not honour If-None-Match: an upload would replace what is there, so it takes nothing from append-only clients; ` +
+        `store ${name} does not honour If-None-Match: an upload would replace what is there, so append-only clients cannot store anything in it; ` +
         `use a storage that honours it, or ${advice} (docs/s3.md); restic-gateway check --live tries it again`,
     });
   }

@@ -198,7 +198,7 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
 /** @throws GatewayError for a key that is not the gateway's own: restic's files are moved, never discarded */
 function privateKey(key: string): string {
   if (key.startsWith(`${PRIVATE_DIRECTORY}/`)) return key;
-  throw new GatewayError('internal', { detail: `${key} is no file of the gateway's own` });
+  throw new GatewayError('internal', { detail: `${key} is not one of the gateway's own files` });
 }
 
 async function unlinkIfThere(steps: Steps, path: string): Promise<void> {

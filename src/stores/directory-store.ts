@@ -134,7 +134,7 @@ class DirectoryRepository implements StoredRepository {
           if (await syncExisting(steps, path)) return 'exists';
           if (tries === MOST_LINKS)
             throw new GatewayError('store-failed', {
-              detail: `${path}: the file system says that the name is taken, and has nothing under it; check it, or use another`,
+              detail: `${path}: the file system says that the name exists, but there is no such file; check the file system, or use another`,
             });
         }
         steps.committed();

@@ -179,7 +179,7 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
 
   async discard(key: string, { signal }: CallOptions): Promise<void> {
     if (!key.startsWith(`${PRIVATE_DIRECTORY}/`))
-      throw new GatewayError('internal', { detail: `${key} is no file of the gateway's own` });
+      throw new GatewayError('internal', { detail: `${key} is not one of the gateway's own files` });
     try {
       await this.#client.remove(this.#prefix + key, signal);
     } catch (error) {

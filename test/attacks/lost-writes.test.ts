@@ -10,7 +10,7 @@ import { startStack, type Stack, type StackClient } from '../support/stack.ts';
 import { secretFile } from '../support/stores.ts';
 
 const PAGE = '<!DOCTYPE html><html><body>Please log in to the Wi-Fi</body></html>';
-const LOST = "the storage lost what it took, so this backup does not count; tell the gateway's admin.";
+const LOST = "the storage lost a confirmed upload, so this backup does not count; tell the gateway's admin.";
 
 const post = async (client: StackClient, type: string, one = sample()): Promise<number> =>
   (await client.request('POST', `/${type}/${one.name}`, { body: one.body })).status;

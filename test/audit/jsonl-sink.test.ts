@@ -474,7 +474,7 @@ test('a disk that hangs is an audit that cannot be written, and works again when
     await sink.append(inSession('before'), START);
     await disk.freeze();
     const error = await expectUnavailable(sink.append(inSession('frozen-1'), START));
-    expect(error.message).toBe(`the audit ${file} cannot be written: its disk does not answer`);
+    expect(error.message).toBe(`the audit ${file} cannot be written: its disk does not respond`);
     await expectUnavailable(Promise.all([1, 2].map((i) => sink.append(inSession(`queued-${i}`), START))));
     await disk.thaw();
     await sink.append(inSession('after'), START);

@@ -11,11 +11,11 @@ const on = (day: string): Date => new Date(`${day}T12:00:00Z`);
 test.each([
   // A line's last day is a day with fixes.
   [{ version: '20.20.2' }, '2026-04-30', undefined],
-  [{ version: '20.20.2' }, '2026-05-01', 'gets no fixes any more, since 2026-04-30; install Node.js 26'],
-  [{ version: '25.9.0' }, '2026-11-26', 'gets no fixes any more, since 2026-06-01; install Node.js 26'],
+  [{ version: '20.20.2' }, '2026-05-01', 'no longer gets fixes, since 2026-04-30; install Node.js 26'],
+  [{ version: '25.9.0' }, '2026-11-26', 'no longer gets fixes, since 2026-06-01; install Node.js 26'],
   [{ version: '22.23.3' }, '2026-11-26', undefined],
-  [{ version: '22.23.3' }, '2027-05-01', 'gets no fixes any more'],
-  [{ version: '22.23.1' }, '2026-11-26', 'lacks fixes of known holes in HTTP/2; update it to 22.23.2'],
+  [{ version: '22.23.3' }, '2027-05-01', 'no longer gets fixes'],
+  [{ version: '22.23.1' }, '2026-11-26', 'lacks fixes for known vulnerabilities in HTTP/2; update it to 22.23.2'],
   [{ version: '22.9.0' }, '2026-11-26', 'update it to 22.23.2'],
   [{ version: '24.18.1' }, '2026-11-26', undefined],
   [{ version: '24.18.0' }, '2026-11-26', 'update it to 24.18.1'],
@@ -25,16 +25,16 @@ test.each([
   // Debian goes on where nodejs.org has ended, for as long as it looks after that Debian, and from its updates on.
   [{ version: '20.19.2', debian: '20.19.2+dfsg-1+deb13u3' }, '2026-11-26', undefined],
   [{ version: '20.19.2', debian: '20.19.2+dfsg-1+deb13u12' }, '2028-08-09', undefined],
-  [{ version: '20.19.2', debian: '20.19.2+dfsg-1+deb13u12' }, '2028-08-10', 'of Debian 13 gets no fixes any more'],
+  [{ version: '20.19.2', debian: '20.19.2+dfsg-1+deb13u12' }, '2028-08-10', 'of Debian 13 no longer gets fixes'],
   [
     { version: '20.19.2', debian: '20.19.2+dfsg-1' },
     '2026-11-26',
-    'lacks fixes of known holes in HTTP/2; update it (apt',
+    'lacks fixes for known vulnerabilities in HTTP/2; update it (apt',
   ],
   [{ version: '20.19.2', debian: '20.19.2+dfsg-1+deb13u2' }, '2026-11-26', 'to 20.19.2+dfsg-1+deb13u3 or newer'],
   // A package of Debian's testing or unstable has patches that its number does not show, and no promise beyond its line's.
   [{ version: '22.14.0', debian: '22.14.0+dfsg-2' }, '2026-11-26', undefined],
-  [{ version: '20.18.1', debian: '20.18.1+dfsg-1' }, '2026-11-26', 'gets no fixes any more'],
+  [{ version: '20.18.1', debian: '20.18.1+dfsg-1' }, '2026-11-26', 'no longer gets fixes'],
 ])('%j on %s', (runtime, day, words) => {
   expect(runtimeTrouble(runtime, on(day))).toEqual(words === undefined ? undefined : expect.stringContaining(words));
 });

@@ -275,12 +275,12 @@ describe('the floor, and deferred removals', () => {
   });
 
   test.each<[string, Facts, Via, string]>([
-    ['young', SNAPSHOTS[4] as Facts, 'ssh', 'came lately, and cannot be removed before 2026-11-28 03:05 UTC'],
+    ['young', SNAPSHOTS[4] as Facts, 'ssh', 'arrived recently, and cannot be removed before 2026-11-28 03:05 UTC'],
     [
       'young, to the admin',
       SNAPSHOTS[4] as Facts,
       'admin',
-      'came lately, and cannot be removed before 2026-11-28 03:05 UTC; --override-protect removes it all the same',
+      'arrived recently, and cannot be removed before 2026-11-28 03:05 UTC; --override-protect removes it anyway',
     ],
     [
       'new',
@@ -380,6 +380,6 @@ test('every denial says in one plain line what is not allowed and under which ru
     'lock-of-another': 'append-only: this lock belongs to someone else and is under 30 minutes old',
     'key-added': 'append-only: this key may not add repository passwords; the gateway admin can',
     'snapshot-left':
-      'a snapshot could not be removed, whose data this run would remove: it removes nothing more; run prune again by itself',
+      'a snapshot could not be removed, so its data is kept: this run removes nothing more; run prune again on its own',
   });
 });

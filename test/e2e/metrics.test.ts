@@ -233,7 +233,7 @@ test('ready is who lets sessions in and can write the audit; healthy, who answer
   for (const session of sessions) expect((await session.request('GET', '/locks/')).status).toBe(200);
   site.process.signal('SIGTERM');
   await site.process.waitForLine(/stopping on SIGTERM/);
-  expect(await site.get('/readyz')).toEqual({ status: 503, body: 'not ready: no sessions are let in\n' });
+  expect(await site.get('/readyz')).toEqual({ status: 503, body: 'not ready: no sessions are accepted\n' });
   expect(sum(await site.scrape(), 'ready')).toBe(0);
   sessions[0]?.close();
   // Its worker ends with it, and has told all that it counted.

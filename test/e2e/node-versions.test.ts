@@ -20,7 +20,7 @@ import { freshStore } from '../support/stores.ts';
 
 /** Whatever Node has to say ends the process, or has a trace with it. */
 const STRICT = { NODE_OPTIONS: '--throw-deprecation --pending-deprecation --trace-warnings' };
-const NO_FIXES = /^Node\.js 20\.\d+\.\d+ gets no fixes any more, since 2026-04-30; install Node\.js 26/;
+const NO_FIXES = /^Node\.js 20\.\d+\.\d+ no longer gets fixes, since 2026-04-30; install Node\.js 26/;
 
 const source = path.join(tempDir(), 'source');
 const keys = await Promise.all([generateKey(), generateKey(), generateKey()]);

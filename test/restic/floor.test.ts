@@ -81,7 +81,7 @@ describe.each(['owner', 'thrifty'])('a client that may remove (%s)', (who) => {
     expect(existsSync(pathOf(who, name))).toBe(true);
     expect(client.reported).toEqual([
       expect.stringMatching(
-        /^protected: snapshot [0-9a-f]{8} came lately, and cannot be removed before \d{4}-\d\d-\d\d \d\d:\d\d UTC\.$/,
+        /^protected: snapshot [0-9a-f]{8} arrived recently, and cannot be removed before \d{4}-\d\d-\d\d \d\d:\d\d UTC\.$/,
       ),
     ]);
     expect(deniedLines(name)).toBe(1);
@@ -114,7 +114,7 @@ test("an admin's restic is held to it too, unless it was told otherwise, which t
   const name = await save(client);
   const admin = await stack.connect('other', { via: 'admin' });
   expect(await remove(admin, name)).toBe(403);
-  expect(admin.reported).toEqual([expect.stringContaining('UTC; --override-protect removes it all the same.')]);
+  expect(admin.reported).toEqual([expect.stringContaining('UTC; --override-protect removes it anyway.')]);
 
   for (const via of ['ssh', 'stdio'] as const) {
     const pretender = await stack.connect('other', { via }, { overrideProtect: true });
@@ -146,7 +146,7 @@ test('deferred removals take index and data, but no key, no config and nothing o
   const statuses = await Promise.all(paths.map(async (path) => (await client.request('DELETE', path)).status));
   expect(statuses).toEqual([403, 403, 403, 200, 200]);
   expect(client.reported).toEqual([
-    'append-only: this key may thin out snapshots, but remove no repository password and no config.',
+    'append-only: this key may remove snapshots, but not repository passwords or the config.',
   ]);
 });
 
@@ -236,7 +236,7 @@ test('after a snapshot that it could not remove, a session removes no index and 
   const [index, pack, lock] = [await put(other, 'index'), await put(client, 'data'), await put(client, 'locks')];
   expect(await remove(client, name)).toBe(403);
   for (const path of [index, pack]) expect((await client.request('DELETE', path)).status).toBe(403);
-  expect(client.reported.at(-1)).toMatch(/^a snapshot could not be removed, whose data this run would remove: /);
+  expect(client.reported.at(-1)).toMatch(/^a snapshot could not be removed, so its data is kept: /);
   expect((await client.request('DELETE', lock)).status).toBe(200);
   expect((await other.request('DELETE', index)).status).toBe(200);
 

@@ -125,5 +125,5 @@ export function bounded<T>(
 function cancelled(signal: AbortSignal): GatewayError {
   const reason: unknown = signal.reason;
   if (reason instanceof GatewayError) return reason;
-  return new GatewayError('store-failed', { detail: 'the call was given up', cause: reason });
+  return new GatewayError('store-failed', { detail: 'the call was aborted', cause: reason });
 }

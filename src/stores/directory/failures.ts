@@ -49,7 +49,7 @@ export function rootMissing(root: string, cause: unknown): GatewayError {
 /** The file system cannot create a name atomically. */
 export function linksUnsupported(directory: string, cause: unknown): GatewayError {
   return new GatewayError('store-misconfigured', {
-    detail: `${directory}: the file system has no hard links, which creating without overwriting rests on; use another, such as ext4, xfs, btrfs, zfs or NFS`,
+    detail: `${directory}: the file system has no hard links, and without them nothing can be stored safely; use another, such as ext4, xfs, btrfs, zfs or NFS`,
     cause,
   });
 }

@@ -188,7 +188,7 @@ const UNREACHABLE =
 const TLS = /CERT|SELF_SIGNED|UNABLE_TO|_TLS_|^ERR_SSL|^EPROTO/;
 
 function classifySystemError(error: unknown, names: StoreNames): Finding {
-  if (!types.isNativeError(error)) return { code: 'internal', detail: 'something that is no error was thrown' };
+  if (!types.isNativeError(error)) return { code: 'internal', detail: 'a value that is not an Error was thrown' };
   // All addresses of the host failed: the first one's error says why.
   if ('errors' in error && Array.isArray(error.errors)) return classifySystemError(error.errors[0], names);
   const { endpoint } = names;

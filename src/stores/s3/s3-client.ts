@@ -127,7 +127,7 @@ export class S3Client {
   /** Whatever was thrown in a call, as the call may throw it. */
   failure(error: unknown, signal: AbortSignal): GatewayError {
     if (error instanceof GatewayError) return error;
-    if (signal.aborted) return new GatewayError('client-gone', { detail: 'the call was given up', cause: error });
+    if (signal.aborted) return new GatewayError('client-gone', { detail: 'the call was aborted', cause: error });
     return judge(error, this.#names).error;
   }
 
