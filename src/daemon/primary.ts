@@ -10,6 +10,7 @@ import { printableJson } from '../core/printable.ts';
 import { createGateway } from '../gateway/gateway.ts';
 import type { Log } from '../ports/log.ts';
 import { countLiveSessions } from '../state/live-sessions.ts';
+import { handOnLostConnections } from './lost-connections.ts';
 import type { FromWorker, ToWorker } from './messages.ts';
 import type { Service } from './service.ts';
 import { keepWorkerFigures, type WorkerFigures } from './worker-figures.ts';
@@ -49,6 +50,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
       workers.add(worker);
       let figures: WorkerFigures | undefined;
       passOn(worker);
+      handOnLostConnections(worker, log);
       worker.on('message', (message: FromWorker) => {
         switch (message.kind) {
           case 'hello':

@@ -18,6 +18,7 @@ import type { OpenSession, Session } from '../ports/sessions.ts';
 import { openFiles, type OpenFiles } from '../state/open-files.ts';
 import { offeredAlgorithms } from './algorithms.ts';
 import { ChannelStream } from './channel-stream.ts';
+import { keepDescriptors } from './descriptors.ts';
 import { createHearing } from './heard.ts';
 import { readHostKey, type HostKey } from './host-key.ts';
 import { disconnectPacket, SOFTWARE, withoutOwnLine } from './identification.ts';
@@ -116,11 +117,19 @@ export async function openSshServer({
     },
   );
   const sockets = new Set<Socket>();
+  const descriptors = keepDescriptors((code) => {
+    unauthenticated.shrink();
+    warnOfShortage({ error: code });
+  });
   const listener = createServer({ noDelay: true, keepAlive: true }, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
     // Whoever serves it later hears of its errors too; until then nobody would.
     socket.on('error', () => undefined);
+    if (descriptors.isShort()) {
+      socket.end(TOO_MANY, () => socket.destroy());
+      return;
+    }
     const pending = unauthenticated.register(socket, {
       serve: () => {
         withoutOwnLine(socket);
@@ -138,18 +147,14 @@ export async function openSshServer({
   });
 
   await listen(listener, config.listen);
-  listener.on('error', (error: NodeJS.ErrnoException) => {
-    // Node has dropped the connection by then, and goes on.
-    if (error.code !== 'EMFILE' && error.code !== 'ENFILE') {
-      log.error({ err: error }, 'the listener failed');
-      return;
-    }
-    unauthenticated.shrink();
-    warnOfShortage({ error: error.code });
+  // Node has dropped the connection by then, and goes on.
+  listener.on('error', (error) => {
+    log.error({ err: error }, 'the listener failed');
   });
   const bound = listener.address() as AddressInfo;
   const closed = new Promise<void>((resolve) => listener.once('close', resolve));
   const stopListening = (): void => {
+    descriptors.stop();
     if (listener.listening) listener.close();
   };
   return {

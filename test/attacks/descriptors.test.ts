@@ -164,3 +164,45 @@ describe.each(STORES)('a gateway with 60 descriptors and a store of type %s', (k
     expect(names.sort()).toEqual([...stored].sort());
   }
 });
+
+describe.each([1, 2])('with %i processes that serve, and no descriptor left in any', (workers) => {
+  test('sessions go on, it is said once, and whoever comes after that gets in', async () => {
+    const key = await generateKey();
+    const gateway = await startGateway(tempDir(), {
+      stores: { main: await freshStore('directory') },
+      clients: { honest: { keys: [key.publicLine], repository: { store: 'main' } } },
+      workers,
+    });
+    const { pid } = gateway.process;
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
+    const serving = workers === 1 ? [pid] : children;
+    expect(serving).toHaveLength(workers);
+    const connect = (): SshSession => startSshSession({ port: gateway.port, key, knownHosts: gateway.knownHosts });
+    const isServed = async (session: SshSession): Promise<boolean> =>
+      (await session.request('GET', '/file-1').catch(() => undefined))?.status === 404;
+    const inside = Array.from({ length: 2 * workers }, connect);
+    for (const session of inside) expect(await isServed(session)).toBe(true);
+
+    // Each may have those that it has, and not one more.
+    for (const one of serving) {
+      const open = new Set(readdirSync(`/proc/${one}/fd`));
+      let free = 0;
+      while (open.has(String(free))) free++;
+      await run('prlimit', [`--pid=${one}`, `--nofile=${free}:`]);
+    }
+    const strangers = Array.from({ length: 4 * workers }, connect);
+    await gateway.process.waitForLine(/no file descriptor is left for one more connection/);
+    for (const session of inside) expect(await isServed(session)).toBe(true);
+
+    for (const one of serving) await run('prlimit', [`--pid=${one}`, '--nofile=1024:']);
+    // They were told that there is no room, or have waited and get in; none waits for ever.
+    await Promise.all(strangers.map(isServed));
+    const more = Array.from({ length: 2 * workers }, connect);
+    for (const session of more) expect(await isServed(session)).toBe(true);
+    expect(gateway.process.lines.filter((line) => /no file descriptor/.test(line)).length).toBeLessThanOrEqual(
+      2 * workers,
+    );
+    for (const session of [...inside, ...more, ...strangers]) session.close();
+    await gateway.stop();
+  });
+});
