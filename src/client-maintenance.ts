@@ -11,7 +11,8 @@ import type { RepositoryMaintenance } from './ports/repository-maintenance.ts';
 import type { CopyStore } from './ports/copy-store.ts';
 import { openCopyStore, openMaintenance } from './stores/open-maintenance.ts';
 import { scrubState, type ScrubState } from './maintenance/scrub-state.ts';
-import type { PurgeCounts, TrashContents, TrashWork } from './maintenance/trash.ts';
+import { noPurge, type PurgeCounts, type TrashWork } from './maintenance/trash-work.ts';
+import type { TrashContents } from './maintenance/trash.ts';
 import { trashState, type TrashState } from './maintenance/trash-state.ts';
 import type { LockCounts } from './retention/each-object.ts';
 import { extendedState, type ExtendedState } from './retention/extended-state.ts';
@@ -100,20 +101,26 @@ export async function purgeClientTrash(
   const opened = await openClientMaintenance(config, client);
   const { signal, gently } = options;
   try {
-    const before = new Date(Date.now() - (options.olderThanMs ?? trashMsOf(config, opened.repository)));
+    const keptMs = trashMsOf(config, opened.repository);
+    const before = new Date(Date.now() - (options.olderThanMs ?? keptMs));
     let contents = await readTrash(opened.maintenance, signal);
-    let counts: PurgeCounts = { objects: 0, bytes: 0, retained: 0, waiting: 0 };
-    if (contents.sessions.some(({ first }) => first < before)) {
+    let counts = noPurge();
+    if (mayBePurged(contents, before)) {
       const held = await options.held();
       const may = (by: RemovedBy): boolean => by === 'admin' || !held;
       counts = await onTrash(opened, client, signal, (work) => purgeTrash(work, { before, may, gently }));
       contents = await readTrash(opened.maintenance, signal);
     }
-    await opened.trash.write(contents, new Date());
+    await opened.trash.write(contents, new Date(), keptMs);
     return { ...counts, left: contents };
   } finally {
     await opened.maintenance.close();
   }
+}
+
+function mayBePurged({ sessions, versions }: TrashContents, before: Date): boolean {
+  const oldest = typeof versions === 'object' ? versions.oldest : undefined;
+  return sessions.some(({ first }) => first < before) || (oldest !== undefined && oldest < before);
 }
 
 /** What `serve` renews in a client's repository: what is retained for less than this, in ms. Undefined: nothing. */

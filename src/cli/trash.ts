@@ -10,7 +10,8 @@ import {
   trashMsOf,
   type OpenedMaintenance,
 } from '../client-maintenance.ts';
-import { readTrash, restoreTrash, type TrashContents, type TrashSelection } from '../maintenance/trash.ts';
+import type { PurgeCounts, TrashSelection } from '../maintenance/trash-work.ts';
+import { readTrash, restoreTrash, type TrashContents } from '../maintenance/trash.ts';
 import { openMonitor } from '../monitor/monitor.ts';
 import { removalsAreHeld } from '../monitor/purge-hold.ts';
 import { UsageError } from './command-line/usage-error.ts';
@@ -31,16 +32,10 @@ export async function runTrashList(given: TrashArguments & { readonly client: st
   const { client, json } = given;
   return withClient(given, client, async (opened, config, signal) => {
     const contents = await readTrash(opened.maintenance, signal);
-    await opened.trash.write(contents, new Date());
     const keptMs = trashMsOf(config, opened.repository);
+    await opened.trash.write(contents, new Date(), keptMs);
     if (json) process.stdout.write(jsonLine({ client, keptMs, ...contents }));
-    else {
-      process.stdout.write(describe(client, contents, keptMs));
-      if (config.stores[opened.repository.store]?.type === 's3')
-        process.stdout.write(
-          'If the bucket keeps versions (versioning, Object Lock), what is removed stays there as older versions, and is not in this list.\n',
-        );
-    }
+    else process.stdout.write(describe(client, contents, keptMs) + describeVersions(contents));
     return 0;
   });
 }
@@ -64,8 +59,9 @@ function describe(client: string, { sessions, objects, bytes, strangers }: Trash
           { title: 'purged from' },
         ],
         sessions.map((one) => [
-          ...[minute(one.first), minute(one.last), one.by, one.session, String(one.snapshots), String(one.objects)],
-          ...[formatBytes(one.bytes), minute(new Date(one.first.getTime() + keptMs))],
+          ...[minute(one.first), minute(one.last), one.by ?? '-', one.session ?? '-', String(one.snapshots)],
+          ...[String(one.objects), formatBytes(one.bytes)],
+          one.session === undefined ? 'not by the gateway' : minute(new Date(one.first.getTime() + keptMs)),
         ]),
       ),
       `To bring back what was removed since a time: restic-gateway trash restore ${client} --since TIME\n`,
@@ -73,6 +69,22 @@ function describe(client: string, { sessions, objects, bytes, strangers }: Trash
   }
   if (strangers > 0) lines.push(`${strangers} files there were put by no gateway; nothing is done with them.\n`);
   return lines.join('');
+}
+
+/** What is to be said where the storage keeps versions, or may. */
+function describeVersions({ versions, noted }: TrashContents): string {
+  if (versions === 'none') return '';
+  if (versions === 'denied')
+    return noted
+      ? 'The bucket keeps what is removed as older versions, and does not let them be listed, so they are not in this list: grant s3:ListBucketVersions to the key of this config, or use a config with another key.\n'
+      : 'If the bucket keeps versions (versioning, Object Lock), what is removed stays there as older versions, which it does not let be listed (s3:ListBucketVersions): they are not in this list.\n';
+  const { objects, bytes, olderObjects, olderBytes } = versions;
+  const lines = [
+    `The bucket keeps versions: ${objects} of these objects, ${formatBytes(bytes)}, are older versions that it keeps in their place.\n`,
+    olderObjects > 0 &&
+      `It keeps ${olderObjects} more, ${formatBytes(olderBytes)}, of what is in the repository again.\n`,
+  ];
+  return lines.filter((line) => line !== false).join('');
 }
 
 const minute = (time: Date): string => `${time.toISOString().slice(0, 'yyyy-mm-ddThh:mm'.length)}Z`;
@@ -88,9 +100,10 @@ export async function runTrashRestore(
 ): Promise<number> {
   const { client, json } = given;
   const selection = readSelection(given);
-  return withClient(given, client, async (opened, _config, signal) => {
+  return withClient(given, client, async (opened, config, signal) => {
     const counts = await onTrash(opened, client, signal, (work) => restoreTrash(work, selection));
-    await opened.trash.write(await readTrash(opened.maintenance, signal), new Date());
+    const left = await readTrash(opened.maintenance, signal);
+    await opened.trash.write(left, new Date(), trashMsOf(config, opened.repository));
     if (json) process.stdout.write(jsonLine({ client, ...counts }));
     else {
       process.stdout.write(`${client}: ${counts.moved} objects are back in the repository.\n`);
@@ -98,9 +111,13 @@ export async function runTrashRestore(
         process.stdout.write(
           `${counts.taken} stayed in the trash, as something else has their place; see restic-gateway scrub ${client}.\n`,
         );
+      if (counts.denied)
+        process.stdout.write(
+          'The bucket keeps more as older versions, and does not let them be listed: grant s3:ListBucketVersions to the key of this config, or use a config with another key; then run it again.\n',
+        );
       if (counts.moved > 0) process.stdout.write(`Verify it: restic-gateway restic ${client} -- check\n`);
     }
-    return counts.retained + counts.taken === 0 ? 0 : 1;
+    return counts.retained + counts.taken === 0 && !counts.denied ? 0 : 1;
   });
 }
 
@@ -150,7 +167,7 @@ export async function runTrashPurge(
         const { left, ...counts } = await purgeClientTrash(config, name, { olderThanMs, held, gently: false, signal });
         const { objects, bytes } = left;
         if (json) process.stdout.write(jsonLine({ client: name, ...counts, left: { objects, bytes } }));
-        else if (!quiet || counts.objects + counts.retained + counts.waiting > 0)
+        else if (!quiet || counts.objects + counts.retained + counts.waiting > 0 || counts.denied)
           process.stdout.write(
             `${name}: ${counts.objects} objects, ${formatBytes(counts.bytes)} purged; ${objects} objects, ${formatBytes(bytes)} left\n` +
               whatWaits(name, counts),
@@ -168,14 +185,16 @@ export async function runTrashPurge(
   return status;
 }
 
-function whatWaits(
-  name: string,
-  { retained, waiting }: { readonly retained: number; readonly waiting: number },
-): string {
+function whatWaits(name: string, { retained, hidden, denied, waiting }: PurgeCounts): string {
   const lines = [
-    retained > 0 && `${retained} of them the storage keeps until their retention ends`,
+    retained > 0 &&
+      `${retained} more the storage keeps until their retention or legal hold ends, and with them what was removed later`,
+    hidden > 0 &&
+      `${hidden} of them the bucket keeps as older versions, which this key may not remove; a lifecycle rule of the bucket can`,
+    denied &&
+      'The bucket keeps older versions of what was removed, and refused to remove one without telling of a retention or legal hold: this key may not (s3:DeleteObjectVersion), as is good for the key of a gateway. Let a lifecycle rule of the bucket remove them, or use a config with another key',
     waiting > 0 &&
-      `what clients removed waits: an anomaly is open; see restic-gateway status ${name}, then --acknowledge it`,
+      `what clients removed waits, and what was removed after it: an anomaly is open; see restic-gateway status ${name}, then --acknowledge it`,
   ];
   return lines.map((line) => (line === false ? '' : `${line}\n`)).join('');
 }

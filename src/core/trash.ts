@@ -39,6 +39,60 @@ export function parseBatchName(name: string): TrashBatch | undefined {
   return batch;
 }
 
+/**
+ * The file in a batch that says that the storage keeps by itself what was removed: written before the first removal of the batch, so that
+ * when the storage took it in is, by the same clock, when these removals began. It is empty.
+ */
+export const KEPT_NOTE = 'kept-by-the-storage';
+
+/** The batch whose note a key below the trash is; undefined for whatever else. */
+export function parseKeptNote(key: string): TrashBatch | undefined {
+  const slash = key.indexOf('/');
+  return key.slice(slash + 1) === KEPT_NOTE ? parseBatchName(key.slice(0, slash)) : undefined;
+}
+
+/** A batch, and when the storage took its note in. */
+export interface KeptNote {
+  readonly batch: TrashBatch;
+  readonly noted: Date;
+}
+
+/** Some storages tell times in whole seconds. */
+const BEFORE_NOTE_MS = 2000;
+/** A batch's removals begin within a minute, and each may take as long again. */
+const AFTER_NOTE_MS = 120_000;
+
+/**
+ * Tells by the notes whose removal something was: of those that fit the newest, and a client's before the admin's, since a client's removals
+ * are kept more carefully.
+ * @returns a function of a time by the storage's clock; undefined for what was removed by no gateway
+ */
+export function removersBy(notes: readonly KeptNote[]): (removed: Date) => TrashBatch | undefined {
+  const sorted = [...notes].sort((a, b) => b.noted.getTime() - a.noted.getTime());
+  return (removed) => {
+    let first = 0;
+    for (let end = sorted.length; first < end;) {
+      const middle = (first + end) >> 1;
+      if ((sorted[middle]?.noted.getTime() ?? 0) > removed.getTime() + BEFORE_NOTE_MS) first = middle + 1;
+      else end = middle;
+    }
+    let admins: TrashBatch | undefined;
+    for (let at = first; at < sorted.length; at += 1) {
+      const note = sorted[at];
+      if (note === undefined || !fits(removed, note)) break;
+      if (note.batch.by === 'client') return note.batch;
+      admins ??= note.batch;
+    }
+    return admins;
+  };
+}
+
+/** Whether something that was removed then may be of this batch. @param removed - by the storage's clock */
+export function fits(removed: Date, { noted }: KeptNote): boolean {
+  const after = removed.getTime() - noted.getTime();
+  return after >= -BEFORE_NOTE_MS && after <= AFTER_NOTE_MS;
+}
+
 /** What a key below the trash stands for; undefined for what no gateway has put there. Locks never are there. */
 export function parseTrashKey(key: string): { readonly batch: TrashBatch; readonly ref: ObjectRef } | undefined {
   const slash = key.indexOf('/');

@@ -39,11 +39,13 @@ export function purgeDaily(
         const { repository } = now.clients[client] ?? {};
         return repository === undefined || removalsAreHeld(monitor(), now, repository);
       };
-      const { objects, bytes, retained, waiting } = await purgeClientTrash(now, client, { held, gently: true, signal });
-      if (objects + retained + waiting > 0)
+      const counts = await purgeClientTrash(now, client, { held, gently: true, signal });
+      const { objects, bytes, retained, hidden, waiting, denied } = counts;
+      const rest = denied ? '; older versions that the bucket keeps are left to its lifecycle rules' : '';
+      if (objects + retained + waiting > 0 || denied)
         log.info(
-          { client, objects, bytes, retained, waiting },
-          `purged ${objects} objects from the trash of ${client}`,
+          { client, objects, bytes, retained, hidden, waiting, denied },
+          `purged ${objects} objects from the trash of ${client}${rest}`,
         );
     } catch (error) {
       if (!signal.aborted)

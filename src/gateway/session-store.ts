@@ -62,7 +62,7 @@ export function sessionStore(storage: SafeStorage, context: StoreContext): Repos
     quota: () => (admin ? undefined : served.client.quota),
     // Kept as long as the count is: a function of this session would keep it all.
     removedByClients: stored.removedByClients.bind(stored),
-    ...{ admin, counted },
+    ...{ admin, counted, hasTrash: isOn },
   });
 }
 

@@ -16,6 +16,8 @@ interface QuotaLimits {
   readonly quota: () => number | undefined;
   /** Whether the session is the admin's, who makes room by removing. */
   readonly admin: boolean;
+  /** Whether what is removed goes to the trash, or is noted there where the storage keeps it. */
+  readonly hasTrash: () => boolean;
   /** The same store, which may be kept for as long as the process lives: it must know nothing of the session. */
   readonly counted: RepositoryStore;
   /** How many bytes that clients have removed are in the trash: they count until they are purged, or a client could fill the storage with them. */
@@ -79,8 +81,10 @@ function limitQuota(store: RepositoryStore, limits: QuotaLimits, loadUsage: () =
       const outcome = await store.remove(ref, options);
       if (outcome !== 'absent' && size !== undefined) {
         const usage = await loadUsage();
-        // What a client has moved to the trash counts still; said all the same, as what is being counted just now may have it twice.
-        const freed = outcome === 'kept' && !limits.admin ? 0 : size;
+        // What a client has moved to the trash counts still, and so does what the storage keeps in its place; said all the same, as what is
+        // being counted just now may have it twice.
+        const isKept = outcome === 'kept' || (outcome === 'hidden' && limits.hasTrash());
+        const freed = isKept && !limits.admin ? 0 : size;
         await usage.removed(countedBy(limits, identity), freed);
       }
       return outcome;

@@ -63,22 +63,19 @@ export function noCounts(): MoveCounts {
 }
 
 /** Moves an object into the gateway's own directory or back, as the audit is told before it, and counts what comes of it. */
-export async function moveTold(move: {
-  readonly maintenance: RepositoryMaintenance;
+export async function moveTold(told: {
+  readonly move: () => ReturnType<RepositoryMaintenance['move']>;
   readonly audit: AuditSink;
   readonly identity: SessionIdentity;
-  readonly signal: AbortSignal;
-  readonly from: string;
-  readonly to: string;
   readonly ref: ObjectRef;
   readonly kind: 'quarantine' | 'restore';
   readonly counts: MoveCounts;
 }): Promise<void> {
-  const { maintenance, audit, identity, signal, from, to, ref, kind, counts } = move;
+  const { move, audit, identity, ref, kind, counts } = told;
   // Before the change, so that nothing changes that the audit does not have.
   await audit.append(identity, { kind, ref });
   try {
-    const outcome = await maintenance.move(from, to, { signal });
+    const outcome = await move();
     if (outcome === 'moved' || outcome === 'hidden') {
       counts.moved += 1;
       if (outcome === 'hidden') counts.hidden += 1;
@@ -149,7 +146,7 @@ async function moveAll(
       throw new GatewayError('store-failed', { detail: `the manifest of ${id} names no object: ${key}` });
     const kept = `${QUARANTINE}${id}/objects/${key}`;
     const [from, to] = kind === 'quarantine' ? [key, kept] : [kept, key];
-    await moveTold({ maintenance, audit, identity, signal, from, to, ref, kind, counts });
+    await moveTold({ move: () => maintenance.move(from, to, { signal }), audit, identity, ref, kind, counts });
   };
   const objects = inOrder(quarantine.objects);
   // One type after the other, so that nothing points at anything that is gone already or not yet back.

@@ -30,8 +30,11 @@ interface TrashSummary {
 export interface TrashState {
   /** Undefined when nothing is known. */
   read(): Promise<TrashSummary | undefined>;
-  /** @throws GatewayError `state-unavailable` */
-  write(contents: TrashContents, now: Date): Promise<void>;
+  /**
+   * @param keptMs - how long the trash keeps what was removed
+   * @throws GatewayError `state-unavailable`
+   */
+  write(contents: TrashContents, now: Date, keptMs: number): Promise<void>;
 }
 
 const MOST_BYTES = 32 * 1024;
@@ -49,8 +52,15 @@ export function trashState(
   const file = join(state, 'trash', `${hash}.json`);
   return {
     read: () => readShape(file, MOST_BYTES, SUMMARY),
-    write: async ({ sessions, objects, bytes }, now) => {
-      const times = sessions.flatMap(({ first, last }) => [first.toISOString(), last.toISOString()]).sort();
+    write: async ({ sessions, objects, bytes, versions }, now, keptMs) => {
+      const times = sessions
+        // What no gateway has removed is never purged.
+        .filter(({ session }) => session !== undefined)
+        .flatMap(({ first, last }) => [first, last])
+        // Versions that are older than that are kept by the storage, for as long as it pleases.
+        .filter((time) => typeof versions === 'string' || now.getTime() - time.getTime() < keptMs)
+        .map((time) => time.toISOString())
+        .sort();
       const [oldest, newest] = [times[0], times.at(-1)];
       const summary: TrashSummary = {
         ...{ v: 1, store, prefix, at: now.toISOString(), objects, bytes },

@@ -1,27 +1,38 @@
 /**
  * The trash of a repository, as the admin lists, restores and purges it. What lies there and in which order it was removed is told by the
- * names of the batches alone (`src/core/trash.ts`): nothing is written beside, so that nothing can be lost or forged but the objects.
+ * names of the batches alone (`src/core/trash.ts`): nothing is written beside, so that nothing can be lost or forged but the objects. What the
+ * storage keeps by itself is beside it (`removed-versions.ts`).
  *
  * Whatever cuts restoring or purging off, the same again completes it; and any number of processes may do either at once.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { asGatewayError } from '../core/errors.ts';
 import { CONFIG_REF, objectKey, type ObjectRef } from '../core/object.ts';
-import { parseBatchName, parseTrashKey, type RemovedBy, type TrashBatch } from '../core/trash.ts';
-import type { AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
+import { getOrMake } from '../core/get-or-make.ts';
+import {
+  parseBatchName,
+  parseKeptNote,
+  parseTrashKey,
+  type KeptNote,
+  type RemovedBy,
+  type TrashBatch,
+} from '../core/trash.ts';
 import { TRASH, type RepositoryMaintenance, type StoredFile } from '../ports/repository-maintenance.ts';
 import { inPool } from './pool.ts';
 import { noCounts, moveTold, type MoveCounts } from './quarantine.ts';
+import { knownVersions, purgeVersions, readNotes, restoreVersions } from './removed-versions.ts';
+import { noPurge, type PurgeCounts, type PurgeRequest, type TrashSelection, type TrashWork } from './trash-work.ts';
 
 const AT_ONCE = 16;
 
 /** Order of coming back: nothing points at anything that is not there yet. Purging goes the other way. Locks are never in the trash. */
 const ORDER = ['config', 'data', 'keys', 'index', 'snapshots'] as const satisfies readonly ObjectRef['type'][];
 
-/** What a session has removed that is in the trash. */
+/** What a session has removed that is in the trash, or that the storage keeps as older versions. */
 interface TrashSession {
-  readonly session: string;
-  readonly by: RemovedBy;
+  /** Neither is there for versions that no gateway has noted the removal of. */
+  readonly session?: string;
+  readonly by?: RemovedBy;
   /** The minutes of its first and its last removal. */
   first: Date;
   last: Date;
@@ -38,37 +49,93 @@ export interface TrashContents {
   readonly bytes: number;
   /** Files that no gateway has put there; nothing is done with them. */
   readonly strangers: number;
+  /** Versions that the storage itself keeps; `none` where it has never kept any, `denied` where it does not let them be listed. */
+  readonly versions: 'none' | 'denied' | KeptCounts;
+  /** Whether there are notes that it does. */
+  readonly noted: boolean;
+}
+
+/** Versions that the storage keeps of what was removed. */
+interface KeptCounts {
+  /** What is among `objects` and `bytes`, since it can be brought back. */
+  objects: number;
+  bytes: number;
+  /** What is not, as its key has something else since: it only takes space until it is purged. */
+  olderObjects: number;
+  olderBytes: number;
+  /** When the first of all of them was removed, by the storage's clock. */
+  oldest: Date | undefined;
 }
 
 /** Reads a trash as a whole; holds an entry for each session. @throws GatewayError when the storage fails */
 export async function readTrash(maintenance: RepositoryMaintenance, signal: AbortSignal): Promise<TrashContents> {
   const sessions = new Map<string, TrashSession>();
-  let [objects, bytes, strangers] = [0, 0, 0];
+  const notes: KeptNote[] = [];
+  const sums = { objects: 0, bytes: 0, strangers: 0 };
   for await (const page of maintenance.files(TRASH, { signal }))
-    for (const { key, size } of page) {
+    for (const { key, size, modified } of page) {
       const found = placeOf(key);
-      if (found === undefined) {
-        strangers += 1;
-        continue;
+      const note = parseKeptNote(key.slice(TRASH.length));
+      if (note !== undefined) notes.push({ batch: note, noted: modified });
+      else if (found === undefined) sums.strangers += 1;
+      else {
+        const { batch, ref } = found;
+        add(sessions, { ref, size, batch, removed: batch.removed });
+        sums.objects += 1;
+        sums.bytes += size;
       }
-      objects += 1;
-      bytes += size;
-      add(sessions, found.batch, found.ref, size);
     }
+  const versions = await readVersions(maintenance, notes, sessions, signal);
+  if (typeof versions === 'object') {
+    sums.objects += versions.objects;
+    sums.bytes += versions.bytes;
+  }
   const sorted = [...sessions.values()].sort((a, b) => a.first.getTime() - b.first.getTime());
-  return { sessions: sorted, objects, bytes, strangers };
+  return { sessions: sorted, ...sums, versions, noted: notes.length > 0 };
+}
+
+async function readVersions(
+  maintenance: RepositoryMaintenance,
+  notes: readonly KeptNote[],
+  sessions: Map<string, TrashSession>,
+  signal: AbortSignal,
+): Promise<TrashContents['versions']> {
+  const { versions } = maintenance;
+  const look = await versions?.look({ signal });
+  if (versions === undefined || look === undefined || look === 'none') return 'none';
+  if (look === 'denied') return look;
+  const counts: KeptCounts = { objects: 0, bytes: 0, olderObjects: 0, olderBytes: 0, oldest: undefined };
+  for (const type of ORDER)
+    for await (const page of knownVersions(maintenance, versions, type, notes, signal))
+      for (const { ref, size, removed, isHidden, batch } of page) {
+        if (counts.oldest === undefined || removed < counts.oldest) counts.oldest = removed;
+        if (isHidden) {
+          add(sessions, { ref, size, batch, removed });
+          counts.objects += 1;
+          counts.bytes += size;
+        } else {
+          counts.olderObjects += 1;
+          counts.olderBytes += size;
+        }
+      }
+  return counts;
 }
 
 function add(
   sessions: Map<string, TrashSession>,
-  { session, by, removed }: TrashBatch,
-  ref: ObjectRef,
-  size: number,
+  one: {
+    readonly ref: ObjectRef;
+    readonly size: number;
+    readonly batch: TrashBatch | undefined;
+    readonly removed: Date;
+  },
 ): void {
-  const id = `${session} ${by}`;
-  let own = sessions.get(id);
-  if (own === undefined)
-    sessions.set(id, (own = { session, by, first: removed, last: removed, snapshots: 0, objects: 0, bytes: 0 }));
+  const { ref, size, batch, removed } = one;
+  const id = batch === undefined ? '' : `${batch.session} ${batch.by}`;
+  const own = getOrMake(sessions, id, () => ({
+    ...(batch !== undefined && { session: batch.session, by: batch.by }),
+    ...{ first: removed, last: removed, snapshots: 0, objects: 0, bytes: 0 },
+  }));
   if (removed < own.first) own.first = removed;
   if (removed > own.last) own.last = removed;
   if (ref.type === 'snapshots') own.snapshots += 1;
@@ -76,32 +143,35 @@ function add(
   own.bytes += size;
 }
 
-/** A trash on which something is done, and for whom. */
-export interface TrashWork {
-  readonly maintenance: RepositoryMaintenance;
-  readonly audit: AuditSink;
-  /** Whose it is in the audit: the admin, under an id that was made for this. */
-  readonly identity: SessionIdentity;
-  readonly signal: AbortSignal;
-}
-
-/** What is to come back: all that was removed since a time, by a session, or ever. */
-export type TrashSelection = { readonly since: Date } | { readonly session: string } | 'all';
-
 /**
  * Brings back what was removed. What the repository has meanwhile stays beside it.
- * @returns how many objects; `taken` are those whose place something else has now, which stay in the trash
+ * @returns how many objects; `taken` are those whose place something else has now, which stay in the trash; `denied`: there is more, as older
+ * versions that the storage does not let be listed
  * @throws GatewayError when the storage fails, or the audit
  */
-export async function restoreTrash(work: TrashWork, selection: TrashSelection): Promise<MoveCounts> {
+export async function restoreTrash(
+  work: TrashWork,
+  selection: TrashSelection,
+): Promise<MoveCounts & { readonly denied: boolean }> {
   const { maintenance, signal } = work;
-  const counts = noCounts();
+  const { audit, identity } = work;
+  const counts = { ...noCounts(), denied: false };
   const batches = (await batchesOf(maintenance, signal)).filter((batch) => isMeant(batch, selection));
-  for (const type of ORDER)
+  const { versions } = maintenance;
+  const look = await versions?.look({ signal });
+  const notes = look === undefined || look === 'none' ? [] : await readNotes(maintenance, signal);
+  counts.denied = look === 'denied' && notes.some(({ batch }) => isMeant(batch, selection));
+  for (const type of ORDER) {
     for (const { name } of batches)
       await eachObject(maintenance, name, type, signal, (ref, { key }) =>
-        moveTold({ ...work, from: key, to: objectKey(ref), ref, kind: 'restore', counts }),
+        moveTold({
+          move: () => maintenance.move(key, objectKey(ref), { signal }),
+          ...{ audit, identity, ref, kind: 'restore', counts },
+        }),
       );
+    if (versions !== undefined && look === 'kept')
+      await restoreVersions(work, versions, { type, notes, selection, counts });
+  }
   return counts;
 }
 
@@ -114,44 +184,30 @@ function isMeant({ removed, session }: TrashBatch, selection: TrashSelection): b
 
 const MINUTE_MS = 60_000;
 
-/** What is purged, and how. */
-interface PurgeRequest {
-  /** What was removed before this. */
-  readonly before: Date;
-  /** Whether what was removed by these is purged at all. */
-  readonly may: (by: RemovedBy) => boolean;
-  /** Rests after each page of a list for as long as that took, so that others have the storage, too. */
-  readonly gently: boolean;
-}
-
-/** What came of purging. */
-export interface PurgeCounts {
-  objects: number;
-  bytes: number;
-  /** Objects that the storage keeps until their retention ends. */
-  retained: number;
-  /** Batches that are old enough and are not purged as yet. */
-  waiting: number;
-}
-
 /**
- * Purges what was removed before a time, the oldest first, and of what was removed together snapshots before what they rest on: whatever is
- * left can be brought back whole.
+ * Purges what was removed before a time, the oldest first, and of what was removed together snapshots before what they rest on; nothing is
+ * purged that was removed after what stays. Whatever is left can be brought back whole.
  * @throws GatewayError when the storage fails, or the audit
  */
 export async function purgeTrash(work: TrashWork, { before, may, gently }: PurgeRequest): Promise<PurgeCounts> {
   const { maintenance, audit, identity, signal } = work;
-  const counts: PurgeCounts = { objects: 0, bytes: 0, retained: 0, waiting: 0 };
-  for (const { name, removed, by } of await batchesOf(maintenance, signal)) {
-    if (removed.getTime() + MINUTE_MS > before.getTime()) continue;
-    if (!may(by)) {
-      counts.waiting += 1;
+  const counts = noPurge();
+  const due: (TrashBatch & { readonly objects: number; readonly bytes: number })[] = [];
+  for (const batch of await batchesOf(maintenance, signal)) {
+    if (batch.removed.getTime() + MINUTE_MS > before.getTime()) continue;
+    due.push({ ...batch, ...(await countBatch(maintenance, batch.name, before, signal)) });
+  }
+  // What was removed after something that stays may be what that rests on: the admin prunes what a client's forgotten snapshots need.
+  let end = due.find(({ by, objects }) => objects > 0 && !may(by))?.removed ?? before;
+  for (const { name, removed, objects, bytes } of due) {
+    if (removed >= end) {
+      if (objects > 0) counts.waiting += 1;
       continue;
     }
-    const inBatch = await countBatch(maintenance, name, before, signal);
     // Before the change, so that nothing goes that the audit does not have.
-    if (inBatch.objects > 0) await audit.append(identity, { kind: 'purge', batch: name, ...inBatch });
-    for (const type of [...ORDER].reverse())
+    if (objects > 0) await audit.append(identity, { kind: 'purge', batch: name, objects, bytes });
+    for (const type of [...ORDER].reverse()) {
+      if (counts.retained > 0) break;
       await eachObject(
         maintenance,
         name,
@@ -160,7 +216,7 @@ export async function purgeTrash(work: TrashWork, { before, may, gently }: Purge
         async (_ref, { key, size, modified }) => {
           if (modified > before) return;
           try {
-            await maintenance.discard(key, { signal });
+            if ((await maintenance.discard(key, { signal })) === 'hidden') counts.hidden += 1;
             counts.objects += 1;
             counts.bytes += size;
           } catch (error) {
@@ -170,8 +226,13 @@ export async function purgeTrash(work: TrashWork, { before, may, gently }: Purge
         },
         gently,
       );
+    }
     await maintenance.discardEmpty(`${TRASH}${name}/`, { signal });
+    if (counts.retained > 0) end = removed;
   }
+  const { versions } = maintenance;
+  if (versions !== undefined && (await versions.look({ signal })) === 'kept')
+    await purgeVersions(work, versions, { before: end, may, gently, order: [...ORDER].reverse(), counts });
   return counts;
 }
 

@@ -4,6 +4,7 @@
  * Keys are below the repository's prefix, parts divided by `/`. Errors are those of `RepositoryStore`.
  */
 import type { Uploader } from '../core/principal.ts';
+import type { KeptVersions } from './kept-versions.ts';
 import type { ObjectLock } from './object-lock.ts';
 import type { CallOptions } from './repository-store.ts';
 
@@ -40,6 +41,8 @@ export interface FileFacts {
 export interface RepositoryMaintenance {
   /** Only where the store's config has Object Lock. */
   readonly objectLock?: ObjectLock;
+  /** Only where the storage may keep versions of its own. */
+  readonly versions?: KeptVersions;
 
   /**
    * Files in pages, in no order.
@@ -73,9 +76,10 @@ export interface RepositoryMaintenance {
 
   /**
    * Removes a file below the gateway's own directory, if it is there, for good.
+   * @returns `hidden`: the storage keeps it as an older version, and does not let it be removed
    * @throws `retained` when the storage keeps it until its retention ends
    */
-  discard(key: string, options: CallOptions): Promise<void>;
+  discard(key: string, options: CallOptions): Promise<'gone' | 'hidden'>;
 
   /** Removes a directory below the gateway's own and those in it, where the storage has such things and there is no file in them. */
   discardEmpty(under: string, options: CallOptions): Promise<void>;

@@ -120,11 +120,12 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
     });
   }
 
-  discard(key: string, { signal }: CallOptions): Promise<void> {
+  discard(key: string, { signal }: CallOptions): Promise<'gone'> {
     const path = join(this.#home, privateKey(key));
     return this.#call(`removing ${key}`, signal, async (steps) => {
       // Neither is synced: what comes back after a crash is discarded again.
       for (const one of [uploaderFile(this.#home, key), path]) await unlinkIfThere(steps, one);
+      return 'gone' as const;
     });
   }
 

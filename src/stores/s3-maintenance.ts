@@ -16,13 +16,16 @@ import { LockedObjects } from './s3/locked-objects.ts';
 import { lookUp } from './s3/look-up.ts';
 import { readArrival, readArrivedHash, readStat } from './s3/metadata.ts';
 import { checksumHeaders, retentionHeaders } from './s3/object-lock.ts';
+import { RemovedVersions } from './s3/removed-versions.ts';
 import { S3Client } from './s3/s3-client.ts';
 import { BadAnswer, type HttpAnswer } from './s3/transport.ts';
 import { UploadBody } from './s3/upload-body.ts';
+import { versionPages } from './s3/versions.ts';
 
 /** A repository on S3. */
 export class S3Maintenance implements RepositoryMaintenance, CopyStore {
   readonly objectLock?: LockedObjects;
+  readonly versions: RemovedVersions;
   readonly #client: S3Client;
   /** What stands before each key: empty, or ending in a slash. */
   readonly #prefix: string;
@@ -33,6 +36,7 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
     this.#client = new S3Client(config, secret === undefined ? credentialChain(config.region) : () => secret, LIMITS);
     this.#objectLock = config.objectLock;
     this.#prefix = prefix === '' ? '' : `${prefix}/`;
+    this.versions = new RemovedVersions(this.#client, this.#prefix, config.objectLock);
     if (config.objectLock !== undefined)
       this.objectLock = new LockedObjects(this.#client, this.#prefix, config.objectLock);
   }
@@ -177,15 +181,27 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
     }
   }
 
-  async discard(key: string, { signal }: CallOptions): Promise<void> {
+  async discard(key: string, { signal }: CallOptions): Promise<'gone' | 'hidden'> {
     if (!key.startsWith(`${PRIVATE_DIRECTORY}/`))
       throw new GatewayError('internal', { detail: `${key} is not one of the gateway's own files` });
     try {
-      await this.#client.remove(this.#prefix + key, signal);
+      if ((await this.#client.remove(this.#prefix + key, signal)) === 'removed') return 'gone';
     } catch (error) {
-      if (error instanceof S3Refusal && error.noSuchKey) return;
+      if (error instanceof S3Refusal && error.noSuchKey) return 'gone';
       if (this.#objectLock !== undefined && error instanceof S3Refusal && error.status === 403)
         throw new GatewayError('retained', { cause: error });
+      throw this.#client.failure(error, signal);
+    }
+    try {
+      // The bucket keeps versions: of this, none is of use to anyone.
+      const versions: string[] = [];
+      for await (const page of versionPages(this.#client, this.#prefix + key, signal))
+        versions.push(...page.flatMap((one) => (one.key === this.#prefix + key ? [one.version] : [])));
+      for (const version of versions.reverse()) await this.#client.remove(this.#prefix + key, signal, version);
+      return 'gone';
+    } catch (error) {
+      // Whoever may not list or remove versions, or not yet, has hidden it all the same.
+      if (error instanceof S3Refusal && (error.status === 403 || error.noSuchKey)) return 'hidden';
       throw this.#client.failure(error, signal);
     }
   }

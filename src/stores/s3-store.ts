@@ -7,7 +7,7 @@ import { GatewayError } from '../core/errors.ts';
 import { objectKey, parseObjectKey, type NamedType, type ObjectRef } from '../core/object.ts';
 import { resolveRange, type ByteRange } from '../core/operation.ts';
 import type { Uploader } from '../core/principal.ts';
-import { parseTrashKey } from '../core/trash.ts';
+import { KEPT_NOTE, parseKeptNote, parseTrashKey, removersBy, type KeptNote } from '../core/trash.ts';
 import type {
   CallOptions,
   Content,
@@ -105,6 +105,8 @@ class S3Repository implements StoredRepository {
   readonly #prefix: string;
   readonly #limits: S3Limits;
   readonly #objectLock: S3StoreConfig['objectLock'];
+  /** The batch of which the trash has, or is about to have, its note. */
+  #noted: { readonly batch: string; readonly done: Promise<void> } | undefined;
 
   constructor(client: S3Client, prefix: string, limits: S3Limits, objectLock: S3StoreConfig['objectLock']) {
     this.#objectLock = objectLock;
@@ -228,7 +230,10 @@ class S3Repository implements StoredRepository {
       // Of a version that has an id of its own, a removal without one takes nothing away, and the storage has its own trash. What was there
       // before versions were kept has the id `null`, and is gone once they are kept no more.
       const version = source.headers['x-amz-version-id'];
-      if ((version ?? 'null') !== 'null') return await client.remove(from, signal);
+      if ((version ?? 'null') !== 'null') {
+        await this.#note(batch, signal);
+        return await client.remove(from, signal);
+      }
       const { size } = readStat(source);
       // All other names say what the content is, so that what is there already may be written over.
       if (ref.type === 'config') await this.#assertNoOther(to, source, signal);
@@ -245,8 +250,24 @@ class S3Repository implements StoredRepository {
     }
   }
 
+  /** Notes in the trash that the storage keeps what this batch removes, once for each batch. */
+  #note(batch: string, signal: AbortSignal): Promise<void> {
+    if (this.#noted?.batch === batch) return this.#noted.done;
+    const done = import('./s3/note.ts').then(({ putNote }) =>
+      putNote(this.#client, `${this.#prefix}${TRASH}${batch}/${KEPT_NOTE}`, this.#objectLock, signal),
+    );
+    const noted = { batch, done };
+    this.#noted = noted;
+    // The next removal tries again.
+    done.catch(() => {
+      if (this.#noted === noted) this.#noted = undefined;
+    });
+    return done;
+  }
+
   async removedByClients({ signal }: CallOptions): Promise<number> {
     const trash = this.#prefix + TRASH;
+    const notes: KeptNote[] = [];
     let bytes = 0;
     let token: string | undefined;
     try {
@@ -254,10 +275,20 @@ class S3Repository implements StoredRepository {
         const page = await this.#page(trash, token, signal);
         if (page.next !== undefined && page.next === token)
           throw new BadAnswer('it gives the same page of a list for ever');
-        for (const { key, size } of page.objects)
+        for (const { key, size, modified } of page.objects) {
           if (parseTrashKey(key.slice(trash.length))?.batch.by === 'client') bytes += size;
+          const batch = parseKeptNote(key.slice(trash.length));
+          if (batch !== undefined && modified !== undefined) notes.push({ batch, noted: modified });
+        }
         token = page.next;
       } while (token !== undefined);
+      if (!notes.some(({ batch }) => batch.by === 'client')) return bytes;
+      const { RemovedVersions } = await import('./s3/removed-versions.ts');
+      const versions = new RemovedVersions(this.#client, this.#prefix, this.#objectLock);
+      const remover = removersBy(notes);
+      for (const type of ['data', 'index', 'snapshots'])
+        for await (const page of versions.removed(`${type}/`, { signal }))
+          for (const { removed, size } of page) if (remover(removed)?.by === 'client') bytes += size;
       return bytes;
     } catch (error) {
       throw this.#client.failure(error, signal);

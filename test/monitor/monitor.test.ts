@@ -71,7 +71,8 @@ test('what the trash was last found to hold is told, and when the oldest of it i
   const [first, at] = [new Date(START), new Date(START + DAY)];
   const session = { session: 's', by: 'client', first, last: first, snapshots: 1, objects: 2, bytes: 3 } as const;
   const repository = { store: 'store', prefix: 'appsrv' };
-  await trashState(config.state, repository).write({ sessions: [session], objects: 2, bytes: 3, strangers: 0 }, at);
+  const contents = { sessions: [session], objects: 2, bytes: 3, strangers: 0, versions: 'none', noted: false } as const;
+  await trashState(config.state, repository).write(contents, at, 14 * DAY);
   const purgeAt = new Date(START + 14 * DAY);
   expect(await once()).toMatchObject([{ trash: { at, snapshots: 1, objects: 2, bytes: 3, purgeAt } }]);
 });

@@ -12,16 +12,27 @@ import { BadAnswer } from './transport.ts';
 
 /**
  * Copies an object with its metadata, whole or not at all, over whatever has the other key, and sees by another request that it is there.
- * @param size - of the object
+ * @param copy.size - of the object
+ * @param copy.version - the one that is copied; by default the current one
+ * @param copy.headers - of the request, beside
  * @throws what `S3Client.send` throws
  */
 export async function copyObject(
   client: S3Client,
-  { from, to, size }: { readonly from: string; readonly to: string; readonly size: number },
+  copy: {
+    readonly from: string;
+    readonly to: string;
+    readonly size: number;
+    readonly version?: string;
+    readonly headers?: Readonly<Record<string, string>>;
+  },
   signal: AbortSignal,
 ): Promise<void> {
-  const source = [client.bucket, ...from.split('/')].map(encodePart).join('/');
-  await client.send({ method: 'PUT', key: to, headers: { 'x-amz-copy-source': source }, accept: [200] }, signal);
+  const { from, to, size, version } = copy;
+  const path = [client.bucket, ...from.split('/')].map(encodePart).join('/');
+  const source = version === undefined ? path : `${path}?versionId=${encodePart(version)}`;
+  const headers = { ...copy.headers, 'x-amz-copy-source': source };
+  await client.send({ method: 'PUT', key: to, headers, accept: [200] }, signal);
   await assertCopied(client, to, size, signal);
 }
 

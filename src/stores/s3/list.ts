@@ -99,13 +99,13 @@ function readListPage(xml: string, bucket: string, prefix: string, delimiter: st
 }
 
 /** Whether a list's name is that of the bucket: a tenant may stand before either, and an access point's alias stands for another name. */
-function isNameOf(name: string, bucket: string): boolean {
+export function isNameOf(name: string, bucket: string): boolean {
   const bare = (text: string): string => text.slice(text.lastIndexOf(':') + 1);
   return bare(name) === bare(bucket) || bucket.endsWith('-s3alias') || bucket.startsWith('arn:');
 }
 
 /** The text of the first element of that name; undefined when there is none, or none that is whole. */
-function textOf(xml: string, name: string): string | undefined {
+export function textOf(xml: string, name: string): string | undefined {
   const open = xml.indexOf(`<${name}>`);
   if (open < 0) return undefined;
   const from = open + name.length + 2;

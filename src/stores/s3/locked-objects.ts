@@ -13,8 +13,8 @@ import type { CallOptions } from '../../ports/repository-store.ts';
 import { S3Refusal } from './errors.ts';
 import { lookUp } from './look-up.ts';
 import type { S3Client } from './s3-client.ts';
-import type { VersionMarker } from './sdk.ts';
 import { BadAnswer } from './transport.ts';
+import { versionPages } from './versions.ts';
 
 /** The objects of a repository in a bucket with Object Lock. */
 export class LockedObjects implements ObjectLock {
@@ -61,14 +61,12 @@ export class LockedObjects implements ObjectLock {
 
   /** @param most - the most versions of a page; by default as many as the storage gives */
   async *versions(under: string, { signal }: CallOptions, most?: number): AsyncGenerator<readonly ObjectVersion[]> {
-    let from: VersionMarker | undefined;
-    do {
-      const page = await this.#call('s3:ListBucketVersions', signal, () =>
-        this.#client.ask((bucket) => bucket.versions(this.#prefix + under, { from, most }, signal), signal),
-      );
-      yield page.versions.map(({ key, version }) => ({ key: key.slice(this.#prefix.length), version }));
-      from = page.next;
-    } while (from !== undefined);
+    const pages = versionPages(this.#client, this.#prefix + under, signal, most);
+    const next = () => this.#call('s3:ListBucketVersions', signal, () => pages.next());
+    for (let step = await next(); step.done !== true; step = await next())
+      yield step.value
+        .filter(({ isMarker }) => !isMarker)
+        .map(({ key, version }) => ({ key: key.slice(this.#prefix.length), version }));
   }
 
   legalHold(

@@ -7,7 +7,6 @@ import {
   GetObjectLegalHoldCommand,
   GetObjectLockConfigurationCommand,
   GetObjectRetentionCommand,
-  ListObjectVersionsCommand,
   PutObjectLegalHoldCommand,
   PutObjectRetentionCommand,
   S3Client,
@@ -15,7 +14,7 @@ import {
   type ServiceOutputTypes,
 } from '@aws-sdk/client-s3';
 import type { S3StoreConfig } from '../../config/types.ts';
-import type { ObjectVersion, Retention } from '../../ports/object-lock.ts';
+import type { Retention } from '../../ports/object-lock.ts';
 import type { BucketAddress } from './address.ts';
 import { assertDocument } from './answers.ts';
 import { S3Refusal } from './errors.ts';
@@ -43,12 +42,6 @@ interface Call {
   /** The outermost element of the answer; undefined where S3 answers without a body. */
   readonly root: string | undefined;
   failure?: { readonly error: unknown };
-}
-
-/** Where a list of versions goes on. */
-export interface VersionMarker {
-  readonly key: string;
-  readonly version: string;
 }
 
 type SdkCommand<Input extends ServiceInputTypes, Output extends ServiceOutputTypes> = Parameters<
@@ -145,34 +138,6 @@ export class SdkBucket {
     const LegalHold = { Status: on ? 'ON' : 'OFF' } as const;
     const command = new PutObjectLegalHoldCommand({ ...this.#versionOf(key, version), LegalHold });
     await this.#send(command, { abortSignal: signal, root: undefined });
-  }
-
-  /**
-   * A page of the versions under a key prefix, hidden ones included.
-   * @param page.from - `next` of the page before
-   * @param page.most - the most versions of the page; by default as many as the storage gives
-   */
-  async versions(
-    prefix: string,
-    { from, most }: { readonly from: VersionMarker | undefined; readonly most: number | undefined },
-    signal: AbortSignal,
-  ): Promise<{ readonly versions: readonly ObjectVersion[]; readonly next: VersionMarker | undefined }> {
-    const command = new ListObjectVersionsCommand({
-      ...{ Bucket: this.#bucket, Prefix: prefix },
-      ...(from !== undefined && { KeyMarker: from.key, VersionIdMarker: from.version }),
-      ...(most !== undefined && { MaxKeys: most }),
-    });
-    const page = await this.#send(command, { abortSignal: signal, root: 'ListVersionsResult' });
-    const versions = (page.Versions ?? []).map(({ Key: key, VersionId: version }): ObjectVersion => {
-      if (key?.startsWith(prefix) !== true || version === undefined)
-        throw new BadAnswer('its list of versions has one without an id or from elsewhere');
-      return { key, version };
-    });
-    if (page.IsTruncated !== true) return { versions, next: undefined };
-    const next = { key: page.NextKeyMarker ?? '', version: page.NextVersionIdMarker ?? '' };
-    if (next.key === '' || (next.key === from?.key && next.version === from.version))
-      throw new BadAnswer('its list of versions does not go on');
-    return { versions, next };
   }
 
   close(): void {
