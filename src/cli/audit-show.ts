@@ -3,10 +3,11 @@ import { EVENT_KINDS } from '../audit/fields.ts';
 import { withAuditFiles } from '../audit/read.ts';
 import { selectEvents, selectSessions, type Selection } from '../audit/select.ts';
 import { didYouMean } from '../config/problems.ts';
+import { jsonLine } from './json.ts';
 import { UsageError } from './command-line/usage-error.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { formatBytes, formatDuration, jsonLine, table } from './terminal.ts';
+import { formatBytes, formatDuration, table } from './terminal.ts';
 import { parseTime } from './time.ts';
 
 /** Options as the command line gives them. */
@@ -25,7 +26,7 @@ interface ShowArguments {
 export async function runAuditShow(given: ShowArguments): Promise<number> {
   const { file, selection } = await prepare(given);
   const events = await withAuditFiles(file, (files) => selectEvents(files, selection, given.limit));
-  if (given.json) return printJson(events);
+  if (given.json) return printLines(events.map((event) => jsonLine('event', { line: event })));
   const cell = (value: unknown): string => (typeof value === 'string' || typeof value === 'number' ? `${value}` : '');
   process.stdout.write(
     table(
@@ -59,7 +60,7 @@ function timeOf(value: unknown): Date | string {
 export async function runSessions(given: ShowArguments): Promise<number> {
   const { file, selection } = await prepare(given);
   const sessions = await withAuditFiles(file, (files) => selectSessions(files, selection, given.limit));
-  if (given.json) return printJson(sessions);
+  if (given.json) return printLines(sessions.map((one) => jsonLine('session', sessionOf(one))));
   const right = true;
   const bytes = (count: number | undefined): string => (count === undefined ? '' : formatBytes(count));
   process.stdout.write(
@@ -104,7 +105,14 @@ async function prepare(given: ShowArguments): Promise<{ readonly file: string; r
   return { file: (await loadOwnConfig(given.config)).audit.file, selection };
 }
 
-function printJson(all: readonly unknown[]): number {
-  for (const one of all) process.stdout.write(jsonLine(one));
+/** A session by the names that it has in `status --json`. */
+function sessionOf({ durationMs, objectsCreated, ...one }: Awaited<ReturnType<typeof selectSessions>>[number]): object {
+  const end = durationMs === undefined ? undefined : new Date(Date.parse(one.start) + durationMs);
+  const ended = end !== undefined && !Number.isNaN(end.getTime());
+  return { ...one, ...(ended && { end }), ...(objectsCreated !== undefined && { objects: objectsCreated }) };
+}
+
+function printLines(lines: readonly string[]): number {
+  for (const line of lines) process.stdout.write(line);
   return 0;
 }

@@ -8,10 +8,11 @@ import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { openAuditCopy } from '../client-maintenance.ts';
 import { SILENT } from '../ports/log.ts';
+import { jsonLine } from './json.ts';
 import { UsageError } from './command-line/usage-error.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { counted, formatBytes, formatDuration, jsonLine, printable } from './terminal.ts';
+import { counted, formatBytes, formatDuration, printable } from './terminal.ts';
 
 /** The copy too, where it was compared. */
 type WholeReport = AuditReport & { readonly copy?: CopyReport };
@@ -36,7 +37,8 @@ export async function runAuditVerify(options: {
   if (report.files.length === 0 && report.problemCount === 0)
     throw new GatewayError('audit-unavailable', { detail: 'there is no audit to verify yet' });
   const good = report.problemCount + (report.copy?.problems.length ?? 0) === 0;
-  if (!options.quiet || !good) process.stdout.write(options.json ? jsonLine(report) : describe(report));
+  if (!options.quiet || !good)
+    process.stdout.write(options.json ? jsonLine('verify', { ...report, good }) : describe(report));
   return good ? 0 : 1;
 }
 

@@ -8,9 +8,10 @@ import { readHostKey } from '../frontends/host-key.ts';
 import { processesOf } from '../limits/memory-limits.ts';
 import type { StoreCheckPoint } from '../ports/repository-store.ts';
 import { openFiles, tooFewOpenFiles } from '../state/open-files.ts';
+import { jsonLine } from './json.ts';
 import { chooseConfigFile, goOnAsUser } from './own-user.ts';
 import { pointAt } from './point-at.ts';
-import { counted, formatBytes, jsonLine, printable, styled, table } from './terminal.ts';
+import { counted, formatBytes, printable, styled, table } from './terminal.ts';
 
 /** How many problems are shown: a wrong file may have any number. */
 const MOST_SHOWN = 100;
@@ -36,7 +37,7 @@ export async function runCheck({
     config = loadConfig(found);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    if (json) process.stdout.write(jsonLine({ config: found, good: false, problems: error.problems }));
+    if (json) process.stdout.write(jsonLine('check', { config: found, good: false, problems: error.problems }));
     else showProblems(found, error.problems);
     return 2;
   }
@@ -57,9 +58,12 @@ export async function runCheck({
   const runtime = describeRuntime();
   const files = tooFewOpenFiles(openFiles(), config.maxSessions, processesOf(config));
   if (json) {
-    const tried = live ? { checks, good: failed === 0 } : {};
     process.stdout.write(
-      jsonLine({ config: config.file, clients, stores, runtime, ...(files && { openFiles: files }), ...tried }),
+      jsonLine('check', {
+        ...{ config: config.file, good: failed === 0, clients, stores, runtime },
+        ...(files && { openFiles: files }),
+        ...(live && { checks }),
+      }),
     );
     return failed === 0 ? 0 : 1;
   }

@@ -254,11 +254,13 @@ const status = command({
     json: JSON_LINES,
     quiet: { ...flag('only those that are not OK; nothing when all are'), short: 'q' },
     acknowledge: flag('the open anomalies were seen, and are not shown any more'),
+    nagios: flag('one line, and the exit status of a Nagios plugin: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN'),
     report: flag('write new anomalies into the audit, as serve does; for a timer'),
   },
   examples: [
     ['status', 'lists the clients, the worst first'],
     ['status appsrv', 'says all that is known of one, and what to do'],
+    ['status --nagios', 'for Nagios, Icinga and the like'],
     ['status --quiet --report', 'for a timer: prints only what is not OK'],
   ],
   run: async (given) => (await import('./status.ts')).runStatus(given),

@@ -5,6 +5,7 @@
  */
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { printableLines } from '../core/printable.ts';
+import { sayError } from './failure.ts';
 
 /** Runs a command and ends the process's work with its exit status. */
 export async function conclude(command: () => number | Promise<number>): Promise<void> {
@@ -12,9 +13,7 @@ export async function conclude(command: () => number | Promise<number>): Promise
     process.exitCode = await command();
   } catch (error) {
     const failure = asGatewayError(outOfFiles(error) ?? error);
-    process.stderr.write(`restic-gateway: ${printableLines(failure.message)}\n`);
-    if ('usage' in failure && typeof failure.usage === 'string')
-      process.stderr.write(`usage: ${failure.usage}; --help says more\n`);
+    sayError(failure);
     if (failure.code === 'internal' && process.env['RESTIC_GATEWAY_DEBUG'] !== undefined)
       process.stderr.write(`${printableLines((error as Error).stack ?? '')}\n`);
     process.exitCode = exitStatus(failure);

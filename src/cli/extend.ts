@@ -2,9 +2,10 @@
 import { extensionOf, noteExtension } from '../client-maintenance.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { parseDuration } from '../config/values.ts';
-import { GatewayError, messageOf } from '../core/errors.ts';
-import { printableLines } from '../core/printable.ts';
+import { GatewayError } from '../core/errors.ts';
 import { extend } from '../retention/extend.ts';
+import { sayError } from './failure.ts';
+import { jsonLine } from './json.ts';
 import { chooseClients } from './choose-clients.ts';
 import {
   describeTrouble,
@@ -17,7 +18,7 @@ import {
 import { parseOption } from './option.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { formatDuration, jsonLine } from './terminal.ts';
+import { formatDuration } from './terminal.ts';
 
 /** Options as the command line gives them. */
 interface ExtendArguments {
@@ -59,7 +60,7 @@ export async function runExtend(given: ExtendArguments): Promise<number> {
       if (options.signal.aborted) return 1;
     } catch (error) {
       if (!given.all) throw error;
-      process.stderr.write(`restic-gateway: ${client}: ${printableLines(messageOf(error))}\n`);
+      sayError(error, client);
       status = 1;
     }
   return status;
@@ -86,8 +87,8 @@ async function extendOne(
     const isGood = failed === 0 && complete;
     if (json)
       process.stdout.write(
-        jsonLine({
-          ...{ client, ...request.repository, dryRun, whenUnderMs: whenUnder, until },
+        jsonLine('extend', {
+          ...{ client, repository: request.repository, good: isGood, dryRun, whenUnderMs: whenUnder, until },
           ...{ objects, renewed: changed, failed, complete, failures },
         }),
       );

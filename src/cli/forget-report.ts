@@ -1,6 +1,7 @@
 /** What `restic-gateway forget` prints: what stays, what goes and why, as `restic forget` does it; for people and as JSON. */
 import type { ArrivedSnapshot, Kept, SealedSnapshot, Selection, SnapshotGroup } from '../retention/select.ts';
-import { jsonLine, printable, styled, table } from './terminal.ts';
+import { jsonLine } from './json.ts';
+import { printable, styled, table } from './terminal.ts';
 
 /** What is to become of one client's snapshots. */
 export type ForgetPlan =
@@ -104,8 +105,9 @@ export function planAsJson(client: string, plan: ForgetPlan, outcome: ForgetOutc
     ...{ id: one.id, arrived: one.arrived.toISOString() },
     ...('claimed' in one && { claimed: one.claimed.toISOString(), host: one.host, paths: one.paths, tags: one.tags }),
   });
-  return jsonLine({
-    ...{ client, by: plan.by },
+  const { failed, ...counts } = outcome ?? {};
+  return jsonLine('forget', {
+    ...{ client, good: failed === undefined, by: plan.by },
     groups: plan.groups.map(({ kept, removed, ...key }) => ({
       ...key,
       keep: kept.map((one) => ({ ...snapshot(one.snapshot), reasons: one.reasons })),
@@ -113,6 +115,7 @@ export function planAsJson(client: string, plan: ForgetPlan, outcome: ForgetOutc
     })),
     apart: plan.apart.map(snapshot),
     dryRun: outcome === undefined,
-    ...outcome,
+    ...counts,
+    ...(failed !== undefined && { message: failed }),
   });
 }

@@ -10,10 +10,10 @@ import { loadConfig } from '../config/load.ts';
 import { protectionOf, repositoryIdentity } from '../config/repositories.ts';
 import { parseGroupBy } from '../config/retention.ts';
 import type { ClientConfig, GatewayConfig, RetentionPolicy } from '../config/types.ts';
-import { asGatewayError, GatewayError } from '../core/errors.ts';
-import { printableLines } from '../core/printable.ts';
+import { GatewayError } from '../core/errors.ts';
 import { claimsOtherTime, selectDays, selectSnapshots, type ArrivedSnapshot } from '../retention/select.ts';
 import { noSuch } from '../config/problems.ts';
+import { sayError } from './failure.ts';
 import { UsageError } from './command-line/usage-error.ts';
 import { runAdminRestic } from './admin-restic.ts';
 import { withoutPasswords, withoutSshd } from './admin-run.ts';
@@ -68,7 +68,7 @@ export async function runForget(given: ForgetArguments): Promise<number> {
       if (!(await forgetOne(work))) status = 1;
     } catch (error) {
       if (clients.length === 1) throw error;
-      process.stderr.write(`restic-gateway: ${client.name}: ${printableLines(asGatewayError(error).message)}\n`);
+      sayError(error, client.name);
       status = 1;
     }
   }
@@ -136,7 +136,7 @@ async function forgetWith(work: Work, password: RepositoryPassword | undefined):
   const outcome = password === undefined ? await removeDays(work, plan) : await removeSnapshots(work, plan, password);
   if (given.json) process.stdout.write(planAsJson(client.name, plan, outcome));
   else if (!given.quiet) process.stdout.write(describeOutcome(client.name, plan, outcome));
-  if (outcome.failed !== undefined) process.stderr.write(`restic-gateway: ${client.name}: ${outcome.failed}\n`);
+  if (outcome.failed !== undefined) sayError(new GatewayError('store-failed', { detail: outcome.failed }), client.name);
   return outcome.failed === undefined;
 }
 

@@ -5,6 +5,8 @@
 import { isatty } from 'node:tty';
 import { findConfigFile, loadConfig, unusedConfigFile } from '../config/load.ts';
 import type { GatewayConfig } from '../config/types.ts';
+import { sayWarning } from './failure.ts';
+import { saysOwn } from './own-words.ts';
 
 /**
  * The config file of a command that people start: as `findConfigFile`, and says which on a terminal.
@@ -13,16 +15,13 @@ import type { GatewayConfig } from '../config/types.ts';
 export function chooseConfigFile(option: string | undefined): string {
   const unused = unusedConfigFile(option);
   const file = findConfigFile(option);
-  if (unused !== undefined)
-    process.stderr.write(`restic-gateway: ${file} is used; root uses ${unused} only when it is named: -c ${unused}\n`);
+  if (unused !== undefined) sayWarning(`${file} is used; root uses ${unused} only when it is named: -c ${unused}`);
   return file;
 }
 
 /** Says on a terminal which config a command uses, unless that is to be quiet; scripts have `check --json`. */
 export function sayConfigFile(file: string): void {
-  const { argv } = process;
-  const own = argv.slice(2, argv.includes('--') ? argv.indexOf('--') : undefined);
-  if (isatty(2) && !own.includes('--quiet') && !own.includes('-q')) process.stderr.write(`config: ${file}\n`);
+  if (isatty(2) && !saysOwn('--quiet', '-q', '--json')) process.stderr.write(`config: ${file}\n`);
 }
 
 /**

@@ -5,9 +5,10 @@ import { MOST_KEY_BYTES, readSmallFile } from '../config/small-file.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import { hostByFile, hostByFingerprint } from '../probe/known-hosts.ts';
 import { probe, stateOfKey, type ProbeKey } from '../probe/probe.ts';
+import { jsonLine } from './json.ts';
 import { UsageError } from './command-line/usage-error.ts';
 import { openTerminal } from './init/ask.ts';
-import { jsonLine, printable, styled, table } from './terminal.ts';
+import { printable, styled, table } from './terminal.ts';
 
 const WORDS = { held: 'held', 'does-not-hold': 'DOES NOT HOLD', 'not-tried': 'not tried' } as const;
 
@@ -38,7 +39,9 @@ export async function runProbe(given: {
   const target = { host, port, user: given.user ?? userInfo().username, timeoutMs: given.timeout * 1000, known };
   const result = await probe(target, key, second);
   if (given.json) {
-    process.stdout.write(jsonLine({ host, port, ...result }));
+    const { held: good, rows, notes, left } = result;
+    const checks = rows.map(({ check, result: outcome, detail }) => ({ what: check, outcome, detail }));
+    process.stdout.write(jsonLine('probe', { host, port, good, checks, notes, left }));
     return result.held ? 0 : 1;
   }
   const { stdout } = process;

@@ -4,11 +4,14 @@ import { parseRate } from '../config/values.ts';
 import { openClientMaintenance } from '../client-maintenance.ts';
 import { scrub, type ScrubProgressReport } from '../maintenance/scrub.ts';
 import type { ScrubResult } from '../maintenance/scrub-state.ts';
+import { GatewayError } from '../core/errors.ts';
+import { sayError, sayWarning } from './failure.ts';
+import { jsonLine } from './json.ts';
 import { chooseClients } from './choose-clients.ts';
 import { parseOption } from './option.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { counted, formatBytes, formatDuration, jsonLine, styled, table } from './terminal.ts';
+import { counted, formatBytes, formatDuration, styled, table } from './terminal.ts';
 
 /** Options as the command line gives them. */
 interface ScrubArguments {
@@ -42,11 +45,11 @@ export async function runScrub(given: ScrubArguments): Promise<number> {
   for (const client of chooseClients(given, config)) {
     const result = await scrubOne(client, config, { ...given, bytesPerSecond, signal: stop.signal });
     if (result === undefined) {
-      process.stderr.write(`${client}: stopped; the same command goes on from here\n`);
+      sayError(new GatewayError('client-gone', { detail: 'stopped; the same command goes on from here' }), client);
       return 1;
     }
     if (!given.quiet || result.findings.length > 0)
-      process.stdout.write(given.json ? jsonLine({ client, ...result }) : report(client, result));
+      process.stdout.write(given.json ? jsonLine('scrub', scrubJson(client, result)) : report(client, result));
     if (result.findings.length > 0) status = 1;
   }
   return status;
@@ -70,13 +73,22 @@ async function scrubOne(
       ...options,
       ...{ repository, maintenance, state: scrubs, progress: bar.show },
       resuming: (started) => {
-        if (!options.quiet) process.stderr.write(`${client}: goes on with the scrub that began at ${started}\n`);
+        if (!options.quiet) sayWarning(`${client}: goes on with the scrub that began at ${started}`, '');
       },
     });
   } finally {
     bar.clear();
     await maintenance.close();
   }
+}
+
+/** As `status --json` has the last scrub of a client. */
+function scrubJson(client: string, result: ScrubResult): object {
+  const { store, prefix, quick, objects, bytes, started, finished, findings: found } = result;
+  return {
+    ...{ client, repository: { store, prefix }, good: found.length === 0, quick, objects, bytes },
+    ...{ start: started, end: finished, findings: found.length, found },
+  };
 }
 
 function report(client: string, { objects, bytes, findings, started, finished, quick }: ScrubResult): string {

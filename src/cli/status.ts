@@ -3,6 +3,9 @@ import { readCopyState } from '../audit/copy-state.ts';
 import { openMonitor } from '../monitor/monitor.ts';
 import type { ClientStatus, ClientState, RemovedFigures, SessionFigures } from '../monitor/client-status.ts';
 import { noSuch } from '../config/problems.ts';
+import { UsageError } from './command-line/usage-error.ts';
+import { sayWarning } from './failure.ts';
+import { jsonLine, statusJson } from './json.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import {
@@ -10,7 +13,6 @@ import {
   formatBytes,
   formatDuration,
   formatTime,
-  jsonLine,
   printable,
   prose,
   styled,
@@ -23,6 +25,7 @@ interface StatusArguments {
   readonly client: string | undefined;
   readonly config: string | undefined;
   readonly json: boolean;
+  readonly nagios: boolean;
   readonly quiet: boolean;
   readonly acknowledge: boolean;
   readonly report: boolean;
@@ -30,30 +33,46 @@ interface StatusArguments {
 
 /**
  * Shows how the clients stand.
- * @returns the exit status: 1 when one of them is not OK
+ * @returns the exit status: 1 when one of them is not OK; with `nagios`, 0 to 3
  * @throws GatewayError `usage`, `audit-unavailable`
  */
 export async function runStatus(given: StatusArguments): Promise<number> {
+  if (!given.nagios) return showStatus(given);
+  if (given.json || given.quiet) throw new UsageError('--nagios says all in one line: say neither --json nor --quiet');
+  try {
+    return await showStatus(given);
+  } catch (error) {
+    return (await import('./nagios.ts')).unknownToNagios(error);
+  }
+}
+
+async function showStatus(given: StatusArguments): Promise<number> {
   refuseInForcedCommand();
   const config = await loadOwnConfig(given.config);
   const { client } = given;
   if (client !== undefined && config.clients[client] === undefined)
     throw noSuch('client', client, config.clients, config.file);
   const say = (_fields: unknown, message: string): void => {
-    process.stderr.write(`${printable(message)}\n`);
+    if (!given.nagios) sayWarning(message, '');
   };
   const monitor = openMonitor({ config, log: { info: say, warn: say, error: say }, watch: false });
   try {
     if (given.report) await monitor.report();
     if (given.acknowledge) {
       const count = await monitor.acknowledge(client);
-      process.stderr.write(`acknowledged ${counted(count, 'anomaly', 'anomalies')}\n`);
+      if (!given.json && !given.nagios)
+        process.stderr.write(`acknowledged ${counted(count, 'anomaly', 'anomalies')}\n`);
     }
     const one = client === undefined ? undefined : await monitor.status(client);
     const all = one === undefined ? await monitor.statuses() : [one];
     const shown = given.quiet ? all.filter(needsAttention) : all;
     const copy = config.audit.copy === undefined ? undefined : (await readCopyState(config.state))?.failing;
-    if (given.json) for (const each of shown) process.stdout.write(jsonLine(each));
+    if (given.nagios) {
+      const trouble =
+        copy?.late === true ? `the audit has not been copied since ${copy.since}: ${copy.why}` : undefined;
+      return (await import('./nagios.ts')).reportToNagios(all, trouble);
+    }
+    if (given.json) for (const each of shown) process.stdout.write(jsonLine('status', statusJson(each)));
     else if (one !== undefined) process.stdout.write(shown.map(describeOne).join(''));
     else if (!given.quiet || shown.length > 0) process.stdout.write(describeAll(shown, all));
     if (copy !== undefined)

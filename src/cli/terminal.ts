@@ -1,6 +1,6 @@
 /** What the commands print for people: tables, sizes, times and colours, each only where they belong. */
 import { styleText } from 'node:util';
-import { printable, printableJson } from '../core/printable.ts';
+import { printable } from '../core/printable.ts';
 import { fitted, textWidth, wrapped } from './text.ts';
 
 export { printable } from '../core/printable.ts';
@@ -171,9 +171,4 @@ function zoneOf(time: Date): string {
   const two = (value: number): string => String(value).padStart(2, '0');
   const size = Math.abs(minutes);
   return `${minutes < 0 ? '-' : '+'}${two(Math.floor(size / 60))}:${two(size % 60)}`;
-}
-
-/** A value as one line of JSON that steers no terminal, with its line break. */
-export function jsonLine(value: unknown): string {
-  return `${printableJson(JSON.stringify(value))}\n`;
 }

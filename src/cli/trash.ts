@@ -2,7 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import type { GatewayConfig } from '../config/types.ts';
 import { readDuration } from '../config/values.ts';
-import { asGatewayError, GatewayError } from '../core/errors.ts';
+import { GatewayError } from '../core/errors.ts';
 import {
   onTrash,
   openClientMaintenance,
@@ -14,11 +14,13 @@ import type { PurgeCounts, TrashSelection } from '../maintenance/trash-work.ts';
 import { readTrash, restoreTrash, type TrashContents } from '../maintenance/trash.ts';
 import { openMonitor } from '../monitor/monitor.ts';
 import { removalsAreHeld } from '../monitor/purge-hold.ts';
+import { sayError, sayWarning } from './failure.ts';
+import { jsonLine } from './json.ts';
 import { UsageError } from './command-line/usage-error.ts';
 import { chooseClients } from './choose-clients.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { formatBytes, formatDuration, jsonLine, printable, table } from './terminal.ts';
+import { formatBytes, formatDuration, table } from './terminal.ts';
 import { parseTime } from './time.ts';
 
 /** Options that all of them have, as the command line gives them. */
@@ -34,7 +36,7 @@ export async function runTrashList(given: TrashArguments & { readonly client: st
     const contents = await readTrash(opened.maintenance, signal);
     const keptMs = trashMsOf(config, opened.repository);
     await opened.trash.write(contents, new Date(), keptMs);
-    if (json) process.stdout.write(jsonLine({ client, keptMs, ...contents }));
+    if (json) process.stdout.write(jsonLine('trash', { client, trashMs: keptMs, ...contents }));
     else process.stdout.write(describe(client, contents, keptMs) + describeVersions(contents));
     return 0;
   });
@@ -104,7 +106,10 @@ export async function runTrashRestore(
     const counts = await onTrash(opened, client, signal, (work) => restoreTrash(work, selection));
     const left = await readTrash(opened.maintenance, signal);
     await opened.trash.write(left, new Date(), trashMsOf(config, opened.repository));
-    if (json) process.stdout.write(jsonLine({ client, ...counts }));
+    if (json)
+      process.stdout.write(
+        jsonLine('trash-restore', { client, good: counts.retained + counts.taken === 0, ...counts }),
+      );
     else {
       process.stdout.write(`${client}: ${counts.moved} objects are back in the repository.\n`);
       if (counts.taken > 0)
@@ -152,7 +157,7 @@ export async function runTrashPurge(
   const config = await loadOwnConfig(given.config);
   const chosen = chooseClients(given, config);
   const say = (_fields: unknown, message: string): void => {
-    process.stderr.write(`restic-gateway: ${printable(message)}\n`);
+    sayWarning(message);
   };
   const monitor = openMonitor({ config, log: { info: say, warn: say, error: say }, watch: false });
   const signal = stopped();
@@ -166,7 +171,13 @@ export async function runTrashPurge(
         };
         const { left, ...counts } = await purgeClientTrash(config, name, { olderThanMs, held, gently: false, signal });
         const { objects, bytes } = left;
-        if (json) process.stdout.write(jsonLine({ client: name, ...counts, left: { objects, bytes } }));
+        if (json)
+          process.stdout.write(
+            jsonLine('trash-purge', {
+              ...{ client: name, good: counts.retained === 0 },
+              ...{ ...counts, left: { objects, bytes } },
+            }),
+          );
         else if (!quiet || counts.objects + counts.retained + counts.waiting > 0 || counts.denied)
           process.stdout.write(
             `${name}: ${counts.objects} objects, ${formatBytes(counts.bytes)} purged; ${objects} objects, ${formatBytes(bytes)} left\n` +
@@ -176,7 +187,7 @@ export async function runTrashPurge(
       } catch (error) {
         // One repository that cannot be reached must not keep the others full.
         if (client !== undefined || signal.aborted) throw error;
-        process.stderr.write(`restic-gateway: ${name}: ${printable(asGatewayError(error).message)}\n`);
+        sayError(error, name);
         status = 1;
       }
   } finally {

@@ -10,11 +10,13 @@ import {
   type MoveCounts,
   type QuarantineWork,
 } from '../maintenance/quarantine.ts';
+import type { Quarantine } from '../maintenance/manifest.ts';
 import { planUndo, type ArrivedObject, type UndoPlan, type UndoSelection } from '../maintenance/undo-plan.ts';
+import { jsonLine } from './json.ts';
 import { UsageError } from './command-line/usage-error.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { formatBytes, jsonLine, printable, styled, table } from './terminal.ts';
+import { formatBytes, printable, prose, styled, table } from './terminal.ts';
 import { parseTime } from './time.ts';
 
 /** Options as the command line gives them. */
@@ -51,14 +53,14 @@ export async function runUndo(given: UndoArguments): Promise<number> {
   process.on('SIGTERM', onSignal);
   try {
     if (given.list) return await showQuarantines(opened, given, stop.signal);
-    if (given.restore !== undefined) return await bringBack(opened, given.restore, stop.signal);
+    if (given.restore !== undefined) return await bringBack(opened, given.restore, given, stop.signal);
     if (selection === undefined) throw usage();
     if (given.yes && !given.force && config.clients[client]?.disabled === false)
       throw new GatewayError('usage', {
         detail: `disable client ${client} first (restic-gateway client disable ${client}), so that its sessions end and add nothing meanwhile; or say --force`,
       });
     const plan = await planUndo(opened.maintenance, client, selection, stop.signal);
-    if (given.json && !given.yes) process.stdout.write(jsonLine({ client, ...plan }));
+    if (given.json) process.stdout.write(given.yes ? '' : jsonLine('undo', planJson(client, plan)));
     else process.stdout.write(describe(client, plan));
     const made = plan.objects.find(({ key }) => key === 'config');
     if (made !== undefined)
@@ -132,9 +134,15 @@ function row(type: string, objects: readonly ArrivedObject[]): readonly string[]
 
 const typeOf = ({ key }: ArrivedObject): string => key.split('/')[0] ?? '';
 
+function planJson(client: string, { objects, resting, ...rest }: UndoPlan): object {
+  const arrived = (all: readonly ArrivedObject[]): readonly object[] =>
+    all.map(({ size, ...one }) => ({ ...one, bytes: size }));
+  return { client, objects: arrived(objects), resting: arrived(resting), ...rest };
+}
+
 async function carryOut(
   opened: OpenedMaintenance,
-  { client, session, since }: UndoArguments,
+  { client, session, since, json }: UndoArguments,
   { objects }: UndoPlan,
   signal: AbortSignal,
 ): Promise<number> {
@@ -144,10 +152,12 @@ async function carryOut(
     let rest = objects;
     for await (const unfinished of readQuarantines(maintenance, signal)) {
       if (unfinished.state !== 'moving') continue;
-      process.stdout.write(
-        `Undo ${printable(unfinished.id)} (${printable(unfinished.selection)}) had been cut off; it is completed first.\n`,
-      );
-      status ||= reportMoved(unfinished.id, await finishTakingOut(work, unfinished));
+      const { id, selection: of } = unfinished;
+      if (!json)
+        process.stdout.write(
+          prose(`Undo ${printable(id)} (${printable(of)}) had been cut off; it is completed first.`),
+        );
+      status ||= reportMoved(client, id, await finishTakingOut(work, unfinished), json);
       const done = new Set(unfinished.objects.map(({ key }) => key));
       rest = rest.filter(({ key }) => !done.has(key));
     }
@@ -155,18 +165,22 @@ async function carryOut(
     const parts = inQuarantines(rest);
     for (const part of parts) {
       const { quarantine, counts } = await takeOut(work, { client, selection, objects: part });
-      status ||= reportMoved(quarantine.id, counts);
-      process.stdout.write(`To bring it back: restic-gateway undo ${client} --restore ${quarantine.id}\n`);
+      status ||= reportMoved(client, quarantine.id, counts, json);
+      if (!json)
+        process.stdout.write(prose(`To bring it back: restic-gateway undo ${client} --restore ${quarantine.id}`));
     }
     // What others point at went last.
-    if (parts.length > 1) process.stdout.write('Of these, bring the last one back first.\n');
+    if (parts.length > 1 && !json) process.stdout.write('Of these, bring the last one back first.\n');
     return status;
   });
 }
 
-function reportMoved(id: string, counts: MoveCounts): number {
-  process.stdout.write(`${counts.moved} objects are in quarantine ${printable(id)}.\n${describeLeft(counts)}`);
-  return counts.retained + counts.taken === 0 ? 0 : 1;
+function reportMoved(client: string, id: string, counts: MoveCounts, json: boolean): number {
+  const good = counts.retained + counts.taken === 0;
+  if (json) process.stdout.write(jsonLine('quarantine-made', { client, good, quarantine: id, ...counts }));
+  else
+    process.stdout.write(prose(`${counts.moved} objects are in quarantine ${printable(id)}.`) + describeLeft(counts));
+  return good ? 0 : 1;
 }
 
 function describeLeft({ hidden, retained, taken }: MoveCounts): string {
@@ -177,15 +191,33 @@ function describeLeft({ hidden, retained, taken }: MoveCounts): string {
       `${retained} are kept in place by Object Lock until their retention or legal hold ends; they are copied, not moved.`,
     taken > 0 && `${taken} stayed where they were, as another file has their place.`,
   ];
-  return lines.map((line) => (line === false ? '' : `${line}\n`)).join('');
+  return lines.map((line) => (line === false ? '' : prose(line))).join('');
 }
 
-async function bringBack(opened: OpenedMaintenance, id: string, signal: AbortSignal): Promise<number> {
+async function bringBack(
+  opened: OpenedMaintenance,
+  id: string,
+  { client, json }: UndoArguments,
+  signal: AbortSignal,
+): Promise<number> {
   return changing(opened, signal, async (work) => {
     const counts = await restore(work, id);
-    process.stdout.write(`${counts.moved} objects are back in the repository.\n${describeLeft(counts)}`);
-    return counts.retained + counts.taken === 0 ? 0 : 1;
+    const good = counts.retained + counts.taken === 0;
+    if (json) process.stdout.write(jsonLine('quarantine-restored', { client, good, quarantine: id, ...counts }));
+    else process.stdout.write(prose(`${counts.moved} objects are back in the repository.`) + describeLeft(counts));
+    return good ? 0 : 1;
   });
+}
+
+function quarantineJson({ id, client, selection, made, state, objects }: Quarantine): object {
+  return {
+    client,
+    quarantine: id,
+    selection,
+    at: made,
+    state,
+    objects: objects.map(({ size, ...one }) => ({ ...one, bytes: size })),
+  };
 }
 
 async function changing(
@@ -207,16 +239,14 @@ async function showQuarantines(
   signal: AbortSignal,
 ): Promise<number> {
   const rows: string[][] = [];
-  let separator = '[';
   for await (const quarantine of readQuarantines(maintenance, signal)) {
     const { id, client, selection, objects, state } = quarantine;
-    // One array, of which no more than one quarantine is in memory.
-    if (json) process.stdout.write(`${separator}${jsonLine(quarantine).trimEnd()}`);
+    // One at a time, so that no more than one is in memory.
+    if (json) process.stdout.write(jsonLine('quarantine', quarantineJson(quarantine)));
     else rows.push([id, client, selection, String(objects.length), state]);
-    separator = ',';
   }
-  if (json) process.stdout.write(separator === '[' ? '[]\n' : ']\n');
-  else if (rows.length === 0) process.stdout.write('There are no quarantines.\n');
+  if (json) return 0;
+  if (rows.length === 0) process.stdout.write('There are no quarantines.\n');
   else
     process.stdout.write(
       table(

@@ -171,7 +171,10 @@ describe.each(STORES)('a repository on %s that an attacker filled with junk', (k
     const table = await list();
     expect(table.stderr).toBe('');
     expect(table.stdout.match(/ 20000 +quarantined$/gm)).toHaveLength(keys.length);
-    const all = JSON.parse((await list('--json')).stdout) as { readonly objects: readonly unknown[] }[];
+    const all = (await list('--json')).stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { readonly objects: readonly unknown[] });
     expect(all.filter(({ objects }) => objects.length === ofEach)).toHaveLength(keys.length);
     for (const key of keys) await files.remove(key);
   });

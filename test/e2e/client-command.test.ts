@@ -120,7 +120,7 @@ describe('client', () => {
     expect(refused.code).toBe(2);
     expect(refused.stderr).toContain('stays as it is');
     expect(existsSync(path.join(home, 'third_ed25519'))).toBe(false);
-    expect((await client('lst')).stderr).toMatch(/Did you mean list/);
+    expect((await client('lst')).stderr).toMatch(/did you mean "list"/);
     expect((await client('enable', 'db', '--quiet')).stdout).toBe('');
   });
 });

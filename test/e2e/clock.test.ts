@@ -112,7 +112,7 @@ test('sessions and the audit go on in their order, and expiry is by the clock', 
       expect((await short.exited).status).toBe(0);
     }
     const { stdout } = await command('audit', 'show', '--kind', 'create', '--json', '--limit', '1');
-    expect(JSON.parse(stdout)).toMatchObject({ object: `data/${name}` });
+    expect(JSON.parse(stdout)).toMatchObject({ line: { object: `data/${name}` } });
     const sessions = await command('sessions', '--json', '--client', 'one');
     expect(sessions.stdout.trimEnd().split('\n')).toHaveLength(turn + 1);
   }

@@ -20,8 +20,8 @@ import { freshStore } from '../support/stores.ts';
 import { onTerminal } from '../support/terminal.ts';
 
 interface Report {
-  readonly held: boolean;
-  readonly rows: readonly { readonly check: string; readonly result: string; readonly detail: string }[];
+  readonly good: boolean;
+  readonly checks: readonly { readonly what: string; readonly outcome: string; readonly detail: string }[];
   readonly notes: readonly string[];
   readonly left: string | null;
 }
@@ -43,10 +43,10 @@ function report(outcome: Outcome): Report {
   return JSON.parse(outcome.stdout) as Report;
 }
 
-const failing = ({ rows }: Report): string[] =>
-  rows.filter(({ result }) => result === 'does-not-hold').map(({ check, detail }) => `${check}: ${detail}`);
-const resultOf = ({ rows }: Report, check: string): string | undefined =>
-  rows.find((row) => row.check.startsWith(check))?.result;
+const failing = ({ checks }: Report): string[] =>
+  checks.filter(({ outcome }) => outcome === 'does-not-hold').map(({ what, detail }) => `${what}: ${detail}`);
+const resultOf = ({ checks }: Report, check: string): string | undefined =>
+  checks.find(({ what }) => what.startsWith(check))?.outcome;
 
 /** restic over a server; it must succeed. */
 async function good(binary: string, server: Server, key: KeyFiles, ...args: string[]): Promise<Outcome> {
@@ -94,7 +94,7 @@ describe.each(['directory', 's3'] as const)('a gateway on %s', (kind) => {
       const found = report(outcome);
       expect(failing(found)).toEqual([]);
       expect(outcome.code).toBe(0);
-      expect(found.held).toBe(true);
+      expect(found.good).toBe(true);
       expect(found.left).toMatch(/^data\/[0-9a-f]{64}$/);
       expect(resultOf(found, "remove another's lock")).toBe(more.length === 0 ? 'not-tried' : 'held');
       for (const check of ['overwrite an object', 'remove an object', 'add a key file', 'other spellings'])

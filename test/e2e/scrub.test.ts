@@ -15,7 +15,7 @@ describe.each(STORES)('scrub of a repository on %s', (kind) => {
   const scrub = (...args: readonly string[]): Promise<Outcome> =>
     run(process.execPath, [GATEWAY, 'scrub', ...args, '-c', site.configFile], { timeoutMs: 120_000 });
   const findings = (outcome: Outcome): unknown =>
-    (JSON.parse(outcome.stdout) as { findings: { key: string; problem: string }[] }).findings
+    (JSON.parse(outcome.stdout) as { found: { key: string; problem: string }[] }).found
       .map(({ key, problem }) => `${problem} ${key}`)
       .sort();
 

@@ -3,7 +3,7 @@ import { hold, release } from '../../retention/legal-hold.ts';
 import { describeTrouble, parsePace, stopSignal, withObjectLock } from '../object-lock.ts';
 import { loadOwnConfig } from '../own-user.ts';
 import { refuseInForcedCommand } from '../program.ts';
-import { jsonLine } from '../terminal.ts';
+import { jsonLine } from '../json.ts';
 
 /** Options as the command line gives them. */
 interface LegalHoldArguments {
@@ -31,7 +31,10 @@ export async function runLegalHold(
     const { objects, changed, failed, complete, failures } = counts;
     if (json)
       process.stdout.write(
-        jsonLine({ client, ...request.repository, action: what, objects, changed, failed, complete, failures }),
+        jsonLine('legal-hold', {
+          ...{ client, repository: request.repository, action: what },
+          ...{ objects, changed, failed, complete, failures, good: failed === 0 && complete },
+        }),
       );
     else if (!quiet || failed > 0 || !complete) {
       const before = objects - changed - failed;

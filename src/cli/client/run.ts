@@ -3,7 +3,7 @@ import { clientNamed, editClient, type ClientChange } from '../../config/edit-cl
 import { loadConfig } from '../../config/load.ts';
 import type { ClientConfig, GatewayConfig } from '../../config/types.ts';
 import { GatewayError } from '../../core/errors.ts';
-import { printableJson } from '../../core/printable.ts';
+import { jsonLine } from '../json.ts';
 import { chooseConfigFile } from '../own-user.ts';
 import { refuseInForcedCommand } from '../program.ts';
 import { printable, table } from '../terminal.ts';
@@ -70,7 +70,7 @@ export function changeClient(
   const { repository } = clientNamed(loadConfig(file), name);
   const config = editClient(file, name, change);
   const now = change.do === 'rename' ? change.to : name;
-  if (json) print(change.do === 'remove' ? { name, repository } : described(clientNamed(config, now)));
+  if (json) print(change.do === 'remove' ? { client: name, repository } : described(clientNamed(config, now)));
   else if (!quiet) process.stdout.write(`${said(name, change, repository)}\n`);
   return 0;
 }
@@ -90,7 +90,7 @@ export function addKey(options: CommonOptions & KeyOptions & { readonly name: st
 /** Lists the clients. @returns the exit status */
 export function listClients({ config: option, json }: CommonOptions): number {
   const clients = Object.values(loadConfig(chooseConfigFile(option)).clients);
-  if (json) print(clients.map(described));
+  if (json) for (const client of clients) print(described(client));
   else
     process.stdout.write(
       table(
@@ -150,16 +150,16 @@ function onlyStore({ stores, file }: GatewayConfig): string {
   });
 }
 
-function stateOf({ disabled, expires }: ClientConfig): 'active' | 'disabled' | 'expired' {
+function stateOf({ disabled, expires }: Pick<ClientConfig, 'disabled' | 'expires'>): 'active' | 'disabled' | 'expired' {
   if (disabled) return 'disabled';
   return expires !== undefined && expires.getTime() < Date.now() ? 'expired' : 'active';
 }
 
-function described(client: ClientConfig): Record<string, unknown> {
+function described({ name, keys, quota, ...client }: ClientConfig): Record<string, unknown> {
   return {
-    ...client,
-    state: stateOf(client),
-    keys: client.keys.map(({ fingerprint, comment }) => ({ fingerprint, comment })),
+    ...{ client: name, state: stateOf(client), ...client },
+    keys: keys.map(({ fingerprint, comment }) => ({ fingerprint, comment })),
+    ...(quota !== undefined && { quota: { limit: quota } }),
   };
 }
 
@@ -182,7 +182,6 @@ function said(name: string, change: ClientChange, { store, prefix }: ClientConfi
   }
 }
 
-function print(value: unknown): void {
-  const lines = JSON.stringify(value, undefined, 2).split('\n');
-  process.stdout.write(lines.map((line) => `${printableJson(line)}\n`).join(''));
+function print(value: object): void {
+  process.stdout.write(jsonLine('client', value));
 }
