@@ -170,7 +170,7 @@ describe.each([1, 2])('with %i processes that serve, and no descriptor left in a
     const key = await generateKey();
     const gateway = await startGateway(tempDir(), {
       stores: { main: await freshStore('directory') },
-      clients: { honest: { keys: [key.publicLine], repository: { store: 'main' } } },
+      clients: { honest: { keys: [key.publicLine], maxSessions: 100, repository: { store: 'main' } } },
       workers,
     });
     const { pid } = gateway.process;
