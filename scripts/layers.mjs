@@ -25,7 +25,10 @@ export const LAYERS = {
     'config/fingerprint.ts',
     'state/open-files.ts',
   ],
-  stores: ['core/', 'ports/', 'config/types.ts', 'config/secrets.ts', 'state/processes.ts', 'state/open-files.ts'],
+  stores: [
+    ...['core/', 'ports/', 'config/types.ts', 'config/secrets.ts', 'config/certificates.ts'],
+    ...['state/processes.ts', 'state/open-files.ts'],
+  ],
   safeguard: ['core/', 'ports/', 'config/types.ts', 'stores/open-storage.ts', 'state/state-file.ts'],
   metrics: ['core/', 'ports/', 'monitor/client-status.ts'],
   page: ['core/', 'ports/', 'config/types.ts', 'monitor/client-status.ts'],

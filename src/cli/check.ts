@@ -1,4 +1,5 @@
 /** `restic-gateway check`: reads the config as `serve` would, like `sshd -t`, and says what is wrong with it; `--live` tries the stores too. */
+import { readCaFile } from '../config/certificates.ts';
 import { loadConfig } from '../config/load.ts';
 import { ConfigError, type Problem } from '../config/problems.ts';
 import { readSecret, readToken } from '../config/secrets.ts';
@@ -47,8 +48,11 @@ export async function runCheck({
   // What the gateway's user cannot read, or others can, is reported as this user meets it.
   await goOnAsUser(config);
   await Promise.all(config.hostKeys.map((key) => readHostKey(key)));
-  for (const store of Object.values(config.stores))
-    if (store.type === 's3' && store.credentials !== undefined) readSecret(store.credentials.secret);
+  for (const store of Object.values(config.stores)) {
+    if (store.type !== 's3') continue;
+    if (store.credentials !== undefined) readSecret(store.credentials.secret);
+    if (store.caFile !== undefined) readCaFile(store.caFile);
+  }
   if (config.metrics?.token !== undefined) readToken(config.metrics.token);
   const clients = Object.keys(config.clients).length;
   const stores = Object.keys(config.stores).length;

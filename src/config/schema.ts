@@ -23,6 +23,7 @@ import {
   parseListen,
   parsePath,
   parsePrefix,
+  parseProxy,
   parseRegion,
   parseSecretReference,
   parseShare,
@@ -198,6 +199,14 @@ export function storeSchema(base: string) {
       forcePathStyle: optional(boolean, {
         about: 'bucket in the path instead of the host name',
         unless: 'true with `endpoint`',
+      }),
+      caFile: optional(path('file of certificates in PEM'), {
+        about: 'the only CAs that may vouch for the endpoint: [s3.md](s3.md#a-ca-of-your-own)',
+        unless: "Node's own and the system's",
+      }),
+      proxy: optional(parsed('http(s) URL or `none`', parseProxy), {
+        about: 'the proxy that leads to the endpoint: [s3.md](s3.md#behind-a-proxy)',
+        unless: '`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` of the environment',
       }),
       objectLock: optional(
         section({

@@ -282,7 +282,8 @@ export function parseExpiry(text: string): Date {
   return new Date(text);
 }
 
-const SEGMENT = /^[A-Za-z0-9._=@-]{1,255}$/;
+// What can be seen, and spaces within: no control character, nothing invisible, and no "\\", which some tools take for "/".
+const SEGMENT = /^(?! )(?:(?![\\/])[\p{L}\p{M}\p{N}\p{P}\p{S}]| )+(?<! )$/u;
 
 /** The directory in a store that the gateway keeps for itself. */
 const RESERVED = '.restic-gateway';
@@ -296,18 +297,38 @@ export function parsePrefix(text: string): string {
     if (segment === '' || segment === '.' || segment === '..') throw invalid('must not hold empty, "." or ".." parts');
     if (segment === RESERVED) throw invalid(`"${RESERVED}" is kept for the gateway itself; take another name`);
     if (!SEGMENT.test(segment))
-      throw invalid('may hold letters, digits, ".", "_", "=", "@" and "-", in parts of up to 255 joined by "/"');
+      throw invalid(
+        'may hold letters, digits, signs and, within a part, spaces; no "\\", nothing invisible, no space at the end of a part',
+      );
+    if (Buffer.byteLength(segment) > 255) throw invalid('its parts may have up to 255 bytes each');
   }
   return text;
 }
 
-const BUCKET = /^(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;
+const BUCKET = /^(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$/;
 
-/** The name of a bucket (Amazon S3 User Guide, "General purpose bucket naming rules"). */
+/** The name of a bucket (Amazon S3 User Guide, "General purpose bucket naming rules", also as they were in us-east-1 before March 2018). */
 export function parseBucket(text: string): string {
   if (!BUCKET.test(text))
-    throw invalid('a bucket name is 3 to 63 lower-case letters, digits, "." and "-", and is not an IP address');
+    throw invalid(
+      'a bucket name is 3 to 63 lower-case letters, digits, "." and "-" (old ones: up to 255, capitals and "_" too), and is not an IP address',
+    );
   return text;
+}
+
+/** The URL of a proxy, or `none`. Its credentials may stand in it. */
+export function parseProxy(text: string): string {
+  if (text === 'none') return text;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (
+    url === undefined ||
+    !/^https?:$/.test(url.protocol) ||
+    url.pathname !== '/' ||
+    url.search !== '' ||
+    url.hash !== ''
+  )
+    throw invalid('must be the URL of an HTTP proxy, as http://proxy.example.com:3128, or "none"');
+  return url.href;
 }
 
 /** A region of AWS or of what speaks its protocol. */
@@ -316,16 +337,21 @@ export function parseRegion(text: string): string {
   return text;
 }
 
-/** The origin of an S3 server: scheme, host and port, in the URL's canonical form. */
+/** Where an S3 server is: scheme, host, port and perhaps a path, in the URL's canonical form without a slash at its end. */
 export function parseEndpoint(text: string): string {
   const example = 'write it as https://s3.example.com or http://127.0.0.1:9000';
   if (!/^https?:\/\//i.test(text)) throw invalid(`must begin with https:// or http://; ${example}`);
-  const authority = text.replace(/^https?:\/\//i, '').replace(/\/$/, '');
+  const [authority = '', ...path] = text
+    .replace(/^https?:\/\//i, '')
+    .replace(/\/+$/, '')
+    .split('/');
   if (authority.includes('@'))
     throw invalid('must hold no credentials; they go into accessKeyId and secretAccessKeyFile');
   if (!/^[A-Za-z0-9.:[\]_-]+$/.test(authority) || !URL.canParse(text))
-    throw invalid(`must be a scheme, a host and perhaps a port, with no path and no query; ${example}`);
-  return new URL(text).origin;
+    throw invalid(`must be a scheme, a host and perhaps a port and a path; ${example}`);
+  if (!path.every((part) => /^(?!\.{1,2}$)[A-Za-z0-9._~-]+$/.test(part)))
+    throw invalid('its path may hold letters, digits, ".", "_", "~" and "-"; a query belongs to no endpoint');
+  return [new URL(text).origin, ...path].join('/');
 }
 
 /** An access key id: what stands in the signature's header, so nothing that would end it. */

@@ -15,7 +15,7 @@ import { listPage, type ListPage } from './s3/list.ts';
 import { LockedObjects } from './s3/locked-objects.ts';
 import { lookUp } from './s3/look-up.ts';
 import { readArrival, readArrivedHash, readStat } from './s3/metadata.ts';
-import { checksumHeaders, retentionHeaders } from './s3/object-lock.ts';
+import { retentionHeaders } from './s3/object-lock.ts';
 import { RemovedVersions } from './s3/removed-versions.ts';
 import { S3Client } from './s3/s3-client.ts';
 import { BadAnswer, type HttpAnswer } from './s3/transport.ts';
@@ -103,11 +103,7 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
   async write(key: string, bytes: Uint8Array, { signal }: CallOptions): Promise<void> {
     const sha256 = createHash('sha256').update(bytes).digest('hex');
     const body = new UploadBody({ size: bytes.length, sha256, body: Readable.from([bytes]) });
-    const headers = {
-      'content-type': 'application/json',
-      // A bucket with a default retention wants the checksum.
-      ...(this.#objectLock !== undefined && checksumHeaders(sha256)),
-    };
+    const headers = { 'content-type': 'application/json' };
     try {
       await this.#client.send({ method: 'PUT', key: this.#prefix + key, headers, body, accept: [200] }, signal);
       await assertCopied(this.#client, this.#prefix + key, bytes.length, signal);
@@ -125,7 +121,7 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
     const lock = this.#objectLock;
     const headers = {
       ...{ 'content-type': 'application/x-ndjson', 'if-none-match': '*' },
-      ...(lock !== undefined && { ...checksumHeaders(sha256), ...retentionHeaders(lock, new Date()) }),
+      ...(lock !== undefined && retentionHeaders(lock, new Date())),
     };
     try {
       const request = { method: 'PUT', key: this.#prefix + key, headers, body, accept: [200, 412] } as const;

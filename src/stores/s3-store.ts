@@ -22,7 +22,7 @@ import { TRASH } from '../ports/repository-maintenance.ts';
 import { contentRange } from './s3/answers.ts';
 import { copyObject } from './s3/copy.ts';
 import { Download } from './s3/download.ts';
-import { checksumHeaders, retentionHeaders } from './s3/object-lock.ts';
+import { retentionHeaders } from './s3/object-lock.ts';
 import { NoCredentials, S3Refusal } from './s3/errors.ts';
 import { uploaderHeaders, readStat } from './s3/metadata.ts';
 import { listPage, type ListPage } from './s3/list.ts';
@@ -134,8 +134,6 @@ class S3Repository implements StoredRepository {
             'content-type': 'application/octet-stream',
             'if-none-match': '*',
             ...uploaderHeaders(uploader, now, ref.type === 'config' ? content.sha256 : undefined),
-            // A bucket with a default retention wants the checksum for locks too.
-            ...(lock !== undefined && checksumHeaders(content.sha256)),
             // restic must be able to remove its locks.
             ...(lock !== undefined && ref.type !== 'locks' && retentionHeaders(lock, now)),
           },

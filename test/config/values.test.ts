@@ -183,13 +183,18 @@ describe('the day or moment of expiry', () => {
 });
 
 describe('prefixes', () => {
-  test.each(['', 'appsrv', 'fleet/eu/appsrv', 'a.b_c=d@e-f', '...', '.hidden', 'restic-gateway', '-'])('%j', (text) => {
+  test.each([
+    ...['', 'appsrv', 'fleet/eu/appsrv', 'a.b_c=d@e-f', '...', '.hidden', 'restic-gateway', '-'],
+    // What restic and rclone have named a repository, as it stays where it is.
+    ...['a b', 'My Documents/Büro (alt)', 'a+b', 'a:b', 'ä', 'a%2e', "it's", '100 % & more', '備份', 'a\u0308'],
+  ])('%j', (text) => {
     expect(outcome(parsePrefix, text)).toEqual({ value: text });
   });
 
   const parts = 'must not hold empty, "." or ".." parts';
   const ends = 'must not begin or end with "/"';
-  const letters = 'may hold letters, digits, ".", "_", "=", "@" and "-", in parts of up to 255 joined by "/"';
+  const seen =
+    'may hold letters, digits, signs and, within a part, spaces; no "\\", nothing invisible, no space at the end of a part';
   const kept = '".restic-gateway" is kept for the gateway itself; take another name';
   test.each([
     ['/', ends],
@@ -202,14 +207,16 @@ describe('prefixes', () => {
     ['a/./b', parts],
     ['.restic-gateway', kept],
     ['a/.restic-gateway/b', kept],
-    ['a b', letters],
-    ['a\\b', letters],
-    ['a%2e', letters],
-    ['a\n', letters],
-    ['a\0', letters],
-    ['ä', letters],
-    ['a:b', letters],
-    ['a'.repeat(256), letters],
+    [' a', seen],
+    ['a /b', seen],
+    ['a\\b', seen],
+    ['a\n', seen],
+    ['a\0', seen],
+    ['a\u00a0b', seen],
+    ['a\u202eb', seen],
+    ['a\u200bb', seen],
+    ['a'.repeat(256), 'its parts may have up to 255 bytes each'],
+    ['ä'.repeat(128), 'its parts may have up to 255 bytes each'],
     [Array.from({ length: 257 }, () => 'a').join('/'), 'must not be longer than 512 characters'],
   ])('refuses %j', (text, message) => {
     expect(outcome(parsePrefix, text)).toEqual({ refused: message });
@@ -217,27 +224,20 @@ describe('prefixes', () => {
 });
 
 describe('S3', () => {
-  test.each(['abc', 'my-bucket', 'a.b.c', '0123456789', 'a'.repeat(63)])('bucket %s', (text) => {
-    expect(outcome(parseBucket, text)).toEqual({ value: text });
-  });
-  test.each([
-    '',
-    'ab',
-    'a'.repeat(64),
-    'A-bucket',
-    'a_b',
-    '-ab',
-    'ab-',
-    '.ab',
-    'ab.',
-    'a..b',
-    '192.168.0.1',
-    'a/b',
-    'abc\n',
-  ])('refuses bucket %j', (text) => {
-    const refused = 'a bucket name is 3 to 63 lower-case letters, digits, "." and "-", and is not an IP address';
-    expect(outcome(parseBucket, text)).toEqual({ refused });
-  });
+  test.each(['abc', 'my-bucket', 'a.b.c', '0123456789', 'a'.repeat(63), 'Old_Bucket', 'a'.repeat(255)])(
+    'bucket %s',
+    (text) => {
+      expect(outcome(parseBucket, text)).toEqual({ value: text });
+    },
+  );
+  test.each(['', 'ab', 'a'.repeat(256), 'a b', '-ab', 'ab-', '.ab', 'ab.', 'a..b', '192.168.0.1', 'a/b', 'abc\n'])(
+    'refuses bucket %j',
+    (text) => {
+      const refused =
+        'a bucket name is 3 to 63 lower-case letters, digits, "." and "-" (old ones: up to 255, capitals and "_" too), and is not an IP address';
+      expect(outcome(parseBucket, text)).toEqual({ refused });
+    },
+  );
 
   test.each([
     ['https://s3.example.com', 'https://s3.example.com'],
@@ -247,11 +247,14 @@ describe('S3', () => {
     ['http://127.0.0.1:9000', 'http://127.0.0.1:9000'],
     ['http://[::1]:9000', 'http://[::1]:9000'],
     ['http://minio_1:9000', 'http://minio_1:9000'],
+    ['https://s3.example.com//', 'https://s3.example.com'],
+    ['https://project.example.com/storage/v1/s3/', 'https://project.example.com/storage/v1/s3'],
   ])('endpoint %s', (text, uploader) => {
     expect(outcome(parseEndpoint, text)).toEqual({ value: uploader });
   });
   const example = 'write it as https://s3.example.com or http://127.0.0.1:9000';
-  const authorityOnly = `must be a scheme, a host and perhaps a port, with no path and no query; ${example}`;
+  const authorityOnly = `must be a scheme, a host and perhaps a port and a path; ${example}`;
+  const plainPath = 'its path may hold letters, digits, ".", "_", "~" and "-"; a query belongs to no endpoint';
   const schemeFirst = `must begin with https:// or http://; ${example}`;
   test.each([
     ['', schemeFirst],
@@ -261,10 +264,12 @@ describe('S3', () => {
     ['file:///etc/passwd', schemeFirst],
     [' https://s3.example.com', schemeFirst],
     ['https://', authorityOnly],
-    ['https://s3.example.com/bucket', authorityOnly],
-    ['https://s3.example.com//', authorityOnly],
     ['https://s3.example.com?x=1', authorityOnly],
     ['https://s3.example.com#x', authorityOnly],
+    ['https://s3.example.com/a/../b', plainPath],
+    ['https://s3.example.com/a//b', plainPath],
+    ['https://s3.example.com/a?x=1', plainPath],
+    ['https://s3.example.com/a%2fb', plainPath],
     ['https://s3.example.com\\x', authorityOnly],
     ['https://s3 .example.com', authorityOnly],
     ['https://s3.example.com:99999', authorityOnly],

@@ -1,7 +1,7 @@
 /** The S3 store when the storage, or the way to it, fails: every failure is told as what it is, in time, and does no harm to the next call. */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { GatewayError, type ErrorCode } from '../../src/core/errors.ts';
 import type { Storage } from '../../src/ports/repository-store.ts';
 import { createS3Storage } from '../../src/stores/s3-store.ts';
@@ -99,6 +99,22 @@ const FAULTS: readonly (readonly [string, Fault, ErrorCode, RegExp])[] = [
   ['301 with a region', locate(301, 'PermanentRedirect', 'eu-west-1'), 'store-misconfigured', /in region eu-west-1/],
   ['301 without', refuse(301, ''), 'store-misconfigured', /correct region or endpoint/],
   ['400 with a region', locate(400, 'AuthorizationHeaderMalformed', 'eu-west-1'), 'store-misconfigured', /eu-west-1/],
+  ['413 of a proxy', refuse(413, ''), 'store-misconfigured', /takes no object of this size.*client_max_body_size/],
+  ['400 EntityTooLarge', refuse(400, 'EntityTooLarge'), 'store-misconfigured', /takes no object of this size/],
+  ['411 of a proxy', refuse(411, 'MissingContentLength'), 'store-misconfigured', /have it pass Content-Length on/],
+  ['400 KeyTooLongError', refuse(400, 'KeyTooLongError'), 'store-misconfigured', /shorter prefix/],
+  [
+    '403 SignatureDoesNotMatch by way of a proxy',
+    { ...refuse(403, 'SignatureDoesNotMatch'), headers: { via: '1.1 front' } } as Fault,
+    'store-misconfigured',
+    /something before http\S+ \(1\.1 front\) most likely changes the Host header/,
+  ],
+  [
+    "a web server's page for 400",
+    { kind: 'refuse', status: 400, code: '', headers: { server: 'nginx' }, page: true },
+    'store-misconfigured',
+    /scheme \(http, https\) and port/,
+  ],
   ['501 NotImplemented', refuse(501, 'NotImplemented'), 'store-misconfigured', /lacks something/],
   ['403 QuotaExceeded', refuse(403, 'QuotaExceeded'), 'store-full', /takes no more/],
   ['507 XMinioStorageFull', refuse(507, 'XMinioStorageFull'), 'store-full', /takes no more/],
@@ -148,6 +164,59 @@ describe('what is wrong for a moment only is not noticed', () => {
       proxy.heal();
       expect([name, await CALLS[name](storage, subjects)]).toEqual([name, SUCCESS[name]]);
     }
+  });
+});
+
+describe('what a front or an old storage does not take is left out', () => {
+  let opened: Storage[] = [];
+  const fresh = (): Storage => {
+    const storage = throughProxy();
+    opened.push(storage);
+    return storage;
+  };
+  afterEach(async () => {
+    proxy.heal();
+    await Promise.all(opened.map((storage) => storage.close()));
+    opened = [];
+  });
+  const large = (): Buffer => randomBytes(3 * MIB);
+
+  test('417 to `Expect: 100-continue`: the upload goes without, and so do all after it', async () => {
+    const storage = fresh();
+    proxy.set({ having: 'expect', fault: refuse(417, '') });
+    expect(await create(storage, large())).toBe('created');
+    const asked = proxy.requests.length;
+    expect(await create(storage, large())).toBe('created');
+    // One request each, none of them in vain.
+    expect(proxy.requests.slice(asked).filter((line) => line.startsWith('PUT '))).toHaveLength(1);
+  });
+
+  test('a front that never says `100 Continue` makes three uploads wait, and no more', async () => {
+    const storage = fresh();
+    proxy.set({ having: 'expect', fault: { kind: 'silent-continue' } });
+    for (let upload = 0; upload < 3; upload++) expect(await create(storage, large())).toBe('created');
+    proxy.set({ having: 'expect', fault: { kind: 'reset' } });
+    expect(await create(storage, large())).toBe('created');
+  });
+
+  test('an old storage that knows no checksums', async () => {
+    const storage = fresh();
+    proxy.set({
+      having: 'x-amz-checksum-sha256',
+      fault: { ...refuse(400, 'InvalidArgument'), text: 'unknown checksum' } as Fault,
+    });
+    expect(await create(storage, randomBytes(1000))).toBe('created');
+    expect(await create(storage, large())).toBe('created');
+  });
+
+  test('wrong content is no reason to leave the checksum out', async () => {
+    const storage = fresh();
+    expect(await create(storage, randomBytes(1000))).toBe('created');
+    proxy.set({
+      having: 'x-amz-checksum-sha256',
+      fault: { ...refuse(400, 'InvalidArgument'), text: 'unknown checksum' } as Fault,
+    });
+    expect(await codeOf(create(storage, randomBytes(1000)))).toBe('store-failed');
   });
 });
 

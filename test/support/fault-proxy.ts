@@ -14,7 +14,13 @@ export type Fault =
       readonly status: number;
       readonly code: string;
       readonly headers?: Record<string, string>;
+      /** S3's message. */
+      readonly text?: string;
+      /** As a web server would, by a page. */
+      readonly page?: boolean;
     }
+  /** Passed on without ever saying `100 Continue`. */
+  | { readonly kind: 'silent-continue' }
   /** Answered with this once the request is read whole. */
   | { readonly kind: 'say'; readonly status: number; readonly text: string; readonly headers?: Record<string, string> }
   /** As a cache that loses writes: an upload is read whole and answered as S3 would, and nothing of it is passed on. */
@@ -49,6 +55,8 @@ export interface Rule {
   readonly path?: RegExp;
   /** Only uploads that declare more bytes than this. */
   readonly over?: number;
+  /** Only requests with this header, in lower case. */
+  readonly having?: string;
   /** How many requests; by default all. */
   readonly times?: number;
   readonly fault: Fault;
@@ -92,6 +100,7 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
         left > 0 &&
         (rule.method === undefined || rule.method === method) &&
         (rule.path === undefined || rule.path.test(url)) &&
+        (rule.having === undefined || headers[rule.having] !== undefined) &&
         (rule.over === undefined || Number(headers['content-length'] ?? 0) > rule.over),
     );
     if (hit !== undefined) hit.left -= 1;
@@ -114,9 +123,15 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
         });
         return;
       case 'refuse': {
-        const text = `<?xml version="1.0"?><Error><Code>${fault.code}</Code><Message>by order</Message></Error>`;
+        const [type, text] =
+          fault.page === true
+            ? ['text/html', `<html><body>${fault.status}</body></html>`]
+            : [
+                'application/xml',
+                `<?xml version="1.0"?><Error><Code>${fault.code}</Code><Message>${fault.text ?? 'by order'}</Message></Error>`,
+              ];
         const answer = (): void => {
-          response.writeHead(fault.status, { ...fault.headers, 'content-type': 'application/xml' });
+          response.writeHead(fault.status, { ...fault.headers, 'content-type': type });
           response.end(method === 'HEAD' ? undefined : text);
         };
         let left = fault.after ?? 0;
@@ -170,6 +185,9 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
         });
         return;
       }
+      case 'silent-continue':
+        pass(request, response, undefined);
+        return;
       case 'reword':
       case 'drop-condition':
       case 'lose-answer':

@@ -37,10 +37,12 @@ export async function startTlsFront(target: string): Promise<TlsFront> {
   const server = createServer({ key: readFileSync(key), cert: readFileSync(certificate) }, (socket) => {
     const inner = connect(Number(port), hostname);
     for (const end of [socket, inner])
-      end.on('error', () => {
-        socket.destroy();
-        inner.destroy();
-      });
+      end
+        .on('error', () => undefined)
+        .on('close', () => {
+          socket.destroy();
+          inner.destroy();
+        });
     socket.pipe(inner).pipe(socket);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

@@ -17,6 +17,8 @@ export interface BucketAddress {
   readonly basePath: string;
   /** Whether the bucket is in the path, else in the host. */
   readonly bucketInPath: boolean;
+  /** URL of the host that is connected to. */
+  readonly url: string;
   /** URL of the endpoint without the bucket and without a slash at its end. */
   readonly endpoint: string;
 }
@@ -31,8 +33,8 @@ export function addressOf({ name, bucket, region, endpoint, forcePathStyle }: S3
     });
   const secure = url.protocol === 'https:';
   const base = url.pathname.replace(/\/+$/, '');
-  // A name with dots has no place in a wildcard certificate.
-  const inPath = forcePathStyle || (secure && bucket.includes('.'));
+  // A name with dots has no place in a wildcard certificate, and one of before 2018 none in a host name.
+  const inPath = forcePathStyle || (secure && bucket.includes('.')) || !/^[a-z0-9.-]{3,63}$/.test(bucket);
   const prefix = inPath ? '' : `${bucket}.`;
   return {
     origin: {
@@ -44,6 +46,7 @@ export function addressOf({ name, bucket, region, endpoint, forcePathStyle }: S3
     host: prefix + url.host,
     basePath: inPath ? `${base}/${encodePart(bucket)}` : base,
     bucketInPath: inPath,
+    url: `${url.protocol}//${prefix}${url.host}`,
     endpoint: url.origin + base,
   };
 }

@@ -18,19 +18,22 @@ export class S3Refusal extends Error {
   readonly region: string | undefined;
   /** The storage's clock, where it tells. */
   readonly date: string | undefined;
+  /** What the answer says of a proxy that it came through, empty where it says nothing. */
+  readonly proxied: string;
+  /** Whether the answer is a web page, or the head of one. */
+  readonly page: boolean;
 
   constructor({ status, headers, text }: HttpAnswer) {
     const { code, message, region } = parseError(text);
     const id = headers['x-amz-request-id'];
+    const page = isPage({ headers, text });
     // For the log of an admin: S3's message, cut to a line, and the id by which the storage's own support finds the request.
     const words = [
       String(status),
       code,
       shortLine(message),
       typeof id === 'string' ? `(request ${shortLine(id)})` : '',
-      isPage({ headers, text })
-        ? '(a page for people: a proxy, a firewall or a captive portal may answer in its place)'
-        : '',
+      page ? '(a page for people: a proxy, a firewall or a captive portal may answer in its place)' : '',
     ];
     super(words.filter((word) => word !== '').join(' '));
     this.status = status;
@@ -38,6 +41,12 @@ export class S3Refusal extends Error {
     const bucketRegion = headers['x-amz-bucket-region'];
     this.region = region ?? (typeof bucketRegion === 'string' ? bucketRegion : undefined);
     this.date = headers.date;
+    this.page = page;
+    const { via, server } = headers as Partial<Record<string, string>>;
+    const proxy = /nginx|openresty|haproxy|envoy|traefik|caddy|apache|cloudflare|squid/i.test(server ?? '')
+      ? server
+      : '';
+    this.proxied = shortLine(via ?? proxy ?? '');
   }
 
   /** Whether S3 says that the object, and not something else, is missing. */
@@ -125,7 +134,15 @@ function classifyRefusal(refusal: S3Refusal, { bucket, region, endpoint }: Store
     case 'InvalidAccessKeyId':
       return misconfigured(`${endpoint} does not know the access key ID; correct accessKeyId`);
     case 'SignatureDoesNotMatch':
-      return misconfigured('the secret access key does not belong to the access key ID; correct the secret');
+      return misconfigured(
+        `the signature does not match: ${refusal.proxied ? `something before ${endpoint} (${refusal.proxied}) most likely changes the Host header or the path, so have it pass both on as they are (nginx: proxy_set_header Host $http_host); or the` : 'the'} secret access key does not belong to the access key ID; correct the secret${refusal.proxied ? '' : `, or, if a proxy stands before ${endpoint}, have it pass on Host and path as they are (nginx: proxy_set_header Host $http_host)`}`,
+      );
+    case 'KeyTooLongError':
+      return misconfigured('the keys get too long for S3 (1,024 bytes); give the repository a shorter prefix');
+    case 'EntityTooLarge':
+      return misconfigured(tooLarge(endpoint, refusal));
+    case 'MissingContentLength':
+      return misconfigured(noLength(endpoint, refusal));
     case 'ExpiredToken':
     case 'InvalidToken':
     case 'TokenRefreshRequired':
@@ -157,6 +174,30 @@ function classifyRefusal(refusal: S3Refusal, { bucket, region, endpoint }: Store
     );
   }
   switch (status) {
+    case 407:
+      return misconfigured(
+        `the proxy wants credentials, or others, to reach ${endpoint}; put them into its URL (http://user:password@HOST:PORT)`,
+      );
+    case 413:
+      return misconfigured(tooLarge(endpoint, refusal));
+    case 411:
+      return misconfigured(noLength(endpoint, refusal));
+    case 417:
+      return {
+        code: 'store-unavailable',
+        detail: `${endpoint} refused to be asked before an upload, and is not asked again: ${refusal.message}`,
+      };
+    case 408:
+      return { code: 'store-timeout', detail: `${endpoint} gave up waiting: ${refusal.message}`, transient: true };
+    case 400:
+    case 421:
+    case 431:
+      // S3 itself says what is wrong with a request, and never by a page.
+      if (code === '' && refusal.page)
+        return misconfigured(
+          `what answers at ${endpoint} does not take the request; see if its scheme (http, https) and port are right, and what a proxy before it allows: ${refusal.message}`,
+        );
+      break;
     case 401:
     case 403:
       return misconfigured(`${endpoint} refuses the credentials for the bucket ${bucket}: ${refusal.message}`);
@@ -199,7 +240,7 @@ function classifySystemError(error: unknown, names: StoreNames): Finding {
   if (TLS.test(code))
     return {
       code: 'store-misconfigured',
-      detail: `TLS with ${endpoint} fails (${code}); correct the endpoint, or trust its CA by NODE_EXTRA_CA_CERTS`,
+      detail: `TLS with ${endpoint} fails (${code}); correct the endpoint, or name the file of its CA's certificate as caFile of the store`,
     };
   if (code === 'EMFILE' || code === 'ENFILE')
     return {
@@ -209,6 +250,12 @@ function classifySystemError(error: unknown, names: StoreNames): Finding {
     };
   return { code: 'store-failed', detail: `${endpoint}: ${message}` };
 }
+
+const tooLarge = (endpoint: string, { message }: S3Refusal): string =>
+  `${endpoint}, or a proxy before it, takes no object of this size: raise its limit to 128 MiB, restic's largest pack (nginx: client_max_body_size): ${message}`;
+
+const noLength = (endpoint: string, { message }: S3Refusal): string =>
+  `a proxy before ${endpoint} takes the length off uploads; have it pass Content-Length on (nginx: proxy_request_buffering on): ${message}`;
 
 function skew(date: string | undefined): string {
   const seconds = Math.round((Date.now() - Date.parse(date ?? '')) / 1000);

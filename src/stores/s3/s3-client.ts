@@ -8,6 +8,7 @@ import { unlessAborted, within } from '../../core/waiting.ts';
 import { addressOf, type BucketAddress } from './address.ts';
 import { assertAnswer } from './answers.ts';
 import { judge, S3Refusal, type StoreNames } from './errors.ts';
+import { checksumHeaders } from './object-lock.ts';
 import { EMPTY_HASH, encodePart, encodeQuery, Signer, type S3Credentials } from './signature.ts';
 import type { SdkBucket } from './sdk.ts';
 import { HttpTransport, StoreTimeout, type HttpAnswer, type S3Limits } from './transport.ts';
@@ -50,6 +51,8 @@ export class S3Client {
   readonly #transport: HttpTransport;
   readonly #config: S3StoreConfig;
   #sdk: Promise<SdkBucket> | undefined;
+  /** Whether the storage takes the checksum of an upload, as all but old ones do. */
+  #checksums: 'untried' | 'taken' | 'refused' = 'untried';
 
   /** @throws GatewayError `store-misconfigured` when the endpoint is no URL */
   constructor(config: S3StoreConfig, credentials: CredentialSource, limits: S3Limits) {
@@ -60,7 +63,7 @@ export class S3Client {
     this.#limits = limits;
     this.#credentials = credentials;
     this.#signer = new Signer(region);
-    this.#transport = new HttpTransport(this.#address.origin, limits);
+    this.#transport = new HttpTransport(this.#address.origin, this.#address.url, config, limits);
   }
 
   /** How long a download may stand still, in ms. */
@@ -117,11 +120,25 @@ export class S3Client {
         return await attempt();
       } catch (error) {
         if (error instanceof ContentError || signal.aborted || attempts === ATTEMPTS) throw error;
-        if (!repeatable() || !judge(error, this.#names).transient) throw error;
+        if (!repeatable() || !(this.#yieldsTo(error) || judge(error, this.#names).transient)) throw error;
       }
       // A random part of the pause, so that those who were turned away together do not come back together.
       await pause(Math.random() * this.#limits.pauseMs * 4 ** (attempts - 1), undefined, { signal });
     }
+  }
+
+  /**
+   * Whether another attempt has a better chance. What is refused and can be left out then is: `Expect` (RFC 9110, 10.1.1), and the checksum that buckets with a
+   * default retention ask for and old storages do not know.
+   */
+  #yieldsTo(error: unknown): boolean {
+    if (!(error instanceof S3Refusal)) return this.#transport.trustsMore(error);
+    if (error.status === 417) return this.#transport.sendAtOnce();
+    const unknown =
+      /^(InvalidArgument|InvalidRequest|NotImplemented|)$/.test(error.code) && /checksum/i.test(error.message);
+    if (this.#checksums !== 'untried' || !unknown) return false;
+    this.#checksums = 'refused';
+    return true;
   }
 
   /** Whatever was thrown in a call, as the call may throw it. */
@@ -136,7 +153,9 @@ export class S3Client {
   }
 
   async #attempt(request: S3Request, signal: AbortSignal): Promise<HttpAnswer> {
-    const { method, key, headers = {}, body } = request;
+    const { method, key, body } = request;
+    const checksum = body !== undefined && this.#checksums !== 'refused' ? checksumHeaders(body.sha256) : undefined;
+    const headers = { ...request.headers, ...checksum };
     const path = key === undefined ? this.#address.basePath || '/' : this.#address.basePath + encodeKey(key);
     const query = encodeQuery(request.query ?? {});
     const signed = this.#signer.sign(
@@ -155,7 +174,7 @@ export class S3Client {
       {
         method,
         target: query === '' ? path : `${path}?${query}`,
-        headers: body === undefined ? signed : { ...signed, ...bodyHeaders(body) },
+        headers: body === undefined ? signed : { ...signed, ...bodyHeaders(body, this.#transport.asksFirst) },
         body,
         streamed: request.streamed === true,
       },
@@ -164,6 +183,7 @@ export class S3Client {
     try {
       if (!request.accept.includes(answer.status)) throw new S3Refusal(answer);
       assertAnswer(request, answer);
+      if (checksum !== undefined && answer.status === 200) this.#checksums = 'taken';
       return answer;
     } catch (error) {
       answer.stream?.destroy();
@@ -187,10 +207,10 @@ export class S3Client {
 }
 
 /** Headers of a body that the signature leaves out, so that a proxy may change them. */
-function bodyHeaders(body: UploadBody): Record<string, string> {
+function bodyHeaders(body: UploadBody, mayAsk: boolean): Record<string, string> {
   const headers: Record<string, string> = { 'content-length': String(body.size) };
   // What cannot be sent twice asks first: a refusal, and a connection that the storage has closed, then cost nothing of it.
-  if (body.size > REPEATABLE_BYTES) headers['expect'] = '100-continue';
+  if (mayAsk && body.size > REPEATABLE_BYTES) headers['expect'] = '100-continue';
   return headers;
 }
 

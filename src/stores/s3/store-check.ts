@@ -12,7 +12,6 @@ import { Download } from './download.ts';
 import { S3Refusal } from './errors.ts';
 import { lookUp } from './look-up.ts';
 import { readStat } from './metadata.ts';
-import { checksumHeaders } from './object-lock.ts';
 import type { S3Client } from './s3-client.ts';
 import { BadAnswer, type HttpAnswer } from './transport.ts';
 import { UploadBody } from './upload-body.ts';
@@ -41,11 +40,7 @@ export async function checkBucket(
     const body = new UploadBody({ ...content, body: content.body() });
     const known = getOrMake(versions, to, () => []);
     try {
-      const headers = {
-        'content-type': 'application/octet-stream',
-        'if-none-match': '*',
-        ...(config.objectLock !== undefined && checksumHeaders(content.sha256)),
-      };
+      const headers = { 'content-type': 'application/octet-stream', 'if-none-match': '*' };
       const answer = await client.send({ method: 'PUT', key: to, headers, body, accept: [200, 412] }, signal);
       const version = versionOf(answer);
       if (version !== undefined) known.push(version);
@@ -146,12 +141,8 @@ export async function checkBucket(
       };
     } catch (error) {
       if (signal.aborted) throw error;
-      const advice =
-        error instanceof S3Refusal && (error.status === 413 || error.code === 'EntityTooLarge')
-          ? `; what stands before the storage takes less: raise its limit to 128 MiB, restic's largest pack (nginx: client_max_body_size)`
-          : '';
       const { message } = client.failure(error, signal);
-      return { what, outcome: 'fails', detail: `small objects pass, and one of ${size} does not: ${message}${advice}` };
+      return { what, outcome: 'fails', detail: `small objects pass, and one of ${size} does not: ${message}` };
     }
   }
 }

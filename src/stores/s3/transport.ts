@@ -4,6 +4,7 @@
  */
 import http, { type ClientRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import https from 'node:https';
+import { isOfUnknownIssuer, openRoute, systemCertificates, type Route, type Way } from './way.ts';
 import { openFiles } from '../../state/open-files.ts';
 import type { UploadBody } from './upload-body.ts';
 
@@ -51,6 +52,9 @@ const LONGEST_ANSWER = 8 * 1024 * 1024;
 
 /** How long to wait for `100 Continue`. RFC 9110, 10.1.1: not for ever, as not every server sends it. */
 const CONTINUE_MS = 1000;
+
+/** So many uploads wait for it in vain before none waits any more. */
+const MOST_UNHEARD = 3;
 
 /** A connection that was idle this long is not used again: the storage may be just about to close it, and a body would be lost on it. */
 const KEEP_IDLE_MS = 10_000;
@@ -100,21 +104,64 @@ export class Limit {
 export class HttpTransport {
   readonly #origin: HttpOrigin;
   readonly #limits: S3Limits;
-  readonly #agent: http.Agent;
+  readonly #way: Way;
+  readonly #url: string;
+  #route: Promise<Route> | undefined;
+  /** Set once the system's CAs are trusted, too. */
+  #trusted: readonly string[] | undefined;
+  #asksFirst = true;
+  /** Uploads in a row that nobody told to go on; counted only until one was. */
+  #unheard = 0;
 
-  constructor(origin: HttpOrigin, limits: S3Limits) {
+  /** @param url - of the origin, as rules about proxies see it */
+  constructor(origin: HttpOrigin, url: string, way: Way, limits: S3Limits) {
     this.#origin = origin;
+    this.#url = url;
+    this.#way = way;
     this.#limits = limits;
-    const maxFreeSockets = Math.min(KEEP_SOCKETS, Math.ceil(openFiles().calls * KEEP_SHARE));
-    const options = { keepAlive: true, noDelay: true, maxFreeSockets, timeout: KEEP_IDLE_MS };
-    this.#agent = origin.secure ? new https.Agent(options) : new http.Agent(options);
   }
+
+  /** Whether uploads may ask before their body (`Expect: 100-continue`): not where that is refused, nor where nobody ever answers it. */
+  get asksFirst(): boolean {
+    return this.#asksFirst;
+  }
+
+  /**
+   * Trusts the CAs that the system trusts, where the store names none and a connection failed for want of one.
+   * @returns whether that is new
+   */
+  trustsMore(error: unknown): boolean {
+    if (this.#trusted !== undefined || this.#way.caFile !== undefined || !isOfUnknownIssuer(error)) return false;
+    this.#trusted = systemCertificates();
+    if (this.#trusted === undefined) return false;
+    this.close();
+    return true;
+  }
+
+  /** From now on uploads do not ask first. @returns whether they did so far */
+  sendAtOnce(): boolean {
+    const asked = this.#asksFirst;
+    this.#asksFirst = false;
+    return asked;
+  }
+
+  /** What came of asking. A server that has once told an upload to go on may be slow to do it again. */
+  readonly #onAsked = (heard: boolean): void => {
+    if (heard) this.#unheard = -Infinity;
+    else if (++this.#unheard >= MOST_UNHEARD) this.sendAtOnce();
+  };
 
   /**
    * Sends a request and waits for its answer, whatever its status.
    * @throws ContentError, StoreTimeout, BadAnswer, the signal's reason, or Node's error of the connection
    */
-  exchange(request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer> {
+  async exchange(request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer> {
+    signal.throwIfAborted();
+    const { mayAsk, ...route } = await (this.#route ??= this.#openRoute());
+    if (!mayAsk && this.sendAtOnce() && request.headers['expect'] !== undefined) {
+      const headers = Object.fromEntries(Object.entries(request.headers).filter(([header]) => header !== 'expect'));
+      return this.exchange({ ...request, headers }, signal);
+    }
     return new Promise((resolve, reject) => {
       signal.throwIfAborted();
       const { secure, hostname, port } = this.#origin;
@@ -124,16 +171,43 @@ export class HttpTransport {
         method: request.method,
         path: request.target,
         headers: request.headers,
-        agent: this.#agent,
+        ...route,
       });
-      new Exchange(outgoing, request, this.#limits, signal, resolve, reject).start(secure);
+      new Exchange(outgoing, request, this.#limits, signal, { resolve, reject, asked: this.#onAsked }).start(secure);
     });
   }
 
   /** Closes all connections. */
   close(): void {
-    this.#agent.destroy();
+    const route = this.#route;
+    this.#route = undefined;
+    route?.then(
+      ({ agent }) => {
+        agent.destroy();
+      },
+      () => undefined,
+    );
   }
+
+  async #openRoute(): Promise<Route> {
+    try {
+      const maxFreeSockets = Math.min(KEEP_SOCKETS, Math.ceil(openFiles().calls * KEEP_SHARE));
+      const options = { keepAlive: true, noDelay: true, maxFreeSockets, timeout: KEEP_IDLE_MS };
+      return await openRoute(this.#url, this.#way, options, this.#trusted);
+    } catch (error) {
+      // Once the file is corrected it is read again.
+      this.#route = undefined;
+      throw error;
+    }
+  }
+}
+
+/** What an exchange comes to. */
+interface Outcome {
+  readonly resolve: (answer: HttpAnswer) => void;
+  readonly reject: (error: unknown) => void;
+  /** Told when an upload has asked first, and whether it was told to go on. */
+  readonly asked: (heard: boolean) => void;
 }
 
 class Exchange {
@@ -141,8 +215,7 @@ class Exchange {
   readonly #request: HttpRequest;
   readonly #limits: S3Limits;
   readonly #signal: AbortSignal;
-  readonly #resolve: (answer: HttpAnswer) => void;
-  readonly #reject: (error: unknown) => void;
+  readonly #outcome: Outcome;
   readonly #limit: Limit;
   /** The answer has begun or the exchange has failed: no more of the body is wanted. */
   #answered = false;
@@ -150,20 +223,12 @@ class Exchange {
   #sent = false;
   #over = false;
 
-  constructor(
-    outgoing: ClientRequest,
-    request: HttpRequest,
-    limits: S3Limits,
-    signal: AbortSignal,
-    resolve: (answer: HttpAnswer) => void,
-    reject: (error: unknown) => void,
-  ) {
+  constructor(outgoing: ClientRequest, request: HttpRequest, limits: S3Limits, signal: AbortSignal, outcome: Outcome) {
     this.#outgoing = outgoing;
     this.#request = request;
     this.#limits = limits;
     this.#signal = signal;
-    this.#resolve = resolve;
-    this.#reject = reject;
+    this.#outcome = outcome;
     this.#limit = new Limit(this.#fail);
   }
 
@@ -195,12 +260,15 @@ class Exchange {
     } else if (headers['expect'] === undefined) {
       this.#sendBody(body);
     } else {
-      const go = (): void => {
-        clearTimeout(timer);
+      const timer = setTimeout(() => {
+        this.#outcome.asked(false);
         this.#sendBody(body);
-      };
-      const timer = setTimeout(go, CONTINUE_MS);
-      this.#outgoing.once('continue', go);
+      }, CONTINUE_MS);
+      this.#outgoing.once('continue', () => {
+        clearTimeout(timer);
+        this.#outcome.asked(true);
+        this.#sendBody(body);
+      });
       this.#outgoing.once('close', () => {
         clearTimeout(timer);
       });
@@ -261,7 +329,7 @@ class Exchange {
       }
       if (streamed) {
         this.#settle();
-        this.#resolve({ status, headers, text: '', stream: incoming });
+        this.#outcome.resolve({ status, headers, text: '', stream: incoming });
         return;
       }
     }
@@ -270,7 +338,7 @@ class Exchange {
       if (!this.#settle()) return;
       // A body that is still on its way makes the connection useless for the next request.
       if (!this.#outgoing.writableFinished) this.#outgoing.destroy();
-      this.#resolve({ status, headers, text, stream: undefined });
+      this.#outcome.resolve({ status, headers, text, stream: undefined });
     }, this.#fail);
   };
 
@@ -290,7 +358,7 @@ class Exchange {
   readonly #fail = (error: unknown): void => {
     if (!this.#settle()) return;
     this.#outgoing.destroy();
-    this.#reject(error);
+    this.#outcome.reject(error);
   };
 
   #settle(): boolean {
