@@ -6,7 +6,7 @@ import { readSmallFile } from './small-file.ts';
 import { mustBeTrusted } from './trusted-files.ts';
 
 /** All CAs of a system are some 250 KiB. */
-export const MOST_CERTIFICATE_BYTES = 4 * 1024 * 1024;
+const MOST_CERTIFICATE_BYTES = 4 * 1024 * 1024;
 
 const BLOCK = /-----BEGIN (?:TRUSTED )?CERTIFICATE-----[^-]+-----END (?:TRUSTED )?CERTIFICATE-----/g;
 

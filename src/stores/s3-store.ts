@@ -252,7 +252,7 @@ class S3Repository implements StoredRepository {
   #note(batch: string, signal: AbortSignal): Promise<void> {
     if (this.#noted?.batch === batch) return this.#noted.done;
     const done = import('./s3/note.ts').then(({ putNote }) =>
-      putNote(this.#client, `${this.#prefix}${TRASH}${batch}/${KEPT_NOTE}`, this.#objectLock, signal),
+      putNote(this.#client, `${this.#prefix}${TRASH}${batch}/${KEPT_NOTE}`, signal),
     );
     const noted = { batch, done };
     this.#noted = noted;
