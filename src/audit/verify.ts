@@ -50,12 +50,23 @@ const TAIL = 16_384;
 const NEAR_FILES = 8;
 const FAR_TAIL = 1024;
 
+/** Hears how many lines more were read, and the number of their file, from 1. */
+type Saw = (lines: number, file: number) => void;
+
+async function* seen<T>(groups: AsyncIterable<readonly T[]>, file: number, saw: Saw | undefined) {
+  for await (const group of groups) {
+    saw?.(group.length, file);
+    yield group;
+  }
+}
+
 /**
  * Reads files in this order, in bounded memory.
+ * @param saw - hears how far it is
  * @param heads - lines that must be there, unless they are older than all; undefined when that is not known
  * @throws GatewayError `audit-unavailable` when one cannot be read
  */
-export async function verifyAudit(files: readonly string[], heads?: readonly Head[]): Promise<AuditReport> {
+export async function verifyAudit(files: readonly string[], heads?: readonly Head[], saw?: Saw): Promise<AuditReport> {
   const problems: AuditProblem[] = [];
   const torn: Position[] = [];
   const missing = new Map(heads?.map((head) => [head.hash, head]));
@@ -85,7 +96,7 @@ export async function verifyAudit(files: readonly string[], heads?: readonly Hea
     /** Its first line with links, and whether any refers to the files before. */
     let first: number | undefined;
     let joins = index === 0 || !linked;
-    for await (const group of readLines(file))
+    for await (const group of seen(readLines(file), index + 1, saw))
       for (const { number, bytes } of group) {
         lines += 1;
         last = { file, line: number };

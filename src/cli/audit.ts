@@ -8,6 +8,7 @@ import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { openAuditCopy } from '../client-maintenance.ts';
 import { SILENT } from '../ports/log.ts';
+import { openProgress } from './progress.ts';
 import { jsonLine } from './json.ts';
 import { UsageError } from './command-line/usage-error.ts';
 import { loadOwnConfig } from './own-user.ts';
@@ -33,7 +34,7 @@ export async function runAuditVerify(options: {
   if (options.copy && options.files.length > 0)
     throw new UsageError("--copy compares the config's audit with its copy; name no files beside it");
   const report: WholeReport =
-    options.files.length > 0 ? await verifyAudit(await inOrder(options.files)) : await verifyOwn(options);
+    options.files.length > 0 ? await watchedVerify(await inOrder(options.files), undefined) : await verifyOwn(options);
   if (report.files.length === 0 && report.problemCount === 0)
     throw new GatewayError('audit-unavailable', { detail: 'there is no audit to verify yet' });
   const good = report.problemCount + (report.copy?.problems.length ?? 0) === 0;
@@ -99,8 +100,22 @@ function verifyChain(file: string, state: string): Promise<AuditReport> {
   return withAuditFiles(file, async (files) => {
     // What has been noted by now is in these files or in one that replaces them, which would be noticed.
     const heads = await readHeads(headsFile(state));
-    return verifyAudit(files, heads);
+    return watchedVerify(files, heads);
   });
+}
+
+/** Verifies, and shows at a terminal how far it is. */
+async function watchedVerify(files: readonly string[], heads: Parameters<typeof verifyAudit>[1]): Promise<AuditReport> {
+  const bar = openProgress();
+  try {
+    let lines = 0;
+    return await verifyAudit(files, heads, (more, file) => {
+      lines += more;
+      bar.show(() => `audit: ${lines} lines, file ${file} of ${files.length}`);
+    });
+  } finally {
+    bar.clear();
+  }
 }
 
 function describe(report: WholeReport): string {

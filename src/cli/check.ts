@@ -12,7 +12,7 @@ import { openFiles, tooFewOpenFiles } from '../state/open-files.ts';
 import { jsonLine } from './json.ts';
 import { chooseConfigFile, goOnAsUser } from './own-user.ts';
 import { pointAt } from './point-at.ts';
-import { counted, formatBytes, printable, styled, table } from './terminal.ts';
+import { counted, formatBytes, printable, prose, styled, table, type Column } from './terminal.ts';
 
 /** How many problems are shown: a wrong file may have any number. */
 const MOST_SHOWN = 100;
@@ -72,14 +72,19 @@ export async function runCheck({
     return failed === 0 ? 0 : 1;
   }
   if (quiet && failed === 0) return 0;
-  process.stdout.write(`${printable(config.file)}: good, ${counted(clients, 'client')}, ${counted(stores, 'store')}\n`);
-  if (runtime.trouble !== undefined)
-    process.stdout.write(`${styled(process.stdout, 'yellow', 'warning:')} ${runtime.trouble}\n`);
-  if (files !== undefined)
-    process.stdout.write(`${styled(process.stdout, 'yellow', 'warning:')} for serve, started like this: ${files}\n`);
-  if (runtime.encryption === 'node') process.stdout.write(`note: ${NOT_NATIVE}\n`);
+  process.stdout.write(
+    prose(`${printable(config.file)}: good, ${counted(clients, 'client')}, ${counted(stores, 'store')}`),
+  );
+  if (runtime.trouble !== undefined) process.stdout.write(warning(runtime.trouble));
+  if (files !== undefined) process.stdout.write(warning(`for serve, started like this: ${files}`));
+  if (runtime.encryption === 'node') process.stdout.write(prose(`note: ${NOT_NATIVE}`));
   if (!live) return 0;
-  const columns = ['STORE', 'WHAT', 'RESULT', 'DETAIL'].map((title) => ({ title }));
+  const columns: readonly Column[] = [
+    { title: 'STORE', cut: { to: 8, at: 'middle' } },
+    { title: 'WHAT', cut: { to: 16, at: 'end' } },
+    { title: 'RESULT' },
+    { title: 'DETAIL', cut: { to: 20, at: 'end' } },
+  ];
   const rows = checks.map(({ store, what, outcome, detail, freeBytes }) => [
     ...[store, what, outcome],
     freeBytes === undefined ? detail : `${formatBytes(freeBytes)}: ${detail}`,
@@ -88,6 +93,10 @@ export async function runCheck({
   if (failed > 0)
     process.stdout.write(`\n${styled(process.stdout, 'red', `${counted(failed, 'thing')} must be put right`)}\n`);
   return failed === 0 ? 0 : 1;
+}
+
+function warning(text: string): string {
+  return prose(`warning: ${text}`).replace(/^warning:/, styled(process.stdout, 'yellow', 'warning:'));
 }
 
 function showProblems(file: string, problems: readonly Problem[]): void {

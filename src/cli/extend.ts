@@ -52,7 +52,7 @@ export async function runExtend(given: ExtendArguments): Promise<number> {
     throw new GatewayError('usage', {
       detail: 'no client has a store with objectLock, so that there is nothing to renew: docs/s3.md#object-lock',
     });
-  const options = { quiet: given.quiet, pace, signal: stopSignal() };
+  const options = { pace, signal: stopSignal() };
   let status = 0;
   for (const client of clients)
     try {

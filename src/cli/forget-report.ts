@@ -1,7 +1,7 @@
 /** What `restic-gateway forget` prints: what stays, what goes and why, as `restic forget` does it; for people and as JSON. */
 import type { ArrivedSnapshot, Kept, SealedSnapshot, Selection, SnapshotGroup } from '../retention/select.ts';
 import { jsonLine } from './json.ts';
-import { printable, styled, table } from './terminal.ts';
+import { printable, prose, styled, table, type Column } from './terminal.ts';
 
 /** What is to become of one client's snapshots. */
 export type ForgetPlan =
@@ -29,7 +29,6 @@ export function removedIds({ groups }: ForgetPlan): readonly string[] {
 }
 
 const idOf = (id: string): string => id.slice(0, 8);
-const timeOf = (time: Date): string => time.toISOString().replace(/\.\d+Z$/, 'Z');
 const plural = (count: number): string => `${count} snapshot${count === 1 ? '' : 's'}`;
 
 /** The plan, for people. */
@@ -46,10 +45,15 @@ function describeGroup(client: string, { host, paths, tags, kept, removed }: Sna
     paths && `paths ${paths.join(', ')}`,
     tags && tags.length > 0 && `tags ${tags.join(', ')}`,
   ].filter((part) => typeof part === 'string');
-  const head = `${client}: ${printable(parts.length === 0 ? 'all snapshots' : parts.join('; '))}\n`;
-  const columns = [{ title: 'ID' }, { title: 'ARRIVED' }, { title: 'HOST' }, { title: 'PATHS' }];
-  const cells = (snapshot: ArrivedSnapshot): string[] => [
-    ...[idOf(snapshot.id), timeOf(snapshot.arrived), snapshot.host, snapshot.paths.join(', ')],
+  const head = prose(`${client}: ${printable(parts.length === 0 ? 'all snapshots' : parts.join('; '))}`);
+  const columns: readonly Column[] = [
+    { title: 'ID' },
+    { title: 'ARRIVED' },
+    { title: 'HOST', rank: 1, cut: { to: 8, at: 'middle' } },
+    { title: 'PATHS', rank: 2, cut: { to: 8, at: 'middle' } },
+  ];
+  const cells = (snapshot: ArrivedSnapshot): (string | Date)[] => [
+    ...[idOf(snapshot.id), snapshot.arrived, snapshot.host, snapshot.paths.join(', ')],
   ];
   return head + described(columns, kept, removed, cells);
 }
@@ -59,20 +63,22 @@ function describeDays({
   kept,
   removed,
 }: Extract<ForgetPlan, { readonly by: 'days' }>['groups'][number]): string {
-  const head = `${printable(client)}: whole days, by when snapshots arrived\n`;
+  const head = prose(`${printable(client)}: whole days, by when snapshots arrived`);
   const columns = [{ title: 'ID' }, { title: 'ARRIVED' }];
-  return head + described(columns, kept, removed, ({ id, arrived }) => [idOf(id), timeOf(arrived)]);
+  return head + described(columns, kept, removed, ({ id, arrived }) => [idOf(id), arrived]);
 }
 
 function described<S>(
-  columns: readonly { readonly title: string }[],
+  columns: readonly Column[],
   kept: readonly Kept<S>[],
   removed: readonly S[],
-  cells: (snapshot: S) => readonly string[],
+  cells: (snapshot: S) => readonly (string | Date)[],
 ): string {
   const rows = kept.map(({ snapshot, reasons }) => [...cells(snapshot), reasons.join(', ')]);
   const keep =
-    rows.length === 0 ? '' : `keep ${plural(rows.length)}:\n${table([...columns, { title: 'REASONS' }], rows)}`;
+    rows.length === 0
+      ? ''
+      : `keep ${plural(rows.length)}:\n${table([...columns, { title: 'REASONS', cut: { to: 12, at: 'end' } }], rows)}`;
   if (removed.length === 0) return keep;
   return `${keep}remove ${plural(removed.length)}:\n${table(columns, removed.map(cells))}`;
 }
@@ -81,21 +87,23 @@ function described<S>(
 const MOST_APART = 20;
 
 function describeApart(client: string, apart: readonly ArrivedSnapshot[]): string {
-  const columns = [{ title: 'ID' }, { title: 'ARRIVED' }, { title: 'CLAIMS' }, { title: 'HOST' }, { title: 'PATHS' }];
+  const columns: readonly Column[] = [
+    ...[{ title: 'ID' }, { title: 'ARRIVED', rank: 3 }, { title: 'CLAIMS' }],
+    { title: 'HOST', rank: 2, cut: { to: 8, at: 'middle' } },
+    { title: 'PATHS', rank: 1, cut: { to: 8, at: 'middle' } },
+  ];
   const rows = apart
     .slice(0, MOST_APART)
-    .map(({ id, arrived, claimed, host, paths }) => [
-      idOf(id),
-      timeOf(arrived),
-      timeOf(claimed),
-      host,
-      paths.join(', '),
-    ]);
+    .map(({ id, arrived, claimed, host, paths }) => [idOf(id), arrived, claimed, host, paths.join(', ')]);
   const more = apart.length > MOST_APART ? `and ${apart.length - MOST_APART} more\n` : '';
+  const warning = `Warning: ${client}: ${plural(apart.length)} set apart, because what they claim is more than a day from when they arrived. They stay, and count for no rule:`;
   return (
-    `${styled(process.stdout, 'yellow', 'Warning')}: ${client}: ${plural(apart.length)} set apart, because what they claim is more than a day from when they arrived. ` +
-    `They stay, and count for no rule:\n${table(columns, rows)}${more}` +
-    `If they are an import of yours: restic-gateway forget ${client} --accept-time ID…|all; if not, look at: restic-gateway status ${client}\n`
+    prose(warning).replace(/^Warning/, styled(process.stdout, 'yellow', 'Warning')) +
+    table(columns, rows) +
+    more +
+    prose(
+      `If they are an import of yours: restic-gateway forget ${client} --accept-time ID…|all; if not, look at: restic-gateway status ${client}`,
+    )
   );
 }
 

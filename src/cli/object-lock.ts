@@ -7,12 +7,12 @@ import { GatewayError } from '../core/errors.ts';
 import type { ObjectLock } from '../ports/object-lock.ts';
 import type { LockCounts, LockWork } from '../retention/each-object.ts';
 import type { LegalHoldRequest } from '../retention/legal-hold.ts';
+import { openProgress } from './progress.ts';
 import { parseOption } from './option.ts';
-import { printable, styled, table } from './terminal.ts';
+import { styled, table } from './terminal.ts';
 
 /** Options of all of them. */
 export interface LockOptions {
-  readonly quiet: boolean;
   /** As `parsePace` gives it. */
   readonly pace: number | undefined;
   readonly signal: AbortSignal;
@@ -51,19 +51,23 @@ export function whyNoObjectLock({ clients, stores }: GatewayConfig, client: stri
 export async function withObjectLock<T>(
   config: GatewayConfig,
   client: string,
-  { quiet, pace, signal }: LockOptions,
+  { pace, signal }: LockOptions,
   work: (request: LegalHoldRequest) => Promise<T>,
 ): Promise<T> {
   const { repository, maintenance, openAudit } = await openClientMaintenance(config, client);
-  const bar = progressLine(client, quiet);
+  const bar = openProgress();
   try {
     const lock: ObjectLock | undefined = maintenance.objectLock;
     if (lock === undefined)
       throw new GatewayError('usage', {
         detail: whyNoObjectLock(config, client) ?? `client ${client}: no Object Lock`,
       });
+    const tell = ({ objects, changed, failed }: Readonly<LockCounts>): void => {
+      const trouble = failed === 0 ? '' : `, ${failed} failed`;
+      bar.show(() => `${client}: ${objects} objects, ${changed} changed${trouble}`);
+    };
     const shared: LockWork = {
-      ...{ client, repository, openAudit, signal, progress: bar.show },
+      ...{ client, repository, openAudit, signal, progress: tell },
       pace: makePace(pace, signal),
     };
     return await work({ ...shared, maintenance, lock });
@@ -96,31 +100,5 @@ function makePace(perSecond: number | undefined, signal: AbortSignal): () => Pro
     const turn = Math.max(due, now);
     due = turn + 1000 / perSecond;
     if (turn > now) await sleep(turn - now, undefined, { signal });
-  };
-}
-
-const FIRST_MS = 2000;
-const SHOW_MS = 250;
-
-/** A line on stderr that is written over again and again, where that is a terminal and it takes longer than a moment. */
-function progressLine(
-  client: string,
-  quiet: boolean,
-): { readonly show: (counts: Readonly<LockCounts>) => void; readonly clear: () => void } {
-  if (quiet || !process.stderr.isTTY) return { show: () => undefined, clear: () => undefined };
-  let next = performance.now() + FIRST_MS;
-  let isShown = false;
-  return {
-    show: ({ objects, changed, failed }) => {
-      const now = performance.now();
-      if (now < next) return;
-      next = now + SHOW_MS;
-      isShown = true;
-      const trouble = failed === 0 ? '' : `, ${failed} failed`;
-      process.stderr.write(`\r\u001b[K${printable(client)}: ${objects} objects, ${changed} changed${trouble}`);
-    },
-    clear: () => {
-      if (isShown) process.stderr.write('\r\u001b[K');
-    },
   };
 }

@@ -46,7 +46,11 @@ export async function runProbe(given: {
   }
   const { stdout } = process;
   const lines = table(
-    [{ title: 'RESULT' }, { title: 'A CLIENT MUST NOT' }, { title: 'SEEN' }],
+    [
+      { title: 'RESULT' },
+      { title: 'A CLIENT MUST NOT', cut: { to: 24, at: 'end' } },
+      { title: 'SEEN', cut: { to: 16, at: 'end' } },
+    ],
     result.rows.map(({ check, result: outcome, detail }) => [WORDS[outcome], check, detail]),
   );
   stdout.write(lines.replace(/^DOES NOT HOLD/gm, (words) => styled(stdout, ['bold', 'red'], words)));

@@ -5,13 +5,14 @@ import { openClientMaintenance } from '../client-maintenance.ts';
 import { scrub, type ScrubProgressReport } from '../maintenance/scrub.ts';
 import type { ScrubResult } from '../maintenance/scrub-state.ts';
 import { GatewayError } from '../core/errors.ts';
+import { openProgress, type Progress } from './progress.ts';
 import { sayError, sayWarning } from './failure.ts';
 import { jsonLine } from './json.ts';
 import { chooseClients } from './choose-clients.ts';
 import { parseOption } from './option.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { counted, formatBytes, formatDuration, styled, table } from './terminal.ts';
+import { counted, formatBytes, formatDuration, prose, styled, table } from './terminal.ts';
 
 /** Options as the command line gives them. */
 interface ScrubArguments {
@@ -67,11 +68,19 @@ async function scrubOne(
   },
 ): Promise<ScrubResult | undefined> {
   const { repository, maintenance, scrubs } = await openClientMaintenance(config, client);
-  const bar = progressLine(client, options.quiet);
+  const bar = openProgress();
+  const tell = describeProgress(client);
   try {
     return await scrub({
       ...options,
-      ...{ repository, maintenance, state: scrubs, progress: bar.show },
+      ...{
+        repository,
+        maintenance,
+        state: scrubs,
+        progress: (at) => {
+          tell(bar, at);
+        },
+      },
       resuming: (started) => {
         if (!options.quiet) sayWarning(`${client}: goes on with the scrub that began at ${started}`, '');
       },
@@ -95,38 +104,22 @@ function report(client: string, { objects, bytes, findings, started, finished, q
   const time = formatDuration(Date.parse(finished) - Date.parse(started));
   const how = quick ? 'looked at, contents not read' : 'read';
   const head = `${client}: ${objects} objects, ${formatBytes(bytes)} ${how} in ${time}: `;
-  if (findings.length === 0) return `${head}${styled(process.stdout, 'green', 'all good')}\n`;
+  if (findings.length === 0)
+    return prose(`${head}all good`).replace(/all good$/m, styled(process.stdout, 'green', 'all good'));
   const rows = findings.map(({ key, problem, detail }) => [problem, key, detail]);
   const count = styled(process.stdout, 'red', counted(findings.length, 'problem'));
-  return `${head}${count}\n${table([{ title: 'problem' }, { title: 'file' }, { title: 'what' }], rows)}`;
+  return `${head}${count}\n${table([{ title: 'problem' }, { title: 'file', cut: { to: 20, at: 'middle' } }, { title: 'what', cut: { to: 16, at: 'end' } }], rows)}`;
 }
 
-const SHOW_MS = 250;
-
-/** A line on stderr that is written over again and again, where that is a terminal. */
-function progressLine(
-  client: string,
-  quiet: boolean,
-): {
-  readonly show: (progress: ScrubProgressReport) => void;
-  readonly clear: () => void;
-} {
+/** A line that says how far a scrub is. */
+function describeProgress(client: string): (line: Progress, at: ScrubProgressReport) => void {
   const began = performance.now();
-  let shown = 0;
-  if (quiet || !process.stderr.isTTY) return { show: () => undefined, clear: () => undefined };
-  return {
-    show: ({ bytes, totalBytes, bytesNow }) => {
-      const now = performance.now();
-      if (now - shown < SHOW_MS) return;
-      shown = now;
-      const perMs = bytesNow / (now - began);
+  return ({ show }, { bytes, totalBytes, bytesNow }) => {
+    show(() => {
+      const perMs = bytesNow / (performance.now() - began);
       const left = perMs > 0 ? `, ${formatDuration(Math.max(0, totalBytes - bytes) / perMs)} left` : '';
       const share = totalBytes === 0 ? 100 : Math.min(100, Math.floor((100 * bytes) / totalBytes));
-      const sizes = `${formatBytes(bytes)} of ${formatBytes(totalBytes)}`;
-      process.stderr.write(`\r\u001b[K${client}: ${share} %, ${sizes}, ${formatBytes(perMs * 1000)}/s${left}`);
-    },
-    clear: () => {
-      if (shown > 0) process.stderr.write('\r\u001b[K');
-    },
+      return `${client}: ${share} %, ${formatBytes(bytes)} of ${formatBytes(totalBytes)}, ${formatBytes(perMs * 1000)}/s${left}`;
+    });
   };
 }

@@ -14,13 +14,14 @@ import type { PurgeCounts, TrashSelection } from '../maintenance/trash-work.ts';
 import { readTrash, restoreTrash, type TrashContents } from '../maintenance/trash.ts';
 import { openMonitor } from '../monitor/monitor.ts';
 import { removalsAreHeld } from '../monitor/purge-hold.ts';
+import { openProgress, watched } from './progress.ts';
 import { sayError, sayWarning } from './failure.ts';
 import { jsonLine } from './json.ts';
 import { UsageError } from './command-line/usage-error.ts';
 import { chooseClients } from './choose-clients.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { formatBytes, formatDuration, table } from './terminal.ts';
+import { formatBytes, formatDuration, prose, table } from './terminal.ts';
 import { parseTime } from './time.ts';
 
 /** Options that all of them have, as the command line gives them. */
@@ -37,7 +38,10 @@ export async function runTrashList(given: TrashArguments & { readonly client: st
     const keptMs = trashMsOf(config, opened.repository);
     await opened.trash.write(contents, new Date(), keptMs);
     if (json) process.stdout.write(jsonLine('trash', { client, trashMs: keptMs, ...contents }));
-    else process.stdout.write(describe(client, contents, keptMs) + describeVersions(contents));
+    else {
+      const versions = describeVersions(contents).trimEnd();
+      process.stdout.write(describe(client, contents, keptMs) + (versions === '' ? '' : prose(versions)));
+    }
     return 0;
   });
 }
@@ -48,25 +52,27 @@ function describe(client: string, { sessions, objects, bytes, strangers }: Trash
   else {
     const right = true;
     lines.push(
-      `${client}: ${objects} objects, ${formatBytes(bytes)} in the trash, each for ${formatDuration(keptMs)} after its removal\n`,
+      prose(
+        `${client}: ${objects} objects, ${formatBytes(bytes)} in the trash, each for ${formatDuration(keptMs)} after its removal`,
+      ),
       table(
         [
           { title: 'removed' },
-          { title: 'last' },
-          { title: 'by' },
-          { title: 'session' },
-          { title: 'snapshots', right },
-          { title: 'objects', right },
-          { title: 'bytes', right },
-          { title: 'purged from' },
+          { title: 'last', rank: 1 },
+          { title: 'by', rank: 3 },
+          { title: 'session', cut: { to: 12, at: 'middle' } },
+          { title: 'snapshots', right, rank: 4 },
+          { title: 'objects', right, rank: 2 },
+          { title: 'bytes', right, rank: 5 },
+          { title: 'purged from', rank: 6 },
         ],
         sessions.map((one) => [
-          ...[minute(one.first), minute(one.last), one.by ?? '-', one.session ?? '-', String(one.snapshots)],
+          ...[one.first, one.last, one.by ?? '-', one.session ?? '-', String(one.snapshots)],
           ...[String(one.objects), formatBytes(one.bytes)],
-          one.session === undefined ? 'not by the gateway' : minute(new Date(one.first.getTime() + keptMs)),
+          one.session === undefined ? 'not by the gateway' : new Date(one.first.getTime() + keptMs),
         ]),
       ),
-      `To bring back what was removed since a time: restic-gateway trash restore ${client} --since TIME\n`,
+      prose(`To bring back what was removed since a time: restic-gateway trash restore ${client} --since TIME`),
     );
   }
   if (strangers > 0) lines.push(`${strangers} files there were put by no gateway; nothing is done with them.\n`);
@@ -88,8 +94,6 @@ function describeVersions({ versions, noted }: TrashContents): string {
   ];
   return lines.filter((line) => line !== false).join('');
 }
-
-const minute = (time: Date): string => `${time.toISOString().slice(0, 'yyyy-mm-ddThh:mm'.length)}Z`;
 
 /** Brings back what was removed. @returns the exit status: 1 when something could not be moved @throws GatewayError */
 export async function runTrashRestore(
@@ -231,9 +235,12 @@ async function withClient(
   refuseInForcedCommand();
   const config = await loadOwnConfig(given.config);
   const opened = await openClientMaintenance(config, client);
+  const bar = openProgress();
   try {
-    return await work(opened, config, stopped());
+    const maintenance = watched(opened.maintenance, client, bar);
+    return await work({ ...opened, maintenance }, config, stopped());
   } finally {
+    bar.clear();
     await opened.maintenance.close();
   }
 }

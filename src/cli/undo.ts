@@ -12,6 +12,7 @@ import {
 } from '../maintenance/quarantine.ts';
 import type { Quarantine } from '../maintenance/manifest.ts';
 import { planUndo, type ArrivedObject, type UndoPlan, type UndoSelection } from '../maintenance/undo-plan.ts';
+import { openProgress, watched } from './progress.ts';
 import { jsonLine } from './json.ts';
 import { UsageError } from './command-line/usage-error.ts';
 import { loadOwnConfig } from './own-user.ts';
@@ -44,7 +45,9 @@ export async function runUndo(given: UndoArguments): Promise<number> {
   if (given.yes && given.dryRun) throw new UsageError('say either --yes or --dry-run');
   const selection = readSelection(given);
   const config = await loadOwnConfig(given.config);
-  const opened = await openClientMaintenance(config, client);
+  const bar = openProgress();
+  const { maintenance, ...rest } = await openClientMaintenance(config, client);
+  const opened = { ...rest, maintenance: watched(maintenance, client, bar) };
   const stop = new AbortController();
   const onSignal = (): void => {
     stop.abort(new GatewayError('client-gone', { detail: 'stopped; the same command completes what was begun' }));
@@ -70,10 +73,11 @@ export async function runUndo(given: UndoArguments): Promise<number> {
     if (given.yes) return await carryOut(opened, given, plan, stop.signal);
     if (plan.objects.length > 0 && !given.json)
       process.stdout.write(
-        'Nothing was changed. With --yes it goes into quarantine, from where --restore brings it back.\n',
+        prose('Nothing was changed. With --yes it goes into quarantine, from where --restore brings it back.'),
       );
     return 0;
   } finally {
+    bar.clear();
     await opened.maintenance.close();
   }
 }
@@ -89,7 +93,7 @@ function readSelection({ session, since, list, restore: id }: UndoArguments): Un
 }
 
 function describe(client: string, { objects, resting, byAdmin, strangers }: UndoPlan): string {
-  if (objects.length === 0) return `${client}: nothing that came so is in the repository\n`;
+  if (objects.length === 0) return prose(`${client}: nothing that came so is in the repository`);
   const sessions = new Set(objects.map(({ session }) => session));
   const types = [...new Set(objects.map(typeOf))];
   const rows = types.map((type) =>
@@ -100,14 +104,22 @@ function describe(client: string, { objects, resting, byAdmin, strangers }: Undo
   );
   const title = { title: 'bytes', right: true };
   const lines = [
-    `${client}: added by ${sessions.size === 1 ? `session ${printable([...sessions].join(''))}` : `${sessions.size} sessions`}:\n`,
+    prose(
+      `${client}: added by ${sessions.size === 1 ? `session ${printable([...sessions].join(''))}` : `${sessions.size} sessions`}:`,
+    ),
     table(
-      [{ title: 'type' }, { title: 'objects', right: true }, title, { title: 'first' }, { title: 'last' }],
+      [
+        ...[{ title: 'type' }, { title: 'objects', right: true }, title],
+        ...[
+          { title: 'first', rank: 1 },
+          { title: 'last', rank: 2 },
+        ],
+      ],
       [...rows, row('all', objects)],
     ),
   ];
   const warn = (text: string): void => {
-    lines.push(`${styled(process.stdout, 'yellow', 'Warning')}: ${text}\n`);
+    lines.push(prose(`Warning: ${text}`).replace(/^Warning/, styled(process.stdout, 'yellow', 'Warning')));
   };
   if (resting.length > 0) {
     warn(
@@ -115,8 +127,8 @@ function describe(client: string, { objects, resting, byAdmin, strangers }: Undo
     );
     lines.push(
       table(
-        [{ title: 'snapshot' }, { title: 'arrived' }, { title: 'session' }],
-        resting.map(({ key, arrived, session }) => [key.slice('snapshots/'.length), arrived, session]),
+        [{ title: 'snapshot', cut: { to: 8, at: 'end' } }, { title: 'arrived' }, { title: 'session', rank: 1 }],
+        resting.map(({ key, arrived, session }) => [key.slice('snapshots/'.length), new Date(arrived), session]),
       ),
     );
   }
@@ -126,10 +138,15 @@ function describe(client: string, { objects, resting, byAdmin, strangers }: Undo
   return lines.join('');
 }
 
-function row(type: string, objects: readonly ArrivedObject[]): readonly string[] {
+function row(type: string, objects: readonly ArrivedObject[]): readonly (string | Date)[] {
   const times = objects.map(({ arrived }) => arrived).sort();
   const bytes = objects.reduce((sum, { size }) => sum + size, 0);
-  return [type, String(objects.length), formatBytes(bytes), times[0] ?? '', times.at(-1) ?? ''];
+  return [
+    type,
+    String(objects.length),
+    formatBytes(bytes),
+    ...[times[0], times.at(-1)].map((time) => (time === undefined ? '' : new Date(time))),
+  ];
 }
 
 const typeOf = ({ key }: ArrivedObject): string => key.split('/')[0] ?? '';
@@ -252,8 +269,8 @@ async function showQuarantines(
       table(
         [
           { title: 'undo' },
-          { title: 'client' },
-          { title: 'of' },
+          { title: 'client', rank: 1, cut: { to: 10, at: 'middle' } },
+          { title: 'of', cut: { to: 12, at: 'middle' } },
           { title: 'objects', right: true },
           { title: 'state' },
         ],

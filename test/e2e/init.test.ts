@@ -79,8 +79,28 @@ describe('init', () => {
     const { endpoint, accessKeyId, secretAccessKey } = s3();
     const base = tempDir();
     const file = path.join(base, 'gateway.yaml');
-    const answers = ['s3', await newBucket(), endpoint, accessKeyId, secretAccessKey, '127.0.0.1:0'];
-    const questions = ['or a directory', 'Bucket', 'Endpoint', 'Access key id', 'Secret', 'Listen'];
+    const answers = [
+      'S#',
+      's3',
+      await newBucket(),
+      'nowhere',
+      endpoint,
+      accessKeyId,
+      secretAccessKey,
+      'port 22',
+      '127.0.0.1:0',
+    ];
+    const questions = [
+      'or a directory',
+      'the answer is s3 or dir',
+      'Bucket',
+      'Endpoint',
+      'write a URL',
+      'Access key id',
+      'Secret',
+      'Listen',
+      'write HOST:PORT',
+    ];
     const pairs = questions.map(
       (question, index) => [new RegExp(`${question}[^]*: $`), `${answers[index] ?? ''}\r`] as const,
     );

@@ -26,7 +26,7 @@ export async function runLegalHold(
   refuseInForcedCommand();
   const pace = parsePace(rate);
   const config = await loadOwnConfig(file);
-  return withObjectLock(config, client, { quiet, pace, signal: stopSignal() }, async (request) => {
+  return withObjectLock(config, client, { pace, signal: stopSignal() }, async (request) => {
     const counts = await (what === 'hold' ? hold(request) : release(request));
     const { objects, changed, failed, complete, failures } = counts;
     if (json)

@@ -95,12 +95,12 @@ export function listClients({ config: option, json }: CommonOptions): number {
     process.stdout.write(
       table(
         [
-          { title: 'CLIENT' },
+          { title: 'CLIENT', cut: { to: 12, at: 'middle' } },
           { title: 'STATE' },
           { title: 'ACCESS' },
-          { title: 'STORE' },
-          { title: 'PREFIX' },
-          { title: 'KEYS', right: true },
+          { title: 'STORE', cut: { to: 8, at: 'middle' } },
+          { title: 'PREFIX', rank: 2, cut: { to: 12, at: 'middle' } },
+          { title: 'KEYS', right: true, rank: 1 },
         ],
         clients.map((client) => [
           client.name,

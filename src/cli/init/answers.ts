@@ -1,4 +1,6 @@
 /** What the first config is to say: from the command line, and from the person at the terminal for what it leaves open. */
+import { isAbsolute } from 'node:path';
+import { didYouMean } from '../../config/problems.ts';
 import { GatewayError } from '../../core/errors.ts';
 import type { Terminal } from './ask.ts';
 
@@ -54,13 +56,18 @@ export async function collectAnswers(options: InitOptions, terminal: Terminal | 
   if (dir !== undefined) return { store: { type: 'directory', path: dir }, listen: listen ?? DEFAULT_LISTEN };
   if (terminal === undefined) throw usage('say where backups are to be stored: --s3 BUCKET or --dir PATH');
 
-  const kind = await terminal.ask('Store backups in an S3 bucket (s3) or a directory of this machine (dir)?', 's3');
-  if (kind !== 's3' && kind !== 'dir') throw usage('the answer is s3 or dir; nothing was made');
+  const kind = await askUntil(
+    terminal,
+    'Store backups in an S3 bucket (s3) or a directory of this machine (dir)?',
+    's3',
+    (answer) =>
+      ['s3', 'dir'].includes(answer) ? undefined : `the answer is s3 or dir${didYouMean(answer, ['s3', 'dir'])}`,
+  );
   const store =
     kind === 'dir'
-      ? { type: 'directory' as const, path: await terminal.ask('Directory', DEFAULT_DIRECTORY) }
+      ? { type: 'directory' as const, path: await askUntil(terminal, 'Directory', DEFAULT_DIRECTORY, whyNoPath) }
       : await s3Answers(await terminal.ask('Bucket'), options, terminal, true);
-  return { store, listen: listen ?? (await terminal.ask('Listen on', DEFAULT_LISTEN)) };
+  return { store, listen: listen ?? (await askUntil(terminal, 'Listen on', DEFAULT_LISTEN, whyNoAddress)) };
 }
 
 async function s3Answers(
@@ -72,7 +79,7 @@ async function s3Answers(
   let where = { endpoint, region };
   let id = accessKeyId;
   if (interview && terminal !== undefined) {
-    const url = await terminal.ask('Endpoint, an https URL; or aws', 'aws');
+    const url = await askUntil(terminal, 'Endpoint, an https URL; or aws', 'aws', whyNoEndpoint);
     where =
       url === 'aws'
         ? { endpoint: undefined, region: await terminal.ask('Region') }
@@ -94,6 +101,36 @@ async function s3Answers(
     );
   const typed = await terminal.askSecret('Secret access key (not shown)');
   return { type: 's3', bucket, ...where, credentials: { accessKeyId: id, secret: { typed } } };
+}
+
+/** Asks again as long as the answer cannot be right. @param whyNot - what is wrong with an answer, undefined for nothing */
+async function askUntil(
+  terminal: Terminal,
+  question: string,
+  fallback: string,
+  whyNot: (answer: string) => string | undefined,
+): Promise<string> {
+  for (;;) {
+    const answer = await terminal.ask(question, fallback);
+    const wrong = whyNot(answer);
+    if (wrong === undefined) return answer;
+    process.stderr.write(`  ${wrong}\n`);
+  }
+}
+
+function whyNoPath(answer: string): string | undefined {
+  return isAbsolute(answer) ? undefined : 'write the whole path, from / on';
+}
+
+function whyNoAddress(answer: string): string | undefined {
+  const port = Number(/:(\d{1,5})$/.exec(answer)?.[1] ?? NaN);
+  return port <= 65_535 && !/\s/.test(answer) ? undefined : `write HOST:PORT, such as ${DEFAULT_LISTEN}`;
+}
+
+function whyNoEndpoint(answer: string): string | undefined {
+  return answer === 'aws' || (/^https?:\/\//.test(answer) && URL.canParse(answer))
+    ? undefined
+    : 'write a URL such as https://s3.example.com, or aws';
 }
 
 function usage(detail: string): GatewayError {
