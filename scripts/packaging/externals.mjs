@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 
 /** The packages that dist loads as packages of their own: ssh2 has a native part, and none of them is on the forced command's way in. */
-export const EXTERNALS = ['ssh2', 'http2-wrapper', 'pino', 'pino-pretty'];
+export const EXTERNALS = ['ssh2', 'http2-wrapper', 'pino', 'pino-pretty', 'yargs'];
 
 /**
  * The YAML library in one file beside the bundles, since finding and reading its many files takes twice as long as running them. It is

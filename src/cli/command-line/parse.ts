@@ -1,4 +1,5 @@
 /** Reads a command line by what the commands say of themselves. */
+import yargs, { type Argv } from 'yargs';
 import { didYouMean } from '../../config/problems.ts';
 import { shellQuote } from '../../frontends/authorized-keys.ts';
 import type { Command, Common, OptionSpec, ValueKind } from './command.ts';
@@ -56,84 +57,63 @@ export function findCommand(root: Command, words: readonly string[]): Found {
   return found;
 }
 
+/** Options and their values by yargs; what they may be, and how it is said when they may not, is ours. */
 function scan(root: Command, argv: readonly string[]): Scanned {
   const end = argv.indexOf('--');
   const own = end < 0 ? argv : argv.slice(0, end);
   const passedOn = end < 0 ? [] : argv.slice(end + 1);
   let found: Found = { command: root, path: [] };
-  const words: string[] = [];
-  const options = new Map<string, (string | boolean)[]>();
-  const note = (name: string, value: string | boolean): void => {
-    options.set(name, [...(options.get(name) ?? []), value]);
+  const declare = (args: Argv, here: Found): Argv => {
+    found = here;
+    for (const [name, { type, short }] of Object.entries(optionsOf(here)))
+      args.option(name, { type: type === 'flag' ? 'boolean' : 'string', ...(short !== undefined && { alias: short }) });
+    for (const command of here.command.commands ?? [])
+      args.command(
+        command.name,
+        false,
+        (below) => declare(below, { command, path: [...here.path, command.name] }),
+        () => undefined,
+      );
+    return args;
   };
-  for (let at = 0; at < own.length; at++) {
-    const arg = own[at] ?? '';
-    if (!arg.startsWith('-') || arg === '-') {
-      const next = words.length === 0 ? found.command.commands?.find(({ name }) => name === arg) : undefined;
-      if (next === undefined) words.push(arg);
-      else found = { command: next, path: [...found.path, arg] };
-      continue;
-    }
-    for (const { written, name, spec, value } of optionsIn(arg, found, {
-      words,
-      rest: [...own.slice(at), ...passedOn],
-    })) {
-      if (spec.type === 'flag') {
-        if (value !== undefined) throw wrong(found, `${written} takes no value`);
-        note(name, !written.startsWith('--no-'));
-      } else if (spec.type === 'text-or-no' && written.startsWith('--no-')) note(name, false);
-      else if (value !== undefined) note(name, value);
-      else {
-        const next = own[at + 1];
-        if (next !== undefined && (!next.startsWith('-') || next === '-')) {
-          note(name, next);
-          at++;
-        } else if (spec.type === 'text-or-no') note(name, '');
-        else throw wrong(found, `a value is missing after ${written}: ${written} ${spec.value}`);
-      }
-    }
+  const parsed = declare(
+    yargs([...own])
+      .help(false)
+      .version(false),
+    found,
+  )
+    .parserConfiguration({
+      'boolean-negation': true,
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+      'unknown-options-as-args': true,
+    })
+    .exitProcess(false)
+    .fail(false)
+    .parseSync() as Readonly<Record<string, unknown>> & { readonly _: readonly (string | number)[] };
+  const words = parsed._.slice(found.path.length).map(String);
+  const known = optionsOf(found);
+  const stray = words.findIndex((each) => each.startsWith('-') && each !== '-');
+  if (stray >= 0) throw unknownOption(words, stray, found, passedOn);
+  const options = new Map<string, readonly (string | boolean)[]>();
+  for (const [name, spec] of Object.entries(known)) {
+    const values = [parsed[name] ?? []].flat() as (string | boolean)[];
+    if (spec.type === 'flag' && own.some((each) => each.startsWith(`--${name}=`)))
+      throw wrong(found, `--${name} takes no value`);
+    // What yargs makes of `--no-NAME`, for any option.
+    if (spec.type !== 'flag' && spec.type !== 'text-or-no' && values.includes(false))
+      throw unknownOption([`--no-${name}`], 0, found, passedOn);
+    if (spec.type !== 'flag' && spec.type !== 'text-or-no' && values.includes(''))
+      throw wrong(found, `a value is missing after --${name}: --${name} ${spec.value}`);
+    if (values.length > 0) options.set(name, values);
   }
   return { found, words, options, passedOn };
 }
 
-/** The words before a place of a command line, and all that is from there on. */
-interface Around {
-  readonly words: readonly string[];
-  readonly rest: readonly string[];
-}
-
-interface Named {
-  /** As it was written, without its value. */
-  readonly written: string;
-  readonly name: string;
-  readonly spec: OptionSpec;
-  readonly value: string | undefined;
-}
-
-/** The options that one word is: `--since=2h`, `-qn`, `-cFILE`. */
-function optionsIn(arg: string, found: Found, around: Around): readonly Named[] {
-  const known: Readonly<Record<string, OptionSpec>> = { ...found.command.options, ...GLOBAL_OPTIONS };
-  if (arg.startsWith('--')) {
-    const [, written = arg, value] = /^([^=]+)(?:=([^]*))?$/.exec(arg) ?? [];
-    const bare = written.slice(2);
-    const positive = bare.startsWith('no-') ? bare.slice(3) : bare;
-    const name = Object.hasOwn(known, bare) ? bare : positive;
-    const spec = Object.hasOwn(known, name) ? known[name] : undefined;
-    if (spec === undefined || (name !== bare && spec.type !== 'flag' && spec.type !== 'text-or-no'))
-      throw unknownOption(written, found, known, around);
-    return [{ written, name, spec, value }];
-  }
-  const named: Named[] = [];
-  for (let at = 1; at < arg.length; at++) {
-    const letter = arg.charAt(at);
-    const [name, spec] = Object.entries(known).find(([, { short }]) => short === letter) ?? [];
-    if (name === undefined || spec === undefined) throw unknownOption(`-${letter}`, found, known, around);
-    const rest = arg.slice(at + 1).replace(/^=/, '');
-    const takesRest = spec.type !== 'flag' && rest !== '';
-    named.push({ written: `-${letter}`, name, spec, value: takesRest ? rest : undefined });
-    if (takesRest) break;
-  }
-  return named;
+function optionsOf({ command }: Found): Readonly<Record<string, OptionSpec>> {
+  return { ...command.options, ...GLOBAL_OPTIONS };
 }
 
 function valueOf(
@@ -203,16 +183,13 @@ function noCommand({ command, path }: Found, [word_]: readonly string[]): UsageE
   return wrong({ command, path }, `there is no command${of} ${word(word_)}${others}`);
 }
 
-function unknownOption(
-  written: string,
-  found: Found,
-  known: Readonly<Record<string, OptionSpec>>,
-  { words, rest }: Around,
-): UsageError {
+/** @param at - which of the words is the option that nobody knows */
+function unknownOption(words: readonly string[], at: number, found: Found, passedOn: readonly string[]): UsageError {
   const own = Object.keys(found.command.positionals).length;
-  if (found.command.passesOn !== undefined && words.length >= own)
-    return needsDashes(found, [...words.slice(own), ...rest], words.slice(0, own));
-  const names = Object.keys(known).map((name) => `--${name}`);
+  if (found.command.passesOn !== undefined && at >= own)
+    return needsDashes(found, [...words.slice(own), ...passedOn], words.slice(0, own));
+  const [written = ''] = (words[at] ?? '').split('=', 1);
+  const names = Object.keys(optionsOf(found)).map((name) => `--${name}`);
   const of =
     found.path.length === 0 ? 'an option that stands before the command' : `an option of ${found.path.join(' ')}`;
   return wrong(found, `${word(written)} is not ${of}${didYouMean(written, names)}`);
