@@ -2,7 +2,7 @@
 import { readCaFile } from '../config/certificates.ts';
 import { loadConfig } from '../config/load.ts';
 import { ConfigError, type Problem } from '../config/problems.ts';
-import { readSecret, readToken } from '../config/secrets.ts';
+import { readSecrets } from '../config/secrets.ts';
 import { MOST_CONFIG_BYTES, readSmallFile } from '../config/small-file.ts';
 import { GatewayError } from '../core/errors.ts';
 import { readHostKey } from '../frontends/host-key.ts';
@@ -48,12 +48,9 @@ export async function runCheck({
   // What the gateway's user cannot read, or others can, is reported as this user meets it.
   await goOnAsUser(config);
   await Promise.all(config.hostKeys.map((key) => readHostKey(key)));
-  for (const store of Object.values(config.stores)) {
-    if (store.type !== 's3') continue;
-    if (store.credentials !== undefined) readSecret(store.credentials.secret);
-    if (store.caFile !== undefined) readCaFile(store.caFile);
-  }
-  if (config.metrics?.token !== undefined) readToken(config.metrics.token);
+  readSecrets(config);
+  for (const store of Object.values(config.stores))
+    if (store.type === 's3' && store.caFile !== undefined) readCaFile(store.caFile);
   const clients = Object.keys(config.clients).length;
   const stores = Object.keys(config.stores).length;
   const checks = live ? await tryStores(config) : [];

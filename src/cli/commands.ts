@@ -327,6 +327,13 @@ export const PROGRAM: Command = {
       examples: [['serve', 'serves by the config, in the foreground']],
       run: async ({ config }) => (await import('./serve.ts')).runServe({ config }),
     }),
+    command({
+      name: 'reload',
+      about: 'have the serve that runs take up the config; fails when the config is wrong or is not taken up',
+      options: { quiet: SILENT },
+      examples: [['reload', 'checks the config, then has serve read it again, and says what has changed']],
+      run: async (given) => (await import('./reload.ts')).runReload(given),
+    }),
     clientCommands(),
     ...[status, sessions, audit, restic, forget, trash, scrub, undo, extend, probe],
     // These two have a parser of their own: main.ts.

@@ -2,6 +2,7 @@
 import type { Problem } from '../config/problems.ts';
 import { asGatewayError } from '../core/errors.ts';
 import { printable, printableJson, printableLines } from '../core/printable.ts';
+import { isJournal, journalLines } from './journal.ts';
 import { saysOwn } from './own-words.ts';
 
 /** What makes a command fail, or a part of it. @param client - whose part that was */
@@ -22,15 +23,16 @@ export function sayError(error: unknown, client?: string): void {
     process.stderr.write(line('error', told));
     return;
   }
-  process.stderr.write(
-    `restic-gateway: ${client === undefined ? '' : `${printable(client)}: `}${printableLines(message)}\n`,
-  );
+  const words = `restic-gateway: ${client === undefined ? '' : `${printable(client)}: `}${printableLines(message)}`;
+  process.stderr.write(`${isJournal() ? journalLines('error', words) : words}\n`);
   if (usage !== undefined) process.stderr.write(`usage: ${usage}; --help says more\n`);
 }
 
 /** What a person should know, and changes no exit status. @param prefix - before the line for people */
 export function sayWarning(message: string, prefix = 'restic-gateway: '): void {
-  process.stderr.write(saysOwn('--json') ? line('warning', { message }) : `${prefix}${printable(message)}\n`);
+  const words = `${prefix}${printable(message)}`;
+  const plain = isJournal() ? journalLines('warn', words) : words;
+  process.stderr.write(saysOwn('--json') ? line('warning', { message }) : `${plain}\n`);
 }
 
 /** As in json.ts, which the forced command does not load. */

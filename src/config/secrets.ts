@@ -6,7 +6,7 @@ import { GatewayError } from '../core/errors.ts';
 import { unreadable } from './files.ts';
 import { invalid } from './problems.ts';
 import { isShared, mustBeTrusted } from './trusted-files.ts';
-import type { SecretSource } from './types.ts';
+import type { GatewayConfig, SecretSource } from './types.ts';
 
 /** No access key or token is longer. */
 const MOST_BYTES = 4096;
@@ -46,6 +46,16 @@ export function readSecret(
     return checkSecret(value, placeOf(source), what);
   }
   return checkSecret(readPrivateFile(source.file), source.file, what);
+}
+
+/**
+ * Reads every secret that a config names, so that what cannot be used is seen before it is needed.
+ * @throws GatewayError as `readSecret`
+ */
+export function readSecrets({ stores, metrics }: Pick<GatewayConfig, 'stores' | 'metrics'>): void {
+  for (const store of Object.values(stores))
+    if (store.type === 's3' && store.credentials !== undefined) readSecret(store.credentials.secret);
+  if (metrics?.token !== undefined) readToken(metrics.token);
 }
 
 /**

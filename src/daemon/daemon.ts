@@ -5,12 +5,13 @@
 import { forwardAudit } from '../audit/forwarding.ts';
 import { openAudit } from '../audit/open-audit.ts';
 import type { GatewayConfig } from '../config/types.ts';
-import { GatewayError } from '../core/errors.ts';
+import { GatewayError, messageOf } from '../core/errors.ts';
 import { processesOf } from '../limits/memory-limits.ts';
 import { openMonitor, type Monitor } from '../monitor/monitor.ts';
 import type { Log } from '../ports/log.ts';
 import { checkStores } from '../safeguard/check-stores.ts';
 import { reachStores } from '../safeguard/try-stores.ts';
+import { leaveServing, writeServing, type Reading } from '../state/serving.ts';
 import { LEAST_OPEN_FILES, openFiles, tooFewOpenFiles } from '../state/open-files.ts';
 import { copyAudit } from './copy-audit.ts';
 import { extendDaily } from './extend-daily.ts';
@@ -70,11 +71,25 @@ export async function runDaemon(options: {
     () => extendDaily(config, log),
   ];
   const parts = await startParts(starts);
-  const reloading = reloadOnChange(config, log, async (next) => {
+  const apply = async (next: GatewayConfig): Promise<void> => {
     await parts.reconfigure(next);
     current = next;
+  };
+  // Where the start said it is: a reload does not move `state`.
+  const read = async (reading: Reading): Promise<void> => {
+    await writeServing(config.state, config.file, reading).catch((error: unknown) => {
+      log.error({ err: error }, `restic-gateway reload cannot learn how the config was read: ${messageOf(error)}`);
+    });
+  };
+  await read({ hangUps: 0, file: '', taken: true, words: 'started' });
+  const reloading = reloadOnChange(config, log, apply, async (reading) => {
+    await read(reading);
+    manager.status(reading.taken ? listening(current, service) : `the config is not taken up: ${reading.words}`);
   });
-  manager.ready(announce(config, log, service));
+  const { host, port } = service.address;
+  const clients = Object.keys(config.clients).length;
+  log.info({ host, port, clients, config: config.file }, listening(config, service));
+  manager.ready(listening(config, service));
 
   const signal = await signals.first;
   reloading.stop();
@@ -89,14 +104,11 @@ export async function runDaemon(options: {
   manager.stopping(words);
   await drained(service.drain(), drainSeconds, signals.second);
   await parts.close();
+  await leaveServing(config.state);
 }
 
-/** @returns what it has logged */
-function announce(config: GatewayConfig, log: Log, { address: { host, port } }: Service): string {
-  const clients = Object.keys(config.clients).length;
-  const words = `listening on ${host}:${port} for ${clients} clients`;
-  log.info({ host, port, clients, config: config.file }, words);
-  return words;
+function listening({ clients }: GatewayConfig, { address: { host, port } }: Service): string {
+  return `listening on ${host}:${port} for ${Object.keys(clients).length} clients`;
 }
 
 /** @throws GatewayError `invalid-config` where no session would have room; what is enough for fewer than `maxSessions` is told in the log */

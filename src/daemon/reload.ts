@@ -1,13 +1,18 @@
 /** Takes up a config that has changed, and logs what that means. */
 import { isDeepStrictEqual } from 'node:util';
+import { fileState } from '../config/file-state.ts';
 import { loadConfig } from '../config/load.ts';
+import { readSecrets } from '../config/secrets.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { asGatewayError } from '../core/errors.ts';
 import type { Log } from '../ports/log.ts';
+import type { Reading } from '../state/serving.ts';
 import { watchConfig } from './watch-config.ts';
 
 /** What is read once, at the start. */
 const AT_START = ['listen', 'hostKeys', 'ssh', 'workers'] as const;
+
+const SIGHUP = 'SIGHUP';
 
 /** The most names in one line of the log; all of them are in its fields. */
 const MOST_NAMES = 10;
@@ -23,46 +28,59 @@ interface Reloading {
 /**
  * Reads the config again on SIGHUP and when its file has changed. A config that is wrong changes nothing.
  * @param apply - takes up a config that is right; when it throws, the one from before stays
+ * @param concluded - hears how each reading went
  */
 export function reloadOnChange(
   first: GatewayConfig,
   log: Log,
   apply: (config: GatewayConfig) => Promise<void>,
+  concluded: (reading: Reading) => Promise<void>,
 ): Reloading {
   let config = first;
   // One after the other, so that the newest one stays.
   let reloading = Promise.resolve();
   let stopped = false;
 
+  let hangUps = 0;
+
   const reload = async (why: string): Promise<void> => {
     if (stopped) return;
+    const file = fileState(config.file);
+    const outcome = await takeUp(why);
+    if (why === SIGHUP) hangUps += 1;
+    await concluded({ hangUps, file, ...outcome });
+  };
+  const takeUp = async (why: string): Promise<Pick<Reading, 'taken' | 'words'>> => {
     let next;
     try {
       next = loadConfig(config.file);
+      readSecrets(next);
       await apply(next);
     } catch (error) {
       log.error({ err: error, why }, 'the config was read again and is not used; the one from before stays in effect:');
-      for (const line of asGatewayError(error).message.split('\n')) log.error({}, line);
-      return;
+      const { message } = asGatewayError(error);
+      for (const line of message.split('\n')) log.error({}, line);
+      return { taken: false, words: message };
     }
     const { added, removed, changed } = differences(config, next);
     const reported = Object.entries({ added, removed, changed }).flatMap(([what, names]) =>
       names.length === 0 ? [] : `${what} ${listed(names)}`,
     );
-    log.info(
-      { why, added, removed, changed },
-      `the config was read again: ${reported.length === 0 ? 'no client has changed' : reported.join('; ')}`,
-    );
+    const words = `the config was read again: ${reported.length === 0 ? 'no client has changed' : reported.join('; ')}`;
+    log.info({ why, added, removed, changed }, words);
     const late: string[] = AT_START.filter((key) => !isDeepStrictEqual(first[key], next[key]));
     if (!isDeepStrictEqual(first.metrics?.listen, next.metrics?.listen)) late.push('metrics.listen');
-    if (late.length > 0) log.warn({ keys: late }, `${late.join(', ')}: what was changed there needs a restart`);
     config = next;
+    if (late.length === 0) return { taken: true, words };
+    const restart = `${late.join(', ')}: what was changed there needs a restart`;
+    log.warn({ keys: late }, restart);
+    return { taken: true, words: `${words}\n${restart}` };
   };
   const begin = (why: string): void => {
     reloading = reloading.then(() => reload(why));
   };
   const onHangUp = (): void => {
-    begin('SIGHUP');
+    begin(SIGHUP);
   };
   process.on('SIGHUP', onHangUp);
   const unwatch = watchConfig(

@@ -3,7 +3,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { parse, stringify } from 'yaml';
-import { startGateway, type RunningGateway } from '../support/gateway-process.ts';
+import { GATEWAY, startGateway, type RunningGateway } from '../support/gateway-process.ts';
 import { generateKey, lab, makeTree, run, sshClientArgs, tempDir, type KeyFiles } from '../support/lab.ts';
 import { startSshSession, type SshSession } from '../support/ssh-session.ts';
 import { freshStore } from '../support/stores.ts';
@@ -255,4 +255,35 @@ describe('told to stop', () => {
     expect(await site.process.exited).toBe(0);
     expect(await site.endOf('a')).toBe('gateway-stopped');
   });
+});
+
+test('restic-gateway reload says what was taken up, and fails when nothing was', async () => {
+  const site = await startSite(['a'], { workers: 2 });
+  const reload = () => run(process.execPath, [GATEWAY, 'reload', '-c', site.configFile]);
+  site.edit((yaml) => (clientOf(yaml, 'a')['disabled'] = true));
+  expect(await reload()).toEqual({
+    code: 0,
+    stderr: '',
+    stdout: expect.stringContaining('the config was read again: '),
+  });
+  expect((await site.ask('a').ended).stderr).toContain('disabled');
+
+  // Nothing is wrong with the file, but it cannot be taken up
+  const good = readFileSync(site.configFile, 'utf8');
+  site.edit((yaml) => {
+    yaml['state'] = path.join(path.dirname(site.auditFile), 'state');
+    yaml['audit'] = { file: '/proc/audit/audit.jsonl' };
+  });
+  expect(await reload()).toEqual({
+    code: 1,
+    stdout: '',
+    stderr: expect.stringContaining('the config is not taken up: '),
+  });
+  writeFileSync(site.configFile, `${good}\nunknown: 1\n`);
+  expect(await reload()).toEqual({ code: 2, stdout: '', stderr: expect.stringContaining(': unknown: ') });
+
+  writeFileSync(site.configFile, good);
+  expect((await reload()).code).toBe(0);
+  await site.stop();
+  expect(await reload()).toEqual({ code: 1, stdout: '', stderr: expect.stringContaining('no serve runs with ') });
 });
