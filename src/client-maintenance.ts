@@ -4,6 +4,7 @@ import { noSuch } from './config/problems.ts';
 import { commonName, protectionOf, repositoryIdentity } from './config/repositories.ts';
 import type { GatewayConfig } from './config/types.ts';
 import { GatewayError, messageOf } from './core/errors.ts';
+import { adminOf, type Principal } from './core/principal.ts';
 import { timedId } from './core/timed-id.ts';
 import type { RemovedBy } from './core/trash.ts';
 import type { AuditSink } from './ports/audit-sink.ts';
@@ -19,6 +20,8 @@ import { extendedState, type ExtendedState } from './retention/extended-state.ts
 
 /** A client's repository, opened for maintenance. */
 export interface OpenedMaintenance {
+  /** The admin, as the audit has whoever works on it. */
+  readonly principal: Principal;
   readonly repository: { readonly store: string; readonly prefix: string };
   readonly maintenance: RepositoryMaintenance;
   readonly scrubs: ScrubState;
@@ -30,13 +33,15 @@ export interface OpenedMaintenance {
 
 /** @throws GatewayError `usage` when there is no such client, and what opening the store throws */
 export async function openClientMaintenance(config: GatewayConfig, client: string): Promise<OpenedMaintenance> {
-  const { repository } = config.clients[client] ?? {};
-  if (repository === undefined) throw noSuch('client', client, config.clients, config.file);
+  const found = config.clients[client];
+  if (found === undefined) throw noSuch('client', client, config.clients, config.file);
+  const { repository } = found;
   const store = config.stores[repository.store];
   if (store === undefined)
     throw new GatewayError('invalid-config', { detail: `there is no store ${repository.store}` });
   const common = commonName(config, repository);
   return {
+    principal: adminOf(found),
     repository,
     maintenance: await openMaintenance(store, repository.prefix),
     scrubs: scrubState(config.state, common),
@@ -66,12 +71,10 @@ export function repositoriesOf(config: GatewayConfig): readonly string[] {
 
 /** Does something on a client's trash as its admin, with an audit that is open meanwhile. */
 export async function onTrash<T>(
-  { maintenance, repository, openAudit }: OpenedMaintenance,
-  client: string,
+  { principal, maintenance, repository, openAudit }: OpenedMaintenance,
   signal: AbortSignal,
   work: (work: TrashWork) => Promise<T>,
 ): Promise<T> {
-  const principal = { client, via: 'admin' } as const;
   const audit = await openAudit();
   try {
     const identity = { session: timedId(3), principal, access: 'full', repository } as const;
@@ -108,7 +111,7 @@ export async function purgeClientTrash(
     if (mayBePurged(contents, before)) {
       const held = await options.held();
       const may = (by: RemovedBy): boolean => by === 'admin' || !held;
-      counts = await onTrash(opened, client, signal, (work) => purgeTrash(work, { before, may, gently }));
+      counts = await onTrash(opened, signal, (work) => purgeTrash(work, { before, may, gently }));
       contents = await readTrash(opened.maintenance, signal);
     }
     await opened.trash.write(contents, new Date(), keptMs);
@@ -145,11 +148,11 @@ export async function extendClientRetention(
 ): Promise<LockCounts> {
   const { extend } = await import('./retention/extend.ts');
   const { whenUnderMs, pace, signal } = options;
-  const { maintenance, repository, openAudit } = await openClientMaintenance(config, client);
+  const { principal, maintenance, repository, openAudit } = await openClientMaintenance(config, client);
   const { objectLock: lock } = maintenance;
   try {
     if (lock === undefined) throw new GatewayError('usage', { detail: `client ${client}: no Object Lock` });
-    const work = { client, repository, openAudit, signal, pace, progress: () => undefined };
+    const work = { principal, repository, openAudit, signal, pace, progress: () => undefined };
     const counts = await extend({ ...work, maintenance, lock, whenUnder: whenUnderMs, dryRun: false });
     // Whoever was stopped has not come to its end, and goes on where it starts the next time.
     if (counts.complete) await noteExtension(config, client, whenUnderMs, counts);
@@ -187,4 +190,22 @@ export async function openAuditCopy(
   const store = copy && config.stores[copy.store];
   if (copy === undefined || store?.type !== 's3') return undefined;
   return { store: await openCopyStore(store, copy.prefix), name: `${copy.store}:${copy.prefix}` };
+}
+
+/** What is in a place, which no client need have. @throws GatewayError when there is no such store, or it cannot be asked */
+export async function whatIsIn(
+  config: GatewayConfig,
+  { store: name, prefix }: OpenedMaintenance['repository'],
+): Promise<'nothing' | 'repository' | 'files'> {
+  const store = config.stores[name];
+  if (store === undefined) throw noSuch('store', name, config.stores, config.file);
+  const maintenance = await openMaintenance(store, prefix);
+  const { signal } = new AbortController();
+  try {
+    if ((await maintenance.facts('config', { signal })) !== undefined) return 'repository';
+    for await (const page of maintenance.files('', { signal })) if (page.length > 0) return 'files';
+    return 'nothing';
+  } finally {
+    await maintenance.close();
+  }
 }

@@ -54,7 +54,7 @@ export const EVENT_FIELDS = {
 /** The fields that lines of all kinds may have. */
 export const COMMON_FIELDS = {
   ...{ time: 'always', v: 'always', prev: 'always', prior: 'sometimes', joined: 'sometimes' },
-  ...{ event: 'always', session: 'sometimes', client: 'sometimes', via: 'always' },
+  ...{ event: 'always', session: 'sometimes', client: 'sometimes', id: 'sometimes', via: 'always' },
   ...{ key: 'sometimes', from: 'sometimes', fromPort: 'sometimes', user: 'sometimes', command: 'sometimes' },
   ...{ access: 'sometimes', store: 'sometimes', prefix: 'sometimes' },
 } as const satisfies Readonly<Record<string, Presence>>;

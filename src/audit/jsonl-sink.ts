@@ -162,10 +162,11 @@ function formatEvent(time: Date, identity: SessionIdentity | 'gateway', event: A
 const OPENING: ReadonlySet<AuditEvent['kind']> = new Set(['session-start', 'session-refused']);
 
 function fieldsOf({ session, principal, access, repository }: SessionIdentity, opening: boolean) {
-  const { client, via, key, from, fromPort, user, command } = principal;
+  const { client, id, via, key, from, fromPort, user, command } = principal;
   return {
     session,
     client,
+    id,
     via,
     key,
     from,

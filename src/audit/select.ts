@@ -7,7 +7,8 @@ type AuditEntry = Readonly<Record<string, unknown>>;
 
 /** What is asked for; what is undefined does not matter. */
 export interface Selection {
-  readonly client: string | undefined;
+  /** By its name, or the id under which its history is kept. */
+  readonly client: { readonly name: string; readonly id: string } | undefined;
   readonly session: string | undefined;
   readonly since: Date | undefined;
   readonly until: Date | undefined;
@@ -123,7 +124,8 @@ function isNested(value: unknown): value is object {
 }
 
 function fits(event: AuditEntry, { client, session, since, until, kind }: Selection): boolean {
-  if (client !== undefined && event['client'] !== client) return false;
+  if (client !== undefined && event['client'] !== client.name && (event['id'] ?? event['client']) !== client.id)
+    return false;
   if (session !== undefined && event['session'] !== session) return false;
   if (kind !== undefined && event['event'] !== kind) return false;
   if (since === undefined && until === undefined) return true;

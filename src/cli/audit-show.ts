@@ -97,12 +97,14 @@ async function prepare(given: ShowArguments): Promise<{ readonly file: string; r
     throw new UsageError(
       `--kind ${kind}: there is no such kind of event${didYouMean(kind, EVENT_KINDS) || `; there are: ${EVENT_KINDS.join(', ')}`}`,
     );
+  const config = await loadOwnConfig(given.config);
   const selection = {
-    ...{ client, session, kind },
+    ...{ session, kind },
+    client: client === undefined ? undefined : { name: client, id: config.clients[client]?.id ?? client },
     since: since === undefined ? undefined : parseTime(since, '--since'),
     until: until === undefined ? undefined : parseTime(until, '--until'),
   };
-  return { file: (await loadOwnConfig(given.config)).audit.file, selection };
+  return { file: config.audit.file, selection };
 }
 
 /** A session by the names that it has in `status --json`. */

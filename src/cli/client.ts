@@ -1,5 +1,6 @@
 /** The subcommands of `client` and their options. */
-import { command, flag, group, text, type Command } from './command-line/command.ts';
+import { clientKeys, type Changes, type ClientKey, type Setting } from '../config/client-keys.ts';
+import { command, flag, group, text, type Command, type OptionSpec } from './command-line/command.ts';
 
 const load = () => import('./client/run.ts');
 
@@ -19,16 +20,35 @@ const OPTIONS = {
   quiet: { ...flag('print nothing but errors'), short: 'q' },
 } as const;
 
-/** The options of `client add` that become keys of its entry. */
-const ENTRY_OPTIONS = {
-  access: text('ACCESS', 'append-only by default', ['append-only', 'read-only', 'full']),
-  from: { type: 'list', value: 'ADDRESS', about: 'where it may come from: an address or a network' },
-  expires: text('DAY', 'the last day on which its keys work'),
-  'expect-every': text('TIME', 'late when no snapshot came for so long, such as 26h'),
-  'max-sessions': text('COUNT', 'sessions at once'),
-  'add-keys': flag('it may add repository passwords after init'),
-  shared: flag('others may have the same repository'),
-} as const;
+const EXISTING = flag('the client is meant to have the repository that is in its place already');
+
+/** The keys of a client's entry as options: `--bandwidth-upload`. Who it is and where its repository is have options of their own. */
+const ENTRY_KEYS = clientKeys().flatMap((key) =>
+  key.path[0] === 'keys' || key.path[0] === 'repository'
+    ? []
+    : { ...key, option: key.path.join('-').replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`) },
+);
+
+function entryOption({ takes, words, about }: ClientKey): OptionSpec {
+  if (takes === 'boolean') return flag(about);
+  return takes === 'list' ? { type: 'list', value: 'VALUE', about } : text('VALUE', about, words);
+}
+
+const ENTRY_OPTIONS: Readonly<Record<string, OptionSpec>> = Object.fromEntries(
+  ENTRY_KEYS.map((key) => [key.option, entryOption(key)]),
+);
+
+/** What was given of them, as it is to stand in the entry. */
+function settingsOf(given: Readonly<Record<string, unknown>>): Changes {
+  const settings = new Map<string, Setting>();
+  for (const { path, takes, option } of ENTRY_KEYS) {
+    const value = given[option.replace(/-([a-z])/g, (_all, letter: string) => letter.toUpperCase())];
+    if (takes === 'boolean' && value === true) settings.set(path.join('.'), 'true');
+    if (takes === 'list' && Array.isArray(value) && value.length > 0) settings.set(path.join('.'), value as string[]);
+    if (takes === 'value' && typeof value === 'string') settings.set(path.join('.'), value);
+  }
+  return settings;
+}
 
 const add = command({
   name: 'add',
@@ -38,26 +58,16 @@ const add = command({
     ...KEY_OPTIONS,
     store: text('NAME', 'store of its repository; the only one by default', 'store'),
     prefix: text('PATH', 'path in the store; its name by default'),
-    ...ENTRY_OPTIONS,
+    existing: EXISTING,
     host: text('NAME[:PORT]', 'by which clients reach the gateway; listen of the config by default'),
     ...OPTIONS,
+    ...ENTRY_OPTIONS,
   },
   examples: [
     ['client add appsrv --generate --host backup.example.com', 'makes its key pair here'],
     ['client add appsrv --key-file appsrv.pub', 'by a key that was made on the client'],
   ],
-  run: async ({ access, from, expires, expectEvery, maxSessions, addKeys, shared, ...rest }) => {
-    const settings = {
-      ...(access !== undefined && { access }),
-      ...(addKeys && { addKeys: 'true' }),
-      ...(shared && { shared: 'true' }),
-      ...(maxSessions !== undefined && { maxSessions }),
-      ...(from.length > 0 && { from }),
-      ...(expires !== undefined && { expires }),
-      ...(expectEvery !== undefined && { expectEvery }),
-    };
-    return (await load()).addClient({ ...rest, settings });
-  },
+  run: async (given) => (await load()).addClient({ ...given, settings: settingsOf({ ...given }) }),
 });
 
 /** The commands on the config's clients. */
@@ -82,6 +92,21 @@ export function clientCommands(): Command {
         options: OPTIONS,
         examples: [['client show appsrv', 'what the config says of it']],
         run: async ({ name, ...options }) => (await load()).showClient(options, name),
+      }),
+      command({
+        name: 'set',
+        about: 'change keys of a client: set NAME KEY=VALUE…; nothing after = removes the key',
+        more: 'The keys are those of an entry below clients in gateway.yaml(5); bandwidth.upload is the key upload of bandwidth. Several values of a list are given with commas between.',
+        positionals: {
+          name: NAME,
+          changes: { takes: 'rest', about: 'what is to be: quota=500GiB from=10.0.0.0/8,10.1.0.0/16' },
+        },
+        options: { existing: EXISTING, ...OPTIONS },
+        examples: [
+          ['client set appsrv quota=500GiB bandwidth.upload=20MiB/s', 'how much it may store, and how fast'],
+          ['client set appsrv expectEvery=', 'goes by what is usual again'],
+        ],
+        run: async (given) => (await load()).setClient(given),
       }),
       command({
         name: 'disable',

@@ -142,6 +142,19 @@ const snapshotRecords = command({
   run: async (given) => (await import('./snapshot-records.ts')).runSnapshotRecords(given),
 });
 
+/** How `client add` looks where a repository is to be. */
+const lookAtPlace = command({
+  name: 'look-at-place',
+  about: 'what client add lets the user of the gateway look at',
+  options: {
+    store: { ...text('NAME', 'store'), required: true },
+    prefix: { ...text('PATH', 'path in it'), required: true },
+  },
+  examples: [],
+  hidden: true,
+  run: async (given) => (await import('./client/place.ts')).runLookAtPlace(given),
+});
+
 const scrub = command({
   name: 'scrub',
   about: "read every object of a client's repository and check it against its name",
@@ -374,5 +387,6 @@ export const PROGRAM: Command = {
       run: async ({ shell }, words) => (await import('./completion.ts')).runComplete(PROGRAM, shell, words),
     }),
     snapshotRecords,
+    lookAtPlace,
   ],
 };

@@ -54,7 +54,7 @@ export async function withObjectLock<T>(
   { pace, signal }: LockOptions,
   work: (request: LegalHoldRequest) => Promise<T>,
 ): Promise<T> {
-  const { repository, maintenance, openAudit } = await openClientMaintenance(config, client);
+  const { principal, repository, maintenance, openAudit } = await openClientMaintenance(config, client);
   const bar = openProgress();
   try {
     const lock: ObjectLock | undefined = maintenance.objectLock;
@@ -67,7 +67,7 @@ export async function withObjectLock<T>(
       bar.show(() => `${client}: ${objects} objects, ${changed} changed${trouble}`);
     };
     const shared: LockWork = {
-      ...{ client, repository, openAudit, signal, progress: tell },
+      ...{ principal, repository, openAudit, signal, progress: tell },
       pace: makePace(pace, signal),
     };
     return await work({ ...shared, maintenance, lock });

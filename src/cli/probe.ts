@@ -55,8 +55,14 @@ export async function runProbe(given: {
   );
   stdout.write(lines.replace(/^DOES NOT HOLD/gm, (words) => styled(stdout, ['bold', 'red'], words)));
   for (const note of result.notes) stdout.write(`${printable(note)}\n`);
-  if (result.left !== null)
-    stdout.write(`Left in the repository: ${result.left}, which restic never reads and the next prune removes.\n`);
+  for (const { object, damaged } of result.left)
+    stdout.write(
+      `Left in the repository: ${printable(object)}, ${
+        damaged
+          ? 'whose content is not what its name says: scrub calls it damaged; the server did not let the probe remove it, so remove it in the storage'
+          : 'which restic never reads and the next prune removes'
+      }.\n`,
+    );
   const failed = result.rows.filter(({ result: outcome }) => outcome === 'does-not-hold').length;
   stdout.write(failed === 0 ? 'All that was tried held.\n' : `${failed} of ${result.rows.length} DO NOT HOLD.\n`);
   return failed === 0 ? 0 : 1;

@@ -143,7 +143,7 @@ async function carryOut(
   }
   const audit = await opened.openAudit();
   const session = timedId();
-  const identity: SessionIdentity = { session, principal: { client, via: 'admin' }, access: 'full', repository };
+  const identity: SessionIdentity = { session, principal: opened.principal, access: 'full', repository };
   const there = new Map(arrivals.map((arrival) => [arrival.id, arrival]));
   try {
     if (request.do === 'remove') {

@@ -107,7 +107,7 @@ export async function runTrashRestore(
   const { client, json } = given;
   const selection = readSelection(given);
   return withClient(given, client, async (opened, config, signal) => {
-    const counts = await onTrash(opened, client, signal, (work) => restoreTrash(work, selection));
+    const counts = await onTrash(opened, signal, (work) => restoreTrash(work, selection));
     const left = await readTrash(opened.maintenance, signal);
     await opened.trash.write(left, new Date(), trashMsOf(config, opened.repository));
     if (json)

@@ -1,5 +1,6 @@
 /** `restic-gateway undo CLIENT`: takes back what sessions of a client added to its repository, into quarantine. */
 import { GatewayError } from '../core/errors.ts';
+import { idOf } from '../core/principal.ts';
 import { openClientMaintenance, type OpenedMaintenance } from '../client-maintenance.ts';
 import {
   finishTakingOut,
@@ -62,7 +63,7 @@ export async function runUndo(given: UndoArguments): Promise<number> {
       throw new GatewayError('usage', {
         detail: `disable client ${client} first (restic-gateway client disable ${client}), so that its sessions end and add nothing meanwhile; or say --force`,
       });
-    const plan = await planUndo(opened.maintenance, client, selection, stop.signal);
+    const plan = await planUndo(opened.maintenance, idOf(opened.principal), selection, stop.signal);
     if (given.json) process.stdout.write(given.yes ? '' : jsonLine('undo', planJson(client, plan)));
     else process.stdout.write(describe(client, plan));
     const made = plan.objects.find(({ key }) => key === 'config');
@@ -238,13 +239,13 @@ function quarantineJson({ id, client, selection, made, state, objects }: Quarant
 }
 
 async function changing(
-  { maintenance, repository, openAudit }: OpenedMaintenance,
+  { principal, maintenance, repository, openAudit }: OpenedMaintenance,
   signal: AbortSignal,
   work: (work: QuarantineWork) => Promise<number>,
 ): Promise<number> {
   const audit = await openAudit();
   try {
-    return await work({ maintenance, audit, repository, signal });
+    return await work({ maintenance, audit, repository, principal, signal });
   } finally {
     await audit.close();
   }

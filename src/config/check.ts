@@ -2,15 +2,16 @@
 import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { GatewayError } from '../core/errors.ts';
+import { clientLimits, withoutLimits } from './client-limits.ts';
 import type { Path } from './problems.ts';
-import { clientSchema, PUBLIC_KEY, REPOSITORY, rootSchema, SHARED, storeSchema } from './schema.ts';
+import { clientSchema, ID, PUBLIC_KEY, REPOSITORY, rootSchema, SHARED, storeSchema } from './schema.ts';
 import { removalRules } from './retention.ts';
 import type {
   ClientConfig,
   ClientEntry,
   GatewayConfig,
   PublicKey,
-  RemovalDefaults,
+  ClientDefaults,
   SecretSource,
   StoreConfig,
 } from './types.ts';
@@ -33,6 +34,8 @@ type Checked<T> = { readonly value: T } | { readonly problems: readonly PathProb
 /** What one client lays claim to, to be compared with what others do. */
 export interface Claim {
   readonly client: string;
+  /** Undefined when it is not known. */
+  readonly id: string | undefined;
   /** With the place of each in the client's list. */
   readonly keys: readonly { readonly index: number; readonly key: PublicKey }[];
   /** Undefined when it is not known. */
@@ -44,7 +47,7 @@ export interface Claim {
 /** The file without its entries of `stores` and `clients`, which are handed on as they are. */
 interface Root {
   readonly config: Omit<GatewayConfig, 'file' | 'stores' | 'clients'>;
-  readonly defaults: RemovalDefaults;
+  readonly defaults: ClientDefaults;
 }
 
 /** Checks the whole but the entries of its stores and clients. @param base - directory that relative paths start from */
@@ -112,25 +115,21 @@ export function clientChecker(
   return (name, raw) => {
     let claim: Claim | undefined;
     const checked = checkEntry(schema, 'clients', name, raw, (entry): ClientEntry => {
-      const { shared, repository, ...rest } = entry;
+      const { shared, repository, id = name, ...rest } = entry;
       const place = { store: repository.store, prefix: repository.prefix ?? name };
-      claim = { client: name, keys: rest.keys.map((key, index) => ({ index, key })), repository: place, shared };
-      return { name, ...rest, shared, repository: place };
+      claim = { client: name, id, keys: rest.keys.map((key, index) => ({ index, key })), repository: place, shared };
+      return { name, id, ...rest, shared, repository: place };
     });
     return { checked, claim: claim ?? salvage(name, isSection(raw) ? raw : {}) };
   };
 }
 
 /** A client with what its store and `defaults` say for it. */
-export function resolveClient(
-  entry: ClientEntry,
-  store: StoreConfig,
-  defaults: RemovalDefaults,
-): Checked<ClientConfig> {
-  const { retention, protect, trash, removals, shared, ...rest } = entry;
+export function resolveClient(entry: ClientEntry, store: StoreConfig, defaults: ClientDefaults): Checked<ClientConfig> {
+  const { retention, protect, trash, removals, shared, ...rest } = withoutLimits(entry);
   const said = { access: entry.access, shared, retention, protect, trash, removals };
   const { rules, problem } = removalRules(said, store, defaults);
-  if (problem === undefined) return { value: { ...rest, ...rules } };
+  if (problem === undefined) return { value: { ...rest, ...clientLimits(entry, defaults), ...rules } };
   const path = ['clients', entry.name, ...(problem.key === undefined ? [] : [problem.key])];
   return { problems: [{ path, part: problem.key === undefined ? 'key' : 'value', message: problem.message }] };
 }
@@ -138,9 +137,11 @@ export function resolveClient(
 function salvage(client: string, raw: Record<string, unknown>): Claim {
   const keys = Array.isArray(raw['keys']) ? raw['keys'] : [];
   const place = v.safeParse(REPOSITORY, raw['repository']);
+  const id = v.safeParse(ID, raw['id'] ?? client);
   const shared = v.safeParse(SHARED, raw['shared']);
   return {
     client,
+    id: id.success ? id.output : undefined,
     keys: keys.flatMap((line, index) => {
       const key = v.safeParse(PUBLIC_KEY, line);
       return key.success ? [{ index, key: key.output }] : [];

@@ -18,6 +18,7 @@ export function crossCheck(
 ): readonly PathProblem[] {
   return [
     ...sharedKeys(claims),
+    ...sharedIds(claims),
     ...unknownStores(claims, stores),
     ...overlaps(claims, stores),
     ...(copy === undefined ? [] : checkCopy(copy, claims, stores)),
@@ -65,6 +66,25 @@ function sharedKeys(claims: readonly Claim[]): PathProblem[] {
       };
     }),
   );
+}
+
+function sharedIds(claims: readonly Claim[]): PathProblem[] {
+  const owners = new Map<string, string>();
+  const problems: PathProblem[] = [];
+  // Names first: of two, the id that was written is the one to be changed.
+  for (const written of [false, true])
+    for (const { client, id } of claims) {
+      if (id === undefined || (id !== client) !== written) continue;
+      const owner = owners.get(id);
+      if (owner === undefined) owners.set(id, client);
+      else
+        problems.push({
+          path: ['clients', client, 'id'],
+          part: 'value',
+          message: `is also the id of client ${quote(owner)}, and a history is one client's; give one of them another, such as id: ${client}-2`,
+        });
+    }
+  return problems;
 }
 
 function unknownStores(claims: readonly Claim[], stores: ReadonlyMap<string, unknown>): PathProblem[] {

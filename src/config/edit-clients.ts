@@ -1,6 +1,7 @@
 /** Changes to the clients of a config file, with its comments and order kept, and checked as a whole before they count. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Document, YAMLMap, YAMLSeq } from 'yaml';
+import type { Changes, Setting } from './client-keys.ts';
 import { loadConfig, parseConfig } from './load.ts';
 import { ConfigError, didYouMean, invalid, quote } from './problems.ts';
 import { parsePublicKey } from './public-key.ts';
@@ -15,8 +16,8 @@ interface NewClient {
   readonly store: string;
   /** The client's name unless given. */
   readonly prefix?: string;
-  /** Further keys of the entry (`access`, `expires`, …), in the order in which they are to stand. */
-  readonly settings: Readonly<Record<string, string | readonly string[]>>;
+  /** Further keys of the entry, by their paths (`access`, `bandwidth.upload`, …), in the order in which they are to stand. */
+  readonly settings: Changes;
 }
 
 /** One change to one client. */
@@ -24,6 +25,7 @@ export type ClientChange =
   | { readonly do: 'add'; readonly client: NewClient }
   | { readonly do: 'remove' | 'disable' | 'enable' }
   | { readonly do: 'rename'; readonly to: string }
+  | { readonly do: 'set'; readonly changes: Changes }
   | { readonly do: 'add-key'; readonly key: string }
   /** `key`: fingerprint, comment, or the line itself. */
   | { readonly do: 'remove-key'; readonly key: string };
@@ -71,7 +73,7 @@ function edited(text: string, before: GatewayConfig, name: string, change: Clien
   if (change.do === 'add') {
     if (before.clients[name] !== undefined)
       throw invalid(`there is a client ${quote(name)} already; for another key of it use: client add-key`);
-    clientsOf(document).set(document.createNode(name), newEntry(document, change.client));
+    clientsOf(document).set(document.createNode(name), newEntry(document, name, change.client));
   } else changeEntry(document, clientNamed(before, name), change);
   return keepLines(text, unchanged, write());
 }
@@ -139,10 +141,16 @@ function changeEntry(document: Document, client: ClientConfig, change: Exclude<C
       const repository = entryOf(clients, name).get('repository');
       if (!yamlLibrary().isMap(repository)) throw byHand(name, 'repository');
       if (!repository.has('prefix')) repository.set('prefix', client.repository.prefix);
+      // So does its history.
+      if (client.id === change.to) entryOf(clients, name).delete('id');
+      else if (client.id === name) entryOf(clients, name).set('id', name);
       const pair = clients.items.find(({ key }) => isScalar(key) && key.value === name);
       if (pair !== undefined && isScalar(pair.key)) pair.key.value = change.to;
       return;
     }
+    case 'set':
+      for (const [key, value] of change.changes) setKey(document, entryOf(clients, name), { client: name, key }, value);
+      return;
     case 'add-key':
       keysOf(clients, name).add(document.createNode(change.key));
       return;
@@ -157,17 +165,61 @@ function changeEntry(document: Document, client: ClientConfig, change: Exclude<C
   }
 }
 
-function newEntry(document: Document, { keys, store, prefix, settings }: NewClient): YAMLMap {
+function newEntry(document: Document, name: string, { keys, store, prefix, settings }: NewClient): YAMLMap {
   const { YAMLMap } = yamlLibrary();
   const entry = document.createNode({
     keys,
     repository: { store, ...(prefix !== undefined && { prefix }) },
-    ...settings,
   });
   if (!(entry instanceof YAMLMap)) throw new TypeError('a section became something else');
+  for (const [key, value] of settings) setKey(document, entry, { client: name, key }, value);
   const repository = entry.get('repository');
   if (repository instanceof YAMLMap) repository.flow = true;
   return entry;
+}
+
+/** Sets a key of an entry, or removes it; a section that has nothing left goes with its last key. */
+function setKey(
+  document: Document,
+  entry: YAMLMap,
+  { client, key }: { readonly client: string; readonly key: string },
+  value: Setting | undefined,
+): void {
+  const { isMap, isScalar } = yamlLibrary();
+  const [name = '', ...below] = key.split('.');
+  if (below.length === 0) {
+    if (value === undefined) entry.delete(name);
+    else setValue(document, entry, name, value);
+    return;
+  }
+  const found = entry.get(name, true);
+  const isEmpty = found === undefined || (isScalar(found) && found.value === '');
+  if (isEmpty && value === undefined) return;
+  if (isEmpty) {
+    const made = document.createNode({}) as YAMLMap;
+    made.flow = name !== 'retention';
+    entry.set(name, made);
+  }
+  const section = entry.get(name);
+  if (!isMap(section)) throw byHand(client, name);
+  setKey(document, section, { client, key: below.join('.') }, value);
+  if (section.items.length === 0) entry.delete(name);
+}
+
+/** A value in the place of another keeps the comment beside it. */
+function setValue(document: Document, section: YAMLMap, name: string, value: Setting): void {
+  const { isScalar } = yamlLibrary();
+  const before = section.get(name, true);
+  if (isScalar(before) && typeof value === 'string' && (before as { anchor?: string }).anchor === undefined) {
+    before.value = value;
+    if (value === '') before.type = 'QUOTE_DOUBLE';
+    return;
+  }
+  const node = document.createNode(value) as { flow?: boolean; type?: string };
+  if (typeof value !== 'string') node.flow = true;
+  // Nothing at all would be no value.
+  else if (value === '') node.type = 'QUOTE_DOUBLE';
+  section.set(name, node);
 }
 
 function clientsOf(document: Document): YAMLMap {

@@ -5,32 +5,29 @@
  * Shapes and single values are checked here, entry by entry; `cross-checks.ts` compares entries with one another.
  */
 import * as v from 'valibot';
-import { ACCESS_LEVELS } from '../core/principal.ts';
+import { ACCESS_LEVELS, ROLES } from '../core/principal.ts';
+import { DEFAULT_LIMITS, OWN_LIMITS, whole } from './client-limits.ts';
 import { didYouMean } from './problems.ts';
 import { parsePublicKey } from './public-key.ts';
 import { PROTECT, REMOVALS, RETENTION, TRASH } from './retention.ts';
 import {
   isLoopback,
   parseAccessKeyId,
-  parseAddressRange,
   parseAuditSize,
-  parseBandwidth,
   parseBoolean,
   parseBucket,
   parseDuration,
   parseEndpoint,
   parseExpiry,
   parseListen,
+  parseName,
   parsePath,
   parsePrefix,
   parseProxy,
   parseRegion,
   parseSecretReference,
-  parseShare,
-  parseSize,
   parseSizeFrom,
   parseSyslogAddress,
-  parseTimes,
   parseUser,
   parseWhole,
   parseWorkers,
@@ -66,14 +63,9 @@ const LEAST_MEMORY = 4 * LEAST_MEMORY_PER_CLIENT;
 // The types of values.
 
 const boolean = parsed('`true`, `false`', parseBoolean);
-const bandwidth = parsed('size/s, from 64KiB/s', parseBandwidth);
 const duration = parsed('time', parseDuration);
-const size = parsed('size', parseSize);
 const publicKey = parsed('public key', parsePublicKey, filledText);
 const prefix = parsed('path', parsePrefix, anyText);
-const whole = (least: number, most: number) => parsed(`${least} – ${most}`, (text) => parseWhole(text, least, most));
-const times = (unit: 's' | 'h', least: number) =>
-  parsed(`number/${unit}, from ${least}/${unit}`, (text) => parseTimes(text, unit, least));
 const secretVariable = (file: string) => parsed('`${NAME}`', (text) => parseSecretReference(text, file));
 /** @param base - the directory that relative paths start from */
 const pathsFrom = (base: string) => (form: string) => parsed(form, (text) => parsePath(text, base));
@@ -98,6 +90,8 @@ export const REPOSITORY = section({
 
 /** `keys` of a client: one of them. */
 export const PUBLIC_KEY = publicKey;
+/** `id` of a client. */
+export const ID = parsed('name', parseName);
 /** `shared` of a client. */
 export const SHARED = boolean;
 
@@ -109,43 +103,20 @@ export function clientSchema(base: string) {
       { about: '`ssh-ed25519 AAAA… comment`; a key belongs to one client' },
     ),
     repository: needed(REPOSITORY, { about: 'its one repository' }),
+    id: optional(ID, {
+      about: 'under which its history is kept, whatever its name becomes: [clients.md](clients.md#rename-a-client)',
+      unless: 'its name',
+    }),
+    role: withDefault(oneOf(ROLES), 'backup', {
+      about: '`probe`: it runs `restic-gateway probe`, and no snapshot is expected: [probe.md](probe.md#monitoring)',
+    }),
     access: withDefault(oneOf(ACCESS_LEVELS), 'append-only', {
       about: 'what the client may do: [clients.md](clients.md#permissions)',
     }),
     addKeys: withDefault(boolean, 'false', { about: 'may it add repository passwords after `init`?' }),
-    maxSessions: withDefault(whole(1, 10_000), '10', {
-      about: 'concurrent sessions, over all processes of the machine',
-    }),
-    quota: optional(size, { about: 'how much the repository may hold' }),
-    // A run of restic has one, or two for the moment in which it refreshes it.
-    maxLocks: withDefault(whole(1, 100_000), '200', { about: 'locks younger than 30 minutes that it may have' }),
-    bandwidth: optional(
-      v.pipe(
-        section({
-          upload: optional(bandwidth, { about: 'from the client' }),
-          download: optional(bandwidth, { about: 'to the client' }),
-        }),
-        v.check((rates) => Object.keys(rates).length > 0, 'must have upload, download or both'),
-      ),
-      { about: 'of all its sessions together' },
-    ),
-    // Below these, an ordinary run of restic would be hindered.
-    requests: optional(times('s', 10), { about: 'rate of its requests, in each process', unless: '`1000/s`' }),
-    sessions: optional(times('h', 60), { about: 'rate of its new sessions', unless: '`1000/h`' }),
-    smallObjects: optional(times('h', 60), {
-      about: 'rate at which it may store objects under 1 MiB',
-      unless: '`5000/h`',
-    }),
-    from: withDefault(listOf(parsed('address or range', parseAddressRange)), [], {
-      about: 'addresses it may connect from: `10.0.0.0/8`, `2001:db8::1`',
-      unless: 'any',
-    }),
+    ...OWN_LIMITS,
     expires: optional(parsed('date', parseExpiry), { about: 'the last day on which its keys work', unless: 'never' }),
     disabled: withDefault(boolean, 'false', { about: 'refuses the client, and ends its sessions' }),
-    expectEvery: optional(duration, {
-      about: 'late without a snapshot for this long: [monitoring.md](monitoring.md#late-backups)',
-      unless: 'learned',
-    }),
     shared: withDefault(boolean, 'false', {
       about: 'must be true for each client of a repository, or of nested prefixes, that several share',
     }),
@@ -165,13 +136,6 @@ export function clientSchema(base: string) {
       about: 'what becomes of its removals with access `append-only`; `deferred` moves what it removes to the trash',
       unless: 'as in `defaults`',
     }),
-    massRemoval: optional(
-      parsed('5% – 100%, `none`', (text) => parseShare(text, 5)),
-      {
-        about: 'an anomaly when more of its repository is removed in a day: [monitoring.md](monitoring.md#removals)',
-        unless: '`33%`',
-      },
-    ),
     passwordFile: optional(pathsFrom(base)('file, mode 0600'), {
       about: "the repository's password, for `forget` and `prune` by a timer; root's alone where root runs them",
     }),
@@ -397,8 +361,9 @@ function auditSection(path: ReturnType<typeof pathsFrom>) {
   });
 }
 
-/** What holds for each client that does not say otherwise, and whose store does not. */
+/** What holds for each client that does not say otherwise, and of removals whose store does not. */
 const DEFAULTS = section({
+  ...DEFAULT_LIMITS,
   retention: optional(RETENTION, {
     about: 'which snapshots `forget` keeps, by when they arrived: [retention.md](retention.md)',
     unless: '`forget` removes nothing',

@@ -4,6 +4,7 @@
  */
 import type { InferOutput } from 'valibot';
 import type { PublicKey } from './public-key.ts';
+import type { ClientLimits } from './client-limits.ts';
 import type { RemovalRules } from './retention.ts';
 import type { clientSchema, rootSchema, storeSchema } from './schema.ts';
 import type { SyslogAddress } from './values.ts';
@@ -46,18 +47,22 @@ export type StoreConfig = S3StoreConfig | DirectoryStoreConfig;
 
 /** One entry of `clients:` by itself. */
 export type ClientEntry = DeepReadonly<
-  Omit<InferOutput<ReturnType<typeof clientSchema>>, 'repository'> & {
+  Omit<InferOutput<ReturnType<typeof clientSchema>>, 'repository' | 'id'> & {
     name: string;
+    /** Under which its history is kept: its name, unless the config says another. */
+    id: string;
     /** An entry of `stores:` by its name, and the path below it without slashes at its ends; empty for the store's root. */
     repository: { store: string; prefix: string };
   }
 >;
 
 /** `defaults:`, for clients that do not say otherwise. */
-export type RemovalDefaults = DeepReadonly<NonNullable<RootEntry['defaults']>>;
+export type ClientDefaults = DeepReadonly<NonNullable<RootEntry['defaults']>>;
 
 /** One entry of `clients:` with what its store and `defaults` say for it; the schema says what each key means. */
-export type ClientConfig = Omit<ClientEntry, 'shared' | 'protect' | keyof RemovalRules | 'trash'> & RemovalRules;
+export type ClientConfig = Omit<ClientEntry, 'shared' | 'protect' | keyof RemovalRules | 'trash' | keyof ClientLimits> &
+  RemovalRules &
+  ClientLimits;
 
 /** A copy of the audit in a bucket. Its prefix is not empty, and each gateway host has its own; `every` is in ms. */
 export type AuditCopyConfig = DeepReadonly<NonNullable<RootEntry['audit']['copy']>>;

@@ -2,7 +2,7 @@
  * What a grant allows: one pure, exhaustive function, deny by default. It looks at nothing but its arguments.
  */
 import type { Operation } from './operation.ts';
-import type { Grant, Uploader, Principal } from './principal.ts';
+import { idOf, type Grant, type Uploader, type Principal } from './principal.ts';
 
 /** A lock older than this is stale, and any client that may write may remove it (restic: `StaleLockTimeout`, 30 minutes). */
 export const STALE_LOCK_MS = 30 * 60 * 1000;
@@ -156,7 +156,9 @@ function decideRemove(
     if (lock === undefined || lock.ageMs > STALE_LOCK_MS) return ALLOW;
     // The way in counts too: what the admin locked on the gateway host is not the client's own.
     const own =
-      lock.uploader?.client === principal.client && (lock.uploader.via === 'admin') === (principal.via === 'admin');
+      lock.uploader !== undefined &&
+      lock.uploader.client === idOf(principal) &&
+      (lock.uploader.via === 'admin') === (principal.via === 'admin');
     if (own) return ALLOW;
   }
   return {

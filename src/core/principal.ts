@@ -7,6 +7,9 @@ export const ACCESS_LEVELS = ['read-only', 'append-only', 'full'] as const;
 /** One of `ACCESS_LEVELS`. */
 export type Access = (typeof ACCESS_LEVELS)[number];
 
+/** What a client is for: backups, or to try what a client must not be able to do. */
+export const ROLES = ['backup', 'probe'] as const;
+
 /** By which way a session came in. `admin` is `restic-gateway restic` on the gateway host. */
 export type Via = 'ssh' | 'stdio' | 'admin';
 
@@ -14,6 +17,8 @@ export type Via = 'ssh' | 'stdio' | 'admin';
 export interface Principal {
   /** The client's name in the config. */
   readonly client: string;
+  /** Under which its history is kept, where that is not its name. */
+  readonly id?: string;
   readonly via: Via;
   /** Fingerprint of the key as `ssh-keygen -l` prints it (`SHA256:…`), where the front end knows it. */
   readonly key?: string;
@@ -26,6 +31,16 @@ export interface Principal {
   readonly user?: string;
   /** The command the peer asked for; it decides nothing. */
   readonly command?: string;
+}
+
+/** Under which a client's history is kept, and what it brings is its own, whatever its name is now. */
+export function idOf({ client, id }: Pick<Principal, 'client' | 'id'>): string {
+  return id ?? client;
+}
+
+/** The admin, at work on the repository of a client of the config. */
+export function adminOf({ name, id }: { readonly name: string; readonly id: string }): Principal {
+  return { client: name, ...(id !== name && { id }), via: 'admin' };
 }
 
 /** What a client may do in its repository. */
@@ -41,6 +56,7 @@ export interface Grant {
 
 /** Who brought an object and when, kept beside the object itself. */
 export interface Uploader {
+  /** As `idOf`. */
   readonly client: string;
   readonly via: Via;
   /** The session's id. */

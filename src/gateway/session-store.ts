@@ -1,6 +1,7 @@
 /** The store of one session: the storage, and around it one after the other of what a client is held to. */
 import { protectionOf } from '../config/repositories.ts';
 import type { GatewayConfig } from '../config/types.ts';
+import { idOf } from '../core/principal.ts';
 import { countedRepository } from '../limits/counted-repository.ts';
 import { heedHolds, type Holds } from '../limits/lock-hold.ts';
 import { limitLocks } from '../limits/lock-limit.ts';
@@ -53,7 +54,8 @@ export function sessionStore(storage: SafeStorage, context: StoreContext): Repos
 
   // Makes no lock while the admin holds the repository, and never more than a client may have. The newest config counts.
   if (!admin) store = heedHolds(store, holds);
-  if (!admin) store = limitLocks(store, { client, maxLocks: () => served.client.maxLocks, record });
+  if (!admin)
+    store = limitLocks(store, { client: idOf(identity.principal), maxLocks: () => served.client.maxLocks, record });
 
   // Takes what has room. The admin, who makes room when there is none left, is held to nothing but counted, too.
   return quotas.limit(store, {

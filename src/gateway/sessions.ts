@@ -36,12 +36,13 @@ export function createSessions(parts: GatewayParts, admission: Admission, contex
   let state: 'open' | 'draining' | 'closing' = 'open';
 
   const open: OpenSession = async (request) => {
-    const { principal, stream, widen, notify, ending, hold, overrideProtect, isCrowdedOut = false } = request;
-    const client = config().clients[principal.client];
+    const { stream, widen, notify, ending, hold, overrideProtect, isCrowdedOut = false } = request;
+    const client = config().clients[request.principal.client];
     if (state !== 'open')
       throw new GatewayError('session-refused', { detail: 'the gateway is being stopped; try again in a while.' });
     if (client === undefined)
-      throw new GatewayError('session-refused', { detail: `client ${principal.client} is not known here.` });
+      throw new GatewayError('session-refused', { detail: `client ${request.principal.client} is not known here.` });
+    const principal = client.id === client.name ? request.principal : { ...request.principal, id: client.id };
     // The admin on the gateway host manages what the client may not, and is no one's guest.
     const access = principal.via === 'admin' ? 'full' : client.access;
     const identity: SessionIdentity = { session: timedId(), principal, access, repository: client.repository };

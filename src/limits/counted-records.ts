@@ -138,7 +138,7 @@ function recordsOf(name: string, process: Process): CountedRecords {
     const counts = new Map(others);
     for (const [what, many] of counted) counts.set(what, (counts.get(what) ?? 0) + many);
     counted = new Map();
-    const { access, repository } = config;
+    const { id, access, repository } = config;
     const left = new Map(counts);
     try {
       for (const kind of ['more-refused', 'more-denied'] as const) {
@@ -150,7 +150,12 @@ function recordsOf(name: string, process: Process): CountedRecords {
         const sum = Object.values(reasons).reduce((total, many) => total + many, 0);
         if (sum > 0)
           await audit().append(
-            { session: timedId(), principal: { client: name, via: process.via }, access, repository },
+            {
+              session: timedId(),
+              principal: { client: name, ...(id !== name && { id }), via: process.via },
+              access,
+              repository,
+            },
             { kind, count: sum, reasons },
           );
         for (const reason of Object.keys(reasons)) left.delete(`${kind}/${reason}`);

@@ -29,6 +29,7 @@ export interface QuarantineWork {
   readonly maintenance: RepositoryMaintenance;
   readonly audit: AuditSink;
   readonly repository: SessionIdentity['repository'];
+  readonly principal: SessionIdentity['principal'];
   readonly signal: AbortSignal;
 }
 
@@ -136,9 +137,9 @@ async function moveAll(
   quarantine: Quarantine,
   kind: 'quarantine' | 'restore',
 ): Promise<MoveCounts> {
-  const { maintenance, audit, repository, signal } = work;
-  const { id, client } = quarantine;
-  const identity: SessionIdentity = { session: id, principal: { client, via: 'admin' }, access: 'full', repository };
+  const { maintenance, audit, repository, principal, signal } = work;
+  const { id } = quarantine;
+  const identity: SessionIdentity = { session: id, principal, access: 'full', repository };
   const counts = noCounts();
   const move = async ({ key }: ArrivedObject): Promise<void> => {
     const ref = parseObjectKey(key);

@@ -38,6 +38,7 @@ const ORDER: readonly ObjectRef['type'][] = ['snapshots', 'index', 'keys', 'lock
 
 /**
  * Finds what sessions of a client added. The admin's sessions are never among them: what they wrote is what a prune kept.
+ * @param client - its id
  * @throws GatewayError when the storage fails
  */
 export async function planUndo(

@@ -169,6 +169,15 @@ export function afterForgedTime(client: ClientRecord, object: string, sighting: 
   raise(client, 'forged-time', sighting, { object }, 1);
 }
 
+/** A probe says that something does not hold. @param result.checks - the first of them, in words */
+export function afterProbe(
+  client: ClientRecord,
+  { failed, checks }: { readonly failed: number; readonly checks: string },
+  sighting: Sighting,
+): void {
+  raise(client, 'probe-failed', sighting, { failed, checks }, 1);
+}
+
 /** When a client counts as late; undefined when nobody can say. @param last - its newest snapshot */
 export function lateAt(
   last: number,
@@ -194,7 +203,17 @@ export function describeAnomaly(
   const text = (name: string): string => `${facts[name] ?? ''}`;
   const breakIn = 'treat the machine as broken into (docs/recovery.md)';
   switch (rule) {
+    case 'probe-failed':
+      return {
+        what: `The probe found ${number('failed')} that ${number('failed') === 1 ? 'does' : 'do'} not hold: ${text('checks')}.`,
+        advice: 'Run restic-gateway probe by hand, and let no client in before it holds.',
+      };
     case 'late':
+      if (facts['probe'] !== undefined)
+        return {
+          what: `No probe for ${formatDuration(number('since'))}; ${text('expected')}.`,
+          advice: 'See whether its timer runs, and what restic-gateway probe says there.',
+        };
       return {
         what: `No snapshot for ${formatDuration(number('since'))}; ${text('expected')}.`,
         advice: 'See whether its backup runs; disable the client if it is not meant to any more.',

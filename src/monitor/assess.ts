@@ -36,6 +36,10 @@ const DAYS_LATELY = 7;
 const MASS_REMOVAL = 0.33;
 /** From here on the next backup may not fit. */
 const QUOTA_SHARE = 0.95;
+/** What a probe tries, and is refused. */
+const TRIED_BY_PROBES: ReadonlySet<AnomalyRule> = new Set(['denied-delete', 'overwrite', 'key-upload']);
+/** How often a probe is expected unless the config says so: once a day, with two hours to spare. */
+const PROBE_EVERY_MS = 26 * 60 * 60 * 1000;
 /** restic's own way to end a save that failed, and nothing that anyone tried. */
 const OWN_CLEANUP = 'cleanup-after-failed-save';
 
@@ -65,12 +69,15 @@ export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): C
   const denials = denialsOf(record, time);
   const size = sizeOf(knowledge);
   const days = daysOf(record, time);
-  const { state, reasons } = judge(config, { last: last?.at, anomalies, scrub, extended, used }, now);
+  const newest = config.role === 'probe' ? record.probe?.at : last?.at;
+  const { state, reasons } = judge(config, { last: newest, anomalies, scrub, extended, used }, now);
   return {
     ...{ client: config.name, state, reasons, access: config.access, repository: config.repository },
     ...(last !== undefined && { lastSnapshot: { at: new Date(last.at), session: last.session } }),
     snapshots: record.snapshots,
     ...(record.usualGap !== undefined && { usualGapMs: record.usualGap }),
+    ...(config.role === 'probe' && { role: config.role }),
+    ...(config.role === 'probe' && record.probe !== undefined && { lastProbe: probeOf(record.probe) }),
     ...(config.expectEvery !== undefined && { expectEveryMs: config.expectEvery }),
     ...(due !== undefined && { lateAt: new Date(due) }),
     ...(size !== undefined && { size }),
@@ -119,7 +126,13 @@ function judge(
     attention.push(`The quota is nearly used up: ${formatBytes(used)} of ${formatBytes(config.quota)}.`);
   const late = anomalies.filter(({ rule }) => rule === 'late').map(({ what }) => what);
   const never =
-    last === undefined && config.access !== 'read-only' ? ['No snapshot has arrived since the audit began.'] : [];
+    config.role === 'probe'
+      ? last === undefined
+        ? ['No probe has come to its end since the audit began.']
+        : []
+      : last === undefined && config.access !== 'read-only'
+        ? ['No snapshot has arrived since the audit began.']
+        : [];
   const state =
     attention.length > 0 ? 'attention' : late.length > 0 ? 'late' : never.length > 0 ? 'never' : ('ok' as const);
   return { state, reasons: [...attention, ...late, ...never] };
@@ -156,6 +169,7 @@ export function openAnomalies(config: ClientConfig, { anomalies }: ClientRecord,
       ({ rule, acknowledged, last }) =>
         acknowledged !== true && (holdsPurge(config, rule) || now.getTime() - last < SHOWN_MS),
     )
+    .filter(({ rule }) => (config.role === 'probe' ? !TRIED_BY_PROBES.has(rule) : rule !== 'probe-failed'))
     .filter((one) => one.rule !== 'mass-removal' || isMassRemoval(one, most))
     .map(({ id, rule, at, last, count, session, facts }) => ({
       ...{ id, rule, at: new Date(at), last: new Date(last), count },
@@ -176,21 +190,23 @@ function lastSnapshot({ arrivals }: ClientRecord): Arrival | undefined {
   return arrivals.findLast(({ gone }) => gone !== true);
 }
 
-function dueAt({ access, expectEvery }: ClientConfig, record: ClientRecord): number | undefined {
+function dueAt({ access, role, expectEvery }: ClientConfig, record: ClientRecord): number | undefined {
+  if (role === 'probe') return record.probe && record.probe.at + (expectEvery ?? PROBE_EVERY_MS);
   const last = lastSnapshot(record);
   return last === undefined || access === 'read-only' ? undefined : lateAt(last.at, expectEvery, record.usualGap);
 }
 
 function lateness(config: ClientConfig, record: ClientRecord, now: number): Anomaly | undefined {
-  const [last, due] = [lastSnapshot(record), dueAt(config, record)];
+  const isProbe = config.role === 'probe';
+  const [last, due] = [isProbe ? record.probe : lastSnapshot(record), dueAt(config, record)];
   if (last === undefined || due === undefined || now <= due) return undefined;
   const expected =
-    config.expectEvery === undefined
-      ? `it usually leaves ${formatDuration(record.usualGap ?? 0)} between two at most`
-      : `one is expected every ${formatDuration(config.expectEvery)}`;
+    isProbe || config.expectEvery !== undefined
+      ? `one is expected every ${formatDuration(config.expectEvery ?? PROBE_EVERY_MS)}`
+      : `it usually leaves ${formatDuration(record.usualGap ?? 0)} between two at most`;
   return {
     ...{ id: lateId(last.at), rule: 'late', at: new Date(due), last: new Date(now), count: 1 },
-    ...describeAnomaly('late', 1, { since: now - last.at, expected }),
+    ...describeAnomaly('late', 1, { since: now - last.at, expected, ...(isProbe && { probe: 1 }) }),
   };
 }
 
@@ -319,6 +335,10 @@ function openFigures(
   outcome: string,
 ): SessionFigures {
   return { ...rest, start: new Date(start), outcome, bytesIn: 0, bytesOut: 0 };
+}
+
+function probeOf({ at, session, failed }: NonNullable<ClientRecord['probe']>): NonNullable<ClientStatus['lastProbe']> {
+  return { at: new Date(at), session, failed };
 }
 
 function refusalOf({ at, last, ...rest }: RefusalRecord): Refusal {

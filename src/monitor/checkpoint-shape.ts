@@ -74,21 +74,24 @@ const client: Shape<ClientRecord> = record(
     forged: listOf(word),
     reportedLate: listOf(word),
   },
-  { usualGap: count, firstSnapshot: moment },
+  { usualGap: count, firstSnapshot: moment, probe: record({ at: moment, session: word, failed: count }) },
 );
 
 const objects = record({ created: sum, bytes: sum, removed: count });
-const repository: Shape<RepositoryRecord> = record({
-  ...{ begun: flag, packs: objects, others: objects, first: moment, held: sum },
-  past: record({ arrived: sum, gone: sum }),
-  days: listOf(
-    record({
-      ...{ day: like(/^\d{4}-\d\d-\d\d$/), held: count, size: count, arrived: sum, gone: sum },
-      removed: record(removedByClients),
-    }),
-  ),
-  hours: listOf(record({ hour: sum, ...removedByClients })),
-});
+const repository: Shape<RepositoryRecord> = record(
+  {
+    ...{ begun: flag, packs: objects, others: objects, first: moment, held: sum },
+    past: record({ arrived: sum, gone: sum }),
+    days: listOf(
+      record({
+        ...{ day: like(/^\d{4}-\d\d-\d\d$/), held: count, size: count, arrived: sum, gone: sum },
+        removed: record(removedByClients),
+      }),
+    ),
+    hours: listOf(record({ hour: sum, ...removedByClients })),
+  },
+  { by: word },
+);
 
 /** The file's second line. */
 export const checkpointShape = record({

@@ -132,6 +132,10 @@ export interface ClientStatus {
   readonly repository: { readonly store: string; readonly prefix: string };
   /** The newest snapshot that arrived from the client itself. */
   readonly lastSnapshot?: { readonly at: Date; readonly session: string };
+  /** Only where it is no ordinary one: it probes, and no snapshot is expected. */
+  readonly role?: 'probe';
+  /** The newest probe that came to its end, with the number of checks that did not hold. */
+  readonly lastProbe?: { readonly at: Date; readonly session: string; readonly failed: number };
   /** How many snapshots have arrived since the audit's beginning. */
   readonly snapshots: number;
   /** What it usually leaves at most between two snapshots: the second longest gap of the last six weeks; once there are enough. */

@@ -192,6 +192,8 @@ export interface ClientRecord {
   }[];
   /** Snapshots that claim another time than they arrived at, and that nobody has accepted; oldest first. */
   forged: string[];
+  /** The newest probe that came to its end; of no interest but with `role: probe`. */
+  probe?: { readonly at: number; readonly session: string; readonly failed: number };
   /** Ids of the last `late` anomalies that stand in the audit. */
   reportedLate: string[];
 }
@@ -205,6 +207,8 @@ export interface ObjectCounts {
 
 /** One repository, which several clients may share. */
 export interface RepositoryRecord {
+  /** The id of the client who last added a snapshot, or made it. */
+  by?: string;
   /** Whether the audit has seen its config come, so that it knows all of it. */
   begun: boolean;
   packs: ObjectCounts;

@@ -24,6 +24,8 @@ export interface Monitor {
   status(client: string): Promise<ClientStatus | undefined>;
   /** All clients of the config, in its order. What has come to the audit since is read, and nothing twice. @throws as `status` */
   statuses(): Promise<readonly ClientStatus[]>;
+  /** The id of the client who last added a snapshot to a repository, or made it; undefined when the audit does not tell. @throws as `status` */
+  lastClientOf(repository: ClientConfig['repository']): Promise<string | undefined>;
   /**
    * Writes the anomalies into the audit that are not there yet.
    * @returns how many
@@ -112,7 +114,7 @@ export function openMonitor(options: {
     const model = await audit.catchUp();
     const now = new Date();
     return Object.values(config.clients).flatMap((client) => {
-      const record = model.clients.get(client.name);
+      const record = model.clients.get(client.id);
       return record === undefined ? [] : pick(client, record, now).map((anomaly) => ({ client, anomaly }));
     });
   };
@@ -160,6 +162,7 @@ export function openMonitor(options: {
       return client === undefined ? undefined : (await statusesOf([client]))[0];
     },
     statuses: () => statusesOf(Object.values(config.clients)),
+    lastClientOf: async (repository) => (await audit.catchUp()).repositories.get(repositoryKey(repository))?.by,
     report,
     acknowledge: async (name) => {
       const open = await found((client, record, now) =>
@@ -297,7 +300,7 @@ async function clientStatus(
     extendedState(config.state, common).read(),
   ]);
   const knowledge = {
-    record: model.clients.get(client.name) ?? emptyClient(),
+    record: model.clients.get(client.id) ?? emptyClient(),
     repository: model.repositories.get(repositoryKey(client.repository)),
     ...{ live, used },
     scrub: result && {

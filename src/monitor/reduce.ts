@@ -3,6 +3,7 @@ import {
   afterDenial,
   afterForgedTime,
   afterKeyUpload,
+  afterProbe,
   afterReads,
   afterRefusedAddress,
   afterRemoval,
@@ -33,6 +34,7 @@ import {
   type RepositoryRecord,
   type SeenRecord,
 } from './model.ts';
+import { readProbeReport } from '../core/probe-report.ts';
 import { networkOf } from './network.ts';
 import { bringRepositoryBack, countArrival, countRemoval, countTakenOut, settleRemovals } from './removals.ts';
 
@@ -53,6 +55,8 @@ type Line = Readonly<Record<string, unknown>>;
 /** An event on its way into the figures of its client and its repository. */
 interface Event {
   readonly line: Line;
+  /** Of its client. */
+  readonly id: string;
   readonly at: number;
   readonly session: string | undefined;
   /** By the admin on the gateway host. */
@@ -65,7 +69,11 @@ interface Event {
 
 /** Adds one line. One that is no event of a client changes nothing. */
 export function addLine(model: Model, line: Line): void {
-  const [name, kind, at] = [text(line['client']), text(line['event']), Date.parse(text(line['time']) ?? '')];
+  const [name, kind, at] = [
+    text(line['id'] ?? line['client']),
+    text(line['event']),
+    Date.parse(text(line['time']) ?? ''),
+  ];
   if (name === undefined || kind === undefined || Number.isNaN(at)) return;
   const add = ADDERS.get(kind);
   if (add === undefined) return;
@@ -76,7 +84,14 @@ export function addLine(model: Model, line: Line): void {
   } else model.latest = Math.max(model.latest, at);
   const position = repositoryKey({ store: text(line['store']) ?? '', prefix: text(line['prefix']) ?? '' });
   add({
-    ...{ line, at, session: text(line['session']), admin: line['via'] === 'admin', object: text(line['object']) },
+    ...{
+      line,
+      id: name,
+      at,
+      session: text(line['session']),
+      admin: line['via'] === 'admin',
+      object: text(line['object']),
+    },
     client: entry(model.clients, name, emptyClient),
     repository: entry(model.repositories, position, emptyRepository),
   });
@@ -130,6 +145,7 @@ function addStart(event: Event): void {
     if (client.sessions === 0) client.first = at;
     client.sessions += 1;
   }
+  if (!admin) addProbe(event, session);
   const [lost] = client.open.length >= MOST.open ? client.open.splice(0, 1) : [];
   if (lost !== undefined) end(client, lost, { at, outcome: 'lost', bytesIn: 0, bytesOut: 0 });
   client.open.push({
@@ -139,6 +155,15 @@ function addStart(event: Event): void {
     ...{ added: 0, objects: 0, snapshots: 0, removed: 0, denied: 0, failed: 0, earlyKeys: 0 },
     ...{ pending: [], removing: [] },
   });
+}
+
+/** A probe tells what came of it in the command of its last session. */
+function addProbe(event: Event, session: string): void {
+  const { client, at, line } = event;
+  const result = readProbeReport(text(line['command']) ?? '');
+  if (result === undefined) return;
+  client.probe = { at, session, failed: result.failed };
+  if (result.failed > 0) afterProbe(client, result, event);
 }
 
 function addRefused(event: Event): void {
@@ -196,6 +221,7 @@ function addCreate(event: Event): void {
     else if (open !== undefined) open.earlyKeys += 1;
   }
   if (object === 'config') repository.begun = true;
+  if (!admin && (object === 'config' || object.startsWith('snapshots/'))) repository.by = event.id;
   if (object.startsWith('snapshots/')) countArrival(repository, at, 1);
   addSize(event, object, size, 1);
   if (!object.startsWith('snapshots/') || admin || session === undefined) return;
@@ -553,6 +579,7 @@ function bringBack(client: ClientRecord, at: number): void {
   }
   client.first = now(client.first);
   if (client.firstSnapshot !== undefined) client.firstSnapshot = now(client.firstSnapshot);
+  if (client.probe !== undefined) client.probe = { ...client.probe, at: now(client.probe.at) };
   client.arrivals = client.arrivals.map((one) => ({ ...one, at: now(one.at) }));
   client.open = client.open.map((one) => ({ ...one, start: now(one.start) }));
   client.latest = client.latest.map((one) => ({ ...one, start: now(one.start), end: now(one.end) }));

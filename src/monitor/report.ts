@@ -11,6 +11,7 @@ import { timedId } from '../core/timed-id.ts';
 import { openAudit } from '../audit/open-audit.ts';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
+import { adminOf } from '../core/principal.ts';
 import type { AuditEvent, AuditSink } from '../ports/audit-sink.ts';
 import { makeMonitorDirectory } from './directory.ts';
 import type { Anomaly } from './client-status.ts';
@@ -35,7 +36,7 @@ export async function reportAnomalies(config: GatewayConfig, all: readonly Found
   await withAudit(config, async (audit) => {
     for (const found of all) {
       const { client, anomaly } = found;
-      const claim = join(directory, `${client.name}.${anomaly.id}`);
+      const claim = join(directory, `${client.id}.${anomaly.id}`);
       if (!(await makeClaim(claim))) continue;
       const { rule, id, what, session } = anomaly;
       try {
@@ -70,9 +71,8 @@ async function withAudit(config: GatewayConfig, work: (audit: AuditSink) => Prom
 }
 
 function append(audit: AuditSink, client: ClientConfig, session: string | undefined, event: AuditEvent): Promise<void> {
-  const { name, access, repository } = client;
-  const principal = { client: name, via: 'admin' } as const;
-  return audit.append({ session: session ?? timedId(), principal, access, repository }, event);
+  const { access, repository } = client;
+  return audit.append({ session: session ?? timedId(), principal: adminOf(client), access, repository }, event);
 }
 
 async function claimsDirectory(state: string): Promise<string> {

@@ -58,6 +58,7 @@ export const ANOMALY_RULES = [
   'key-upload',
   'mass-removal',
   'forged-time',
+  'probe-failed',
 ] as const;
 /** One of `ANOMALY_RULES`. */
 export type AnomalyRule = (typeof ANOMALY_RULES)[number];

@@ -103,8 +103,12 @@ export interface ResticSession {
 }
 
 /** Opens a session for restic. @throws GatewayError `session-refused` with what the server says */
-export async function openResticSession(client: Client, timeoutMs: number): Promise<ResticSession> {
-  const channel = await within(timeoutMs, execute(client, 'serve restic --stdio restic-gateway-probe'));
+export async function openResticSession(
+  client: Client,
+  timeoutMs: number,
+  command = 'serve restic --stdio restic-gateway-probe',
+): Promise<ResticSession> {
+  const channel = await within(timeoutMs, execute(client, command));
   if (channel === undefined || channel instanceof Error)
     throw new GatewayError('session-refused', {
       detail: `the server gives this key no session${channel === undefined ? ' in time' : `: ${channel.message}`}`,

@@ -2,7 +2,8 @@
 import ssh2, { type Client } from 'ssh2';
 import { GatewayError } from '../core/errors.ts';
 import { logIn, openResticSession, type ResticSession, type Target } from './connection.ts';
-import { PROBE_OBJECT, RACERS, tryRepository } from './repository-checks.ts';
+import { writeProbeReport } from '../core/probe-report.ts';
+import { RACERS, tryRepository, type Left } from './repository-checks.ts';
 import { notTried, type Row } from './rows.ts';
 import { tryChannels, tryLogins } from './ssh-checks.ts';
 
@@ -13,8 +14,8 @@ interface ProbeResult {
   readonly rows: readonly Row[];
   /** What a person should know beside the rows. */
   readonly notes: readonly string[];
-  /** The object of the probe's own that is in the repository now, if any. */
-  readonly left: string | null;
+  /** What of the probe's own is in the repository now. */
+  readonly left: readonly Left[];
 }
 
 /** A private key's text and its passphrase, if it has one. */
@@ -69,6 +70,12 @@ export async function probe(target: Target, key: ProbeKey, second: ProbeKey | un
       notTried('environment variables', 'a server does not say whether it took them'),
       ...logins,
     ];
+    const failures = rows.filter(({ result }) => result === 'does-not-hold').map(({ check }) => check);
+    const held = rows.filter(({ result }) => result === 'held').length;
+    // To a gateway's monitoring; another server may well not want to hear it.
+    await openResticSession(await enter(key), target.timeoutMs, writeProbeReport(held, failures)).catch(
+      () => undefined,
+    );
     const notes = [
       ...(repository.removes
         ? [
@@ -78,10 +85,10 @@ export async function probe(target: Target, key: ProbeKey, second: ProbeKey | un
       ...(repository.readOnly ? ['This key may not add anything: it is read-only.'] : []),
     ];
     return {
-      held: rows.every(({ result }) => result !== 'does-not-hold'),
+      held: failures.length === 0,
       rows,
       notes,
-      left: repository.left ? PROBE_OBJECT : null,
+      left: repository.left,
     };
   } finally {
     for (const client of clients) client.destroy();

@@ -25,7 +25,7 @@ const OTHER = Buffer.from(CONTENT);
 OTHER.write('THIS');
 const NAME = createHash('sha256').update(CONTENT).digest('hex');
 /** The one object that may stay. */
-export const PROBE_OBJECT = `data/${NAME}`;
+const PROBE_OBJECT = `data/${NAME}`;
 const PATH = `/${PROBE_OBJECT}`;
 const EMPTY_LOCK = `/locks/${createHash('sha256').update('').digest('hex')}`;
 
@@ -36,8 +36,16 @@ interface RepositoryResult {
   readonly removes: boolean;
   /** Whether this key may not add anything. */
   readonly readOnly: boolean;
-  /** Whether the probe's object is there afterwards. */
-  readonly left: boolean;
+  /** What of the probe's is there afterwards. */
+  readonly left: readonly Left[];
+}
+
+/** Something that a server keeps though it was tried to be removed. */
+export interface Left {
+  /** Its path in the repository. */
+  readonly object: string;
+  /** Whether its content is not what its name says, which `scrub` calls damage. */
+  readonly damaged: boolean;
 }
 
 const randomName = (): string => randomBytes(32).toString('hex');
@@ -52,6 +60,8 @@ export async function tryRepository(
   second: ResticSession | undefined,
 ): Promise<RepositoryResult> {
   const rows: Row[] = [];
+  /** Where something may be that must not stay. */
+  const strays: string[] = [];
   const load = async (): Promise<'absent' | 'whole' | 'other'> => {
     const { status, body } = await session.request('GET', PATH);
     if (status === 404) return 'absent';
@@ -70,11 +80,15 @@ export async function tryRepository(
   const wrong = `/locks/${randomName()}`;
   const { status: wrongStatus } = await session.request('POST', wrong, { body: Buffer.alloc(0) });
   const wrongStored = (await session.request('HEAD', wrong)).status !== 404;
-  if (wrongStored) await session.request('DELETE', wrong);
+  if (wrongStored) {
+    strays.push(wrong);
+    // At once, too: the probe may be interrupted.
+    await session.request('DELETE', wrong);
+  }
   const hashes = refused(wrongStatus) && !wrongStored;
   rows.push(row('store what does not hash to its name', hashes, answered(wrongStatus)));
 
-  rows.push(...(await tryUnfinished(session)));
+  rows.push(...(await tryUnfinished(session, strays)));
 
   // Different contents for one name at once, of which one is right.
   const answers = await Promise.all(
@@ -116,7 +130,7 @@ export async function tryRepository(
       timeoutMs: BREAK_MS,
     });
     rows.push(row('overwrite by half an upload', (await bodyOf()) === stored, 'looked at what is stored afterwards'));
-    rows.push(await trySpellings(session, async () => (await bodyOf()) === stored));
+    rows.push(await trySpellings(session, strays, async () => (await bodyOf()) === stored));
     const removed = await session.request('DELETE', PATH);
     state = await load();
     if (good(removed.status)) removes = true;
@@ -127,9 +141,44 @@ export async function tryRepository(
 
   rows.push(await tryForeignPaths(session));
   rows.push(await tryMethods(session));
-  rows.push(await tryKey(session, hashes));
+  rows.push(await tryKey(session, hashes, strays));
   rows.push(...(await tryLocks(session, second, readOnly)));
-  return { rows, removes, readOnly, left: (await load()) !== 'absent' };
+  return {
+    rows,
+    removes,
+    readOnly,
+    left: [...(await tidyObject(session, load, removes)), ...(await removeStrays(session, strays))],
+  };
+}
+
+/** Leaves the probe's object with its right content, or, where this key may remove, not at all. */
+async function tidyObject(
+  session: ResticSession,
+  load: () => Promise<'absent' | 'whole' | 'other'>,
+  removes: boolean,
+): Promise<readonly Left[]> {
+  let state = await load();
+  if (state !== 'absent' && (removes || state === 'other')) {
+    await session.request('DELETE', PATH);
+    state = await load();
+  }
+  // Who lets others' content in lets the right one in, too; and what cannot be read now may be whole.
+  if (state === 'other') {
+    await session.request('POST', PATH, { body: CONTENT });
+    state = await load();
+  }
+  return state === 'absent' ? [] : [{ object: PROBE_OBJECT, damaged: state === 'other' }];
+}
+
+/** Removes what a server took that it must not take. */
+async function removeStrays(session: ResticSession, paths: readonly string[]): Promise<readonly Left[]> {
+  const left: Left[] = [];
+  for (const path of paths) {
+    await session.request('DELETE', path);
+    const { status } = await session.request('HEAD', path);
+    if (!refused(status)) left.push({ object: path.slice(1), damaged: true });
+  }
+  return left;
 }
 
 /** Whether nothing may be added. A lock alone does not tell: a client may hold as many as it may. */
@@ -147,7 +196,7 @@ function variant(index: number): Buffer {
 }
 
 /** Uploads that never become whole. Nothing is sent of them, so that all that could stay is an empty lock. */
-async function tryUnfinished(session: ResticSession): Promise<Row[]> {
+async function tryUnfinished(session: ResticSession, strays: string[]): Promise<Row[]> {
   const rows: Row[] = [];
   for (const [check, declared] of [
     ['leave something of a broken upload', 1000],
@@ -159,7 +208,10 @@ async function tryUnfinished(session: ResticSession): Promise<Row[]> {
       timeoutMs: declared === 1000 ? BREAK_MS : SIZE_ANSWER_MS,
     });
     const stored = (await session.request('HEAD', path)).status !== 404;
-    if (stored) await session.request('DELETE', path);
+    if (stored) {
+      strays.push(path);
+      await session.request('DELETE', path);
+    }
     const held = declared === 1000 ? !stored : !stored && refused(status);
     const waits = status === 0 ? 'it waits for the content' : answered(status);
     rows.push(row(check, held, stored ? 'it is there' : declared === 1000 ? 'nothing is there' : waits));
@@ -168,7 +220,7 @@ async function tryUnfinished(session: ResticSession): Promise<Row[]> {
 }
 
 /** Other spellings of the probe's own object, by the methods that change something. */
-async function trySpellings(session: ResticSession, unchanged: () => Promise<boolean>): Promise<Row> {
+async function trySpellings(session: ResticSession, strays: string[], unchanged: () => Promise<boolean>): Promise<Row> {
   const check = 'other spellings of a path';
   const spellings = [
     `//data/${NAME}`,
@@ -191,6 +243,7 @@ async function trySpellings(session: ResticSession, unchanged: () => Promise<boo
   for (const path of spellings) {
     for (const method of ['DELETE', 'POST']) {
       const { status } = await session.request(method, path, method === 'POST' ? { body: OTHER } : {});
+      if (good(status) && method === 'POST') strays.push(path);
       if (good(status)) return row(check, false, `${method} ${path.replaceAll(NAME, 'NAME')} ${answered(status)}`);
       if (!(await unchanged()))
         return row(check, false, `${method} ${path.replaceAll(NAME, 'NAME')} changed the object`);
@@ -241,12 +294,14 @@ async function tryMethods(session: ResticSession): Promise<Row> {
 }
 
 /** Content that cannot be stored shows whether the key would be taken: refused before it is looked at, or for what it is. */
-async function tryKey(session: ResticSession, hashes: boolean): Promise<Row> {
+async function tryKey(session: ResticSession, hashes: boolean, strays: string[]): Promise<Row> {
   const check = 'add a key file (a password)';
   if (!hashes) return notTried(check, 'this server stores what does not hash to its name: the key file would stay');
   if ((await session.request('HEAD', '/config')).status === 404)
     return notTried(check, 'there is no repository yet, and its first key must be let in');
-  const { status } = await session.request('POST', `/keys/${randomName()}`, { body: Buffer.from('{}') });
+  const path = `/keys/${randomName()}`;
+  const { status } = await session.request('POST', path, { body: Buffer.from('{}') });
+  if (good(status)) strays.push(path);
   return row(
     check,
     status === 403,

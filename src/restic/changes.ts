@@ -3,7 +3,7 @@ import type { ServerHttp2Stream } from 'node:http2';
 import { asGatewayError, GatewayError, isGatewayError } from '../core/errors.ts';
 import { SIZE_LIMITS, type ObjectRef } from '../core/object.ts';
 import type { Operation } from '../core/operation.ts';
-import type { Uploader } from '../core/principal.ts';
+import { idOf, type Uploader } from '../core/principal.ts';
 import type { Attempt } from '../ports/counted-records.ts';
 import type { Counts, HandlerContext } from './context.ts';
 import type { Pacing } from './pacing.ts';
@@ -39,7 +39,7 @@ interface Saving {
 export function createChanges(context: HandlerContext, counts: Counts, pacing: Pacing, reports: Reports): Changes {
   const { identity, store, audit, records } = context;
   const { principal } = identity;
-  const uploader: Uploader = { client: principal.client, via: principal.via, session: identity.session };
+  const uploader: Uploader = { client: idOf(principal), via: principal.via, session: identity.session };
 
   /** A change that is about to be announced. @returns undefined when too many of the client's have failed */
   const begin = (): Attempt | undefined => (principal.via === 'admin' ? FREE : records.attempt());

@@ -16,7 +16,7 @@ const OF_ONE: readonly ErrorCode[] = ['store-failed', 'store-timeout', 'store-un
 
 /** A repository, whose it is, and how its work is watched, slowed and stopped. */
 export interface LockWork {
-  readonly client: string;
+  readonly principal: SessionIdentity['principal'];
   readonly repository: SessionIdentity['repository'];
   /** Opens the audit before the first change. @throws GatewayError `audit-unavailable` */
   readonly openAudit: () => Promise<AuditSink>;
@@ -63,10 +63,10 @@ export async function eachObject<T extends { readonly key: string }>(
   work: LockWork & { readonly begin: AuditEvent; readonly end: 'extended' | 'held' | 'released' },
   each: (object: T, changing: () => Promise<void>) => Promise<Done>,
 ): Promise<LockCounts> {
-  const { client, repository, signal } = work;
+  const { principal, repository, signal } = work;
   const counts: LockCounts = { objects: 0, changed: 0, failed: 0, complete: false, failures: [] };
   const identity: SessionIdentity = {
-    ...{ session: timedId(), principal: { client, via: 'admin' }, access: 'full', repository },
+    ...{ session: timedId(), principal, access: 'full', repository },
   };
   let audit: Promise<AuditSink> | undefined;
   const changing = async (): Promise<void> => {

@@ -56,7 +56,7 @@ describe.each(['directory', 's3', 's3 with versioning'])('on %s', (kind) => {
   };
   /** As on a day when all of it is old enough. */
   const purge = (isHeld: boolean): Promise<PurgeCounts> =>
-    onTrash(opened, 'appsrv', SIGNAL, (work) =>
+    onTrash(opened, SIGNAL, (work) =>
       purgeTrash(work, {
         before: new Date(Date.now() + 10 * 60_000),
         may: (by) => by === 'admin' || !isHeld,
@@ -71,12 +71,12 @@ describe.each(['directory', 's3', 's3 with versioning'])('on %s', (kind) => {
     await session('admin', 'DELETE', [index, pack]);
     const held = await purge(true);
     expect({ objects: held.objects, waits: held.waiting > 0 }).toEqual({ objects: 0, waits: true });
-    await onTrash(opened, 'appsrv', SIGNAL, (work) => restoreTrash(work, 'all'));
+    await onTrash(opened, SIGNAL, (work) => restoreTrash(work, 'all'));
     expect(await there([snapshot, index, pack])).toEqual([200, 200, 200]);
 
     await session('ssh', 'DELETE', [snapshot, index, pack]);
     expect(await purge(false)).toMatchObject({ waiting: 0, retained: 0, denied: false });
-    await onTrash(opened, 'appsrv', SIGNAL, (work) => restoreTrash(work, 'all'));
+    await onTrash(opened, SIGNAL, (work) => restoreTrash(work, 'all'));
     expect(await there([snapshot, index, pack])).toEqual([404, 404, 404]);
   });
 });

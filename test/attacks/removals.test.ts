@@ -167,13 +167,13 @@ class Repository {
   async purge(): Promise<void> {
     const opened = await openClientMaintenance(stack.config, this.#client);
     const request = { before: new Date(Date.now() - TRASH_MS), may: () => true, gently: false };
-    await onTrash(opened, this.#client, SIGNAL, (work) => purgeTrash(work, request));
+    await onTrash(opened, SIGNAL, (work) => purgeTrash(work, request));
     await opened.maintenance.close();
   }
 
   async restore(since: Date): Promise<void> {
     const opened = await openClientMaintenance(stack.config, this.#client);
-    await onTrash(opened, this.#client, SIGNAL, (work) => restoreTrash(work, { since }));
+    await onTrash(opened, SIGNAL, (work) => restoreTrash(work, { since }));
     await opened.maintenance.close();
   }
 }

@@ -32,7 +32,7 @@ async function sample(): Promise<string> {
 test.each<readonly [Partial<Selection>, number, readonly string[]]>([
   [{}, 10, ['session-start', 'session-start', 'denied', 'session-end', 'session-refused']],
   [{}, 2, ['session-end', 'session-refused']],
-  [{ client: 'two' }, 10, ['session-start', 'session-refused']],
+  [{ client: { name: 'two', id: 'two' } }, 10, ['session-start', 'session-refused']],
   [{ session: 'a', kind: 'denied' }, 10, ['denied']],
   [{ since: new Date('2026-11-25T06:02Z'), until: new Date('2026-11-25T06:03Z') }, 10, ['denied', 'session-end']],
 ])('events: %j, %d at most', async (selection, limit, kinds) => {

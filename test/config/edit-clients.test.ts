@@ -13,6 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { clientKeys, readChanges, type Setting } from '../../src/config/client-keys.ts';
 import { editClient, type ClientChange } from '../../src/config/edit-clients.ts';
 import { keyLine } from './samples.ts';
 
@@ -52,7 +53,7 @@ afterEach(() => {
 const text = (): string => readFileSync(file, 'utf8');
 const add = (more: Partial<Extract<ClientChange, { do: 'add' }>['client']> = {}): ClientChange => ({
   do: 'add',
-  client: { keys: [keyLine(9, 'nine')], store: 'main', settings: {}, ...more },
+  client: { keys: [keyLine(9, 'nine')], store: 'main', settings: new Map(), ...more },
 });
 
 describe('what stands in the file stays', () => {
@@ -60,7 +61,13 @@ describe('what stands in the file stays', () => {
     const config = editClient(
       file,
       'new',
-      add({ settings: { access: 'read-only', from: ['10.0.0.0/8'], expires: '2099-01-01' } }),
+      add({
+        settings: new Map<string, Setting>([
+          ['access', 'read-only'],
+          ['from', ['10.0.0.0/8']],
+          ['expires', '2099-01-01'],
+        ]),
+      }),
     );
     expect(config.clients['new']).toMatchObject({
       repository: { store: 'main', prefix: 'new' },
@@ -108,6 +115,61 @@ describe('what stands in the file stays', () => {
 });
 
 describe('each change', () => {
+  test('a renamed client keeps the id under which its history is, and has none to write where that is its name again', () => {
+    expect(editClient(file, 'first', { do: 'rename', to: 'other' }).clients['other']?.id).toBe('first');
+    expect(editClient(file, 'other', { do: 'rename', to: 'third' }).clients['third']?.id).toBe('first');
+    expect(editClient(file, 'third', { do: 'rename', to: 'first' }).clients['first']?.id).toBe('first');
+    expect(text()).not.toMatch(/\bid:/);
+  });
+
+  test('what is set stands where it stood, with its comments; nothing after = removes it, and a section with its last key', () => {
+    const set = (...words: string[]) => editClient(file, 'first', { do: 'set', changes: readChanges(words) });
+    const { clients } = set('quota=5GiB', 'bandwidth.upload=1MiB/s', 'from=10.0.0.0/8,::1', 'retention.keep-daily=7');
+    expect(clients['first']).toMatchObject({
+      quota: 5 * 2 ** 30,
+      bandwidth: { upload: 2 ** 20 },
+      from: ['10.0.0.0/8', '::1/128'],
+      retention: { 'keep-daily': 7 },
+    });
+    writeFileSync(file, text().replace('quota: 5GiB', 'quota: 5GiB # for now'));
+    set('quota=6GiB', 'bandwidth={download: 2MiB/s}', 'from=10.1.0.0/16', 'from=10.2.0.0/16');
+    expect(text()).toContain('    quota: 6GiB # for now\n');
+    expect(set('disabled=true').clients['first']).toMatchObject({
+      bandwidth: { download: 2 * 2 ** 20 },
+      from: ['10.1.0.0/16', '10.2.0.0/16'],
+      disabled: true,
+    });
+    set('quota=', 'bandwidth.download=', 'from=', 'retention=', 'disabled=');
+    expect(text()).toBe(TEXT);
+    expect(() => set('quotta=5GiB')).toThrow(/clients.first.quotta: unknown key; did you mean "quota"\?/);
+    expect(() => set('quota=much')).toThrow(/clients.first.quota: must be a size/);
+    expect(() => set('quota')).toThrow(/write KEY=VALUE/);
+    expect(() => set('quota=1GiB', 'quota=2GiB')).toThrow(/quota is given twice/);
+    expect(() => set('from=[10.0.0.0/8')).toThrow(/list or a section as in YAML/);
+    expect(text()).toBe(TEXT);
+  });
+
+  test('every key of the schema can be set', () => {
+    const samples: Readonly<Record<string, string>> = {
+      ...{ keys: keyLine(7, 'seven'), 'repository.store': 'main', 'repository.prefix': 'there', id: 'first-2' },
+      ...{ access: 'full', role: 'probe', massRemoval: '50%', expires: '2099-01-01', passwordFile: './password' },
+      ...{ quota: '1GiB', requests: '50/s', sessions: '100/h', smallObjects: '100/h', from: '10.0.0.0/8' },
+      ...{ removals: 'refused', 'retention.group-by': '""', protect: '10d', trash: '10d', expectEvery: '26h' },
+    };
+    for (const { path: key, takes } of clientKeys()) {
+      const name = key.join('.');
+      const value =
+        samples[name] ??
+        (takes === 'boolean' ? 'true' : /keep-within/.test(name) ? '1y' : /bandwidth/.test(name) ? '1MiB/s' : '11');
+      // A rule must stand beside what is grouped.
+      const more = name === 'retention.group-by' ? ['retention.keep-last=1'] : [];
+      editClient(file, 'first', { do: 'set', changes: readChanges([`${name}=${value}`, ...more]) });
+      if (name !== 'repository.store') expect(text()).not.toBe(TEXT);
+      writeFileSync(file, TEXT);
+    }
+    expect(clientKeys().length).toBeGreaterThan(30);
+  });
+
   test('a renamed client keeps its repository', () => {
     const config = editClient(file, 'first', { do: 'rename', to: 'other' });
     expect(Object.keys(config.clients)).toEqual(['other', 'last']);

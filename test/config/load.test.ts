@@ -132,6 +132,8 @@ describe('a whole file', () => {
       clients: {
         appsrv: {
           name: 'appsrv',
+          id: 'appsrv',
+          role: 'backup',
           keys: [parsePublicKey(KEY_1), parsePublicKey(KEY_2)],
           repository: { store: 'archive', prefix: 'fleet/appsrv' },
           access: 'read-only',
@@ -158,6 +160,8 @@ describe('a whole file', () => {
         },
         small: {
           name: 'small',
+          id: 'small',
+          role: 'backup',
           keys: [parsePublicKey(keyLine(3))],
           repository: { store: 'local', prefix: 'small' },
           access: 'append-only',
@@ -728,7 +732,7 @@ describe('clients', () => {
       'a key alone',
       `clients:\n  a: ${KEY_1}`,
       [
-        '2:6: clients.a: must be a section with keys, repository, access, addKeys, maxSessions, quota, maxLocks, bandwidth, requests, sessions, smallObjects, from, expires, disabled, expectEvery, shared, retention, protect, trash, removals, massRemoval, passwordFile',
+        '2:6: clients.a: must be a section with keys, repository, id, role, access, addKeys, maxSessions, quota, maxLocks, bandwidth, requests, sessions, smallObjects, from, expectEvery, massRemoval, expires, disabled, shared, retention, protect, trash, removals, passwordFile',
       ],
     ],
     [
@@ -785,13 +789,13 @@ describe('clients', () => {
       'an expectation without a unit',
       one('expectEvery: 26'),
       [
-        '6:18: clients.appsrv.expectEvery: must be a length of time with its unit, up to a year, such as 90s, 30m, 26h, 8d or 2w',
+        '6:18: clients.appsrv.expectEvery: must be a length of time with its unit, up to a year, such as 90s, 30m, 26h, 8d or 2w, or learned',
       ],
     ],
     [
       'a quota without a unit',
       one('quota: 500'),
-      ['6:12: clients.appsrv.quota: must be a size with its unit, such as 500GiB, 750 MB or 1.5TiB'],
+      ['6:12: clients.appsrv.quota: must be a size with its unit, such as 500GiB, 750 MB or 1.5TiB, or none'],
     ],
     [
       'a bandwidth for both ways in one',
@@ -807,7 +811,7 @@ describe('clients', () => {
       'a bandwidth that is no rate, and one that lets nothing through',
       one('bandwidth: { upload: 50MiB, download: 10KiB/s, uplaod: 1MiB/s }'),
       [
-        '6:26: clients.appsrv.bandwidth.upload: must be a size a second, such as 50MiB/s or 2.5 MB/s',
+        '6:26: clients.appsrv.bandwidth.upload: must be a size a second, such as 50MiB/s or 2.5 MB/s, or none',
         '6:43: clients.appsrv.bandwidth.download: must be at least 64KiB/s; to shut a client out, write disabled: true',
         '6:52: clients.appsrv.bandwidth.uplaod: unknown key; did you mean "upload"?',
       ],
@@ -1339,5 +1343,50 @@ describe('whatever the text', () => {
       }),
       { numRuns: 3000 },
     );
+  });
+});
+
+describe('what a client says itself, and defaults for all', () => {
+  const two = (defaults: string, a: string, b = '') => yaml`
+    stores: { s: { type: directory, path: /s } }
+    defaults: ${defaults}
+    clients:
+      a: { keys: [], repository: { store: s }${a} }
+      b: { keys: [], repository: { store: s }${b} }
+  `;
+  test.each<[string, string, string, object, object]>([
+    ['a limit', '{ maxSessions: 3, quota: 5GiB }', '', { maxSessions: 3, quota: 5 * 2 ** 30 }, { maxLocks: 200 }],
+    ['its own first', '{ maxSessions: 3 }', ', maxSessions: 7', { maxSessions: 7 }, { maxSessions: 3 }],
+    [
+      'a word that ends it',
+      '{ quota: 5GiB, expectEvery: 1h }',
+      ', quota: none, expectEvery: learned',
+      {},
+      { quota: 5 * 2 ** 30, expectEvery: 3_600_000 },
+    ],
+    ['an empty list', '{ from: [10.0.0.0/8] }', ', from: []', { from: [] }, { from: ['10.0.0.0/8'] }],
+    [
+      'a section as a whole',
+      '{ bandwidth: { upload: 1MiB/s } }',
+      ', bandwidth: { download: none }',
+      { bandwidth: {} },
+      { bandwidth: { upload: 2 ** 20 } },
+    ],
+  ])('%s', (_name, defaults, own, a, b) => {
+    const { clients } = parse(two(defaults, own));
+    expect(clients).toMatchObject({ a, b });
+    if (Object.keys(a).length === 0)
+      expect([clients['a']?.quota, clients['a']?.expectEvery]).toEqual([undefined, undefined]);
+  });
+
+  test('two clients of one id', () => {
+    const message = "and a history is one client's; give one of them another, such as id:";
+    expect(problemsOf(two('{ trash: 14d }', ', id: b'))).toEqual([
+      expect.stringContaining(`clients.a.id: is also the id of client "b", ${message} a-2`),
+    ]);
+    expect(problemsOf(two('{ trash: 14d }', ', id: c', ', id: c'))).toEqual([
+      expect.stringContaining(`clients.b.id: is also the id of client "a", ${message} b-2`),
+    ]);
+    expect(problemsOf(two('{ trash: 14d }', ', id: b', ', id: a'))).toEqual([]);
   });
 });

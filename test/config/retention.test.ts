@@ -213,7 +213,7 @@ describe('what is wrong', () => {
       [`clients.c.removals: ${trash}`],
     ],
     ['deferred by default without a trash', { defaults: 'removals: deferred, trash: none' }, [`clients.c: ${trash}`]],
-    ['defaults of what is each client’s own', { defaults: 'quota: 5GiB' }, ['defaults.quota: unknown key']],
+    ['defaults of what is each client’s own', { defaults: 'access: full' }, ['defaults.access: unknown key']],
   ])('%s', (_name, given, problems) => {
     expect(parse(given)).toEqual({ problems });
   });

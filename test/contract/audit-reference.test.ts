@@ -69,7 +69,7 @@ describe('the reference and what a gateway has written', () => {
   beforeAll(async () => {
     stack = await startStack({
       appsrv: { bandwidth: { upload: 1024 * 1024 } },
-      dbsrv: { addKeys: true, access: 'full', trashMs: 14 * 24 * 60 * 60 * 1000 },
+      dbsrv: { id: 'dbsrv-1', addKeys: true, access: 'full', trashMs: 14 * 24 * 60 * 60 * 1000 },
       gone: { disabled: true },
       broken: {},
     });
@@ -190,9 +190,9 @@ async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
   sdk.destroy();
 
   // quarantine and restore; what was not there cannot be moved
-  const { maintenance, repository, openAudit } = await openClientMaintenance(config, 'dbsrv');
+  const { principal, maintenance, repository, openAudit } = await openClientMaintenance(config, 'dbsrv');
   const sink = await openAudit();
-  const work = { maintenance, audit: sink, repository, signal: new AbortController().signal };
+  const work = { principal, maintenance, audit: sink, repository, signal: new AbortController().signal };
   const arrived = { size: 100, arrived: new Date().toISOString(), session: 's' };
   const objects = [key, sample()].map(({ name }) => ({ key: `keys/${name}`, ...arrived }));
   const { quarantine, counts } = await takeOut(work, { client: 'dbsrv', selection: '--session s', objects });
@@ -213,7 +213,7 @@ async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
   await admin.served.ended;
   const opened = await openClientMaintenance(config, 'dbsrv');
   const all = { before: new Date(Date.now() + 120_000), may: () => true, gently: false };
-  const purged = await onTrash(opened, 'dbsrv', work.signal, (trash) => purgeTrash(trash, all));
+  const purged = await onTrash(opened, work.signal, (trash) => purgeTrash(trash, all));
   expect(purged.objects).toBeGreaterThan(0);
   expect(purged).toMatchObject({ retained: 0, waiting: 0 });
   await opened.maintenance.close();
@@ -230,7 +230,13 @@ async function everyKindOfObjectLock(openAudit: () => Promise<AuditSink>): Promi
   if (lock === undefined) throw new Error('there is no Object Lock');
   await maintenance.write('config', Buffer.from('config'), { signal: new AbortController().signal });
   const work = {
-    ...{ maintenance, lock, openAudit, client: 'dbsrv', repository: { store: 'locked', prefix: 'dbsrv' } },
+    ...{
+      maintenance,
+      lock,
+      openAudit,
+      principal: { client: 'dbsrv', via: 'admin' as const },
+      repository: { store: 'locked', prefix: 'dbsrv' },
+    },
     ...{ pace: () => Promise.resolve(), progress: () => undefined, signal: new AbortController().signal },
   };
   expect(await extend({ ...work, whenUnder: 1000, dryRun: false })).toMatchObject({ changed: 1, complete: true });

@@ -233,7 +233,11 @@ describe('a renewal of many', () => {
       close: () => Promise.resolve(),
     };
     return extend({
-      ...{ client: 'many', repository: { store: 'lab', prefix: 'many' }, openAudit: () => Promise.resolve(audit) },
+      ...{
+        principal: { client: 'many', via: 'admin' },
+        repository: { store: 'lab', prefix: 'many' },
+        openAudit: () => Promise.resolve(audit),
+      },
       ...{ maintenance: repository, lock: lockOf(repository), whenUnder: DAY_MS, dryRun: false },
       ...{ pace: () => Promise.resolve(), progress: () => undefined, signal: NEVER.signal },
       ...more,

@@ -109,10 +109,9 @@ describe.each([
     return found;
   };
   const list = (): Promise<TrashContents> => readTrash(opened.maintenance, SIGNAL);
-  const restore = (selection: TrashSelection) =>
-    onTrash(opened, client, SIGNAL, (work) => restoreTrash(work, selection));
+  const restore = (selection: TrashSelection) => onTrash(opened, SIGNAL, (work) => restoreTrash(work, selection));
   const purge = (may: (by: RemovedBy) => boolean = () => true, before = SOON()): Promise<PurgeCounts> =>
-    onTrash(opened, client, SIGNAL, (work) => purgeTrash(work, { before, may, gently: false }));
+    onTrash(opened, SIGNAL, (work) => purgeTrash(work, { before, may, gently: false }));
 
   test('what a session removes is listed under it, comes back as it was, and what it leaves is purged', async () => {
     await begin('whole');
@@ -179,8 +178,8 @@ describe.each([
     connected.close();
     const plan = await planUndo(opened.maintenance, client, { session: bad }, SIGNAL);
     const audit = await opened.openAudit();
-    const { maintenance, repository } = opened;
-    const undo = { maintenance, audit, repository, signal: SIGNAL };
+    const { principal, maintenance, repository } = opened;
+    const undo = { principal, maintenance, audit, repository, signal: SIGNAL };
     const { quarantine } = await takeOut(undo, { client, selection: `--session ${bad}`, objects: plan.objects });
     await finishTakingOut(undo, quarantine);
     await audit.close();

@@ -69,6 +69,57 @@ describe('client', () => {
     expect(done.code).toBe(0);
   });
 
+  test('so do the printed cron line, and the units of systemd, which are as systemd has them', async () => {
+    const [, timer = ''] = printed.split('# Then daily');
+    const units = timer.replace(/^.*\n/, '').replace(/^#(?: {3})?/gm, '');
+    const place = path.join(home, 'units');
+    mkdirSync(place);
+    const [blocks = '', cron = ''] = units.split(' Or by cron, a line of "crontab -e" of any user:\n');
+    const made = blocks.replaceAll('/etc/systemd/system', place).replace(/^systemctl .*$/m, '');
+    expect((await onClient(made)).code).toBe(0);
+    const service = path.join(place, 'restic-gateway-appsrv.service');
+    const text = readFileSync(service, 'utf8');
+    writeFileSync(service, text.replace('ExecStart=restic', `ExecStart=${path.join(home, 'bin/restic')}`));
+    const verified = await run('systemd-analyze', ['verify', service, path.join(place, 'restic-gateway-appsrv.timer')]);
+    expect(verified.stderr).toBe('');
+    expect(verified.code).toBe(0);
+    const words = `${/^Environment=(.*)$/m.exec(text)?.[1]?.replaceAll('%h', '$HOME') ?? ''} ${/^ExecStart=(.*)$/m.exec(text)?.[1] ?? ''}`;
+    const [, command = ''] = /^\S+ 2 \* \* \* (.*)$/m.exec(cron) ?? [];
+    for (const line of [words, command]) {
+      const done = await onClient(line.replace('backup /etc', `backup ${path.dirname(GATEWAY)}`).replace('-q', '-v'));
+      expect([line, done.code, done.stderr]).toEqual([line, 0, '']);
+      expect(done.stdout).toMatch(/snapshot [0-9a-f]{8} saved/);
+    }
+  });
+
+  test('a gateway that answers no more does not hold the client’s ssh', async () => {
+    const config = path.join(home, '.ssh/config');
+    const written = readFileSync(config, 'utf8');
+    expect(written).toMatch(/ServerAliveInterval 15\n {4}ServerAliveCountMax 4\n/);
+    expect(written).toMatch(/ConnectTimeout 60\n/);
+    writeFileSync(
+      config,
+      written
+        .replace('ServerAliveInterval 15', 'ServerAliveInterval 1')
+        .replace('ConnectTimeout 60', 'ConnectTimeout 2'),
+    );
+    const started = (): number => gateway.process.lines.filter((line) => /session started/.test(line)).length;
+    const before = started();
+    const waiting = onClient(
+      'mkfifo input; exec 3<>input; ssh restic-gateway-appsrv serve restic --stdio <&3 >/dev/null || echo ended $?',
+    );
+    try {
+      while (started() === before) await new Promise((resolve) => setTimeout(resolve, 50));
+      gateway.process.signal('SIGSTOP');
+      expect((await waiting).stdout).toBe('ended 255\n');
+      // The kernel still takes connections, and nobody says a word on them.
+      expect((await onClient('ssh restic-gateway-appsrv true || echo ended $?')).stdout).toBe('ended 255\n');
+    } finally {
+      gateway.process.signal('SIGCONT');
+      writeFileSync(config, written);
+    }
+  });
+
   test('a gateway with another host key is not trusted', async () => {
     const known = path.join(home, '.ssh/known_hosts');
     const right = readFileSync(known, 'utf8');
@@ -98,11 +149,47 @@ describe('client', () => {
     expect((await snapshots(next.privateFile)).code).not.toBe(0);
     await reloaded(() => client('enable', 'appsrv'));
     expect((await snapshots(next.privateFile)).code).toBe(0);
+    const history = async (name: string): Promise<unknown> => {
+      const shown = await run(process.execPath, [GATEWAY, 'status', name, '--json', '-c', gateway.configFile]);
+      const { snapshots: many, lastSnapshot, size } = JSON.parse(shown.stdout) as Record<string, unknown>;
+      return { many, lastSnapshot, size };
+    };
+    const before = await history('appsrv');
+    expect(before).toMatchObject({ many: 3, size: { by: 'estimated' } });
     await reloaded(() => client('rename', 'appsrv', 'web'));
     expect((await snapshots(next.privateFile)).code).toBe(0);
+    expect(await history('web')).toEqual(before);
+    const lines = await run(process.execPath, [
+      GATEWAY,
+      'sessions',
+      '--client',
+      'web',
+      '--json',
+      '-c',
+      gateway.configFile,
+    ]);
+    expect(lines.stdout).toContain('"appsrv"');
     const removed = await reloaded(() => client('remove', 'web'));
     expect(removed.stdout).toBe('removed web; its data remain in store main under appsrv\n');
     expect((await snapshots(next.privateFile)).stderr).toMatch(/Permission denied/);
+
+    // Under its old name, or any, nobody gets its backups and its history but who is meant to.
+    const stranger = ['--key-file', next.publicFile];
+    for (const how of [['appsrv'], ['new', '--prefix', 'appsrv']]) {
+      const refused = await client('add', ...how, ...stranger);
+      expect([refused.code, refused.stderr]).toEqual([
+        2,
+        expect.stringMatching(/there is a repository in store main under appsrv already.*--existing/),
+      ]);
+    }
+    await reloaded(() => client('add', 'appsrv', '--prefix', 'elsewhere', ...stranger));
+    expect(await history('appsrv')).toMatchObject({ many: 0, lastSnapshot: undefined });
+    const moved = await client('set', 'appsrv', 'repository.prefix=appsrv');
+    expect([moved.code, moved.stderr]).toEqual([2, expect.stringMatching(/say --existing/)]);
+    await reloaded(() => client('remove', 'appsrv'));
+    await reloaded(() => client('add', 'appsrv', '--existing', ...stranger));
+    expect(await history('appsrv')).toEqual(before);
+    await reloaded(() => client('remove', 'appsrv'));
   });
 
   test('a key on stdin; JSON for scripts; a refusal leaves no key behind', async () => {

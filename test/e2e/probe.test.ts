@@ -1,4 +1,5 @@
 /** `probe` against the real thing: both ways in, both stores, every access, and sshd with rclone, which does not hold. */
+import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';
@@ -23,7 +24,7 @@ interface Report {
   readonly good: boolean;
   readonly checks: readonly { readonly what: string; readonly outcome: string; readonly detail: string }[];
   readonly notes: readonly string[];
-  readonly left: string | null;
+  readonly left: readonly { readonly object: string; readonly damaged: boolean }[];
 }
 
 interface Server {
@@ -64,7 +65,8 @@ function source(): string {
 
 describe.each(['directory', 's3'] as const)('a gateway on %s', (kind) => {
   test('holds everything for an append-only key, and restic goes on well after it', async () => {
-    const [key, second, full, reader] = [
+    const [key, second, full, reader, probing] = [
+      await generateKey(),
       await generateKey(),
       await generateKey(),
       await generateKey(),
@@ -83,6 +85,7 @@ describe.each(['directory', 's3'] as const)('a gateway on %s', (kind) => {
         two: client(second, 'append-only'),
         admin: client(full, 'full'),
         reader: client(reader, 'read-only'),
+        prober: { keys: [probing.publicLine], repository: { store: 'main', prefix: 'probe' }, role: 'probe' },
       },
     });
     const { resticDebian, resticNewest } = lab();
@@ -95,11 +98,23 @@ describe.each(['directory', 's3'] as const)('a gateway on %s', (kind) => {
       expect(failing(found)).toEqual([]);
       expect(outcome.code).toBe(0);
       expect(found.good).toBe(true);
-      expect(found.left).toMatch(/^data\/[0-9a-f]{64}$/);
+      expect(found.left).toEqual([{ object: expect.stringMatching(/^data\/[0-9a-f]{64}$/), damaged: false }]);
       expect(resultOf(found, "remove another's lock")).toBe(more.length === 0 ? 'not-tried' : 'held');
       for (const check of ['overwrite an object', 'remove an object', 'add a key file', 'other spellings'])
         expect(resultOf(found, check)).toBe('held');
     }
+    // To monitoring, a backup's key that is probed is tried by somebody; a client that is there for it is well.
+    const states = await run(process.execPath, [GATEWAY, 'status', '--json', '-c', gateway.configFile]);
+    const statuses = states.stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    const [one, prober] = ['one', 'prober'].map((name) => statuses.find(({ client: is }) => is === name));
+    expect(one).toMatchObject({ state: 'attention' });
+    expect(prober).toMatchObject({ state: 'never', role: 'probe' });
+    expect(failing(report(await probe(gateway, probing)))).toEqual([]);
+    const after = await run(process.execPath, [GATEWAY, 'status', 'prober', '--json', '-c', gateway.configFile]);
+    expect(JSON.parse(after.stdout)).toMatchObject({ state: 'ok', anomalies: [], lastProbe: { failed: 0 } });
     const readOnly = report(await probe(gateway, reader));
     expect(failing(readOnly)).toEqual([]);
     expect(readOnly.notes).toEqual([expect.stringContaining('read-only')]);
@@ -116,7 +131,7 @@ describe.each(['directory', 's3'] as const)('a gateway on %s', (kind) => {
     const found = report(outcome);
     expect(outcome.code).toBe(1);
     expect(found.notes).toEqual([expect.stringContaining('full access')]);
-    expect(found.left).toBeNull();
+    expect(found.left).toEqual([]);
     expect(resultOf(found, 'remove an object')).toBe('does-not-hold');
     expect(resultOf(found, 'overwrite an object')).toBe('held');
     await good(resticNewest, gateway, key, 'check', '--read-data');
@@ -198,8 +213,19 @@ test('sshd with rclone does not hold, and is not harmed', async () => {
     expect([check, resultOf(found, check)]).toEqual([check, 'does-not-hold']);
   expect(resultOf(found, 'remove from snapshots')).toBe('held');
   expect(resultOf(found, 'add a key file')).toBe('not-tried');
-  const probeObject = found.left?.replace('data/', '');
+  // Whatever the race left there, it is mended, or told.
+  expect(found.left).toHaveLength(1);
+  const [left] = found.left;
+  const probeObject = left?.object.replace('data/', '') ?? '';
   expect(files().filter((name) => name !== probeObject)).toEqual(before);
+  // A path that was tried may have left a directory of that name.
+  const place = readdirSync(repository, { recursive: true, withFileTypes: true }).find(
+    (entry) => entry.isFile() && entry.name === probeObject,
+  );
+  const hash = createHash('sha256')
+    .update(readFileSync(path.join(place?.parentPath ?? '', probeObject)))
+    .digest('hex');
+  expect(hash !== probeObject).toBe(left?.damaged);
   await good(lab().resticNewest, sshd, key, 'check');
   await good(lab().resticNewest, sshd, key, 'backup', source());
   await sshd.stop();

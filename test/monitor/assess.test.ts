@@ -257,6 +257,46 @@ test('lateness is told once for each absence, and not of who is off', () => {
   expect(late(LAST + 100 * DAY)).not.toEqual([id]);
 });
 
+describe('a client that probes', () => {
+  const probe = (at: number, command?: string): HistoryLine[] =>
+    sessionLines(at, { also: [DENIED] }).map((line) =>
+      line['event'] === 'session-start' && command !== undefined ? { ...line, command } : line,
+    );
+  const HELD = 'serve restic --stdio restic-gateway-probe held=31 failed=0';
+  const FAILED = 'serve restic --stdio restic-gateway-probe held=29 failed=2: overwrite an object; SFTP';
+  const of = (lines: readonly HistoryLine[], at: number, more: Partial<ClientConfig> = {}): ClientStatus =>
+    status(lines, at, { role: 'probe', ...more });
+  const at = MONDAY;
+
+  test('is well without a snapshot, whatever is denied to it', () => {
+    const found = of(probe(at, HELD), at + 2 * HOUR);
+    expect(found).toMatchObject({ state: 'ok', anomalies: [], role: 'probe', lastProbe: { failed: 0 } });
+    expect(found.denials.total).toBe(1);
+    expect(status(probe(at, HELD), at + 2 * HOUR).state).toBe('attention');
+  });
+
+  test('is an alarm when it is silent, does not come to its end, or never came', () => {
+    expect(of(probe(at, HELD), at + 27 * HOUR)).toMatchObject({ state: 'late', anomalies: [{ rule: 'late' }] });
+    expect(of(probe(at, HELD), at + 3 * HOUR, { expectEvery: HOUR }).reasons[0]).toMatch(/^No probe for .*every 1 h/);
+    expect(of([...probe(at, HELD), ...probe(at + 26 * HOUR)], at + 27 * HOUR).state).toBe('late');
+    expect(of(probe(at), at + HOUR)).toMatchObject({ state: 'never', reasons: [expect.stringMatching(/^No probe/)] });
+    // What it leaves by chance is no backup.
+    expect(of([...NIGHTS], LAST + 5 * DAY).state).toBe('never');
+  });
+
+  test('is an alarm when a check does not hold, until that is acknowledged', () => {
+    const failed = of([...probe(at, FAILED), ...probe(at + HOUR, HELD)], at + 2 * HOUR);
+    expect(failed).toMatchObject({
+      state: 'attention',
+      anomalies: [{ rule: 'probe-failed' }],
+      lastProbe: { failed: 0 },
+    });
+    expect(failed.reasons[0]).toContain('2 that do not hold: overwrite an object; SFTP');
+    // Of another client, it is anybody's word.
+    expect(status(probe(at, FAILED), at + HOUR).anomalies.map(({ rule }) => rule)).toEqual(['denied-delete']);
+  });
+});
+
 describe('figures', () => {
   test('sizes: what came, less the share that was removed; by the ledger where there is one', () => {
     const pruned = [...NIGHTS, ...sessionLines(LAST + HOUR, { via: 'admin', removedPacks: 35, removedSnapshots: 7 })];

@@ -5,7 +5,15 @@ import type { ClientConfig, GatewayConfig } from '../../src/config/types.ts';
 /** A client with a repository of its own name in the store `store`. */
 export function testClient(name = 'appsrv', given: Partial<ClientConfig> = {}): ClientConfig {
   return {
-    ...{ name, keys: [], repository: { store: 'store', prefix: name }, access: 'append-only', addKeys: false },
+    ...{
+      name,
+      id: name,
+      role: 'backup',
+      keys: [],
+      repository: { store: 'store', prefix: name },
+      access: 'append-only',
+      addKeys: false,
+    },
     ...{ maxSessions: 10, maxLocks: 200, from: [], disabled: false, removals: 'refused' },
     ...given,
   };

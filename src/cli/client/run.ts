@@ -1,12 +1,16 @@
 /** `restic-gateway client …`: shows the clients of the config, and changes them in its file. */
+import { randomBytes } from 'node:crypto';
 import { clientNamed, editClient, type ClientChange } from '../../config/edit-clients.ts';
+import { readChanges, type Changes, type Setting } from '../../config/client-keys.ts';
 import { loadConfig } from '../../config/load.ts';
 import type { ClientConfig, GatewayConfig } from '../../config/types.ts';
-import { GatewayError } from '../../core/errors.ts';
+import { GatewayError, messageOf } from '../../core/errors.ts';
+import { UsageError } from '../command-line/usage-error.ts';
 import { jsonLine } from '../json.ts';
 import { chooseConfigFile } from '../own-user.ts';
 import { refuseInForcedCommand } from '../program.ts';
 import { printable, table } from '../terminal.ts';
+import { lookAtPlace, type Found, type Place } from './place.ts';
 import { clientKey, type KeyOptions } from './key-source.ts';
 import { clientAddress, clientSetup, setupLines } from './setup-block.ts';
 
@@ -24,8 +28,10 @@ interface AddOptions extends CommonOptions, KeyOptions {
   readonly prefix: string | undefined;
   /** Name or NAME:PORT by which clients reach the gateway. */
   readonly host: string | undefined;
-  /** Further keys of the client's entry, as they are to stand in the YAML. */
-  readonly settings: Readonly<Record<string, string | readonly string[]>>;
+  /** Further keys of the client's entry. */
+  readonly settings: Changes;
+  /** It may have what is in its place already, and goes on with that one's history. */
+  readonly existing: boolean;
 }
 
 /** Adds a client and prints what its machine needs. @returns the exit status */
@@ -35,11 +41,21 @@ export async function addClient(options: AddOptions): Promise<number> {
   const file = chooseConfigFile(options.config);
   const before = loadConfig(file);
   const store = options.store ?? onlyStore(before);
+  // What is wrong with the name or the store is said with the whole file.
+  const found =
+    before.clients[name] !== undefined || before.stores[store] === undefined
+      ? undefined
+      : await lookWhatIsThere(before, { store, prefix: prefix ?? name }, options.existing);
   const setup = await clientSetup(before, name, clientAddress(before, options.host));
   const key = clientKey(name, options);
   let config;
   try {
-    const client = { keys: [key.line], store, settings, ...(prefix !== undefined && { prefix }) };
+    const client = {
+      keys: [key.line],
+      store,
+      settings: withId(before, name, settings, found),
+      ...(prefix !== undefined && { prefix }),
+    };
     config = editClient(file, name, { do: 'add', client });
   } catch (error) {
     key.discard();
@@ -57,6 +73,77 @@ export async function addClient(options: AddOptions): Promise<number> {
     process.stdout.write(setupLines(name, setup));
   }
   return 0;
+}
+
+/**
+ * A client of its own id: its history is not that of another who had its name before, unless the repository is meant to be that one's.
+ */
+function withId({ clients }: GatewayConfig, name: string, settings: Changes, found: Found | undefined): Changes {
+  if (settings.has('id')) return settings;
+  const known = Object.values(clients).some(({ id }) => id === found?.id) ? undefined : found?.id;
+  const id = known ?? `${name.slice(0, 50)}-${randomBytes(4).toString('hex')}`;
+  return id === name ? settings : new Map([['id', id], ...settings]);
+}
+
+/**
+ * @param existing - it is meant, if there is something
+ * @throws GatewayError `usage` when it is not, or when nobody can say
+ */
+async function lookWhatIsThere(
+  { file, clients }: GatewayConfig,
+  place: Place,
+  existing: boolean,
+): Promise<Found | undefined> {
+  const where = `store ${place.store} under ${place.prefix === '' ? 'its root' : place.prefix}`;
+  const owner = Object.values(clients).find(
+    ({ repository: { store, prefix } }) => store === place.store && prefix === place.prefix,
+  );
+  let found: Found;
+  try {
+    found = await lookAtPlace(file, place);
+  } catch (error) {
+    if (existing) return undefined;
+    throw new UsageError(
+      `whether there is a repository in ${where} cannot be seen: ${messageOf(error)}; mend that, or say --existing if the client may have what is there`,
+    );
+  }
+  if (existing || found.there === 'nothing') return found;
+  const what = found.there === 'repository' ? 'a repository' : 'something';
+  throw new UsageError(
+    `there is ${what} in ${where} already${owner === undefined ? '' : `, of client ${owner.name}`}: whoever has this key could read it and add to it; if that is meant, say --existing, else name another place with --prefix`,
+  );
+}
+
+/** Changes keys of a client. @returns the exit status */
+export async function setClient(
+  options: CommonOptions & { readonly name: string; readonly changes: readonly string[]; readonly existing: boolean },
+): Promise<number> {
+  refuseInForcedCommand();
+  const { name, existing } = options;
+  if (options.changes.length === 0) throw new UsageError('say what to change: KEY=VALUE, such as quota=500GiB');
+  const changes = readChanges(options.changes);
+  const config = loadConfig(chooseConfigFile(options.config));
+  const { repository } = clientNamed(config, name);
+  const place = placeAfter(name, repository, changes);
+  const isElsewhere = place.store !== repository.store || place.prefix !== repository.prefix;
+  if (isElsewhere && config.stores[place.store] !== undefined) await lookWhatIsThere(config, place, existing);
+  return changeClient(options, name, { do: 'set', changes });
+}
+
+/** Where its repository is after changes. */
+function placeAfter(name: string, before: Place, changes: Changes): Place {
+  const all = changes.get('repository');
+  const section =
+    typeof all === 'object' && !Array.isArray(all) ? (all as Readonly<Record<string, Setting>>) : undefined;
+  const said = (key: 'store' | 'prefix'): Setting | undefined =>
+    section === undefined ? changes.get(`repository.${key}`) : section[key];
+  const prefix = section !== undefined || changes.has('repository.prefix') ? (said('prefix') ?? name) : before.prefix;
+  const store = said('store') ?? before.store;
+  // Whatever else they are is refused with the whole file.
+  return {
+    store: typeof store === 'string' ? store : before.store,
+    prefix: typeof prefix === 'string' ? prefix.replace(/^\/+|\/+$/g, '') : before.prefix,
+  };
 }
 
 /** Changes a client. @returns the exit status */
@@ -167,6 +254,8 @@ function said(name: string, change: ClientChange, { store, prefix }: ClientConfi
   switch (change.do) {
     case 'add':
       return `added ${name}`;
+    case 'set':
+      return `set ${[...change.changes.keys()].join(', ')} of ${name}`;
     case 'remove':
       return `removed ${name}; its data remain in store ${store} under ${prefix === '' ? 'its root' : prefix}`;
     case 'disable':

@@ -15,6 +15,11 @@ interface ClientSetup {
   readonly environment: Readonly<Record<string, string>>;
   /** What `-o rclone.program=` is to say. */
   readonly program: string;
+  /** Units of systemd for a daily backup, to go below /etc/systemd/system; `%h` is the home of whoever runs them: root. */
+  readonly service: string;
+  readonly timer: string;
+  /** A line of a crontab for the same. */
+  readonly cron: string;
   /** Whether the host's name is a guess: this machine's own. */
   readonly guessedHost: boolean;
 }
@@ -58,17 +63,58 @@ export async function clientSetup(
       `    IdentityFile ~/.ssh/${client}_ed25519`,
       '    IdentitiesOnly yes',
       '    StrictHostKeyChecking yes',
+      // ssh, and with it restic, does not wait for ever for a gateway that has vanished, or that answers no more while they connect.
+      '    ConnectTimeout 60',
+      '    ServerAliveInterval 15',
+      '    ServerAliveCountMax 4',
       '',
     ].join('\n'),
     knownHosts: keys.map(({ publicKey }) => `${name} ${publicKey}`),
     environment: { RESTIC_REPOSITORY: 'rclone:x', RESTIC_PASSWORD_FILE: '$HOME/.restic-password' },
     program: `ssh ${alias}`,
+    service: [
+      '[Unit]',
+      `Description=Backup by restic to ${alias}`,
+      'Wants=network-online.target',
+      'After=network-online.target',
+      '',
+      '[Service]',
+      'Type=oneshot',
+      'Environment=HOME=%h RESTIC_REPOSITORY=rclone:x RESTIC_PASSWORD_FILE=%h/.restic-password',
+      `ExecStart=restic -q ${RETRY} -o "rclone.program=ssh ${alias}" backup /etc`,
+      '',
+    ].join('\n'),
+    timer: [
+      '[Unit]',
+      `Description=Daily backup by restic to ${alias}`,
+      '',
+      '[Timer]',
+      'OnCalendar=daily',
+      // Not all clients at once, and after a night switched off in the morning.
+      'RandomizedDelaySec=1h',
+      'Persistent=true',
+      '',
+      '[Install]',
+      'WantedBy=timers.target',
+      '',
+    ].join('\n'),
+    cron: `${minuteOf(client)} 2 * * * RESTIC_REPOSITORY=rclone:x RESTIC_PASSWORD_FILE="$HOME/.restic-password" restic -q ${RETRY} -o rclone.program="ssh ${alias}" backup /etc`,
     guessedHost: guessed,
   };
 }
 
+/** While the admin prunes, a backup waits for its lock. From restic 0.16. */
+const RETRY = '--retry-lock 1h';
+
+/** A minute of the hour for a client, so that not all of them come at once. */
+function minuteOf(client: string): number {
+  return Array.from(client).reduce((sum, letter) => (sum * 31 + (letter.codePointAt(0) ?? 0)) % 60, 0);
+}
+
 /** The set-up as lines for a shell, each of which can be pasted as it stands. */
-export function setupLines(client: string, { sshConfig, knownHosts, environment, program }: ClientSetup): string {
+export function setupLines(client: string, setup: ClientSetup): string {
+  const { sshConfig, knownHosts, environment, program, service, timer, cron } = setup;
+  const unit = `/etc/systemd/system/restic-gateway-${client}`;
   const known =
     knownHosts.length === 0
       ? [
@@ -87,5 +133,24 @@ export function setupLines(client: string, { sshConfig, knownHosts, environment,
     `restic -o rclone.program="${program}" init`,
     `restic -o rclone.program="${program}" backup /etc`,
     '',
+    '# Then daily, if root runs restic, by systemd (restic before 0.16 has no --retry-lock: leave it out):',
+    ...commented([
+      `cat > ${unit}.service <<'END'`,
+      `${service}END`,
+      `cat > ${unit}.timer <<'END'`,
+      `${timer}END`,
+      `systemctl enable --now restic-gateway-${client}.timer`,
+    ]),
+    '# Or by cron, a line of "crontab -e" of any user:',
+    ...commented([cron]),
+    '',
   ].join('\n');
+}
+
+/** Lines that are not run when the whole is pasted: either the timer or cron, and what is backed up is to be changed first. */
+function commented(blocks: readonly string[]): readonly string[] {
+  return blocks
+    .join('\n')
+    .split('\n')
+    .map((text) => `#   ${text}`.trimEnd());
 }
