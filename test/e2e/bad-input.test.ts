@@ -200,6 +200,6 @@ describe('storage that cannot be reached', () => {
 test('a mistyped command is told, with the one that was meant', async () => {
   const { code, stderr, stdout } = await run(process.execPath, [GATEWAY, 'sevre']);
   expect(stdout).toBe('');
-  expect(stderr).toMatch(/Did you mean serve\?/);
+  expect(stderr).toMatch(/did you mean "serve"\?/);
   expect(code).toBe(2);
 });

@@ -102,7 +102,7 @@ test('shows what sessions through both ways in have done', async () => {
     running: [],
     denials: { total: 0, byReason: {} },
     anomalies: [],
-    addresses: [{ value: '127.0.0.1' }],
+    addresses: [{ address: '127.0.0.1' }],
   });
   expect(appsrv?.latest.map(({ via, snapshots, outcome }) => [via, snapshots, outcome])).toEqual([
     ['ssh', 1, 'client-ended'],
