@@ -69,7 +69,7 @@ test.each<[string, RegExp]>([
   ['scrub a --quiet=1', /--quiet takes no value/],
   ['audit show --limit many', /--limit must be a number/],
   ['audit show --client a --client b', /--client is given more than once/],
-  ['client add b --access ful', /--access must be append-only, read-only or full; did you mean "full"\?/],
+  ['client add b --access ful', /--access must be read-only, append-only or full; did you mean "full"\?/],
   ['probe host', /--identity FILE is missing/],
   ['client', /COMMAND is missing: say add, list, /],
   ['', /COMMAND is missing/],
