@@ -242,7 +242,7 @@ test('a defect in an event of a session ends that session, and the audit says so
   });
   expect(stderr).not.toMatch(/TypeError|at .*:\d+/);
   await until(() => audit().some((line) => line['client'] === 'defects' && line['reason'] === 'gateway-failed'));
-  await gateway.process.waitForLine(/a defect in a session/);
+  await gateway.process.waitForLine(/a defect ended this session/);
 });
 
 test.each(['/file-1002', '/file-1003'])('a defect where nobody catches (%s) is logged, and all go on', async (file) => {

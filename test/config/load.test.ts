@@ -646,16 +646,16 @@ describe('stores', () => {
     ['AWS without a region', s3(''), ['2:3: stores.archive.region: is missing; only where endpoint is set it may be']],
     [
       'a bucket that S3 does not allow',
-      'stores:\n  a: { type: s3, region: x, bucket: My_Bucket }',
+      'stores:\n  a: { type: s3, region: x, bucket: My Bucket }',
       [
-        '2:37: stores.a.bucket: a bucket name is 3 to 63 lower-case letters, digits, "." and "-", and is not an IP address',
+        '2:37: stores.a.bucket: a bucket name is 3 to 63 lower-case letters, digits, "." and "-" (old ones: up to 255, capitals and "_" too), and is not an IP address',
       ],
     ],
     [
-      'an endpoint with a bucket in it',
-      s3('endpoint: https://s3.example.com/bucket'),
+      'an endpoint with a query',
+      s3('endpoint: https://s3.example.com?bucket=b'),
       [
-        '5:15: stores.archive.endpoint: must be a scheme, a host and perhaps a port, with no path and no query; write it as https://s3.example.com or http://127.0.0.1:9000',
+        '5:15: stores.archive.endpoint: must be a scheme, a host and perhaps a port and a path; write it as https://s3.example.com or http://127.0.0.1:9000',
       ],
     ],
     [

@@ -148,7 +148,7 @@ describe('what stands before the storage', () => {
     [
       'takes bodies up to 1 MiB alone',
       { method: 'PUT', over: 1024 * 1024, fault: refused },
-      /16 MiB does not: .*413.*raise its limit to 128 MiB/,
+      /16 MiB does not: .*raise its limit to 128 MiB.*413/,
     ],
     ['loses what it takes', { ...pack, fault: { kind: 'swallow' } }, /is not there: a cache or a proxy/],
     [

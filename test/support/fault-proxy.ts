@@ -174,7 +174,10 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
         request.on('end', () => {
           const body = Buffer.concat(chunks).subarray(0, fault.after);
           const payloadHash = createHash('sha256').update(body).digest('hex');
-          const headers = { ...signedAnew(request, fault.secret, { payloadHash }), 'content-length': body.length };
+          const headers = {
+            ...signedAnew(request, fault.secret, { payloadHash, drop: /^x-amz-(sdk-)?checksum-/ }),
+            'content-length': body.length,
+          };
           const outgoing = http.request({ hostname, port, method, path: url, agent, headers });
           outgoing.on('error', () => request.socket.destroy());
           outgoing.on('response', (incoming) => {
@@ -207,7 +210,7 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
     const outgoing = http.request({ hostname, port, method, path: url, agent });
     // As they are, `Host` too: they are signed.
     const passed =
-      fault?.kind === 'drop-condition' ? signedAnew(request, fault.secret, { drop: 'if-none-match' }) : headers;
+      fault?.kind === 'drop-condition' ? signedAnew(request, fault.secret, { drop: /^if-none-match$/ }) : headers;
     for (const [name, value] of Object.entries(passed))
       if (name !== 'expect' && value !== undefined) outgoing.setHeader(name, value);
     outgoing.on('error', () => socket.destroy());
@@ -308,13 +311,15 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
 function signedAnew(
   { method = '', url = '', headers }: IncomingMessage,
   secret: S3Credentials,
-  { drop, payloadHash = String(headers['x-amz-content-sha256']) }: { drop?: string; payloadHash?: string },
+  { drop, payloadHash = String(headers['x-amz-content-sha256']) }: { drop?: RegExp; payloadHash?: string },
 ): Record<string, string | string[] | undefined> {
   const [, region = '', names = ''] =
     /Credential=[^/]+\/\d+\/([^/]+)\/.*SignedHeaders=([^,]+)/.exec(headers.authorization ?? '') ?? [];
-  if (drop !== undefined && headers[drop] === undefined) return headers;
-  const others = Object.fromEntries(Object.entries(headers).filter(([name]) => name !== drop && name !== 'expect'));
-  const signed = names.split(';').filter((name) => name !== drop);
+  const dropped = (name: string): boolean => drop?.test(name) === true;
+  if (drop !== undefined && payloadHash === headers['x-amz-content-sha256'] && !Object.keys(headers).some(dropped))
+    return headers;
+  const others = Object.fromEntries(Object.entries(headers).filter(([name]) => !dropped(name) && name !== 'expect'));
+  const signed = names.split(';').filter((name) => !dropped(name));
   const request = {
     ...{ method, path: url, query: '', payloadHash },
     headers: Object.fromEntries(signed.map((name) => [name, String(others[name])])),

@@ -182,7 +182,7 @@ export class S3Client {
     );
     try {
       if (!request.accept.includes(answer.status)) throw new S3Refusal(answer);
-      assertAnswer(request, answer);
+      assertAnswer({ ...request, headers }, answer);
       if (checksum !== undefined && answer.status === 200) this.#checksums = 'taken';
       return answer;
     } catch (error) {
