@@ -165,7 +165,7 @@ describe.each(STORES)('a repository on %s that an attacker filled with junk', (k
     const list = (...more: readonly string[]): Promise<Outcome> =>
       run(
         process.execPath,
-        ['--max-old-space-size=44', GATEWAY, 'undo', 'appsrv', '--list', ...more, '-c', site.configFile],
+        ['--max-old-space-size=60', GATEWAY, 'undo', 'appsrv', '--list', ...more, '-c', site.configFile],
         { timeoutMs: 120_000 },
       );
     const table = await list();
