@@ -146,11 +146,7 @@ function salvage(client: string, raw: Record<string, unknown>): Claim {
       const key = v.safeParse(PUBLIC_KEY, line);
       return key.success ? [{ index, key: key.output }] : [];
     }),
-    // What a variable would have named is not known.
-    repository:
-      place.success && place.output.prefix?.includes('${') !== true
-        ? { store: place.output.store, prefix: place.output.prefix ?? client }
-        : undefined,
+    repository: place.success ? { store: place.output.store, prefix: place.output.prefix ?? client } : undefined,
     shared: shared.success && shared.output,
   };
 }

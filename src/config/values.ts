@@ -292,6 +292,7 @@ const RESERVED = '.restic-gateway';
 export function parsePrefix(text: string): string {
   if (text === '') return text;
   if (text.startsWith('/') || text.endsWith('/')) throw invalid('must not begin or end with "/"');
+  if (text.includes('${')) throw invalid('must not hold "${", which stands for a variable everywhere');
   if (text.length > 512) throw invalid('must not be longer than 512 characters');
   for (const segment of text.split('/')) {
     if (segment === '' || segment === '.' || segment === '..') throw invalid('must not hold empty, "." or ".." parts');
