@@ -142,17 +142,18 @@ export async function extendClientRetention(
   client: string,
   options: {
     readonly whenUnderMs: number;
-    readonly pace: () => Promise<void>;
+    /** How many objects are begun a second, at most. */
+    readonly perSecond: number;
     readonly signal: AbortSignal;
   },
 ): Promise<LockCounts> {
   const { extend } = await import('./retention/extend.ts');
-  const { whenUnderMs, pace, signal } = options;
+  const { whenUnderMs, perSecond, signal } = options;
   const { principal, maintenance, repository, openAudit } = await openClientMaintenance(config, client);
   const { objectLock: lock } = maintenance;
   try {
     if (lock === undefined) throw new GatewayError('usage', { detail: `client ${client}: no Object Lock` });
-    const work = { principal, repository, openAudit, signal, pace, progress: () => undefined };
+    const work = { principal, repository, openAudit, signal, perSecond, progress: () => undefined };
     const counts = await extend({ ...work, maintenance, lock, whenUnder: whenUnderMs, dryRun: false });
     // Whoever was stopped has not come to its end, and goes on where it starts the next time.
     if (counts.complete) await noteExtension(config, client, whenUnderMs, counts);

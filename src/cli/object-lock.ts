@@ -1,5 +1,4 @@
 /** What the commands on Object Lock share: a client's repository opened for them, Ctrl-C, progress on a terminal, and what they print. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { openClientMaintenance } from '../client-maintenance.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { parseTimes } from '../config/values.ts';
@@ -67,8 +66,7 @@ export async function withObjectLock<T>(
       bar.show(() => `${client}: ${objects} objects, ${changed} changed${trouble}`);
     };
     const shared: LockWork = {
-      ...{ principal, repository, openAudit, signal, progress: tell },
-      pace: makePace(pace, signal),
+      ...{ principal, repository, openAudit, signal, progress: tell, perSecond: pace },
     };
     return await work({ ...shared, maintenance, lock });
   } finally {
@@ -89,16 +87,4 @@ export function describeTrouble({ failures, failed, complete }: LockCounts): str
   }
   if (!complete) lines.push('Stopped; the same command does the rest.\n');
   return lines.join('');
-}
-
-/** Lets at most so many begin in a second, evenly. */
-function makePace(perSecond: number | undefined, signal: AbortSignal): () => Promise<void> {
-  if (perSecond === undefined) return () => Promise.resolve();
-  let due = performance.now();
-  return async () => {
-    const now = performance.now();
-    const turn = Math.max(due, now);
-    due = turn + 1000 / perSecond;
-    if (turn > now) await sleep(turn - now, undefined, { signal });
-  };
 }

@@ -10,8 +10,16 @@ const MOST_CERTIFICATE_BYTES = 4 * 1024 * 1024;
 
 const BLOCK = /-----BEGIN (?:TRUSTED )?CERTIFICATE-----[^-]+-----END (?:TRUSTED )?CERTIFICATE-----/g;
 
-/** The certificates in a text, each in PEM; those that Node cannot read are left out. */
-export function certificatesIn(text: string): readonly string[] {
+/** The certificates in a file, each in PEM; those that Node cannot read are left out, and a file that cannot be read has none. */
+export function certificatesOf(file: string): readonly string[] {
+  try {
+    return certificatesIn(readSmallFile(file, MOST_CERTIFICATE_BYTES).toString('latin1'));
+  } catch {
+    return [];
+  }
+}
+
+function certificatesIn(text: string): readonly string[] {
   return (text.match(BLOCK) ?? []).filter((block) => {
     try {
       return new X509Certificate(block).raw.length > 0;

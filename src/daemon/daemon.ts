@@ -5,6 +5,7 @@
 import { forwardAudit } from '../audit/forwarding.ts';
 import { openAudit } from '../audit/open-audit.ts';
 import type { GatewayConfig } from '../config/types.ts';
+import { counted } from '../core/quantities.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import { processesOf } from '../limits/memory-limits.ts';
 import { openMonitor, type Monitor } from '../monitor/monitor.ts';
@@ -108,7 +109,7 @@ export async function runDaemon(options: {
 }
 
 function listening({ clients }: GatewayConfig, { address: { host, port } }: Service): string {
-  return `listening on ${host}:${port} for ${Object.keys(clients).length} clients`;
+  return `listening on ${host}:${port} for ${counted(Object.keys(clients).length, 'client')}`;
 }
 
 /** @throws GatewayError `invalid-config` where no session would have room; what is enough for fewer than `maxSessions` is told in the log */

@@ -1,27 +1,21 @@
 /** Renews the retention of what repositories use once a day, as long as `serve` runs, where the store's `objectLock` says so (`extend`). */
-import { setTimeout as sleep } from 'node:timers/promises';
-import { extendClientRetention, extensionOf, openClientMaintenance, repositoriesOf } from '../client-maintenance.ts';
+import { extendClientRetention, extensionOf, openClientMaintenance } from '../client-maintenance.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { asGatewayError } from '../core/errors.ts';
 import { printable } from '../core/printable.ts';
 import type { Log } from '../ports/log.ts';
+import { eachRepository } from './each-repository.ts';
 import type { Part } from './parts.ts';
 
 const HOUR_MS = 60 * 60 * 1000;
 const DAY_MS = 24 * HOUR_MS;
-/** How often it is looked whether a repository is due, in ms; also how long after the start at the earliest, when sessions come first. */
-const LOOK_MS = 10 * 60 * 1000;
 /** Objects a second, that sessions have the storage to themselves: four million a day. */
 const PACE = 50;
 
 /** Begins with it, one repository after the other. */
-export function extendDaily(first: GatewayConfig, log: Log, lookMs: number = LOOK_MS): Part {
-  let config = first;
-  const closing = new AbortController();
-  const { signal } = closing;
-
+export function extendDaily(first: GatewayConfig, log: Log, lookMs?: number): Part {
   /** Another gateway of this machine or a command may have done it today. What went wrong is tried again sooner. */
-  const isDue = async (client: string, whenUnderMs: number): Promise<boolean> => {
+  const isDue = async (config: GatewayConfig, client: string, whenUnderMs: number): Promise<boolean> => {
     const { maintenance, extended } = await openClientMaintenance(config, client);
     await maintenance.close();
     const last = await extended.read();
@@ -30,13 +24,13 @@ export function extendDaily(first: GatewayConfig, log: Log, lookMs: number = LOO
     return since >= (last.complete && last.failed === 0 ? DAY_MS : HOUR_MS);
   };
 
-  const extendOne = async (client: string): Promise<void> => {
+  const extendOne = async (config: GatewayConfig, client: string, signal: AbortSignal): Promise<void> => {
     const whenUnderMs = extensionOf(config, client);
     if (whenUnderMs === undefined) return;
     try {
-      if (!(await isDue(client, whenUnderMs))) return;
+      if (!(await isDue(config, client, whenUnderMs))) return;
       const { objects, changed, failed, failures } = await extendClientRetention(config, client, {
-        ...{ whenUnderMs, pace: evenly(PACE, signal), signal },
+        ...{ whenUnderMs, perSecond: PACE, signal },
       });
       if (changed > 0)
         log.info({ client, objects, renewed: changed }, `renewed the retention of ${changed} objects of ${client}`);
@@ -54,34 +48,5 @@ export function extendDaily(first: GatewayConfig, log: Log, lookMs: number = LOO
     }
   };
 
-  const work = async (): Promise<void> => {
-    while (!signal.aborted) {
-      await sleep(lookMs, undefined, { signal, ref: false });
-      for (const client of repositoriesOf(config)) if (!isEnded(signal)) await extendOne(client);
-    }
-  };
-  const done = work().catch(() => undefined);
-  return {
-    reconfigure: (next) => {
-      config = next;
-    },
-    close: async () => {
-      closing.abort();
-      await done;
-    },
-  };
-}
-
-/** Asked anew each time. */
-const isEnded = (signal: AbortSignal): boolean => signal.aborted;
-
-/** Lets at most so many begin in a second. */
-function evenly(perSecond: number, signal: AbortSignal): () => Promise<void> {
-  let due = performance.now();
-  return async () => {
-    const now = performance.now();
-    const turn = Math.max(due, now);
-    due = turn + 1000 / perSecond;
-    if (turn > now) await sleep(turn - now, undefined, { signal });
-  };
+  return eachRepository(first, extendOne, lookMs);
 }

@@ -3,12 +3,9 @@
  * how far an unfinished one has come. `<hash>` is the first 16 hex digits of the SHA-256 of the store's name, a NUL and the prefix. Files
  * are replaced whole; one that is missing or torn means that nothing is known.
  */
-import { createHash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { GatewayError, messageOf } from '../core/errors.ts';
 import { count, flag, isoTime, like, listOf, only, record, tableOf, text, type Shape } from '../core/shape.ts';
-import { readShape, replaceStateFile } from '../state/state-file.ts';
+import { readShape, replaceJson, repositoryFile } from '../state/state-file.ts';
 
 /** What is wrong with a file of a repository. */
 export interface Finding {
@@ -98,32 +95,20 @@ const PROGRESS: Shape<ScrubProgress> = record({
 });
 
 /** @param state - the config's `state`; made when something is first written */
-export function scrubState(
-  state: string,
-  { store, prefix }: { readonly store: string; readonly prefix: string },
-): ScrubState {
-  const directory = join(state, 'scrub');
-  const hash = createHash('sha256').update(`${store}\0${prefix}`).digest('hex').slice(0, 16);
-  const resultFile = join(directory, `${hash}.json`);
-  const progressFile = join(directory, `${hash}.progress.json`);
-  const replace = async (file: string, value: unknown): Promise<void> => {
-    try {
-      await replaceStateFile(file, `${JSON.stringify(value)}\n`);
-    } catch (error) {
-      throw new GatewayError('state-unavailable', {
-        detail: `${file} cannot be written: ${messageOf(error)}; move away what is there`,
-        cause: error,
-      });
-    }
-  };
+export function scrubState(state: string, repository: { readonly store: string; readonly prefix: string }): ScrubState {
+  const resultFile = repositoryFile(state, 'scrub', repository);
+  const progressFile = resultFile.replace(/json$/, 'progress.json');
   return {
     readProgress: () => readShape(progressFile, MOST_BYTES, PROGRESS),
-    writeProgress: (progress) => replace(progressFile, progress),
+    writeProgress: (progress) => replaceJson(progressFile, progress),
     readResult: () => readShape(resultFile, MOST_BYTES, RESULT),
     finish: async (result) => {
       const { findings } = result;
       const unlisted = findings.length - LISTED;
-      await replace(resultFile, unlisted > 0 ? { ...result, findings: findings.slice(0, LISTED), unlisted } : result);
+      await replaceJson(
+        resultFile,
+        unlisted > 0 ? { ...result, findings: findings.slice(0, LISTED), unlisted } : result,
+      );
       await rm(progressFile, { force: true });
     },
   };

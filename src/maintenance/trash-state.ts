@@ -2,11 +2,8 @@
  * What a trash was last found to hold: `trash/<hash>.json` in the state directory, `<hash>` as in `scrub-state.ts`. Written by `serve` once
  * a day and by the commands on the trash, so that status, page and metrics need not list it.
  */
-import { createHash } from 'node:crypto';
-import { join } from 'node:path';
-import { GatewayError, messageOf } from '../core/errors.ts';
 import { count, isoTime, only, record, text, type Shape } from '../core/shape.ts';
-import { readShape, replaceStateFile } from '../state/state-file.ts';
+import { readShape, replaceJson, repositoryFile } from '../state/state-file.ts';
 import type { TrashContents } from './trash.ts';
 
 /** The shape of the file. */
@@ -48,11 +45,10 @@ export function trashState(
   state: string,
   { store, prefix }: { readonly store: string; readonly prefix: string },
 ): TrashState {
-  const hash = createHash('sha256').update(`${store}\0${prefix}`).digest('hex').slice(0, 16);
-  const file = join(state, 'trash', `${hash}.json`);
+  const file = repositoryFile(state, 'trash', { store, prefix });
   return {
     read: () => readShape(file, MOST_BYTES, SUMMARY),
-    write: async ({ sessions, objects, bytes, versions }, now, keptMs) => {
+    write: ({ sessions, objects, bytes, versions }, now, keptMs) => {
       const times = sessions
         // What no gateway has removed is never purged.
         .filter(({ session }) => session !== undefined)
@@ -68,14 +64,7 @@ export function trashState(
         ...(oldest !== undefined && { oldest }),
         ...(newest !== undefined && { newest }),
       };
-      try {
-        await replaceStateFile(file, `${JSON.stringify(summary)}\n`);
-      } catch (error) {
-        throw new GatewayError('state-unavailable', {
-          detail: `${file} cannot be written: ${messageOf(error)}; move away what is there`,
-          cause: error,
-        });
-      }
+      return replaceJson(file, summary);
     },
   };
 }

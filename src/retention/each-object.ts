@@ -1,4 +1,5 @@
 /** Works through the objects of a repository that the storage may be asked to keep: everything of restic's but locks. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { asGatewayError, type ErrorCode, type GatewayError } from '../core/errors.ts';
 import { parseObjectKey } from '../core/object.ts';
 import { timedId } from '../core/timed-id.ts';
@@ -22,8 +23,8 @@ export interface LockWork {
   readonly openAudit: () => Promise<AuditSink>;
   /** Stops it; what is under way is given up. */
   readonly signal: AbortSignal;
-  /** Waits until the next object may be begun. */
-  readonly pace: () => Promise<void>;
+  /** How many objects are begun a second, evenly, at most; undefined: as many as the storage takes. */
+  readonly perSecond: number | undefined;
   /** Called often; must be cheap. */
   readonly progress: (counts: Readonly<LockCounts>) => void;
 }
@@ -72,6 +73,7 @@ export async function eachObject<T extends { readonly key: string }>(
   const changing = async (): Promise<void> => {
     await (audit ??= begin(work, identity));
   };
+  const pace = evenly(work.perSecond, signal);
   let inARow = 0;
   const fail = (key: string, error: GatewayError): void => {
     counts.objects += 1;
@@ -81,7 +83,7 @@ export async function eachObject<T extends { readonly key: string }>(
     if (inARow >= FAILURES_IN_A_ROW) throw error;
   };
   const one = async (object: T): Promise<void> => {
-    await work.pace();
+    await pace();
     try {
       const done = await each(object, changing);
       inARow = 0;
@@ -133,4 +135,16 @@ async function begin(
     await sink.close();
     throw error;
   }
+}
+
+/** Waits for its turn, of so many in a second. */
+function evenly(perSecond: number | undefined, signal: AbortSignal): () => Promise<void> {
+  if (perSecond === undefined) return () => Promise.resolve();
+  let due = performance.now();
+  return async () => {
+    const now = performance.now();
+    const turn = Math.max(due, now);
+    due = turn + 1000 / perSecond;
+    if (turn > now) await sleep(turn - now, undefined, { signal });
+  };
 }

@@ -2,11 +2,8 @@
  * What came of the last renewal of a repository's retention: `extended/<hash>.json` in the state directory, `<hash>` as in
  * `src/maintenance/scrub-state.ts`. Written by `serve` and by `restic-gateway extend`, so that each repository is gone through once a day.
  */
-import { createHash } from 'node:crypto';
-import { join } from 'node:path';
-import { GatewayError, messageOf } from '../core/errors.ts';
 import { count, flag, isoTime, only, record, text, type Shape } from '../core/shape.ts';
-import { readShape, replaceStateFile } from '../state/state-file.ts';
+import { readShape, replaceJson, repositoryFile } from '../state/state-file.ts';
 
 /** The shape of the file. */
 interface ExtendedSummary {
@@ -50,20 +47,12 @@ export function extendedState(
   state: string,
   { store, prefix }: { readonly store: string; readonly prefix: string },
 ): ExtendedState {
-  const hash = createHash('sha256').update(`${store}\0${prefix}`).digest('hex').slice(0, 16);
-  const file = join(state, 'extended', `${hash}.json`);
+  const file = repositoryFile(state, 'extended', { store, prefix });
   return {
     read: () => readShape(file, MOST_BYTES, SUMMARY),
-    write: async ({ problem, ...summary }) => {
+    write: ({ problem, ...summary }) => {
       const told = problem === undefined ? {} : { problem: problem.slice(0, MOST_TEXT / 4) };
-      try {
-        await replaceStateFile(file, `${JSON.stringify({ v: 1, store, prefix, ...summary, ...told })}\n`);
-      } catch (error) {
-        throw new GatewayError('state-unavailable', {
-          detail: `${file} cannot be written: ${messageOf(error)}; move away what is there`,
-          cause: error,
-        });
-      }
+      return replaceJson(file, { v: 1, store, prefix, ...summary, ...told });
     },
   };
 }

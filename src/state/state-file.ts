@@ -2,10 +2,11 @@
  * Files that the gateway's processes leave for each other, as they are read and replaced: whoever has the gateway's user can put anything in
  * their place, and a crash can leave them torn. So no link is followed, nothing but a regular file is read, and never more of it than one of its kind has.
  */
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { closeSync, constants, fstatSync, mkdirSync, openSync, readSync, type Stats } from 'node:fs';
 import { mkdir, open, rename, rm, writeFile, type FileHandle } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
+import { GatewayError, messageOf } from '../core/errors.ts';
 import type { Shape } from '../core/shape.ts';
 
 /** A FIFO that nobody writes to, or a terminal, must not hold whoever opens it. */
@@ -127,6 +128,28 @@ export async function replaceStateFile(file: string, text: string): Promise<void
   } catch (error) {
     await rm(made, { force: true }).catch(() => undefined);
     throw error;
+  }
+}
+
+/** The file that is about one repository below a directory of `state`: `<directory>/<hash>.json`. */
+export function repositoryFile(
+  state: string,
+  directory: string,
+  { store, prefix }: { readonly store: string; readonly prefix: string },
+): string {
+  const hash = createHash('sha256').update(`${store}\0${prefix}`).digest('hex').slice(0, 16);
+  return join(state, directory, `${hash}.json`);
+}
+
+/** Puts a value in a file's place as JSON, for `readShape`. @throws GatewayError `state-unavailable` */
+export async function replaceJson(file: string, value: unknown): Promise<void> {
+  try {
+    await replaceStateFile(file, `${JSON.stringify(value)}\n`);
+  } catch (error) {
+    throw new GatewayError('state-unavailable', {
+      detail: `${file} cannot be written: ${messageOf(error)}; move away what is there`,
+      cause: error,
+    });
   }
 }
 

@@ -237,7 +237,7 @@ async function everyKindOfObjectLock(openAudit: () => Promise<AuditSink>): Promi
       principal: { client: 'dbsrv', via: 'admin' as const },
       repository: { store: 'locked', prefix: 'dbsrv' },
     },
-    ...{ pace: () => Promise.resolve(), progress: () => undefined, signal: new AbortController().signal },
+    ...{ perSecond: undefined, progress: () => undefined, signal: new AbortController().signal },
   };
   expect(await extend({ ...work, whenUnder: 1000, dryRun: false })).toMatchObject({ changed: 1, complete: true });
   expect(await hold(work)).toMatchObject({ changed: 1, complete: true });

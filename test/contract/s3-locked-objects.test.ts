@@ -239,7 +239,7 @@ describe('a renewal of many', () => {
         openAudit: () => Promise.resolve(audit),
       },
       ...{ maintenance: repository, lock: lockOf(repository), whenUnder: DAY_MS, dryRun: false },
-      ...{ pace: () => Promise.resolve(), progress: () => undefined, signal: NEVER.signal },
+      ...{ perSecond: undefined, progress: () => undefined, signal: NEVER.signal },
       ...more,
     });
   }

@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import http from 'node:http';
 import { connect, type AddressInfo, type Socket } from 'node:net';
+import { join } from './joined.ts';
 
 export interface ForwardProxy {
   /** http URL, without credentials. */
@@ -39,14 +40,7 @@ export async function startForwardProxy(credentials?: string): Promise<ForwardPr
     }
     const { hostname, port } = new URL(`http://${request.url ?? ''}`);
     const inner = connect(Number(port), hostname, () => socket.write('HTTP/1.1 200 OK\r\n\r\n'));
-    for (const end of [socket, inner])
-      end
-        .on('error', () => undefined)
-        .on('close', () => {
-          socket.destroy();
-          inner.destroy();
-        });
-    socket.pipe(inner).pipe(socket);
+    join(socket, inner);
   });
   server.on('connection', (socket) => {
     sockets.add(socket);

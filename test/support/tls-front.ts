@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { connect, type AddressInfo } from 'node:net';
 import path from 'node:path';
 import { createServer } from 'node:tls';
+import { join } from './joined.ts';
 import { run, tempDir } from './lab.ts';
 
 /** A TLS listener that passes everything on. */
@@ -36,14 +37,7 @@ export async function startTlsFront(target: string): Promise<TlsFront> {
   const { hostname, port } = new URL(target);
   const server = createServer({ key: readFileSync(key), cert: readFileSync(certificate) }, (socket) => {
     const inner = connect(Number(port), hostname);
-    for (const end of [socket, inner])
-      end
-        .on('error', () => undefined)
-        .on('close', () => {
-          socket.destroy();
-          inner.destroy();
-        });
-    socket.pipe(inner).pipe(socket);
+    join(socket, inner);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {

@@ -134,9 +134,7 @@ function classifyRefusal(refusal: S3Refusal, { bucket, region, endpoint }: Store
     case 'InvalidAccessKeyId':
       return misconfigured(`${endpoint} does not know the access key ID; correct accessKeyId`);
     case 'SignatureDoesNotMatch':
-      return misconfigured(
-        `the signature does not match: ${refusal.proxied ? `something before ${endpoint} (${refusal.proxied}) most likely changes the Host header or the path, so have it pass both on as they are (nginx: proxy_set_header Host $http_host); or the` : 'the'} secret access key does not belong to the access key ID; correct the secret${refusal.proxied ? '' : `, or, if a proxy stands before ${endpoint}, have it pass on Host and path as they are (nginx: proxy_set_header Host $http_host)`}`,
-      );
+      return misconfigured(wrongSignature(endpoint, refusal));
     case 'KeyTooLongError':
       return misconfigured('the keys get too long for S3 (1,024 bytes); give the repository a shorter prefix');
     case 'EntityTooLarge':
@@ -249,6 +247,15 @@ function classifySystemError(error: unknown, names: StoreNames): Finding {
       transient: true,
     };
   return { code: 'store-failed', detail: `${endpoint}: ${message}` };
+}
+
+/** The likelier cause first: what came through a proxy was most likely changed there, as `Host` and the path are signed. */
+function wrongSignature(endpoint: string, { proxied }: S3Refusal): string {
+  const secret = 'the secret access key does not belong to the access key ID; correct the secret';
+  const passOn = 'pass on Host and the path as they are (nginx: proxy_set_header Host $http_host)';
+  return proxied === ''
+    ? `${secret}, or, if a proxy stands before ${endpoint}, have it ${passOn}`
+    : `something before ${endpoint} (${proxied}) most likely changes the Host header or the path; have it ${passOn}. Or ${secret}`;
 }
 
 const tooLarge = (endpoint: string, { message }: S3Refusal): string =>

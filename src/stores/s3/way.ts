@@ -4,12 +4,11 @@
  * Environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, as curl, restic and rclone read them; `SSL_CERT_FILE` as OpenSSL
  * and Go do; `NODE_EXTRA_CA_CERTS` as Node.
  */
-import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 import tls from 'node:tls';
 import { types } from 'node:util';
-import { certificatesIn, readCaFile } from '../../config/certificates.ts';
+import { certificatesOf, readCaFile } from '../../config/certificates.ts';
 import type { S3StoreConfig } from '../../config/types.ts';
 import { GatewayError } from '../../core/errors.ts';
 
@@ -40,15 +39,9 @@ export function isOfUnknownIssuer(error: unknown): boolean {
  * @returns undefined where there is nothing but Node's own
  */
 export function systemCertificates(): string[] | undefined {
-  const { SSL_CERT_FILE, NODE_EXTRA_CA_CERTS } = process.env;
-  const found = [SSL_CERT_FILE, NODE_EXTRA_CA_CERTS, ...SYSTEM_FILES].flatMap((file) => {
-    if (file === undefined || file === '') return [];
-    try {
-      return certificatesIn(readFileSync(file, 'latin1'));
-    } catch {
-      return [];
-    }
-  });
+  const { env } = process;
+  const named = [env['SSL_CERT_FILE'], env['NODE_EXTRA_CA_CERTS']].filter((file) => file !== undefined && file !== '');
+  const found = [...(named as string[]), ...SYSTEM_FILES].flatMap(certificatesOf);
   return found.length === 0 ? undefined : [...new Set([...tls.rootCertificates, ...found])];
 }
 
@@ -97,7 +90,11 @@ export async function openRoute(
 /** The proxy's URL, or undefined. */
 async function proxyFor(url: string, proxy: string | undefined): Promise<string | undefined> {
   if (proxy !== undefined) return proxy === 'none' ? undefined : proxy;
-  if (!Object.keys(process.env).some((variable) => /^(https?|all)_proxy$/i.test(variable))) return undefined;
+  const { env } = process;
+  const given = [env['HTTPS_PROXY'], env['HTTP_PROXY'], env['ALL_PROXY']];
+  const inSmallLetters = ['https_proxy', 'http_proxy', 'all_proxy'].map((variable) => env[variable]);
+  // Which of them counts, and what NO_PROXY (env['NO_PROXY']) says of it, the library knows.
+  if ([...given, ...inSmallLetters].every((one) => one === undefined || one === '')) return undefined;
   const { getProxyForUrl } = await import('proxy-from-env');
   return getProxyForUrl(url) || undefined;
 }
