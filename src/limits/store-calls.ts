@@ -25,16 +25,18 @@ interface MostTurns {
  * packs.
  */
 const MOST = {
-  /** Packs on their way in, and downloads that are being read: more than one restic has connections. */
-  packs: { each: 32, all: 256 },
-  downloads: { each: 32, all: 256 },
-  /** Each page is some hundred KiB while it is read. */
-  lists: { each: 4, all: 64 },
   /**
-   * All else: look-ups, removals, and objects that are no packs. More would fill libuv's few threads, behind which everybody's files wait;
-   * where there is nobody else, they only wait for the storage, and a slow one is asked for more at once.
+   * Packs on their way in, and downloads that are being read: one more than restic has connections, as whoever has more of them under way has
+   * as much more of the storage. Where there is nobody else, they only wait for it, and a slow one is asked for more at once.
    */
-  small: { each: 8, alone: 32, all: 256 },
+  packs: { each: 6, alone: 32, all: 256 },
+  downloads: { each: 6, alone: 32, all: 256 },
+  /** Each page is some hundred KiB while it is read, and costs the storage a thousand look-ups. */
+  lists: { each: 2, alone: 4, all: 64 },
+  /**
+   * All else: look-ups, removals, and objects that are no packs. More would fill libuv's few threads, behind which everybody's files wait.
+   */
+  small: { each: 4, alone: 32, all: 256 },
 } as const satisfies Readonly<Record<string, MostTurns>>;
 type Kind = keyof typeof MOST;
 
@@ -170,9 +172,10 @@ class Turns {
 
   #mayHave({ used }: Own): boolean {
     const { each, alone, all } = this.#limits;
+    const few = Math.max(1, Math.min(each, alone * FEW));
     if (used >= each && (used >= alone || this.#isShared())) return false;
     if (this.#used >= all) return false;
-    return this.#used < all - all * RESERVE || used < Math.max(1, each * FEW);
+    return this.#used < all - all * RESERVE || used < few;
   }
 
   /** Whether another client has turns, wants some, or did lately. */
