@@ -137,12 +137,20 @@ export function serveHttp2(
     end(error?.code?.startsWith('ERR_HTTP2_') === true ? 'protocol-error' : 'connection-lost');
   };
   const destroy = takeOverEnding(session, failed);
+  /** After a goodbye, nghttp2 reads only while there are streams: neither another request nor the end of the input would be seen. */
+  let saidGoodbye = false;
+  const endWhenDone = (): void => {
+    if (living.size === 0) end('client-ended');
+  };
   let bodies = 0;
   const onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
     // What goes wrong with a stream is seen by whoever reads or writes it.
     stream.on('error', () => undefined);
     living.add(stream);
-    stream.once('close', () => living.delete(stream));
+    stream.once('close', () => {
+      living.delete(stream);
+      if (saidGoodbye) setImmediate(endWhenDone);
+    });
     if (over) return;
     // Reset by the client, with a part of its body unread, it would stay until somebody has read that.
     stream.once('aborted', () => {
@@ -185,7 +193,10 @@ export function serveHttp2(
   session.on('error', failed);
   // A GOAWAY without an error is a client that says goodbye; what it has under way still ends by itself.
   session.on('goaway', (code: number) => {
-    if (code !== constants.NGHTTP2_NO_ERROR) end('protocol-error');
+    if (code === constants.NGHTTP2_NO_ERROR) saidGoodbye = true;
+    else end('protocol-error');
+    // After what came with it.
+    setImmediate(endWhenDone);
   });
   session.on('close', () => {
     end('connection-lost');

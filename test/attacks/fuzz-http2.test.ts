@@ -1,4 +1,5 @@
 /** Mutated HTTP/2 in sessions of a real gateway: whatever comes, it lives, serves the others, leaks nothing and changes nothing. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from '@jest/globals';
 import type { Client, ClientChannel } from 'ssh2';
 import { fuzz, mutated, type Chance } from '../support/fuzz.ts';
@@ -8,6 +9,8 @@ import { sha256 } from '../support/restic-client.ts';
 
 /** Cases of a run in CI, a few seconds of them; each is a session. */
 const CASES = 400;
+/** After this, a case hangs: no session is idle for more than five seconds. */
+const CASE_MS = 60_000;
 /** Sessions of one connection, which may ask for some 200 things at once. */
 const SESSIONS = 40;
 
@@ -72,6 +75,21 @@ function someFrame(chance: Chance, stream: number): Buffer {
   }
 }
 
+/** What `work` comes to; a case that hangs is told with its seed. */
+async function inTime<T>(what: string, work: Promise<T>): Promise<T> {
+  const over = new AbortController();
+  try {
+    return await Promise.race([
+      work,
+      sleep(CASE_MS, undefined, { signal: over.signal }).then(() => {
+        throw new Error(`not in ${CASE_MS} ms: ${what}`);
+      }),
+    ]);
+  } finally {
+    over.abort();
+  }
+}
+
 function someSession(chance: Chance): Buffer[] {
   const frames: Buffer[] = [PREFACE];
   for (let stream = 1, count = 1 + chance.below(12); frames.length <= count; stream += chance.below(3)) {
@@ -105,7 +123,7 @@ test('sessions of mutated frames', async () => {
     });
   };
   await fuzz('http2', { cases: CASES, lanes: 4 }, async (chance) => {
-    const channel = await channelOf();
+    const channel = await inTime('a session is let in', channelOf());
     channel.on('error', () => undefined);
     channel.stderr.resume();
     channel.resume();
@@ -114,7 +132,7 @@ test('sessions of mutated frames', async () => {
     // Some end well, some in the middle, and some leave at once.
     if (chance.once(4)) channel.close();
     else channel.end();
-    await closed;
+    await inTime('the session is over', closed);
   });
   for (const client of used) client.end();
   // The fuzzer would be of no use if nothing of it were understood, or nothing refused.

@@ -148,6 +148,28 @@ describe('floods that end the session', () => {
     });
   });
 
+  // nghttp2 then reads no more, not even the end of the input: the session stayed for as long as its connection.
+  test.each([
+    ['and nothing else', Buffer.of(), []],
+    ['after a request, which is answered', frame(FRAME.headers, WHOLE, 1, body), [1]],
+  ])('a goodbye %s, from a client that then keeps the connection open', async (_what, before, answered) => {
+    const [client, server] = duplexPair();
+    client.on('error', () => undefined);
+    const frames = collectFrames(client);
+    const session = await stack.gateway.openSession({
+      principal: { client: 'appsrv', via: 'ssh' },
+      stream: server,
+      notify: () => undefined,
+      ending: () => undefined,
+    });
+    client.write(PREFACE);
+    await until(() => frames.length > 0);
+    client.write(Buffer.concat([before, frame(FRAME.goaway, 0, 0, Buffer.alloc(8))]));
+    await session.ended;
+    expect(frames.filter(({ type }) => type === FRAME.headers).map(({ stream }) => stream)).toEqual(answered);
+    expect(stack.audit().findLast((line) => line['event'] === 'session-end')).toMatchObject({ reason: 'client-ended' });
+  });
+
   test.each([
     ['HTTP/1.1', Buffer.from('GET / HTTP/1.1\r\nHost: x\r\n\r\n')],
     ['garbage', Buffer.alloc(64, 0xff)],
