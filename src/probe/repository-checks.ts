@@ -8,6 +8,7 @@
  *   remove its own. A key file is offered only to a server that has proved to refuse what does not hash to its name.
  */
 import { createHash, randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ResticSession } from './connection.ts';
 import { answered, notTried, row, type Row } from './rows.ts';
 
@@ -17,6 +18,9 @@ export const RACERS = 4;
 const SIZE_ANSWER_MS = 3000;
 /** After how long an upload is broken off, in ms. */
 const BREAK_MS = 500;
+/** How often the removal of one stray is tried: a server may still be writing what it was sent. */
+const REMOVALS = 5;
+const REMOVAL_PAUSE_MS = 200;
 
 const CONTENT = Buffer.from(
   'This object was left by `restic-gateway probe`, which tries whether it can be overwritten or removed. restic prune removes it.\n',
@@ -174,9 +178,14 @@ async function tidyObject(
 async function removeStrays(session: ResticSession, paths: readonly string[]): Promise<readonly Left[]> {
   const left: Left[] = [];
   for (const path of paths) {
-    await session.request('DELETE', path);
-    const { status } = await session.request('HEAD', path);
-    if (!refused(status)) left.push({ object: path.slice(1), damaged: true });
+    const isThere = async (): Promise<boolean> => !refused((await session.request('HEAD', path)).status);
+    let there = await isThere();
+    for (let tries = REMOVALS; there && tries > 0; tries--) {
+      await session.request('DELETE', path);
+      there = await isThere();
+      if (there) await sleep(REMOVAL_PAUSE_MS);
+    }
+    if (there) left.push({ object: path.slice(1), damaged: true });
   }
   return left;
 }
@@ -208,10 +217,9 @@ async function tryUnfinished(session: ResticSession, strays: string[]): Promise<
       timeoutMs: declared === 1000 ? BREAK_MS : SIZE_ANSWER_MS,
     });
     const stored = (await session.request('HEAD', path)).status !== 404;
-    if (stored) {
-      strays.push(path);
-      await session.request('DELETE', path);
-    }
+    // What is not there yet may come, since a server may see only later that an upload was broken off.
+    strays.push(path);
+    if (stored) await session.request('DELETE', path);
     const held = declared === 1000 ? !stored : !stored && refused(status);
     const waits = status === 0 ? 'it waits for the content' : answered(status);
     rows.push(row(check, held, stored ? 'it is there' : declared === 1000 ? 'nothing is there' : waits));
