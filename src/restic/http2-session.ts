@@ -183,13 +183,7 @@ export function serveHttp2(
       .catch(failed);
   };
   session.on('stream', safely(onStream));
-  // Resets and floods of frames that need an answer nobody reads are nghttp2's to count, which ends the session; these it answers for ever.
-  const control = createAllowance(CONTROL_FRAMES.burst, CONTROL_FRAMES.perSecond, () => performance.now());
-  const onControl = (): void => {
-    if (!control.take()) end('protocol-error');
-  };
-  session.on('ping', onControl);
-  session.on('remoteSettings', onControl);
+  boundControlFrames(session, end);
   session.on('error', failed);
   // A GOAWAY without an error is a client that says goodbye; what it has under way still ends by itself.
   session.on('goaway', (code: number) => {
@@ -201,6 +195,21 @@ export function serveHttp2(
   session.on('close', () => {
     end('connection-lost');
   });
+  endWith(duplex, end);
+  return { ended, close: end };
+}
+
+/** Resets and floods of frames that need an answer nobody reads are nghttp2's to count, which ends the session; these it answers for ever. */
+function boundControlFrames(session: ServerHttp2Session, end: (reason: EndReason) => void): void {
+  const control = createAllowance(CONTROL_FRAMES.burst, CONTROL_FRAMES.perSecond, () => performance.now());
+  const onControl = (): void => {
+    if (!control.take()) end('protocol-error');
+  };
+  session.on('ping', onControl);
+  session.on('remoteSettings', onControl);
+}
+
+function endWith(duplex: Duplex, end: (reason: EndReason) => void): void {
   duplex.on('end', () => {
     end('client-ended');
   });
@@ -213,7 +222,6 @@ export function serveHttp2(
   });
   // A client may be gone by now, while its session was being opened; its stream has no more to say of that.
   if (duplex.destroyed) end('connection-lost');
-  return { ended, close: end };
 }
 
 /**
