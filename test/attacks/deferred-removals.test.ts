@@ -11,6 +11,7 @@ import { GATEWAY } from '../support/gateway-process.ts';
 import { lab, makeTree, restic, run, sameTree, tempDir } from '../support/lab.ts';
 import { repositoryFiles, type RepositoryFiles } from '../support/repository-files.ts';
 import { resticClient } from '../support/restic-client.ts';
+import { restoreAll } from '../support/restored.ts';
 import { openSite, type Site, type WayIn } from '../support/sites.ts';
 import { freshStore, type STORES } from '../support/stores.ts';
 
@@ -59,11 +60,8 @@ describe.each<[string, WayIn, (typeof STORES)[number], string, string]>([
   const everythingRestores = async (): Promise<void> => {
     expect(await snapshots()).toEqual(expect.arrayContaining([...trees.keys()]));
     expect((await site.admin('appsrv', ['check'], PASSWORD)).code).toBe(0);
-    for (const [id, tree] of trees) {
-      const target = tempDir();
-      expect((await site.admin('appsrv', ['restore', id, '--target', target], PASSWORD)).code).toBe(0);
-      expect(await sameTree(tree, path.join(target, source))).toBe(true);
-    }
+    const restored = await restoreAll(binary, { program: site.program('appsrv'), password: PASSWORD });
+    for (const [id, tree] of trees) expect(await sameTree(tree, path.join(restored.get(id) ?? '', source))).toBe(true);
   };
   const restoreSince = async (since: string): Promise<void> => {
     const line = [GATEWAY, 'trash', 'restore', 'appsrv', '--since', since, '-c', site.configFile];
@@ -124,9 +122,9 @@ describe.each<[string, WayIn, (typeof STORES)[number], string, string]>([
     const forgetting = await client('forget', ...all, '--prune');
     if (protect === 'none') expect(forgetting.code).toBe(0);
     else {
-      expect(forgetting.stderr).toMatch(/protected: snapshot [0-9a-f]{8} (?:arrived recently|is one of the newest 3)/);
+      expect(forgetting.stderr).toMatch(/protected: snapshot [0-9a-f]{8} (?:came lately|is one of the newest 3)/);
       // restic 0.18 takes for removed what it could not remove, and would prune it; the gateway lets it remove nothing more.
-      expect(forgetting.stderr).toMatch(/removes nothing more; run prune again on its own/);
+      expect(forgetting.stderr).toMatch(/removes nothing more; run prune again by itself/);
       expect(await snapshots()).toEqual(expect.arrayContaining([newest, ...forged]));
       await good('prune');
       await good('check', '--read-data');
@@ -173,7 +171,7 @@ describe.each<[string, WayIn, (typeof STORES)[number], string, string]>([
     const [newest = ''] = [...trees.keys()].slice(-1);
     const refused = await site.admin('appsrv', ['forget', newest], PASSWORD);
     const line =
-      /restic-gateway: protected: snapshot [0-9a-f]{8} arrived recently, and cannot be removed before \S+ \S+ UTC; --override-protect removes it anyway\./g;
+      /restic-gateway: protected: snapshot [0-9a-f]{8} came lately, and cannot be removed before \S+ \S+ UTC; --override-protect removes it all the same\./g;
     expect(refused.stderr.match(line)).toHaveLength(1);
     expect(await snapshots()).toContain(newest);
     const since = new Date().toISOString();
@@ -197,5 +195,30 @@ describe.each<[string, WayIn, (typeof STORES)[number], string, string]>([
     expect(pretended.code).not.toBe(0);
     expect(pretended.stderr).toMatch(/full access is for the admin on the gateway host/);
     expect(readdirSync(path.join(home, 'snapshots'))).toContain(newest);
+  });
+
+  test('a patient intruder has the newest three, waits until protect is over, and forgets the rest: it is told, and not purged', async () => {
+    const gateway = (...args: readonly string[]): ReturnType<typeof run> =>
+      run(process.execPath, [GATEWAY, ...args, '-c', site.configFile]);
+    expect((await gateway('status', 'appsrv', '--acknowledge')).code).toBe(0);
+    const before = [...trees.keys()];
+    for (const seed of ['1', '2', '3']) await backUp(`ruined ${seed}`);
+    if (store === 'directory') for (const [place, id] of before.entries()) age(id, (100 - place) * DAY_MS);
+    const since = new Date().toISOString();
+    // Nothing is protected but the intruder's own.
+    expect((await client('forget', ...before, '--prune')).code).toBe(0);
+    expect((await snapshots()).filter((id) => before.includes(id))).toEqual([]);
+    const status = JSON.parse((await gateway('status', 'appsrv', '--json')).stdout) as {
+      readonly purgeHeld: boolean;
+      readonly anomalies: readonly { readonly rule: string }[];
+    };
+    expect(status.anomalies.map(({ rule }) => rule)).toContain('mass-removal');
+    expect(status.purgeHeld).toBe(true);
+    // Neither by its age, nor by who is careless.
+    const purge = await gateway('trash', 'purge', 'appsrv', '--older-than', '0s', '--json');
+    const { objects, waiting } = JSON.parse(purge.stdout) as { readonly objects: number; readonly waiting: number };
+    expect([objects, waiting > before.length]).toEqual([0, true]);
+    await restoreSince(since);
+    await everythingRestores();
   });
 });
