@@ -30,6 +30,7 @@ test.each([
   ['directory', 'resticDebian'],
   ['s3', 'resticTrixie'],
   ['directory', 'resticNewest'],
+  ['s3', 'resticNewest'],
 ] as const)(
   'on %s with %s: thirteen forged snapshots, the timer, and every good one restores',
   async (kind, version) => {
