@@ -15,6 +15,7 @@ type PresenceOf<E, F extends keyof E> = undefined extends E[F] ? 'sometimes' : '
 type FieldsOf<E> = { readonly [F in Exclude<keyof E, 'kind'> as LineName<F>]: PresenceOf<E, F> };
 
 /** Of what came of work with Object Lock. */
+const PURGED = { batch: 'always', objects: 'always', bytes: 'always' } as const;
 const LOCKED = { objects: 'always', changed: 'always', failed: 'always', complete: 'always' } as const;
 
 /** The fields of every kind of event, beside those of all lines. */
@@ -38,7 +39,7 @@ export const EVENT_FIELDS = {
   hold: {},
   release: {},
   ...{ extended: LOCKED, held: LOCKED, released: LOCKED },
-  purge: { batch: 'always', objects: 'always', bytes: 'always' },
+  ...{ purge: PURGED, purged: PURGED },
   denied: { operation: 'always', object: 'sometimes', reason: 'always' },
   'more-denied': { count: 'always', reasons: 'always' },
   throttled: { reason: 'always', limit: 'always' },
@@ -47,6 +48,7 @@ export const EVENT_FIELDS = {
   'anomaly-acknowledged': { rule: 'always', anomaly: 'always' },
   'forged-time': { object: 'always', claimed: 'always', arrived: 'always' },
   'time-accepted': { object: 'always' },
+  'audit-lost': { detail: 'always' },
   'copy-late': { copy: 'always', detail: 'always' },
   'copy-caught-up': { copy: 'always', lateMs: 'always' },
 } as const satisfies { readonly [K in Kind]: FieldsOf<EventOf<AuditEvent, K>> };

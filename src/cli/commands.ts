@@ -343,7 +343,10 @@ export const PROGRAM: Command = {
     command({
       name: 'reload',
       about: 'have the serve that runs take up the config; fails when the config is wrong or is not taken up',
-      options: { quiet: SILENT },
+      options: {
+        quiet: SILENT,
+        force: flag('take it up although it leaves out many clients, or a store that is in use'),
+      },
       examples: [['reload', 'checks the config, then has serve read it again, and says what has changed']],
       run: async (given) => (await import('./reload.ts')).runReload(given),
     }),

@@ -5,6 +5,7 @@
  */
 import { messageOf } from '../core/errors.ts';
 import type { ClientState, ClientStatus } from '../monitor/client-status.ts';
+import type { GatewayProblem } from '../monitor/gateway-problems.ts';
 import { printable } from './terminal.ts';
 
 const EXIT = { OK: 0, WARNING: 1, CRITICAL: 2, UNKNOWN: 3 } as const;
@@ -23,10 +24,10 @@ const LEVELS = {
 /** How many clients are named. */
 const MOST_NAMED = 5;
 
-/** Prints the line. @param copyTrouble - why the audit's copy is late, if it is @returns the exit status */
-export function reportToNagios(all: readonly ClientStatus[], copyTrouble: string | undefined): number {
+/** Prints the line. @param problems - what is wrong with the gateway itself @returns the exit status */
+export function reportToNagios(all: readonly ClientStatus[], problems: readonly GatewayProblem[]): number {
   const levels: (keyof typeof EXIT)[] = all.map(({ state }) => LEVELS[state]);
-  if (copyTrouble !== undefined) levels.push('WARNING');
+  levels.push(...problems.map(({ kind }) => (kind === 'audit-lost' ? ('CRITICAL' as const) : ('WARNING' as const))));
   const level = (['CRITICAL', 'WARNING'] as const).find((one) => levels.includes(one)) ?? 'OK';
   const counts = STATES.map((state) => [state, all.filter((one) => one.state === state).length] as const);
   const bad = STATES.flatMap((state) => all.filter((one) => one.state === state && LEVELS[state] !== 'OK'));
@@ -34,7 +35,7 @@ export function reportToNagios(all: readonly ClientStatus[], copyTrouble: string
     .slice(0, MOST_NAMED)
     .map(({ client, state, reasons }) => `${client} ${state}${reasons[0] === undefined ? '' : ` (${reasons[0]})`}`);
   if (bad.length > MOST_NAMED) named.push(`and ${bad.length - MOST_NAMED} more`);
-  if (copyTrouble !== undefined) named.push(copyTrouble);
+  named.push(...problems.map(({ words }) => words));
   const words = named.length === 0 ? `${all.length} clients` : named.join(', ');
   const figures = counts.map(([state, count]) => `${state}=${count};;;0;${all.length}`).join(' ');
   say(level, words, figures);

@@ -12,6 +12,7 @@ const PATIENCE_MS = 60_000;
 const POLL_MS = 50;
 
 /**
+ * @param given.force - confirms a config that takes much away, which `serve` would not take up else
  * @returns the exit status: 0 when every `serve` with this config has taken it up, 1 when none runs or one has not
  * @throws GatewayError `invalid-config` when its text is wrong, which is found before any `serve` hears of it; `serve` reads the secrets, as
  *   systemd's credentials are its alone
@@ -19,9 +20,11 @@ const POLL_MS = 50;
 export async function runReload({
   config: option,
   quiet,
+  force,
 }: {
   readonly config: string | undefined;
   readonly quiet: boolean;
+  readonly force: boolean;
 }): Promise<number> {
   const found = chooseConfigFile(option);
   const before = fileState(found);
@@ -33,10 +36,16 @@ export async function runReload({
   for (const one of serving) process.kill(one.pid, 'SIGHUP');
   let status = 0;
   for (const { pid, begun, hangUps } of serving) {
+    let asked = hangUps;
     const end = performance.now() + PATIENCE_MS;
     for (;;) {
       const now = (await whoServes(config.state, config.file)).find((one) => one.pid === pid);
-      if (now !== undefined && now.hangUps > hangUps && now.file === before) {
+      if (now !== undefined && now.hangUps > asked && now.file === before) {
+        if (now.waits && force && asked === hangUps) {
+          asked = now.hangUps;
+          process.kill(pid, 'SIGHUP');
+          continue;
+        }
         if (!now.taken) status = failed(`the config is not taken up: ${now.words}`);
         else if (!quiet) process.stdout.write(`${printableLines(now.words)}\n`);
         break;

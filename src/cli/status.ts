@@ -1,5 +1,6 @@
 /** `restic-gateway status [CLIENT]`: whether every client's backup is OK, and what is known of one. */
-import { readCopyState } from '../audit/copy-state.ts';
+import { forgetAuditLoss, readAuditLoss } from '../audit/loss.ts';
+import { gatewayProblems } from '../monitor/gateway-problems.ts';
 import { openMonitor } from '../monitor/monitor.ts';
 import type { ClientStatus, ClientState, RemovedFigures, SessionFigures } from '../monitor/client-status.ts';
 import { noSuch } from '../config/problems.ts';
@@ -59,25 +60,25 @@ async function showStatus(given: StatusArguments): Promise<number> {
   try {
     if (given.report) await monitor.report();
     if (given.acknowledge) {
-      const count = await monitor.acknowledge(client);
+      let count = await monitor.acknowledge(client);
+      if (client === undefined && (await readAuditLoss(config.state)) !== undefined) {
+        await forgetAuditLoss(config.state);
+        count += 1;
+      }
       if (!given.json && !given.nagios)
         process.stderr.write(`acknowledged ${counted(count, 'anomaly', 'anomalies')}\n`);
     }
     const one = client === undefined ? undefined : await monitor.status(client);
     const all = one === undefined ? await monitor.statuses() : [one];
     const shown = given.quiet ? all.filter(needsAttention) : all;
-    const copy = config.audit.copy === undefined ? undefined : (await readCopyState(config.state))?.failing;
-    if (given.nagios) {
-      const trouble =
-        copy?.late === true ? `the audit has not been copied since ${copy.since}: ${copy.why}` : undefined;
-      return (await import('./nagios.ts')).reportToNagios(all, trouble);
-    }
+    const problems = await gatewayProblems(config);
+    const urgent = problems.filter((problem) => problem.urgent);
+    if (given.nagios) return (await import('./nagios.ts')).reportToNagios(all, urgent);
     if (given.json) for (const each of shown) process.stdout.write(jsonLine('status', statusJson(each)));
     else if (one !== undefined) process.stdout.write(shown.map(describeOne).join(''));
     else if (!given.quiet || shown.length > 0) process.stdout.write(describeAll(shown, all));
-    if (copy !== undefined)
-      say({}, `the audit has not been copied to ${config.audit.copy?.store ?? ''} since ${copy.since}: ${copy.why}`);
-    return all.some(needsAttention) || copy?.late === true ? 1 : 0;
+    for (const { words } of problems) say({}, words);
+    return all.some(needsAttention) || urgent.length > 0 ? 1 : 0;
   } finally {
     await monitor.close();
   }

@@ -245,7 +245,7 @@ export function storeSchema(base: string) {
 
 const SSH_LIMITS = section({
   unauthenticated: optional(whole(1, 100_000), {
-    about: 'concurrent connections before login, in each process; at most a quarter of the open files',
+    about: 'concurrent connections before login, over all workers; at most a quarter of the open files',
     unless: '`2000`',
   }),
   unauthenticatedPerAddress: optional(whole(1, 100_000), {

@@ -10,7 +10,6 @@ import { GatewayError, messageOf } from '../core/errors.ts';
 import { processesOf } from '../limits/memory-limits.ts';
 import { openMonitor, type Monitor } from '../monitor/monitor.ts';
 import type { Log } from '../ports/log.ts';
-import { checkStores } from '../safeguard/check-stores.ts';
 import { reachStores } from '../safeguard/try-stores.ts';
 import { leaveServing, writeServing, type Reading } from '../state/serving.ts';
 import { LEAST_OPEN_FILES, openFiles, tooFewOpenFiles } from '../state/open-files.ts';
@@ -24,7 +23,9 @@ import { reloadOnChange } from './reload.ts';
 import { serviceManager } from './service-manager.ts';
 import { startService, type Service } from './service.ts';
 import { catchStopSignals, drained } from './stopping.ts';
+import { watchAudit } from './watch-audit.ts';
 import { openWeb } from './web.ts';
+import { storeChecks } from './store-checks.ts';
 
 /**
  * Serves until SIGTERM or SIGINT.
@@ -47,7 +48,7 @@ export async function runDaemon(options: {
   // Before anything is tried: without an audit log there is no gateway.
   await (await openAudit(config, log)).close();
   await tryStores(config, log);
-  await checkStores(config, log, { anew: true });
+  const stores = await storeChecks(config, log);
   // One process needs none above it.
   const service = await (workers === 1 ? startService({ config, log }) : startWorkers(workers, config, log));
   // What goes wrong before this is an error of the start.
@@ -60,6 +61,7 @@ export async function runDaemon(options: {
   const sources = {
     ...{ version, monitor, config: () => current, served: () => service.served() },
     isListening: () => !stopping && service.isListening(),
+    isAnyStoreSafe: () => stores.isAnySafe(),
   };
   const starts: readonly Start[] = [
     () => service,
@@ -67,9 +69,10 @@ export async function runDaemon(options: {
     monitor,
     // At the end, so that all of the audit is in the copies.
     () => together(copyAudit(config, log), forwardAudit(config, log)),
-    () => storeChecks(log),
+    () => stores,
     () => purgeDaily(config, log, monitor),
     () => extendDaily(config, log),
+    () => watchAudit(config, log),
   ];
   const parts = await startParts(starts);
   const apply = async (next: GatewayConfig): Promise<void> => {
@@ -82,7 +85,7 @@ export async function runDaemon(options: {
       log.error({ err: error }, `restic-gateway reload cannot learn how the config was read: ${messageOf(error)}`);
     });
   };
-  await read({ hangUps: 0, file: '', taken: true, words: 'started' });
+  await read({ hangUps: 0, file: '', taken: true, waits: false, words: 'started' });
   const reloading = reloadOnChange(config, log, apply, async (reading) => {
     await read(reading);
     manager.status(reading.taken ? listening(current, service) : `the config is not taken up: ${reading.words}`);
@@ -119,17 +122,6 @@ function lookAtOpenFiles({ maxSessions }: GatewayConfig, processes: number, log:
   if (detail === undefined) return;
   if (files.limit < LEAST_OPEN_FILES) throw new GatewayError('invalid-config', { detail });
   log.warn({ openFiles: files.limit }, detail);
-}
-
-/** Tries the stores of each new config. */
-function storeChecks(log: Log): Awaited<ReturnType<Start>> {
-  return {
-    reconfigure: (next) => {
-      // Not waited for: a store that hangs must not keep the next change from being taken up.
-      void checkStores(next, log, { anew: false });
-    },
-    close: () => Promise.resolve(),
-  };
 }
 
 /** @throws GatewayError `invalid-config` when no store can be used; a store that cannot be reached now is logged */

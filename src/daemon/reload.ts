@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { fileState } from '../config/file-state.ts';
 import { loadConfig } from '../config/load.ts';
+import { invalid } from '../config/problems.ts';
 import { readSecrets } from '../config/secrets.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { asGatewayError } from '../core/errors.ts';
@@ -17,6 +18,11 @@ const SIGHUP = 'SIGHUP';
 /** The most names in one line of the log; all of them are in its fields. */
 const MOST_NAMES = 10;
 
+/** For so long, in ms, a second SIGHUP confirms a config that waits. */
+const CONFIRM_MS = 10 * 60 * 1000;
+/** A config that leaves out more clients than this part of them waits: a file that was cut off is as valid as one that is meant. */
+const MANY = 1 / 10;
+
 /** The config as it is now, and how it changes. */
 interface Reloading {
   /** The newest config that was taken up. */
@@ -26,7 +32,8 @@ interface Reloading {
 }
 
 /**
- * Reads the config again on SIGHUP and when its file has changed. A config that is wrong changes nothing.
+ * Reads the config again on SIGHUP and when its file has changed. A config that is wrong changes nothing. One that takes much away at once
+ * waits until a second SIGHUP confirms it.
  * @param apply - takes up a config that is right; when it throws, the one from before stays
  * @param concluded - hears how each reading went
  */
@@ -42,25 +49,38 @@ export function reloadOnChange(
   let stopped = false;
 
   let hangUps = 0;
+  /** The file that waits since a SIGHUP found it to take much away. */
+  let waiting: { readonly file: string; readonly since: number } | undefined;
 
   const reload = async (why: string): Promise<void> => {
     if (stopped) return;
     const file = fileState(config.file);
-    const outcome = await takeUp(why);
+    const outcome = await takeUp(why, file);
     if (why === SIGHUP) hangUps += 1;
     await concluded({ hangUps, file, ...outcome });
   };
-  const takeUp = async (why: string): Promise<Pick<Reading, 'taken' | 'words'>> => {
+  const takeUp = async (why: string, file: string): Promise<Pick<Reading, 'taken' | 'waits' | 'words'>> => {
     let next;
     try {
       next = loadConfig(config.file);
       readSecrets(next);
+      mustKeepState(config, next);
+      const loss = lossOf(config, next);
+      const isConfirmed = why === SIGHUP && waiting?.file === file && performance.now() - waiting.since < CONFIRM_MS;
+      if (loss !== undefined && !isConfirmed) {
+        // What nobody has been told of cannot be confirmed.
+        waiting = why === SIGHUP ? { file, since: performance.now() } : undefined;
+        const words = `the config ${loss}; nothing has changed yet. If that is meant, run: restic-gateway reload --force`;
+        log.error({ why }, words);
+        return { taken: false, waits: true, words };
+      }
       await apply(next);
+      waiting = undefined;
     } catch (error) {
       log.error({ err: error, why }, 'the config was read again and is not used; the one from before stays in effect:');
       const { message } = asGatewayError(error);
       for (const line of message.split('\n')) log.error({}, line);
-      return { taken: false, words: message };
+      return { taken: false, waits: false, words: message };
     }
     const { added, removed, changed } = differences(config, next);
     const reported = Object.entries({ added, removed, changed }).flatMap(([what, names]) =>
@@ -71,10 +91,10 @@ export function reloadOnChange(
     const late: string[] = AT_START.filter((key) => !isDeepStrictEqual(first[key], next[key]));
     if (!isDeepStrictEqual(first.metrics?.listen, next.metrics?.listen)) late.push('metrics.listen');
     config = next;
-    if (late.length === 0) return { taken: true, words };
+    if (late.length === 0) return { taken: true, waits: false, words };
     const restart = `${late.join(', ')}: what was changed there needs a restart`;
     log.warn({ keys: late }, restart);
-    return { taken: true, words: `${words}\n${restart}` };
+    return { taken: true, waits: false, words: `${words}\n${restart}` };
   };
   const begin = (why: string): void => {
     reloading = reloading.then(() => reload(why));
@@ -114,6 +134,40 @@ function differences(before: GatewayConfig, after: GatewayConfig) {
       (name) => before.clients[name] !== undefined && !isDeepStrictEqual(whole(before, name), whole(after, name)),
     ),
   };
+}
+
+/** @throws GatewayError `invalid-config`: sessions, quotas and holds are counted where `serve` began to, and commands would count elsewhere */
+function mustKeepState(before: GatewayConfig, { state }: GatewayConfig): void {
+  if (state !== before.state)
+    throw invalid(
+      `state cannot become ${state} while serve runs with ${before.state}; restart serve, or change it back`,
+    );
+}
+
+/** What a config takes away, if it is more than one would by hand: clients, or the place of their repositories. */
+function lossOf(before: GatewayConfig, after: GatewayConfig): string | undefined {
+  const all = Object.keys(before.clients);
+  const clients = all.filter((name) => after.clients[name] === undefined);
+  const inUse = new Set(Object.values(before.clients).map(({ repository }) => repository.store));
+  const placed = ({ name: _, ...place }: GatewayConfig['stores'][string]): unknown => place;
+  const left = Object.values(after.stores).map(placed);
+  const stores = [...inUse].filter((name) => {
+    const store = before.stores[name];
+    return (
+      store !== undefined &&
+      after.stores[name] === undefined &&
+      !left.some((one) => isDeepStrictEqual(one, placed(store)))
+    );
+  });
+  const losses = [
+    ...(clients.length > 1 && clients.length > all.length * MANY
+      ? [`leaves out ${clients.length} of ${all.length} clients (${listed(clients)})`]
+      : []),
+    ...(stores.length > 0
+      ? [`leaves out ${stores.length === 1 ? 'a store that is' : 'stores that are'} in use (${listed(stores)})`]
+      : []),
+  ];
+  return losses.length === 0 ? undefined : losses.join(' and ');
 }
 
 function listed(names: readonly string[]): string {

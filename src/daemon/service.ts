@@ -50,7 +50,8 @@ export async function startService(options: { readonly config: GatewayConfig; re
   let via: SshServer;
   try {
     const { config, log } = options;
-    via = await openSshServer({ config, openSession: gateway.openSession, memory: gateway.memory, log });
+    const { openSession, memory } = gateway;
+    via = await openSshServer({ config, processes: processesOf(config), openSession, memory, log });
   } catch (error) {
     await gateway.close();
     throw error;

@@ -1,10 +1,11 @@
 /** The web listener of `serve`: what it serves, and from which parts of the daemon that comes. Loaded where the config asks for it alone. */
 import { isDeepStrictEqual } from 'node:util';
-import { readCopyState } from '../audit/copy-state.ts';
 import { checkAuditWritable } from '../audit/writable.ts';
 import { readToken } from '../config/secrets.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { isGatewayError } from '../core/errors.ts';
+import { gatewayProblems, type GatewayProblem } from '../monitor/gateway-problems.ts';
+import { isWritable } from '../state/writable.ts';
 import type { Monitor } from '../monitor/monitor.ts';
 import type { Log } from '../ports/log.ts';
 import type { Part } from './parts.ts';
@@ -17,6 +18,8 @@ interface WebSources {
   readonly config: () => GatewayConfig;
   /** Whether whoever connects by SSH now is let in. */
   readonly isListening: () => boolean;
+  /** Whether uploads are taken on any store. */
+  readonly isAnyStoreSafe: () => boolean;
   readonly monitor: () => Monitor;
   readonly version: string;
   readonly served: () => Promise<Served>;
@@ -37,7 +40,14 @@ export async function openWeb(config: GatewayConfig, log: Log, sources: WebSourc
     statuses: () => sources.monitor().statuses(),
     status: (name: string) => sources.monitor().status(name),
   };
-  const routes = [...(await routesOf(sources)), ...pageRoutes({ config: sources.config, monitor })];
+  const routes = [
+    ...(await routesOf(sources)),
+    ...pageRoutes({
+      config: sources.config,
+      monitor,
+      problems: async () => (await urgentProblems(sources.config())).map(({ words }) => words),
+    }),
+  ];
   const listener = await openWebListener({ listen: metrics.listen, token, routes, log });
   const { host, port } = listener.address;
   log.info(
@@ -62,6 +72,10 @@ function tokenOf({ metrics }: GatewayConfig): string | undefined {
   return metrics?.token && readToken(metrics.token);
 }
 
+async function urgentProblems(config: GatewayConfig): Promise<readonly GatewayProblem[]> {
+  return (await gatewayProblems(config)).filter(({ urgent }) => urgent);
+}
+
 function formatHost(host: string): string {
   return host.includes(':') ? `[${host}]` : host;
 }
@@ -74,10 +88,7 @@ async function routesOf(sources: WebSources): Promise<readonly WebRoute[]> {
     ...{ version, served },
     statuses: () => monitor().statuses(),
     isReady: async () => (await whyNotReady(sources)) === undefined,
-    isCopyLate: async () => {
-      const { audit, state } = config();
-      return audit.copy !== undefined && (await readCopyState(state))?.failing?.late === true;
-    },
+    problems: async () => new Set((await urgentProblems(config())).map(({ kind }) => kind)),
     knownClient: (name) => config().clients[name] !== undefined,
   });
   return [
@@ -99,13 +110,16 @@ function text(status: number, line: string): WebAnswer {
   return { status, headers: {}, body: `${line}\n` };
 }
 
-async function whyNotReady({ config, isListening }: WebSources): Promise<string | undefined> {
+/** Why no session would be served now, for everybody to read; undefined when one would. */
+async function whyNotReady({ config, isListening, isAnyStoreSafe }: WebSources): Promise<string | undefined> {
   if (!isListening()) return 'no sessions are accepted';
+  if (!isAnyStoreSafe()) return 'no store is safe to store in';
+  const { audit, state } = config();
   try {
-    await checkAuditWritable(config().audit.file);
-    return undefined;
+    await checkAuditWritable(audit.file);
   } catch (error) {
     if (!isGatewayError(error, 'audit-unavailable')) throw error;
     return 'the audit cannot be written';
   }
+  return (await isWritable(state)) ? undefined : 'the state directory cannot be written';
 }

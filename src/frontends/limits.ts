@@ -17,9 +17,17 @@ const DEFAULTS: SshLimits = {
   keepaliveSeconds: 15,
 };
 
-/** The limits of a config. */
-export function limitsOf({ limits }: GatewayConfig['ssh']): SshLimits {
-  return { ...DEFAULTS, ...limits };
+/**
+ * The limits of a config, for one process.
+ * @param processes - how many take turns at the port: each has its part of the connections that have not logged in
+ */
+export function limitsOf({ limits }: GatewayConfig['ssh'], processes: number): SshLimits {
+  const all = { ...DEFAULTS, ...limits };
+  return {
+    ...all,
+    unauthenticated: Math.ceil(all.unauthenticated / processes),
+    unauthenticatedPerAddress: Math.ceil(all.unauthenticatedPerAddress / processes),
+  };
 }
 
 /** The limits, as far as the process has descriptors for them. */

@@ -29,9 +29,13 @@ export interface LoggedInConnections {
   mayOpen(client: ClientConfig): boolean;
 }
 
-/** @param onShortage - told of each that is crowded out */
+/**
+ * @param processes - how many take turns at the port: each has its part of what a client may ask for
+ * @param onShortage - told of each that is crowded out
+ */
 export function createLoggedInConnections(
   files: OpenFiles,
+  processes: number,
   onShortage: (about: { readonly client: string; readonly connections: number }) => void,
 ): LoggedInConnections {
   const ofClients = new Map<string, number>();
@@ -54,10 +58,10 @@ export function createLoggedInConnections(
       return 'accepted';
     },
     mayOpen: ({ name, maxSessions }) => {
-      const most = Math.max(LEAST_OPENED, maxSessions * OPENED_PER_SESSION);
+      const most = Math.ceil(Math.max(LEAST_OPENED, maxSessions * OPENED_PER_SESSION) / processes);
       let own = opening.get(name);
       if (own?.most !== most) {
-        own = { most, allowance: createAllowance(most, OPENED_PER_SECOND, () => performance.now()) };
+        own = { most, allowance: createAllowance(most, OPENED_PER_SECOND / processes, () => performance.now()) };
         opening.set(name, own);
       }
       return own.allowance.take();

@@ -56,11 +56,14 @@ export interface SshServer {
  */
 export async function openSshServer({
   config,
+  processes = 1,
   openSession,
   memory,
   log: loud,
 }: {
   readonly config: GatewayConfig;
+  /** How many processes take turns at the port, each with its part of the limits. */
+  readonly processes?: number;
   readonly openSession: OpenSession;
   /** Undefined: nobody bounds what is held. */
   readonly memory?: Memory | undefined;
@@ -76,17 +79,12 @@ export async function openSshServer({
   const mlKemKex = await addMlKemKex();
   const log = quietLog(loud);
   const files = openFiles();
-  const limits = withinDescriptors(limitsOf(config.ssh), files, log);
-  const unauthenticated = createUnauthenticatedConnections(limits, (cut) => {
-    log.warn(
-      { cut, limit: limits.unauthenticated },
-      'too many connections have not logged in; the addresses that have most lose some of them',
-    );
-  });
+  const limits = withinDescriptors(limitsOf(config.ssh, processes), files, log);
+  const unauthenticated = createUnauthenticatedConnections(limits, createCrowdWarning(limits, log));
   const pendingBySocket = new WeakMap<Socket, Unauthenticated>();
   const connectionBySocket = new WeakMap<Socket, Connection>();
   const warnOfShortage = createShortageWarning(files, log);
-  const loggedIn = createLoggedInConnections(files, warnOfShortage);
+  const loggedIn = createLoggedInConnections(files, processes, warnOfShortage);
   const ssh = new ssh2.Server(
     {
       // A key that is parsed is taken as it is, which the types do not say.
@@ -178,6 +176,12 @@ export async function openSshServer({
       await closed;
       for (const timer of timers) clearTimeout(timer);
     },
+  };
+}
+
+function createCrowdWarning({ unauthenticated: limit }: SshLimits, log: Log): (cut: number) => void {
+  return (cut) => {
+    log.warn({ cut, limit }, 'too many connections have not logged in; the addresses that have most lose some of them');
   };
 }
 

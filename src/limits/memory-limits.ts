@@ -11,7 +11,7 @@ const DEFAULT_SHARE = 1 / 4;
 /** For one run of restic at full speed, and some idle sessions beside it. */
 const LEAST_PER_CLIENT = 20 * MIB;
 /** The same where the channel beneath is sshd's to hold, and no other session. */
-const LEAST_PER_SESSION = 16 * MIB;
+const LEAST_PER_SESSION = 20 * MIB;
 
 /**
  * The memory of one of the processes of `serve`.

@@ -14,7 +14,7 @@ import { TRASH, type RepositoryMaintenance } from '../ports/repository-maintenan
 import { QUARANTINE } from './manifest.ts';
 import { inPool } from './pool.ts';
 import { moveTold, type MoveCounts } from './quarantine.ts';
-import type { PurgeCounts, PurgeRequest, TrashSelection, TrashWork } from './trash-work.ts';
+import { purgeNoted, type PurgeCounts, type PurgeRequest, type TrashSelection, type TrashWork } from './trash-work.ts';
 
 const AT_ONCE = 16;
 const MINUTE_MS = 60_000;
@@ -122,7 +122,7 @@ export async function purgeVersions(
   versions: KeptVersions,
   request: PurgeRequest & { readonly order: readonly ObjectRef['type'][]; readonly counts: PurgeCounts },
 ): Promise<void> {
-  const { maintenance, audit, identity, signal } = work;
+  const { maintenance, signal } = work;
   const { before, may, gently, order, counts } = request;
   const notes = await readNotes(maintenance, signal);
   /** From when on everything stays, by the storage's clock. */
@@ -157,15 +157,14 @@ export async function purgeVersions(
           if (batch !== undefined || isHidden) keep(one);
         }
       }
-      if (due.length > 0 && !counts.denied) {
-        // Before the change, so that nothing goes that the audit does not have.
-        const bytes = due.reduce((sum, { size }) => sum + size, 0);
-        await audit.append(identity, { kind: 'purge', batch: `versions/${type}`, objects: due.length, bytes });
-      }
+      const bytes = counts.denied ? 0 : due.reduce((sum, { size }) => sum + size, 0);
+      const batch = { batch: `versions/${type}`, objects: counts.denied ? 0 : due.length, bytes };
       // One after the other of a key, the oldest first: if it is cut off, the newest is there still.
-      await inPool(byKey(due), AT_ONCE, async (ofKey) => {
-        for (const one of ofKey.reverse()) await purge(one);
-      });
+      await purgeNoted(work, batch, counts, () =>
+        inPool(byKey(due), AT_ONCE, async (ofKey) => {
+          for (const one of ofKey.reverse()) await purge(one);
+        }),
+      );
       if (gently) await sleep(performance.now() - began, undefined, { signal });
     }
     end = stays;

@@ -43,3 +43,24 @@ export interface PurgeCounts {
 export function noPurge(): PurgeCounts {
   return { objects: 0, bytes: 0, retained: 0, hidden: 0, denied: false, waiting: 0 };
 }
+
+/**
+ * Purges what was found due, told before so that nothing goes that the audit does not have, and after with what has gone by then.
+ * @param due - what the audit is told; nothing when it has no objects
+ * @param purge - adds what has gone to `counts`
+ */
+export async function purgeNoted(
+  { audit, identity }: TrashWork,
+  due: { readonly batch: string; readonly objects: number; readonly bytes: number },
+  counts: Readonly<PurgeCounts>,
+  purge: () => Promise<void>,
+): Promise<void> {
+  if (due.objects > 0) await audit.append(identity, { kind: 'purge', ...due });
+  const { objects, bytes } = counts;
+  try {
+    await purge();
+  } finally {
+    const gone = { objects: counts.objects - objects, bytes: counts.bytes - bytes };
+    if (gone.objects > 0) await audit.append(identity, { kind: 'purged', batch: due.batch, ...gone });
+  }
+}

@@ -21,7 +21,14 @@ import { TRASH, type RepositoryMaintenance, type StoredFile } from '../ports/rep
 import { inPool } from './pool.ts';
 import { noCounts, moveTold, type MoveCounts } from './quarantine.ts';
 import { knownVersions, purgeVersions, readNotes, restoreVersions } from './removed-versions.ts';
-import { noPurge, type PurgeCounts, type PurgeRequest, type TrashSelection, type TrashWork } from './trash-work.ts';
+import {
+  noPurge,
+  purgeNoted,
+  type PurgeCounts,
+  type PurgeRequest,
+  type TrashSelection,
+  type TrashWork,
+} from './trash-work.ts';
 
 const AT_ONCE = 16;
 
@@ -190,7 +197,7 @@ const MINUTE_MS = 60_000;
  * @throws GatewayError when the storage fails, or the audit
  */
 export async function purgeTrash(work: TrashWork, { before, may, gently }: PurgeRequest): Promise<PurgeCounts> {
-  const { maintenance, audit, identity, signal } = work;
+  const { maintenance, signal } = work;
   const counts = noPurge();
   const due: (TrashBatch & { readonly objects: number; readonly bytes: number })[] = [];
   for (const batch of await batchesOf(maintenance, signal)) {
@@ -204,29 +211,29 @@ export async function purgeTrash(work: TrashWork, { before, may, gently }: Purge
       if (objects > 0) counts.waiting += 1;
       continue;
     }
-    // Before the change, so that nothing goes that the audit does not have.
-    if (objects > 0) await audit.append(identity, { kind: 'purge', batch: name, objects, bytes });
-    for (const type of [...ORDER].reverse()) {
-      if (counts.retained > 0) break;
-      await eachObject(
-        maintenance,
-        name,
-        type,
-        signal,
-        async (_ref, { key, size, modified }) => {
-          if (modified > before) return;
-          try {
-            if ((await maintenance.discard(key, { signal })) === 'hidden') counts.hidden += 1;
-            counts.objects += 1;
-            counts.bytes += size;
-          } catch (error) {
-            if (asGatewayError(error).code !== 'retained') throw error;
-            counts.retained += 1;
-          }
-        },
-        gently,
-      );
-    }
+    await purgeNoted(work, { batch: name, objects, bytes }, counts, async () => {
+      for (const type of [...ORDER].reverse()) {
+        if (counts.retained > 0) break;
+        await eachObject(
+          maintenance,
+          name,
+          type,
+          signal,
+          async (_ref, { key, size, modified }) => {
+            if (modified > before) return;
+            try {
+              if ((await maintenance.discard(key, { signal })) === 'hidden') counts.hidden += 1;
+              counts.objects += 1;
+              counts.bytes += size;
+            } catch (error) {
+              if (asGatewayError(error).code !== 'retained') throw error;
+              counts.retained += 1;
+            }
+          },
+          gently,
+        );
+      }
+    });
     await maintenance.discardEmpty(`${TRASH}${name}/`, { signal });
     if (counts.retained > 0) end = removed;
   }

@@ -16,8 +16,8 @@ interface MetricSources {
   }>;
   readonly statuses: () => Promise<readonly ClientStatus[]>;
   readonly isReady: () => Promise<boolean>;
-  /** Whether the audit's copy in a bucket has not been complete for so long that the audit says so. */
-  readonly isCopyLate: () => Promise<boolean>;
+  /** What is wrong with the gateway itself and has to be looked at, by its kind. */
+  readonly problems: () => Promise<ReadonlySet<string>>;
   readonly knownClient: (name: string) => boolean;
 }
 
@@ -39,17 +39,21 @@ export function createExporter(sources: MetricSources): () => Promise<WebAnswer>
   const gauge = (name: string, help: string): Gauge =>
     new Gauge({ name: `restic_gateway_${name}`, help, registers: [self] });
   const ready = gauge('ready', 'Whether sessions are accepted and the audit log can be written, as in /readyz');
-  const copyLate = gauge('audit_copy_late', 'Whether the copy of the audit log in a bucket is late');
+  const ofProblems = {
+    'audit-copy': gauge('audit_copy_late', 'Whether the copy of the audit log in a bucket is late'),
+    'audit-lost': gauge('audit_lost', 'Whether the file of the audit log was removed, replaced or cut off'),
+    config: gauge('config_rejected', 'Whether serve does not use the config file as it is now'),
+  };
   const serving = gauge('serving_processes', 'Processes that serve sessions');
 
   const render = async (): Promise<WebAnswer> => {
-    const [served, statuses, isReady, isCopyLate] = await Promise.all([
+    const [served, statuses, isReady, problems] = await Promise.all([
       sources.served(),
       within(PATIENCE_MS, sources.statuses()).catch(() => undefined),
       sources.isReady(),
-      sources.isCopyLate(),
+      sources.problems(),
     ]);
-    copyLate.set(isCopyLate ? 1 : 0);
+    for (const [kind, one] of Object.entries(ofProblems)) one.set(problems.has(kind) ? 1 : 0);
     ready.set(isReady ? 1 : 0);
     serving.set(served.processes.size);
     const ofProcesses = new Map([...served.processes].map(([name, figures]) => [name, figures.own]));

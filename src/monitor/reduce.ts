@@ -129,7 +129,7 @@ const ADDERS: ReadonlyMap<string, (event: Event) => void> = new Map(
       found.acknowledged = true;
       if (found.rule === 'mass-removal') settleRemovals(repository);
     },
-    purge: addPurge,
+    purged: addPurged,
     'forged-time': addForged,
     'time-accepted': addAccepted,
   } satisfies Record<string, (event: Event) => void>),
@@ -380,8 +380,8 @@ function isLess(one: RemovedCounts, other: RemovedCounts): boolean {
   return one.snapshots === other.snapshots ? one.bytes < other.bytes : one.snapshots < other.snapshots;
 }
 
-/** What a session removed within a minute is gone for good. */
-function addPurge({ client, line }: Event): void {
+/** Of what a session removed within a minute, so much is gone for good. */
+function addPurged({ client, line }: Event): void {
   const [, session, by] = (text(line['batch']) ?? '').split('_');
   const purged = client.removals.find((one) => one.session === session && (one.via === 'admin') === (by === 'admin'));
   if (purged === undefined) return;

@@ -26,11 +26,20 @@ const REASONS_SHOWN = 2;
 /** After how many clients the sessions of this process have their turn. */
 const ROWS_AT_ONCE = 25;
 
-/** The text of the page. @param statuses - in the order of the config */
-export async function renderOverview(statuses: readonly ClientStatus[], now: Date, refresh: boolean): Promise<string> {
+/**
+ * The text of the page.
+ * @param statuses - in the order of the config
+ * @param problems - what is wrong with the gateway itself, a sentence each
+ */
+export async function renderOverview(
+  statuses: readonly ClientStatus[],
+  problems: readonly string[],
+  now: Date,
+  refresh: boolean,
+): Promise<string> {
   const sorted = [...statuses].sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state));
   const verdict = verdictOf(statuses);
-  const state = sorted[0]?.state ?? 'never';
+  const state = problems.length > 0 ? 'attention' : (sorted[0]?.state ?? 'never');
   const rows: Row[] = [];
   for (const one of sorted) {
     rows.push({ kind: one.state, cells: cellsOf(one, now) });
@@ -44,6 +53,7 @@ export async function renderOverview(statuses: readonly ClientStatus[], now: Dat
           <div>
             <h1>${verdict}</h1>
             ${statuses.length === 0 ? html`<p>A client is added with <code>restic-gateway client add NAME</code>.</p>` : undefined}
+            ${problems.map((words) => html`<p>The gateway: ${words}</p>`)}
           </div>
         </div>
         ${statuses.length > 1 ? countsOf(statuses) : undefined}

@@ -20,6 +20,7 @@ const RETRY_SECONDS = 10;
  * What serves the pages.
  * @param options.monitor - the pages' only source beside the config
  * @param options.config - the config as it is now
+ * @param options.problems - what is wrong with the gateway itself and has to be looked at, a sentence each
  */
 export function pageRoutes(options: {
   readonly monitor: {
@@ -27,8 +28,9 @@ export function pageRoutes(options: {
     status(client: string): Promise<ClientStatus | undefined>;
   };
   readonly config: () => GatewayConfig;
+  readonly problems: () => Promise<readonly string[]>;
 }): readonly WebRoute[] {
-  const { monitor, config } = options;
+  const { monitor, config, problems } = options;
   const statuses = keptShortly(() => monitor.statuses());
 
   const answer = async (root: './' | '../', render: () => Promise<WebAnswer>): Promise<WebAnswer> => {
@@ -45,7 +47,9 @@ export function pageRoutes(options: {
       path: /^\/$/,
       open: false,
       answer: ({ query }) =>
-        answer('./', async () => page(200, await renderOverview(await statuses(), new Date(), isRefreshing(query)))),
+        answer('./', async () =>
+          page(200, await renderOverview(await statuses(), await problems(), new Date(), isRefreshing(query))),
+        ),
     },
     {
       path: /^\/clients\/([^/]+)$/,

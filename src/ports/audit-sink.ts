@@ -107,8 +107,11 @@ export type AuditEvent =
       readonly failed: number;
       readonly complete: boolean;
     }
-  /** A batch of the trash is purged: objects that were removed together, with their bytes, are gone for good after it. */
-  | { readonly kind: 'purge'; readonly batch: string; readonly objects: number; readonly bytes: number }
+  /**
+   * A batch of the trash, objects that were removed together, is to be gone for good (`purge`, written before the first is discarded), and what
+   * of it is gone (`purged`, with the bytes of that). The second is missing when the process was killed.
+   */
+  | { readonly kind: 'purge' | 'purged'; readonly batch: string; readonly objects: number; readonly bytes: number }
   /** Storage or gateway failed a request; the client was answered 5xx. `detail` is for the admin and holds no secret. */
   | {
       readonly kind: 'failed';
@@ -128,6 +131,7 @@ export type AuditEvent =
   /** A rate of the client has made this session wait for a second by now; once a session for each rate. `limit` is the rate: `50MiB/s`. */
   | { readonly kind: 'throttled'; readonly reason: Rate; readonly limit: string }
   /** Of the gateway itself: a copy of the audit has not been complete for a while, and then that it is again. `copy` names it. */
+  | { readonly kind: 'audit-lost'; readonly detail: string }
   | { readonly kind: 'copy-late'; readonly copy: string; readonly detail: string }
   | { readonly kind: 'copy-caught-up'; readonly copy: string; readonly lateMs: number }
   /** What was not written line by line, because there was so much of it, over all sessions of the client, by reason: */

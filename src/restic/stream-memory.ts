@@ -40,6 +40,8 @@ export const SESSION_BYTES = FIRST_CHANNEL_WINDOW + 64 * KIB;
  * of tiny ones would take many times what it sends.
  */
 const SPARE_PIECES = 64;
+/** Bodies at once that a session should have room for before its windows grow: restic has 5 connections, and one more for its lock. */
+const USUAL_BODIES = 6;
 /** After a request had to be refused, or windows could not be had, for so long none are asked for, in ms. */
 const PAUSE_MS = 10_000;
 
@@ -114,6 +116,7 @@ export function createStreamMemory(
   /** Until the client has acknowledged a change, there is no other. */
   let changing = false;
   let notBefore = 0;
+  let shrinks = false;
   let widened = widen === undefined;
   const bodies = new Map<ServerHttp2Stream, Body>();
   widen?.(FIRST_CHANNEL_WINDOW);
@@ -131,22 +134,38 @@ export function createStreamMemory(
     }
   };
 
+  /**
+   * Takes the larger windows back, while no body comes: of one that does, Go's client may have taken what a frame needs of the larger window
+   * before it hears of the smaller one, and send it after it has said that it knows of it, which nghttp2 answers with FLOW_CONTROL_ERROR.
+   */
   const shrink = (): void => {
     notBefore = performance.now() + PAUSE_MS;
-    if (level > 0 && !changing) change(0);
+    shrinks = true;
+    shrinkWhenIdle();
+  };
+  const shrinkWhenIdle = (): void => {
+    if (!shrinks || changing || bodies.size > 0) return;
+    shrinks = false;
+    if (level > 0) change(0);
   };
 
   const grow = (): void => {
     if (changing || memory.scarce || performance.now() < notBefore) return;
     const to = level + 1;
-    const more = [...bodies].every(([stream, body]) => {
-      if (body.level >= to) return true;
-      if (!body.lease.grow(bodyBytes(to, body.length) - bodyBytes(body.level, body.length))) return false;
-      body.level = to;
-      const streamMemory = held.get(stream);
-      if (streamMemory !== undefined) streamMemory.gathered = gatheredAt(to);
-      return true;
-    });
+    // Else one that comes later would be refused, which a client that has sent a part of its body takes for a failure.
+    const room = Math.max(USUAL_BODIES, bodies.size) * bodyBytes(to) - bodies.size * bodyBytes(level);
+    const others = memory.take(room);
+    others?.release();
+    const more =
+      others !== undefined &&
+      [...bodies].every(([stream, body]) => {
+        if (body.level >= to) return true;
+        if (!body.lease.grow(bodyBytes(to, body.length) - bodyBytes(body.level, body.length))) return false;
+        body.level = to;
+        const streamMemory = held.get(stream);
+        if (streamMemory !== undefined) streamMemory.gathered = gatheredAt(to);
+        return true;
+      });
     if (more && !widened && own.grow(CHANNEL_WINDOW - FIRST_CHANNEL_WINDOW)) {
       widened = true;
       widen?.(CHANNEL_WINDOW);
@@ -181,6 +200,7 @@ export function createStreamMemory(
     done: (stream) => {
       const release = (): void => {
         bodies.delete(stream);
+        shrinkWhenIdle();
         for (const lease of held.get(stream)?.leases ?? []) lease.release();
         held.delete(stream);
       };

@@ -17,6 +17,8 @@ export interface Reading {
   readonly file: string;
   /** Whether this config is the one in use now. */
   readonly taken: boolean;
+  /** Whether it would be, and waits to be confirmed by another SIGHUP, since it takes much away. */
+  readonly waits: boolean;
   /** What has changed, or why nothing has. */
   readonly words: string;
 }
@@ -32,7 +34,7 @@ const MOST_WORDS = 20_000;
 const MOST_BYTES = 256 * 1024;
 
 const isServing = record({
-  ...{ pid: count, begun: count, config: text(5000), hangUps: count, file: text(200), taken: flag },
+  ...{ pid: count, begun: count, config: text(5000), hangUps: count, file: text(200), taken: flag, waits: flag },
   words: text(MOST_WORDS),
 });
 

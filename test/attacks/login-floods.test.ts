@@ -280,6 +280,29 @@ test('an address that keeps failing waits; a session that is let in ends that, a
   expect(served).toBe(1);
 });
 
+test('with two workers, an address has as many connections that have not logged in as with one', async () => {
+  const key = await generateKey();
+  const gateway = await startGateway(tempDir(), {
+    stores: { main: await freshStore('directory') },
+    clients: { honest: { keys: [key.publicLine], repository: { store: 'main', prefix: 'honest' } } },
+    workers: 2,
+    ssh: { limits: { unauthenticatedPerAddress: 10 } },
+  });
+  cleanups.push(() => gateway.stop());
+  let cut = 0;
+  const silent = Array.from({ length: 40 }, async () => {
+    const socket = connect({ host: '127.0.0.1', port: gateway.port });
+    socket.on('error', () => undefined);
+    let heard = '';
+    socket.on('data', (chunk: Buffer) => (heard += chunk.toString('latin1')));
+    await once(socket, 'close');
+    cut += Number(heard.includes('too many connections'));
+  });
+  // The others are closed for their silence, after a while.
+  await Promise.all(silent);
+  expect(cut).toBe(30);
+});
+
 test('a thousand honest logins behind one address, a hundred a second, are no flood', async () => {
   let inside = 0;
   const underWay = new Set<Promise<void>>();

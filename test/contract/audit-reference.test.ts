@@ -1,9 +1,11 @@
 /** docs/audit-reference.md says of every field of every line when it is there, and of no other: held to the code, and to what is written. */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { createCopying } from '../../src/audit/copying.ts';
 import { COMMON_FIELDS, EVENT_FIELDS, EVENT_KINDS } from '../../src/audit/fields.ts';
+import { watchForLoss } from '../../src/audit/loss.ts';
+import { appendToAudit } from '../../src/audit/open-audit.ts';
 import { ERROR_TABLE } from '../../src/core/errors.ts';
 import { parseObjectKey, type ObjectRef } from '../../src/core/object.ts';
 import { onTrash, openClientMaintenance } from '../../src/client-maintenance.ts';
@@ -219,7 +221,16 @@ async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
   await opened.maintenance.close();
   await maintenance.close();
   await everyKindOfObjectLock(openAudit);
-  return [...before, ...audit()];
+
+  // The file is removed while somebody looks after it
+  const watched = watchForLoss(config.audit.file, undefined);
+  expect(await watched.look()).toBeUndefined();
+  const rest = audit();
+  rmSync(config.audit.file);
+  const detail = (await watched.look()) ?? '';
+  await watched.close();
+  await appendToAudit(config, { kind: 'audit-lost', detail });
+  return [...before, ...rest, ...audit()];
 }
 
 /** extend, hold and release with what came of them, in a bucket with Object Lock. */

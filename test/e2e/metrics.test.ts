@@ -19,6 +19,7 @@ import { parseMetrics, type Sample } from '../support/metrics.ts';
 import { startSshSession, type SshSession } from '../support/ssh-session.ts';
 import type { AuditLine } from '../support/stack.ts';
 import { startStdio } from '../support/stdio-client.ts';
+import { withTmpfs } from '../support/mounts.ts';
 import { freshStore, secretFile } from '../support/stores.ts';
 
 const TOKEN = 'c0rrect-horse-battery';
@@ -227,6 +228,18 @@ test('ready is who lets sessions in and can write the audit; healthy, who answer
   rmSync(site.auditFile, { recursive: true });
   renameSync(`${site.auditFile}.away`, site.auditFile);
   expect((await site.get('/readyz')).status).toBe(200);
+
+  // No session could be counted where its file cannot be written.
+  await withTmpfs(
+    'size=8k',
+    async (state) => {
+      writeFileSync(path.join(state, 'full'), Buffer.alloc(8192));
+      await until(async () => (await site.get('/readyz')).status === 503);
+      expect((await site.get('/readyz')).body).toBe('not ready: the state directory cannot be written\n');
+    },
+    path.join(path.dirname(site.configFile), 'state'),
+  );
+  await until(async () => (await site.get('/readyz')).status === 200);
 
   // One in each worker.
   const sessions = [site.session(), site.session()];

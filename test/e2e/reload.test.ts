@@ -1,5 +1,5 @@
 /** A running `serve`: its config changes under it, and it is told to stop. Real processes, ssh and restic. */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { parse, stringify } from 'yaml';
@@ -286,4 +286,85 @@ test('restic-gateway reload says what was taken up, and fails when nothing was',
   expect((await reload()).code).toBe(0);
   await site.stop();
   expect(await reload()).toEqual({ code: 1, stdout: '', stderr: expect.stringContaining('no serve runs with ') });
+});
+
+test('a config that leaves out many clients, or a store in use, waits for --force, and says so everywhere', async () => {
+  const site = await startSite(['a', 'b', 'c', 'd', 'e'], { metrics: { listen: '127.0.0.1:0' } });
+  const command = (...args: string[]) => run(process.execPath, [GATEWAY, ...args, '-c', site.configFile]);
+  const whole = readFileSync(site.configFile, 'utf8');
+  // Cut off between two clients, it is as valid as before.
+  site.edit((yaml) => (yaml.clients = Object.fromEntries(Object.entries(yaml.clients).slice(0, 2))));
+  await site.process.waitForLine(/the config leaves out 3 of 5 clients \(c, d, e\); nothing has changed yet/);
+  (await site.open('e')).close();
+  const waits =
+    /the config leaves out 3 of 5 clients \(c, d, e\); nothing has changed yet\. If that is meant, run: restic-gateway reload --force/;
+  expect((await command('status')).stderr).toMatch(waits);
+  expect(await command('reload')).toEqual({ code: 1, stdout: '', stderr: expect.stringMatching(waits) });
+  (await site.open('e')).close();
+
+  // Another file than the one that waits is not confirmed by what was said of that one.
+  writeFileSync(site.configFile, whole.replaceAll('main:', 'other:').replaceAll('store: main', 'store: other'));
+  await site.process.waitForLine(/the config was read again/);
+  site.edit((yaml) => {
+    yaml['stores'] = { another: { type: 'directory', path: site.directory } };
+    for (const client of Object.values(yaml.clients)) client['repository'] = { store: 'another' };
+  });
+  expect((await command('reload')).stderr).toMatch(/the config leaves out a store that is in use \(other\)/);
+
+  writeFileSync(site.configFile, whole);
+  expect(await command('reload')).toMatchObject({ code: 0, stderr: '' });
+  expect((await command('status')).stderr).not.toMatch(/serve does not use/);
+  site.edit((yaml) => (yaml['state'] = path.join(site.directory, 'elsewhere')));
+  await site.process.waitForLine(/state cannot become \S+ while serve runs with/);
+  writeFileSync(site.configFile, whole);
+  // One is removed every day.
+  site.edit((yaml) => delete yaml.clients['a']);
+  expect((await command('reload')).code).toBe(0);
+  site.edit((yaml) => (yaml.clients = { b: clientOf(yaml, 'b') }));
+  expect(await command('reload', '--force')).toMatchObject({
+    ...{ code: 0, stderr: '' },
+    stdout: expect.stringContaining('removed c, d, e'),
+  });
+  expect((await site.ask('e').ended).status).not.toBe(0);
+  await site.stop();
+});
+
+test('an audit log that is removed, replaced or cut is noticed while serve runs; one that is rotated is not', async () => {
+  const site = await startSite(['a']);
+  const status = (...args: string[]) => run(process.execPath, [GATEWAY, 'status', ...args, '-c', site.configFile]);
+  const lost = /the audit log was tampered with/;
+  const isNoticed = async (words: RegExp): Promise<void> => {
+    await site.process.waitForLine(words);
+    const before = site.process.lines.filter((line) => lost.test(line)).length;
+    for (;;) {
+      const { code, stderr } = await status();
+      if (words.test(stderr)) {
+        expect(code).toBe(1);
+        break;
+      }
+    }
+    await status('--acknowledge');
+    expect((await status()).stderr).not.toMatch(words);
+    expect(site.process.lines.filter((line) => lost.test(line))).toHaveLength(before);
+  };
+  (await site.open('a')).close();
+  await site.endOf('a');
+  // As logrotate does it, packed at once.
+  renameSync(site.auditFile, `${site.auditFile}.1`);
+  expect((await run('gzip', [`${site.auditFile}.1`])).code).toBe(0);
+  (await site.open('a')).close();
+  await site.endOf('a');
+  await new Promise((resolve) => setTimeout(resolve, 4500));
+  expect(site.process.lines.filter((line) => lost.test(line))).toEqual([]);
+
+  truncateSync(site.auditFile, 40);
+  await isNoticed(/audit\.jsonl was cut from \d+ to 40 bytes/);
+  rmSync(site.auditFile);
+  await isNoticed(/audit\.jsonl was removed: \d+ bytes of the audit are gone from its directory/);
+  (await site.open('a')).close();
+  expect(readFileSync(site.auditFile, 'utf8')).toContain('"event":"audit-lost"');
+  writeFileSync(`${site.auditFile}.forged`, '{"event":"forged"}\n');
+  renameSync(`${site.auditFile}.forged`, site.auditFile);
+  await isNoticed(/audit\.jsonl was replaced/);
+  await site.stop();
 });

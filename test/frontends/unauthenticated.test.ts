@@ -110,7 +110,7 @@ class FakeSocket extends EventEmitter {
 
 describe('the room', () => {
   // No penalty: its timers are real ones, and it is the same for who is honest behind the address.
-  const limits = { ...limitsOf({ extraCiphers: [] }), maxDelaySeconds: 0 };
+  const limits = { ...limitsOf({ extraCiphers: [] }, 1), maxDelaySeconds: 0 };
   let time = 0;
   let reported: number[] = [];
   const roomOf = (own: Partial<typeof limits> = {}): UnauthenticatedConnections => {
@@ -304,7 +304,7 @@ describe('the room', () => {
 test('a process that may open few files lets fewer wait, and says so', () => {
   const lines: unknown[] = [];
   const log = { info: () => undefined, warn: (fields: unknown) => lines.push(fields), error: () => undefined };
-  const limits = limitsOf({ extraCiphers: [] });
+  const limits = limitsOf({ extraCiphers: [] }, 1);
   expect(withinDescriptors(limits, shareOpenFiles(1_048_576), log)).toBe(limits);
   expect(lines).toEqual([]);
   expect(withinDescriptors(limits, shareOpenFiles(1024), log).unauthenticated).toBe(216);

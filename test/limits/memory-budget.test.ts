@@ -159,6 +159,6 @@ describe('what a process may hold', () => {
 
   test('of forced commands, as many as the client may have make up its share', () => {
     expect(memoryOfOneSession(config({ perClient: 320 * MIB, total: 1024 * MIB }), 'a').total).toBe(32 * MIB);
-    expect(memoryOfOneSession(config(undefined), 'a').total).toBe(16 * MIB);
+    expect(memoryOfOneSession(config(undefined), 'a').total).toBe(20 * MIB);
   });
 });

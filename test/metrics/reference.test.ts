@@ -50,7 +50,7 @@ async function scrape(
     }),
     statuses,
     isReady: () => Promise.resolve(true),
-    isCopyLate: () => Promise.resolve(false),
+    problems: () => Promise.resolve(new Set<string>()),
     knownClient: (name) => name === 'appsrv',
   });
   return String((await answer()).body);
@@ -229,7 +229,7 @@ describe('figures', () => {
         return Promise.resolve([]);
       },
       isReady: () => Promise.resolve(true),
-      isCopyLate: () => Promise.resolve(false),
+      problems: () => Promise.resolve(new Set<string>()),
       knownClient: () => true,
     });
     await Promise.all([answer(), answer(), answer()]);

@@ -68,7 +68,7 @@ describe('what was removed', () => {
     expect(status([...NIGHTS, ...byAdmin], at + DAY, TRASH, { trash: empty }).removals).toEqual([]);
     const purge = sessionLines(at + 15 * DAY, {
       via: 'admin',
-      also: [{ event: 'purge', batch: `20260316T0205Z_${sessionOf(byAdmin)}_admin`, objects: 4, bytes: 900 }],
+      also: [{ event: 'purged', batch: `20260316T0205Z_${sessionOf(byAdmin)}_admin`, objects: 4, bytes: 900 }],
     });
     expect(status([...NIGHTS, ...byAdmin, ...purge], at + 14 * DAY, TRASH).removals).toEqual([]);
     expect(status([...NIGHTS, ...byAdmin, ...purge], at + 14 * DAY, { ...TRASH }).removedLately.byAdmin.objects).toBe(

@@ -45,6 +45,7 @@ function answers(clients: readonly [ClientConfig, ClientStatus][], statuses?: ()
     ...Object.fromEntries(clients.map(([client]) => [client.name, client])),
   });
   const routes = pageRoutes({
+    problems: () => Promise.resolve([]),
     monitor: {
       statuses: statuses ?? (() => Promise.resolve([...byName.values()])),
       status: (name) => Promise.resolve(byName.get(name)),
