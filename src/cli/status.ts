@@ -161,12 +161,16 @@ function describeOne(one: ClientStatus): string {
     'snapshots',
     `${one.snapshots} arrived, ${one.days.slice(-7).reduce((sum, { snapshots }) => sum + snapshots, 0)} of them in 7 days`,
   ]);
-  const how = size?.by === 'counted' ? ' (counted for the quota)' : ' (estimated from what arrived)';
+  const how = {
+    counted: 'counted for the quota',
+    estimated: 'estimated from what arrived',
+    scrub: 'by the last scrub',
+  };
   rows.push([
     'size',
     size === undefined
-      ? 'not known: the audit does not reach back to its beginning'
-      : `${formatBytes(size.bytes)}${how}`,
+      ? 'not known: the audit does not reach back to its beginning, and no scrub has counted it'
+      : `${formatBytes(size.bytes)} (${how[size.by]})`,
   ]);
   rows.push(['arrived', `${formatBytes(one.arrived)}, ${formatBytes(one.arrivedLately)} of it in 7 days`]);
   if (one.quota !== undefined) rows.push(['quota', quotaText(one)]);
@@ -275,7 +279,7 @@ function trashText({ trash, purgeHeld }: ClientStatus): string {
 
 function sizeText({ size }: ClientStatus): string {
   if (size === undefined) return '';
-  return size.by === 'counted' ? formatBytes(size.bytes) : `~${formatBytes(size.bytes)}`;
+  return size.by === 'estimated' ? `~${formatBytes(size.bytes)}` : formatBytes(size.bytes);
 }
 
 function quotaText({ quota }: ClientStatus): string {

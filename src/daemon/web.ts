@@ -1,4 +1,5 @@
 /** The web listener of `serve`: what it serves, and from which parts of the daemon that comes. Loaded where the config asks for it alone. */
+import { hostname } from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
 import { checkAuditWritable } from '../audit/writable.ts';
 import { readToken } from '../config/secrets.ts';
@@ -46,6 +47,7 @@ export async function openWeb(config: GatewayConfig, log: Log, sources: WebSourc
       config: sources.config,
       monitor,
       problems: async () => (await urgentProblems(sources.config())).map(({ words }) => words),
+      about: { host: hostname(), version: sources.version },
     }),
   ];
   const listener = await openWebListener({ listen: metrics.listen, token, routes, log });

@@ -210,10 +210,11 @@ function lateness(config: ClientConfig, record: ClientRecord, now: number): Anom
   };
 }
 
-function sizeOf({ used, repository }: Knowledge): ClientStatus['size'] {
+function sizeOf({ used, repository, scrub }: Knowledge): ClientStatus['size'] {
   if (used !== undefined) return { bytes: used, by: 'counted' };
   const bytes = estimatedSize(repository);
-  return bytes === undefined ? undefined : { bytes, by: 'estimated' };
+  if (bytes !== undefined) return { bytes, by: 'estimated' };
+  return scrub === undefined ? undefined : { bytes: scrub.bytes, by: 'scrub' };
 }
 
 function daysOf({ days }: ClientRecord, now: number): readonly DayFigures[] {

@@ -146,9 +146,9 @@ export interface ClientStatus {
   readonly lateAt?: Date;
   /**
    * What the repository holds. `counted`: by the quota's ledger. `estimated`: by what arrived, less the share of packs that were removed.
-   * Undefined when the audit does not reach back to the repository's beginning and nobody counts.
+   * `scrub`: what the last scrub counted, where the audit does not reach back to the repository's beginning. Undefined when nobody has counted, either.
    */
-  readonly size?: { readonly bytes: number; readonly by: 'counted' | 'estimated' };
+  readonly size?: { readonly bytes: number; readonly by: 'counted' | 'estimated' | 'scrub' };
   /** Bytes that arrived since the audit's beginning, and in the last seven days. */
   readonly arrived: number;
   readonly arrivedLately: number;

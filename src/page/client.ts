@@ -3,18 +3,19 @@ import type { ClientConfig } from '../config/types.ts';
 import { counted, formatBytes, formatDuration } from '../core/quantities.ts';
 import type { ClientStatus, Refusal, RemovedFigures, SessionFigures } from '../monitor/client-status.ts';
 import { html, type Html } from './html.ts';
-import { document } from './layout.ts';
+import { document, type Frame } from './layout.ts';
 import { additionsOf, growthOf, largePlot } from './plot.ts';
 import { table, type Row } from './table.ts';
 import { badge, distance, foundWords, mark, dateAndTime, quotaBar, sizeWords, withShortNames } from './words.ts';
 
 /** The text of the page. @param config - what the config says of the client's keys and addresses */
-export function renderClient(one: ClientStatus, config: ClientConfig, now: Date, refresh: boolean): string {
+export function renderClient(one: ClientStatus, config: ClientConfig, frame: Frame): string {
   const { client, state } = one;
+  const { now } = frame;
   // They have a section of their own.
   const reported = new Set(one.anomalies.map(({ what }) => what));
   return document({
-    ...{ title: client, state, now, root: '../', refresh },
+    ...{ frame, title: client, state, root: '../', refreshes: true },
     main: html`<div class="hero ${state}">
         <div class="title">
           ${mark(state)}
@@ -25,7 +26,7 @@ export function renderClient(one: ClientStatus, config: ClientConfig, now: Date,
         </div>
         ${badge(state)}
       </div>
-      ${openSection(one)}${factsSection(one, config, now)}${growthSection(one)}${removalsSection(one, now)}${refusalsSection(one)}${scrubSection(one, now)}${keysSection(one, config)}${sessionsSection(one, now)}`,
+      ${openSection(one)}${firstSection(one, config)}${factsSection(one, config, now)}${growthSection(one)}${removalsSection(one, now)}${refusalsSection(one)}${scrubSection(one, now)}${keysSection(one, config)}${sessionsSection(one, now)}`,
   });
 }
 
@@ -41,7 +42,7 @@ function openSection({ anomalies, client }: ClientStatus): Html | undefined {
             <strong>${withShortNames(what)}</strong>
             ${advice}
             <span class="minor"
-              >${rule},
+              ><a href="../help#${rule}">${rule}</a>,
               ${dateAndTime(at)}${session === undefined ? undefined : html`, session <span class="id">${session}</span>`}</span
             >
           </li>`,
@@ -51,9 +52,58 @@ function openSection({ anomalies, client }: ClientStatus): Html | undefined {
   </section>`;
 }
 
+/** What to do for a client that has made no backup yet. */
+function firstSection(one: ClientStatus, config: ClientConfig): Html | undefined {
+  const { client, state, role, keys, latest, running } = one;
+  if (state !== 'never') return undefined;
+  const newest = running.at(-1) ?? latest[0];
+  const came = newest !== undefined || keys.length > 0;
+  const found =
+    newest !== undefined
+      ? html`It has connected, last at ${dateAndTime(newest.start)}, and made no
+          ${role === 'probe' ? 'whole probe' : 'snapshot'}. Its own output says why, and so does
+          <code>restic-gateway sessions --client ${client}</code> on this host.`
+      : came
+        ? html`It has logged in and opened no session. <code>restic-gateway audit show --client ${client}</code> on this
+            host shows what was refused.`
+        : html`It has not connected since the audit began. If the commands fail,
+            <code>ssh -v restic-gateway-${client}</code> on the client says how far it gets, and
+            <code>restic-gateway check --live</code> on this host whether the gateway works.`;
+  const commands =
+    role === 'probe'
+      ? html`<p>
+          Run <code>restic-gateway probe</code> with its key: <a href="../help#probe-failed">about probes</a>.
+        </p>`
+      : html`<p>On the client, with the SSH host that <code>restic-gateway client add</code> printed for it:</p>
+          <pre tabindex="0"><code>export RESTIC_REPOSITORY=rclone:x RESTIC_PASSWORD_FILE=$HOME/.restic-password
+restic -o rclone.program="ssh restic-gateway-${client}" init
+restic -o rclone.program="ssh restic-gateway-${client}" backup /etc</code></pre>`;
+  return html`<section aria-labelledby="first">
+    <h2 id="first">The first backup</h2>
+    ${commands}
+    <p>${found}</p>
+    ${config.from.length === 0 ? undefined : html`<p>It may come from ${config.from.join(', ')} only.</p>`}
+    <p><a href="../help#state-never">More about new clients</a></p>
+  </section>`;
+}
+
+/** What it holds, and how that is known. */
+function sizeCell(one: ClientStatus, now: Date): Html {
+  const { size, scrub } = one;
+  if (size === undefined)
+    return one.arrived === 0
+      ? html`not known: nothing has arrived since the audit began`
+      : html`not known: the audit does not reach back to its beginning. A scrub counts it`;
+  const words = sizeWords(one);
+  if (size.by === 'counted') return html`${words}, counted for the quota`;
+  if (size.by === 'scrub')
+    return html`${words}, counted by the last scrub${scrub && html`, ${distance(scrub.finished, now)}`}`;
+  const counted = scrub && html`; the last scrub counted ${formatBytes(scrub.bytes)}, ${distance(scrub.finished, now)}`;
+  return html`${words}, estimated from what arrived${counted}`;
+}
+
 function factsSection(one: ClientStatus, config: ClientConfig, now: Date): Html {
-  const { lastSnapshot, repository, expectEveryMs, usualGapMs, lateAt, size } = one;
-  const how = size?.by === 'counted' ? 'counted for the quota' : 'estimated from what arrived';
+  const { lastSnapshot, lastProbe, repository, expectEveryMs, usualGapMs, lateAt } = one;
   const recent = one.days.slice(-7).reduce((sum, { snapshots }) => sum + snapshots, 0);
   const facts: (readonly [string, Html | string])[] = [
     [
@@ -63,6 +113,17 @@ function factsSection(one: ClientStatus, config: ClientConfig, now: Date): Html 
         : html`${distance(lastSnapshot.at, now)}, ${dateAndTime(lastSnapshot.at)}, session
             <span class="id">${lastSnapshot.session}</span>`,
     ],
+    ...(one.role === 'probe'
+      ? [
+          [
+            'Last probe',
+            lastProbe === undefined
+              ? 'none came to its end'
+              : html`${distance(lastProbe.at, now)}, ${dateAndTime(lastProbe.at)},
+                ${lastProbe.failed === 0 ? 'every check held' : `${counted(lastProbe.failed, 'check')} did not hold`}`,
+          ] as const,
+        ]
+      : []),
     [
       'Expected',
       expectEveryMs !== undefined
@@ -73,10 +134,7 @@ function factsSection(one: ClientStatus, config: ClientConfig, now: Date): Html 
     ],
     ...(lateAt === undefined ? [] : [[lateAt < now ? 'Late since' : 'Late after', dateAndTime(lateAt)] as const]),
     ['Snapshots', `${one.snapshots} arrived, ${recent} of them in 7 days`],
-    [
-      'Size',
-      size === undefined ? 'not known: the audit does not reach back to its beginning' : `${sizeWords(one)}, ${how}`,
-    ],
+    ['Size', sizeCell(one, now)],
     ['Arrived', `${formatBytes(one.arrived)} since the audit began, ${formatBytes(one.arrivedLately)} of it in 7 days`],
     ['Quota', quotaBar(one) ?? 'none'],
     ...(one.extended === undefined ? [] : [['Object Lock', extendedWords(one.extended, now)] as const]),
@@ -107,7 +165,8 @@ function extendedWords(
   return html`${counted(objects, 'object')} looked at ${distance(at, now)}: ${renewed} renewed${trouble}`;
 }
 
-function growthSection(one: ClientStatus): Html {
+function growthSection(one: ClientStatus): Html | undefined {
+  if (one.arrived === 0 && one.size === undefined) return undefined;
   const days = one.days.filter(({ added, snapshots, denied }) => added > 0 || snapshots > 0 || denied > 0);
   return html`<section aria-labelledby="growth">
     <h2 id="growth">Growth</h2>

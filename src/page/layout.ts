@@ -5,27 +5,43 @@ import { compact, STYLE } from './style.ts';
 import { marks } from './words.ts';
 
 /** How often a page that does so loads itself anew, in seconds. */
-export const REFRESH_SECONDS = 60;
+const REFRESH_SECONDS = 60;
+
+/** Which gateway this is. */
+export interface About {
+  readonly host: string;
+  readonly version: string;
+}
+
+/** What every page is told beside what it shows. */
+export interface Frame {
+  readonly about: About;
+  readonly now: Date;
+  /** What the address asks for. */
+  readonly query: URLSearchParams;
+}
 
 /** A page as a whole. */
 interface Layout {
+  readonly frame: Frame;
   /** What the window is called. */
   readonly title: string;
   /** The worst state on it: the window's icon. */
   readonly state: ClientState;
-  readonly now: Date;
   /** Where the pages begin, from this one: `./` or `../`. */
   readonly root: './' | '../';
-  /** Whether it loads itself anew; undefined where that has no sense. */
-  readonly refresh: boolean | undefined;
+  /** Whether it can load itself anew. */
+  readonly refreshes: boolean;
   /** In seconds, for a page that has nothing to read yet. */
   readonly retry?: number;
   readonly main: Html;
 }
 
 /** The text of a page. */
-export function document({ title, state, now, root, refresh, retry, main }: Layout): string {
+export function document({ frame, title, state, root, refreshes, retry, main }: Layout): string {
+  const { about, now, query } = frame;
   const stamp = now.toISOString();
+  const refresh = refreshes ? isRefreshing(query) : undefined;
   const seconds = refresh === true ? REFRESH_SECONDS : retry;
   return compact(
     html`<!doctype html>
@@ -35,7 +51,7 @@ export function document({ title, state, now, root, refresh, retry, main }: Layo
           <meta name="viewport" content="width=device-width, initial-scale=1" />
           <meta name="color-scheme" content="light dark" />
           ${seconds === undefined ? undefined : html`<meta http-equiv="refresh" content="${seconds}" />`}
-          <title>${title} · restic-gateway</title>
+          <title>${title} · restic-gateway on ${about.host}</title>
           <link rel="icon" href="${ICONS[state]}" />
           ${STYLE}
         </head>
@@ -43,18 +59,18 @@ export function document({ title, state, now, root, refresh, retry, main }: Layo
           <a class="skip" href="#content">Skip to the content</a>
           ${marks()}
           <header>
-            <nav aria-label="Pages">
-              ${root === './' ? html`<a href="./" aria-current="page">restic-gateway</a>` : html`<a href="../">All clients</a>`}
-            </nav>
+            <nav aria-label="Pages"><a href="${root}">All clients</a> <a href="${root}help">Help</a></nav>
             <p>
-              As of
-              <time datetime="${stamp}">${stamp.slice(0, 10)} ${stamp.slice(11, 19)} UTC</time>${refreshLink(refresh)}
+              <bdi>${about.host}</bdi>, as of
+              <time datetime="${stamp}">${stamp.slice(0, 10)} ${stamp.slice(11, 19)} UTC</time
+              >${refreshLink(refresh, query)}
             </p>
           </header>
           <main id="content" tabindex="-1">${main}</main>
           <footer>
             <p>
-              All times are UTC, by this gateway's clock. What is shown comes from its audit; this page changes nothing.
+              restic-gateway ${about.version} on <bdi>${about.host}</bdi>. All times are UTC, by this gateway's clock.
+              What is shown comes from its audit; this page changes nothing.
             </p>
           </footer>
         </body>
@@ -62,11 +78,25 @@ export function document({ title, state, now, root, refresh, retry, main }: Layo
   );
 }
 
-function refreshLink(refresh: boolean | undefined): Html | undefined {
+function isRefreshing(query: URLSearchParams): boolean {
+  return query.get('refresh') === `${REFRESH_SECONDS}`;
+}
+
+/** The same address with other values in its query; without those that are empty. */
+export function changed(query: URLSearchParams, changes: Readonly<Record<string, string>>): string {
+  const next = new URLSearchParams();
+  for (const name of ['find', 'page', 'refresh']) {
+    const value = changes[name] ?? query.get(name) ?? '';
+    if (value !== '') next.set(name, value);
+  }
+  return `?${next.toString()}`;
+}
+
+function refreshLink(refresh: boolean | undefined, query: URLSearchParams): Html | undefined {
   if (refresh === undefined) return undefined;
   return refresh
-    ? html` · anew every minute · <a href="?">stop</a>`
-    : html` · <a href="?refresh=${REFRESH_SECONDS}">load anew every minute</a>`;
+    ? html` · anew every minute · <a href="${changed(query, { refresh: '' })}">stop</a>`
+    : html` · <a href="${changed(query, { refresh: `${REFRESH_SECONDS}` })}">load anew every minute</a>`;
 }
 
 /** The marks once more, as files of their own: an icon knows nothing of the page's style. */

@@ -1,9 +1,9 @@
-/** The first page: whether every client's backup is OK, worst first. */
+/** The first page: whether every client's backup is OK, worst first. Where there are many, those that need nothing are folded away. */
 import { setImmediate } from 'node:timers/promises';
-import { formatBytes, formatDuration } from '../core/quantities.ts';
+import { counted, formatBytes, formatDuration } from '../core/quantities.ts';
 import type { ClientStatus, ClientState } from '../monitor/client-status.ts';
 import { html, type Html } from './html.ts';
-import { document } from './layout.ts';
+import { changed, document, type Frame } from './layout.ts';
 import { growthOf, smallPlot } from './plot.ts';
 import { table, type Row } from './table.ts';
 import {
@@ -26,6 +26,13 @@ const REASONS_SHOWN = 2;
 /** After how many clients the sessions of this process have their turn. */
 const ROWS_AT_ONCE = 25;
 
+/** From so many clients on, there is a form to find one, and what is OK or disabled is folded where it is more than a few. */
+const MANY = 12;
+/** Clients on one page: what a browser, and this process, has to make of them at once. */
+const PER_PAGE = 500;
+/** Of what is searched for, in characters. */
+const LONGEST_FIND = 200;
+
 /**
  * The text of the page.
  * @param statuses - in the order of the config
@@ -34,19 +41,27 @@ const ROWS_AT_ONCE = 25;
 export async function renderOverview(
   statuses: readonly ClientStatus[],
   problems: readonly string[],
-  now: Date,
-  refresh: boolean,
+  frame: Frame,
 ): Promise<string> {
-  const sorted = [...statuses].sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state));
+  const { now, query } = frame;
+  const sorted = [...statuses].sort(worstFirst);
   const verdict = verdictOf(statuses);
   const state = problems.length > 0 ? 'attention' : (sorted[0]?.state ?? 'never');
-  const rows: Row[] = [];
-  for (const one of sorted) {
-    rows.push({ kind: one.state, cells: cellsOf(one, now) });
-    if (rows.length % ROWS_AT_ONCE === 0) await setImmediate();
+  const find = (query.get('find') ?? '').trim().slice(0, LONGEST_FIND);
+  const found = find === '' ? sorted : sorted.filter((one) => isFound(one, find));
+  const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
+  const number = Math.min(pages, Math.max(1, Number(/^\d{1,4}$/.exec(query.get('page') ?? '')?.[0] ?? 1)));
+  const groups: { readonly state: ClientState; readonly rows: Row[] }[] = [];
+  let made = 0;
+  for (const one of found.slice((number - 1) * PER_PAGE, number * PER_PAGE)) {
+    const group = needsAttention(one) ? 'attention' : one.state;
+    if (groups.at(-1)?.state !== group) groups.push({ state: group, rows: [] });
+    groups.at(-1)?.rows.push({ kind: one.state, cells: cellsOf(one, now) });
+    if (++made % ROWS_AT_ONCE === 0) await setImmediate();
   }
+  const totals = (of: ClientState): number => found.filter((one) => one.state === of).length;
   return document({
-    ...{ title: verdict, state, now, root: './', refresh },
+    ...{ frame, title: verdict, state, root: './', refreshes: true },
     main: html`<div class="hero ${state}">
         <div class="title">
           ${mark(state)}
@@ -58,8 +73,88 @@ export async function renderOverview(
         </div>
         ${statuses.length > 1 ? countsOf(statuses) : undefined}
       </div>
-      ${statuses.length === 0 ? undefined : html`${sums(statuses)}${clientTable(rows)}`}`,
+      ${statuses.length === 0 ? undefined : sums(statuses)}
+      ${statuses.length < MANY ? undefined : findForm(find, query)}
+      ${find === '' ? undefined : foundNote(found.length, find, query)}${clientTables(groups, find !== '', totals)}${pageLinks(number, pages, query)}
+      ${statuses.length === 0 ? undefined : html`<p><a href="help#columns">What the columns mean</a></p>`}`,
   });
+}
+
+/** By state, the worst first; what is late by how long it has been. */
+function worstFirst(a: ClientStatus, b: ClientStatus): number {
+  if (a.state !== b.state) return STATES.indexOf(a.state) - STATES.indexOf(b.state);
+  if (a.state === 'late') return (a.lateAt?.getTime() ?? 0) - (b.lateAt?.getTime() ?? 0);
+  return 0;
+}
+
+/** Whether a client is meant by what somebody looks for: a part of its name, its repository, an address or a key, whatever its case. */
+function isFound({ client, repository, addresses, keys }: ClientStatus, find: string): boolean {
+  const wanted = find.toLowerCase();
+  const texts = [
+    client,
+    `${repository.store}/${repository.prefix}`,
+    ...[...addresses, ...keys].map(({ value }) => value),
+  ];
+  return texts.some((text) => text.toLowerCase().includes(wanted));
+}
+
+function findForm(find: string, query: URLSearchParams): Html {
+  const refresh = query.get('refresh');
+  return html`<form class="find" method="get" role="search" action="./">
+    <label for="find">Find a client</label>
+    <input
+      id="find"
+      name="find"
+      type="search"
+      value="${find}"
+      maxlength="${LONGEST_FIND}"
+      placeholder="name, repository, address or key"
+    />
+    ${refresh === null ? undefined : html`<input type="hidden" name="refresh" value="${refresh}" />`}
+    <button>Find</button>
+  </form>`;
+}
+
+function foundNote(count: number, find: string, query: URLSearchParams): Html {
+  return html`<p class="found" role="status">
+    ${count === 0 ? 'No client' : counted(count, 'client')} found for <q>${find}</q>.
+    <a href="${changed(query, { find: '', page: '' })}">Show all</a>
+  </p>`;
+}
+
+/** One table, or one for what needs a look and folds for the others. */
+function clientTables(
+  groups: readonly { readonly state: ClientState; readonly rows: readonly Row[] }[],
+  searched: boolean,
+  totals: (state: ClientState) => number,
+): Html | undefined {
+  if (groups.length === 0) return undefined;
+  const rest = groups.filter(({ state }) => state !== 'attention');
+  if (rest.reduce((sum, { rows }) => sum + rows.length, 0) < MANY)
+    return clientTable(groups.flatMap(({ rows }) => rows));
+  const needy = groups.filter(({ state }) => state === 'attention').flatMap(({ rows }) => rows);
+  return html`${needy.length === 0 ? undefined : clientTable(needy)}${rest.map(({ state, rows }) => {
+    const [all, shown] = [totals(state), rows.length];
+    const words = `${counted(all, 'client')} ${all === 1 ? 'is' : 'are'} ${COUNTED[state]}${shown < all ? `, ${shown} of them on this page` : ''}`;
+    return html`<details class="fold ${state}" ${searched ? OPEN : undefined}>
+      <summary>${mark(state)} ${words}</summary>
+      ${clientTable(rows, words)}
+    </details>`;
+  })}`;
+}
+
+const OPEN = html`open`;
+
+function pageLinks(number: number, pages: number, query: URLSearchParams): Html | undefined {
+  if (pages === 1) return undefined;
+  const to = (page: number, words: string): Html | undefined =>
+    page < 1 || page > pages
+      ? undefined
+      : html`<a href="${changed(query, { page: page === 1 ? '' : `${page}` })}">${words}</a>`;
+  return html`<nav class="pages" aria-label="Pages of clients">
+    ${to(number - 1, 'Previous page')}
+    <span>Page ${number} of ${pages}, worst first</span> ${to(number + 1, 'Next page')}
+  </nav>`;
 }
 
 function verdictOf(statuses: readonly ClientStatus[]): string {
@@ -124,7 +219,7 @@ const COLUMNS = [
   { title: 'State' },
   { title: 'Client' },
   { title: 'Last snapshot' },
-  { title: 'Next expected' },
+  { title: 'Late after' },
   { title: 'Size and growth', right: true },
   { title: 'Now', card: 'Sessions now', right: true },
   { title: 'Refused', card: 'Refused in 7 days', right: true },
@@ -133,11 +228,11 @@ const COLUMNS = [
   { title: 'Scrub' },
 ] as const;
 
-function clientTable(rows: readonly Row[]): Html {
-  return html`<section class="tables wide" aria-label="Clients">
+function clientTable(rows: readonly Row[], label = 'Clients'): Html {
+  return html`<section class="tables wide" aria-label="${label}">
     ${table({
       ...{
-        caption: 'Clients, worst first. Now: sessions that run. Refused: in 7 days. Growth: of 30 days',
+        caption: 'Worst first. Now: sessions that run. Refused: in 7 days. Growth: of 30 days',
         columns: COLUMNS,
         head: 1,
       },
@@ -147,7 +242,7 @@ function clientTable(rows: readonly Row[]): Html {
 }
 
 function cellsOf(one: ClientStatus, now: Date): Row['cells'] {
-  const { client, state, reasons, lastSnapshot, running, denials, anomalies, arrivedLately } = one;
+  const { client, state, reasons, running, denials, anomalies, arrivedLately } = one;
   return [
     badge(state),
     html`<a href="clients/${encodeURIComponent(client)}">${client}</a>${
@@ -157,11 +252,11 @@ function cellsOf(one: ClientStatus, now: Date): Row['cells'] {
               ${whyOf(reasons).map((why) => html`<li>${why}</li>`)}
             </ul>`
       }`,
-    lastSnapshot && html`${distance(lastSnapshot.at, now)}<span class="minor">${dateAndTime(lastSnapshot.at)}</span>`,
+    lastCell(one, now),
     expectedCell(one, now),
     html`<span class="size"
       ><span>${sizeWords(one)}<span class="minor">+${formatBytes(arrivedLately)} in 7 d</span></span
-      >${smallPlot(growthOf(one, PLOT_DAYS))}</span
+      >${one.arrived === 0 && one.size === undefined ? undefined : smallPlot(growthOf(one, PLOT_DAYS))}</span
     >`,
     running.length || undefined,
     denials.total || undefined,
@@ -178,14 +273,22 @@ function whyOf(reasons: readonly string[]): readonly string[] {
   return more === 0 ? shown : [...shown, `And ${more} more.`];
 }
 
-/** By when the next snapshot is expected, and by what. */
+function lastCell({ lastSnapshot, lastProbe, role }: ClientStatus, now: Date): Html | undefined {
+  const at = role === 'probe' ? lastProbe?.at : lastSnapshot?.at;
+  return (
+    at && html`${distance(at, now)}<span class="minor">${role === 'probe' ? 'a probe, ' : ''}${dateAndTime(at)}</span>`
+  );
+}
+
+/** When it counts as late, and by what. */
 function expectedCell({ lateAt, expectEveryMs, state }: ClientStatus, now: Date): Html | undefined {
   if (lateAt === undefined || state === 'disabled')
     return expectEveryMs === undefined || state === 'disabled'
       ? undefined
-      : html`every ${formatDuration(expectEveryMs)}`;
-  const by = expectEveryMs === undefined ? 'by what is usual' : `every ${formatDuration(expectEveryMs)}`;
+      : html`${formatDuration(expectEveryMs)} after its first`;
+  const by = expectEveryMs === undefined ? 'by what is usual' : `expected every ${formatDuration(expectEveryMs)}`;
   const late = lateAt < now;
-  return html`<span class="${late ? 'bad' : ''}">${late ? 'overdue, ' : ''}${distance(lateAt, now)}</span
+  return html`<span class="${late ? 'bad' : ''}"
+      >${late ? 'late since ' : ''}${late ? dateAndTime(lateAt) : distance(lateAt, now)}</span
     ><span class="minor">${by}</span>`;
 }

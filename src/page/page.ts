@@ -1,12 +1,13 @@
-/** The pages for people: `/` and `/clients/NAME`, from what the monitor knows. They only read. */
+/** The pages for people: `/`, `/clients/NAME` and `/help`, from what the monitor knows. They only read. */
 import { within } from '../core/waiting.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { asGatewayError } from '../core/errors.ts';
 import type { ClientStatus, ClientState } from '../monitor/client-status.ts';
 import type { WebAnswer, WebRoute } from '../ports/web.ts';
 import { renderClient } from './client.ts';
+import { renderHelp } from './help.ts';
 import { html } from './html.ts';
-import { document, REFRESH_SECONDS } from './layout.ts';
+import { document, type About, type Frame } from './layout.ts';
 import { renderOverview } from './overview.ts';
 import { CONTENT_SECURITY_POLICY } from './style.ts';
 
@@ -21,6 +22,7 @@ const RETRY_SECONDS = 10;
  * @param options.monitor - the pages' only source beside the config
  * @param options.config - the config as it is now
  * @param options.problems - what is wrong with the gateway itself and has to be looked at, a sentence each
+ * @param options.about - which gateway this is
  */
 export function pageRoutes(options: {
   readonly monitor: {
@@ -29,16 +31,27 @@ export function pageRoutes(options: {
   };
   readonly config: () => GatewayConfig;
   readonly problems: () => Promise<readonly string[]>;
+  readonly about: About;
 }): readonly WebRoute[] {
-  const { monitor, config, problems } = options;
+  const { monitor, config, problems, about } = options;
   const statuses = keptShortly(() => monitor.statuses());
+  const frameOf = (query: URLSearchParams): Frame => ({ about, now: new Date(), query });
+  // The same answer for all who look at the same: it is made, and compressed, once.
+  const overview = keptShortly(async () =>
+    page(200, await renderOverview(await statuses(), await problems(), frameOf(new URLSearchParams()))),
+  );
 
-  const answer = async (root: './' | '../', render: () => Promise<WebAnswer>): Promise<WebAnswer> => {
+  const answer = async (
+    root: './' | '../',
+    query: URLSearchParams,
+    render: (frame: Frame) => Promise<WebAnswer>,
+  ): Promise<WebAnswer> => {
+    const frame = frameOf(query);
     try {
-      return (await within(PATIENCE_MS, render())) ?? busy(root);
+      return (await within(PATIENCE_MS, render(frame))) ?? busy(root, frame);
     } catch (error) {
       const { message } = asGatewayError(error);
-      return note(503, root, 'attention', 'The status of the backups is not known now', message);
+      return note(503, root, frame, 'attention', 'The status of the backups is not known now', message);
     }
   };
 
@@ -47,27 +60,24 @@ export function pageRoutes(options: {
       path: /^\/$/,
       open: false,
       answer: ({ query }) =>
-        answer('./', async () =>
-          page(200, await renderOverview(await statuses(), await problems(), new Date(), isRefreshing(query))),
+        answer('./', query, async (frame) =>
+          query.size === 0 ? overview() : page(200, await renderOverview(await statuses(), await problems(), frame)),
         ),
     },
     {
       path: /^\/clients\/([^/]+)$/,
       open: false,
       answer: ({ parts: [name = ''], query }) =>
-        answer('../', async () => {
+        answer('../', query, async (frame) => {
           const known = config().clients[name];
           const status = known && (await monitor.status(name));
           if (known === undefined || status === undefined)
-            return note(404, '../', 'disabled', 'There is no such client', `The config has no client ${name}.`);
-          return page(200, renderClient(status, known, new Date(), isRefreshing(query)));
+            return note(404, '../', frame, 'disabled', 'There is no such client', `The config has no client ${name}.`);
+          return page(200, renderClient(status, known, frame));
         }),
     },
+    { path: /^\/help$/, open: false, answer: ({ query }) => page(200, renderHelp(frameOf(query))) },
   ];
-}
-
-function isRefreshing(query: URLSearchParams): boolean {
-  return query.get('refresh') === `${REFRESH_SECONDS}`;
 }
 
 function page(status: 200 | 404 | 503, body: string, headers: Readonly<Record<string, string>> = {}): WebAnswer {
@@ -85,6 +95,7 @@ function page(status: 200 | 404 | 503, body: string, headers: Readonly<Record<st
 function note(
   status: 404 | 503,
   root: './' | '../',
+  frame: Frame,
   state: ClientState,
   title: string,
   text: string,
@@ -97,16 +108,16 @@ function note(
   return page(
     status,
     document({
-      ...{ title, state, now: new Date(), root, refresh: undefined, main },
+      ...{ frame, title, state, root, refreshes: false, main },
       ...(retry !== undefined && { retry }),
     }),
     retry === undefined ? {} : { 'retry-after': `${retry}` },
   );
 }
 
-function busy(root: './' | '../'): WebAnswer {
+function busy(root: './' | '../', frame: Frame): WebAnswer {
   const text = `A long one takes its time once, and leaves the sessions theirs. This page looks again every ${RETRY_SECONDS} seconds.`;
-  return note(503, root, 'never', 'The audit is being read', text, RETRY_SECONDS);
+  return note(503, root, frame, 'never', 'The audit is being read', text, RETRY_SECONDS);
 }
 
 /** The same promise for all who ask while it is under way and shortly after. */

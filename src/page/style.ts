@@ -12,7 +12,7 @@ export function compact(text: string): string {
 }
 
 /**
- * What a page may do, for `Content-Security-Policy`: show itself and its own icon. No script, no form, no frame, nothing from elsewhere.
+ * What a page may do, for `Content-Security-Policy`: show itself and its own icon, and ask the gateway for another page by a form. No script, no frame, nothing from elsewhere.
  */
 export const CONTENT_SECURITY_POLICY = [
   "default-src 'none'",
@@ -21,6 +21,6 @@ export const CONTENT_SECURITY_POLICY = [
     .digest('base64')}'`,
   'img-src data:',
   "base-uri 'none'",
-  "form-action 'none'",
+  "form-action 'self'",
   "frame-ancestors 'none'",
 ].join('; ');

@@ -73,7 +73,7 @@ export function withShortNames(text: string): string {
 /** What is stored, `~` where it is estimated. */
 export function sizeWords({ size }: ClientStatus): string {
   if (size === undefined) return 'not known';
-  return size.by === 'counted' ? formatBytes(size.bytes) : `~${formatBytes(size.bytes)}`;
+  return size.by === 'estimated' ? `~${formatBytes(size.bytes)}` : formatBytes(size.bytes);
 }
 
 /** A bar that is filled as far as the quota is, with its words. */

@@ -13,6 +13,7 @@ import { whyNotListening } from '../core/listening.ts';
 import type { Log } from '../ports/log.ts';
 import { openFiles } from '../state/open-files.ts';
 import type { WebAnswer, WebRoute } from '../ports/web.ts';
+import { createCompression } from './compression.ts';
 import { boundConnections } from './guests.ts';
 
 /** A listener that serves. */
@@ -61,6 +62,7 @@ export async function openWebListener(options: {
 }): Promise<WebListener> {
   const { listen, routes, log } = options;
   let expected = digest(options.token);
+  const compress = createCompression();
 
   const answerOf = async (request: IncomingMessage): Promise<WebAnswer> => {
     // Whoever is behind it could be anybody's page in the admin's browser, which reaches loopback by a name of its own (DNS rebinding).
@@ -88,10 +90,17 @@ export async function openWebListener(options: {
       answer = plain(500, 'the gateway failed; its log says why');
     }
     try {
-      const body = Buffer.from(answer.body);
+      // What was let in alone: whoever has no token costs no compression, since what they are answered is short.
+      const packed = await compress(request.headers['accept-encoding'], answer);
+      const body = packed?.body ?? Buffer.from(answer.body);
       // What a client sends along is not waited for: it may have no end.
       if (hasBody(request)) response.setHeader('connection', 'close');
-      response.writeHead(answer.status, { ...STRICT, ...answer.headers, 'content-length': body.length });
+      response.writeHead(answer.status, {
+        ...STRICT,
+        ...answer.headers,
+        ...packed?.headers,
+        'content-length': body.length,
+      });
       response.end(request.method === 'HEAD' ? undefined : body);
     } catch (error) {
       log.error({ err: error }, 'a request to the metrics or the status page could not be answered');

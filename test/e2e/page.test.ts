@@ -1,6 +1,7 @@
 /** The page in a real browser, after real sessions through both ways in: what it shows, that it runs nothing, and that everybody can use it. */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { hostname } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
@@ -75,12 +76,12 @@ async function rows(page: Page, table = 'table'): Promise<string[]> {
 
 test('one glance says which backups are OK, and of each client what it did', async () => {
   const page = await open('');
-  expect(await page.title()).toBe('1 of 3 needs a look · restic-gateway');
+  expect(await page.title()).toBe(`1 of 3 needs a look · restic-gateway on ${hostname()}`);
   expect(await page.locator('h1').textContent()).toBe('1 of 3 needs a look');
   const [first, second, third] = await rows(page);
   expect([first, second, third]).toEqual([
     expect.stringMatching(/Never yet ?new-host ?No snapshot has arrived/),
-    expect.stringMatching(/OK ?appsrv.*ago.*every 1 d 2 h.* MiB.* % of 953\.7 MiB/),
+    expect.stringMatching(/OK ?appsrv.*ago.*expected every 1 d 2 h.* MiB.* % of 953\.7 MiB/),
     expect.stringMatching(/OK ?dbsrv.*ago.*~.* MiB/),
   ]);
   const time = await page.locator('tr:has-text("appsrv") time').first().getAttribute('datetime');
@@ -94,7 +95,7 @@ test('one glance says which backups are OK, and of each client what it did', asy
   // The key's comment is text, and what it says has not happened.
   expect(await page.getByText(EVIL).count()).toBe(1);
   expect(await page.locator('img, script').count()).toBe(0);
-  expect(await page.title()).toBe('appsrv · restic-gateway');
+  expect(await page.title()).toBe(`appsrv · restic-gateway on ${hostname()}`);
   await page.getByRole('link', { name: 'All clients' }).click();
   expect(page.url()).toBe(root);
   await page.close();
@@ -110,7 +111,7 @@ test('an attack shows while it goes on, and what to do about it', async () => {
     if ((await page.title()).startsWith('2 of 3')) break;
     await page.reload();
   }
-  expect(await page.title()).toBe('2 of 3 need a look · restic-gateway');
+  expect(await page.title()).toBe(`2 of 3 need a look · restic-gateway on ${hostname()}`);
   expect((await rows(page))[0]).toMatch(/Needs a look ?dbsrv ?Once it tried to remove backups, and was refused\./);
   await page.close();
 
@@ -248,11 +249,11 @@ test('asks for the token where there is one, as the password of whatever user', 
     { PAGE_TOKEN: token },
   );
   try {
-    for (const path of ['', 'clients/new-host', 'clients/nobody'])
+    for (const path of ['', 'help', 'clients/new-host', 'clients/nobody'])
       expect((await fetch(`${where}${path}`)).status).toBe(401);
     const page = await browser.newPage({ httpCredentials: { username: 'anybody', password: token } });
     await page.goto(where);
-    expect(await page.title()).toBe('The backup needs a look · restic-gateway');
+    expect(await page.title()).toBe(`The backup needs a look · restic-gateway on ${hostname()}`);
     await page.close();
   } finally {
     await other.stop();

@@ -1,57 +1,33 @@
 /** The pages as they are answered: what they say of how clients stand, and when that cannot be told. */
 import { createHash } from 'node:crypto';
 import { afterEach, describe, expect, jest, test } from '@jest/globals';
-import type { ClientConfig, GatewayConfig } from '../../src/config/types.ts';
+import type { ClientConfig } from '../../src/config/types.ts';
 import { GatewayError } from '../../src/core/errors.ts';
-import { assess, type Knowledge } from '../../src/monitor/assess.ts';
-import { emptyClient, emptyModel, repositoryKey } from '../../src/monitor/model.ts';
-import { addLine } from '../../src/monitor/reduce.ts';
+import type { Knowledge } from '../../src/monitor/assess.ts';
 import type { ClientStatus } from '../../src/monitor/client-status.ts';
-import { pageRoutes } from '../../src/page/page.ts';
+import { ANOMALY_RULES } from '../../src/ports/audit-sink.ts';
 import type { WebAnswer } from '../../src/ports/web.ts';
 import { DAY, HOUR, nightly, sessionLines, type HistoryLine } from '../support/audit-history.ts';
-import { testClient } from '../support/test-client.ts';
+import { manyClients, routesFor, standing, type Standing } from '../support/many-clients.ts';
 
 /** Yesterday, two hours after the last night's backup. */
 const NOW = Math.floor(Date.now() / DAY) * DAY - 20 * HOUR;
 const EVIL = '<img src=x onerror=alert(1)>"\u202e';
 
 /** A client of that name that did this; nothing when it is left out. */
-function status(
+const status = (
   name: string,
   lines: readonly HistoryLine[] = [],
   config: Partial<ClientConfig> = {},
   more: Partial<Knowledge> = {},
-): [ClientConfig, ClientStatus] {
-  const client = testClient(name, config);
-  const model = emptyModel();
-  for (const line of lines) addLine(model, line);
-  const knowledge: Knowledge = {
-    record: model.clients.get(name) ?? emptyClient(),
-    repository: model.repositories.get(repositoryKey(client.repository)),
-    ...{ live: [], used: undefined, scrub: undefined, unfinishedScrub: undefined },
-    ...more,
-  };
-  return [client, assess(client, knowledge, new Date(NOW))];
-}
+): Standing => standing(NOW, name, lines, config, more);
 
 const nights = (client: string): HistoryLine[] => nightly(NOW - 13 * DAY - 4 * HOUR, 14, { client });
-const ok = (name: string): [ClientConfig, ClientStatus] => status(name, nights(name));
+const ok = (name: string): Standing => status(name, nights(name));
 
 /** Answers as the listener would be answered. */
-function answers(clients: readonly [ClientConfig, ClientStatus][], statuses?: () => Promise<ClientStatus[]>) {
-  const byName = new Map(clients.map(([{ name }, one]) => [name, one]));
-  const config = Object.assign(Object.create(null) as Record<string, ClientConfig>, {
-    ...Object.fromEntries(clients.map(([client]) => [client.name, client])),
-  });
-  const routes = pageRoutes({
-    problems: () => Promise.resolve([]),
-    monitor: {
-      statuses: statuses ?? (() => Promise.resolve([...byName.values()])),
-      status: (name) => Promise.resolve(byName.get(name)),
-    },
-    config: () => ({ clients: config }) as unknown as GatewayConfig,
-  });
+function answers(clients: readonly Standing[], statuses?: () => Promise<ClientStatus[]>) {
+  const routes = routesFor(clients, statuses);
   return async (path: string, query = ''): Promise<WebAnswer & { readonly body: string }> => {
     for (const route of routes) {
       const parts = route.path.exec(path)?.slice(1);
@@ -68,7 +44,7 @@ const textOf = (body: string): string =>
     .replace(/<style>[^]*?<\/style>|<svg[^]*?<\/svg>|<[^>]*>/g, ' ')
     .replace(/\s+/g, ' ')
     .trim();
-const headline = async (clients: readonly [ClientConfig, ClientStatus][]): Promise<string> =>
+const headline = async (clients: readonly Standing[]): Promise<string> =>
   textOf(/<h1>([^]*?)<\/h1>/.exec((await answers(clients)('/')).body)?.[1] ?? '');
 
 afterEach(() => {
@@ -76,7 +52,7 @@ afterEach(() => {
 });
 
 describe('the overview', () => {
-  test.each<[string, readonly [ClientConfig, ClientStatus][]]>([
+  test.each<[string, readonly Standing[]]>([
     ['No clients yet', []],
     ['The backup is OK', [ok('a')]],
     ['All 2 backups are OK', [ok('a'), ok('b'), status('off', [], { disabled: true })]],
@@ -110,7 +86,7 @@ describe('the overview', () => {
     const rows = [...body.matchAll(/<tr role="row" class="\w+">([^]*?)<\/tr>/g)].map(([, row = '']) => textOf(row));
     expect(rows).toEqual([
       expect.stringMatching(/^Needs a look attacked Once it tried to remove backups, and was refused\. /),
-      expect.stringMatching(/^Late late No snapshot for .* overdue, /),
+      expect.stringMatching(/^Late late No snapshot for .* late since /),
       expect.stringMatching(/^Never yet new No snapshot has arrived since the audit began\. /),
       expect.stringMatching(/^OK good \d+ .* ago .* in \d+ .* by what is usual ~70\.0 MiB \+/),
       expect.stringMatching(/^Disabled off It is disabled in the config\. /),
@@ -211,9 +187,143 @@ test('its policy lets its own style in and nothing else', async () => {
   const hash = createHash('sha256').update(style).digest('base64');
   expect(headers).toEqual({
     'content-type': 'text/html; charset=utf-8',
-    'content-security-policy': `default-src 'none'; style-src 'sha256-${hash}'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+    'content-security-policy': `default-src 'none'; style-src 'sha256-${hash}'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'`,
   });
   expect(body).not.toMatch(/<script|\son[a-z]+=|\sstyle=/);
+});
+
+describe('with many clients', () => {
+  const summaries = (body: string): string[] =>
+    [...body.matchAll(/<summary>([^]*?)<\/summary>/g)].map(([, words = '']) => textOf(words));
+  const names = (body: string): string[] => [...body.matchAll(/href="clients\/([^"]+)"/g)].map(([, name = '']) => name);
+
+  test('those that need nothing are folded away, and the others come first', async () => {
+    const { body } = await answers(manyClients(60, NOW))('/');
+    expect(summaries(body)).toEqual(['52 clients are OK', '2 clients are disabled']);
+    const shown = body.split('<details')[0] ?? '';
+    expect(names(shown).sort()).toEqual(
+      ['build-005', 'laptop-012', 'laptop-018', 'build-035', 'laptop-042', 'laptop-048'].sort(),
+    );
+    expect(body).not.toMatch(/<details[^>]* open/);
+  });
+
+  test.each([
+    ['a part of a name', 'BUILD-0', 10],
+    ['a repository', 'clients/db-00', 2],
+    ['an address', '192.0.2.7', 1],
+    ['nothing that is there', '<img src=x>"', 0],
+    ['a very long one', 'x'.repeat(9000), 0],
+  ])('one is found by %s, and what is found is not folded', async (_, find, count) => {
+    const { body } = await answers(manyClients(60, NOW))('/', `find=${encodeURIComponent(find)}&refresh=60`);
+    expect(names(body)).toHaveLength(count);
+    expect(body).toContain(`${count === 0 ? 'No client' : count === 1 ? '1 client' : `${count} clients`} found for`);
+    expect(body).not.toContain('<img');
+    expect(body).not.toMatch(/<details(?![^>]* open)/);
+    // It goes on loading itself anew, for the same.
+    expect(body).toContain('<input type="hidden" name="refresh" value="60"');
+    expect(body.length).toBeLessThan(200_000);
+  });
+
+  test('1200 of them are three pages, each client on one of them, and the worst on the first', async () => {
+    const clients = manyClients(30, NOW);
+    const many = Array.from({ length: 1200 }, (_, index): Standing => {
+      const [config, one] = clients[index % 30] ?? ok('a');
+      return [
+        { ...config, name: `c${index}` },
+        { ...one, client: `c${index}` },
+      ];
+    });
+    const get = answers(many);
+    const pages = await Promise.all(['', 'page=2', 'page=3'].map(async (query) => names((await get('/', query)).body)));
+    expect(pages.map((one) => one.length)).toEqual([500, 500, 200]);
+    expect(new Set(pages.flat()).size).toBe(1200);
+    expect((await get('/')).body).toContain('<a href="?page=2">Next page</a>');
+    expect((await get('/')).body).toContain('1040 clients are OK, 380 of them on this page');
+    for (const query of ['page=9', 'page=0', 'page=-1', 'page=1e9', 'page=x'])
+      expect((await get('/', query)).body).toMatch(/Page [13] of 3/);
+  });
+
+  test('an overview is made once for all who look at the same time', async () => {
+    const route = routesFor(manyClients(3, NOW))[0];
+    const ask = () => route?.answer({ parts: [], query: new URLSearchParams() });
+    const [one, other] = await Promise.all([ask(), ask()]);
+    expect(one).toBe(other);
+  });
+});
+
+describe('the plots', () => {
+  test('survive the first backup: the scale ends at what is usual, and what is cut is marked and said', async () => {
+    const lines = [
+      ...sessionLines(NOW - 30 * DAY, { client: 'a', init: true, packs: 50, packSize: 2 ** 30, snapshots: 1 }),
+      ...nightly(NOW - 27 * DAY - 4 * HOUR, 28, { client: 'a' }),
+    ];
+    const { body } = await answers([status('a', lines)])('/clients/a');
+    const added = /<figcaption>(Added on each day[^<]*)<[^]*?<\/figure>/.exec(body);
+    expect(added?.[1]).toMatch(/at most 50\.0 GiB; 1 day above 6\.\d MiB cut off$/);
+    expect(added?.[0]).toContain('class="beyond"');
+    const heights = [...(added?.[0] ?? '').matchAll(/h[\d.]+v([\d.]+)z/g)].map(([, tall]) => Number(tall));
+    // The first day's bar is at the top, and each night's can be seen.
+    expect(heights[0]).toBe(146);
+    expect(Math.min(...heights)).toBeGreaterThan(100);
+  });
+
+  test('are not cut where nothing is far above the rest', async () => {
+    expect((await answers([ok('a')])('/clients/a')).body).not.toContain('class="beyond"');
+  });
+});
+
+test('what the last scrub counted is the size where the audit does not reach back', async () => {
+  const scrub = { finished: new Date(NOW - DAY), quick: true, objects: 4, bytes: 3 * 2 ** 20, findings: 0, found: [] };
+  const late = nights('a').filter(({ object }) => object !== 'config');
+  expect(textOf((await answers([status('a', late)])('/clients/a')).body)).toContain('A scrub counts it');
+  const text = textOf((await answers([status('a', late, {}, { scrub })])('/clients/a')).body);
+  expect(text).toMatch(/Size 3\.0 MiB, counted by the last scrub, [\d a-z]+ ago/);
+});
+
+describe('a client that never came', () => {
+  test('is told what to run', async () => {
+    const text = textOf((await answers([status('new')])('/clients/new')).body);
+    expect(text).toContain('restic -o rclone.program="ssh restic-gateway-new" init');
+    expect(text).toContain('It has not connected since the audit began.');
+  });
+
+  test('has come, and left nothing', async () => {
+    const lines = sessionLines(NOW - HOUR, { client: 'new' });
+    expect(textOf((await answers([status('new', lines)])('/clients/new')).body)).toContain(
+      'It has connected, last at ',
+    );
+  });
+});
+
+describe('the help', () => {
+  test('has every state and every rule, and every link of every page leads somewhere', async () => {
+    const clients = manyClients(60, NOW);
+    const get = answers(clients);
+    const { body: help } = await get('/help');
+    const ids = new Set([...help.matchAll(/ id="([^"]+)"/g)].map(([, id]) => id));
+    for (const rule of ANOMALY_RULES) expect(ids).toContain(rule);
+    for (const state of ['attention', 'late', 'never', 'ok', 'disabled']) expect(ids).toContain(`state-${state}`);
+
+    const root = 'http://gateway/';
+    for (const where of ['', 'help', 'clients/none', ...clients.map(([{ name }]) => `clients/${name}`)]) {
+      const { body } = await get(`/${where}`);
+      for (const [, href = ''] of body.matchAll(/<a [^>]*href="([^"]*)"/g)) {
+        const target = new URL(href.replaceAll('&amp;', '&'), `${root}${where}`);
+        const answer = await get(target.pathname, target.search.slice(1));
+        expect([where, href, answer.status]).toEqual([where, href, target.pathname === '/clients/none' ? 404 : 200]);
+        if (target.hash !== '') expect(answer.body).toContain(` id="${target.hash.slice(1)}"`);
+      }
+    }
+  });
+
+  test('every page says which gateway it is of', async () => {
+    const get = answers([ok('a')]);
+    for (const where of ['/', '/help', '/clients/a', '/clients/b']) {
+      const { body } = await get(where);
+      expect(body).toContain(' · restic-gateway on gw1.example.org</title>');
+      expect(textOf(body)).toContain('restic-gateway 0.1.0 on gw1.example.org .');
+    }
+  });
 });
 
 describe('when it cannot be told', () => {

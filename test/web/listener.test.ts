@@ -16,6 +16,8 @@ const log = {
     errors.push(message);
   },
 };
+/** An answer that is given again as the same object. */
+const LONG = { status: 200, headers: {}, body: 'what the clients did. '.repeat(20_000) };
 const ROUTES: readonly WebRoute[] = [
   { path: /^\/healthz$/, open: true, answer: () => ({ status: 200, headers: {}, body: 'ok\n' }) },
   {
@@ -32,6 +34,7 @@ const ROUTES: readonly WebRoute[] = [
     open: false,
     answer: ({ parts }) => ({ status: 200, headers: {}, body: parts[0] ?? '' }),
   },
+  { path: /^\/long$/, open: false, answer: () => LONG },
   { path: /^\/unsayable$/, open: false, answer: () => ({ status: 200, headers: { 'x-name': 'a\nb' }, body: '' }) },
   { path: /^\/endless$/, open: false, answer: () => new Promise<never>(() => undefined) },
   {
@@ -345,4 +348,51 @@ test('a port that is taken is told as such', async () => {
   await expect(openWebListener({ listen: address, token: undefined, routes: ROUTES, log })).rejects.toThrow(
     `metrics.listen: 127.0.0.1:${address.port}: the port is in use by another program; stop that one or choose another port`,
   );
+});
+
+describe('compression', () => {
+  const coded = async (accepted: string, headers: Record<string, string> = {}, where = '/long') => {
+    const { port } = listener?.address ?? { port: 0 };
+    const request = await fetch(`http://127.0.0.1:${port}${where}`, {
+      headers: { 'accept-encoding': accepted, ...headers },
+    });
+    return {
+      ...{ status: request.status, coding: request.headers.get('content-encoding'), vary: request.headers.get('vary') },
+      ...{ text: await request.text(), length: Number(request.headers.get('content-length')) },
+    };
+  };
+
+  test.each([
+    ['gzip', 'gzip'],
+    ['gzip, deflate, br, zstd', 'gzip'],
+    ['br;q=1.0, GZIP;q=0.5', 'gzip'],
+    ['*', 'gzip'],
+    ['identity', null],
+    ['br', null],
+    ['gzip;q=0', null],
+    ['gzip;q=0, *', null],
+    ['gzip;q=x', null],
+    [',;=', null],
+  ])('for Accept-Encoding: %s it is %s', async (accepted, coding) => {
+    await listen();
+    const answer = await coded(accepted);
+    expect([answer.coding, answer.vary, answer.text]).toEqual([coding, 'accept-encoding', LONG.body]);
+    if (coding === null) expect(answer.length).toBe(LONG.body.length);
+    else expect(answer.length).toBeLessThan(LONG.body.length / 10);
+  });
+
+  test('is not for who has no token, nor for what is short', async () => {
+    await listen('the-token');
+    expect(await coded('gzip')).toMatchObject({ status: 401, coding: null, vary: null });
+    const bearer = { authorization: 'Bearer the-token' };
+    expect(await coded('gzip', bearer)).toMatchObject({ status: 200, coding: 'gzip', text: LONG.body });
+    expect(await coded('gzip', bearer, '/')).toMatchObject({ status: 200, coding: null, vary: null });
+  });
+
+  test('a flood of readers gets the page whole, compressed or not', async () => {
+    await listen();
+    const answers = await Promise.all(Array.from({ length: 20 }, (_, index) => coded(index % 2 === 0 ? 'gzip' : 'br')));
+    expect(answers.every(({ text }) => text === LONG.body)).toBe(true);
+    expect(answers.map(({ coding }) => coding)).toEqual(answers.map((_, index) => (index % 2 === 0 ? 'gzip' : null)));
+  });
 });
