@@ -40,7 +40,7 @@ function openSection({ anomalies, client }: ClientStatus): Html | undefined {
         ({ rule, at, session, what, advice }) =>
           html`<li>
             <strong>${withShortNames(what)}</strong>
-            ${advice}
+            ${adviceWords(advice)}
             <span class="minor"
               ><a href="../help#${rule}">${rule}</a>,
               ${dateAndTime(at)}${session === undefined ? undefined : html`, session <span class="id">${session}</span>`}</span
@@ -100,6 +100,12 @@ function sizeCell(one: ClientStatus, now: Date): Html {
     return html`${words}, counted by the last scrub${scrub && html`, ${distance(scrub.finished, now)}`}`;
   const counted = scrub && html`; the last scrub counted ${formatBytes(scrub.bytes)}, ${distance(scrub.finished, now)}`;
   return html`${words}, estimated from what arrived${counted}`;
+}
+
+/** As the terminal says it; but the docs are not where a browser is. */
+function adviceWords(advice: string): Html {
+  const [before = '', ...after] = advice.split('docs/recovery.md');
+  return html`${before}${after.map((text) => html`<a href="../help#broken-into">what to do</a>${text}`)}`;
 }
 
 function factsSection(one: ClientStatus, config: ClientConfig, now: Date): Html {

@@ -139,6 +139,32 @@ export function renderHelp(frame: Frame): string {
         </p>
         ${Object.entries(RULE_HELP).map(([rule, advice]) => entry(rule, html`<span class="id">${rule}</span>`, advice))}
       </section>
+      <section class="help" aria-labelledby="broken-into">
+        <h2 id="broken-into">If a client was broken into</h2>
+        <p>
+          Whoever has its key can read its backups and add to them. What was there before is still there. On the gateway
+          host:
+        </p>
+        <ol>
+          <li><code>restic-gateway client disable NAME</code> ends its sessions and lets no new one begin.</li>
+          <li>
+            <code>restic-gateway sessions --client NAME --since 30d</code> shows since when. Choose the last time at
+            which the client was certainly its own.
+          </li>
+          <li>
+            <code>restic-gateway undo NAME --since TIME</code> shows what was added since then. The same with
+            <code>--yes</code> moves it out of the repository, and prints how to bring it back.
+          </li>
+          <li>
+            <code>restic-gateway trash list NAME</code> shows what was removed, if the client was allowed to, and for
+            how long it can be brought back.
+          </li>
+          <li>
+            Restore to a new machine, with a new key and a new repository password, and only then enable the client
+            again.
+          </li>
+        </ol>
+      </section>
       <section class="help" aria-labelledby="columns">
         <h2 id="columns">Columns</h2>
         <dl>

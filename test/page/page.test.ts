@@ -300,6 +300,7 @@ describe('the help', () => {
     const clients = manyClients(60, NOW);
     const get = answers(clients);
     const { body: help } = await get('/help');
+    expect((await get('/clients/build-005')).body).toContain('href="../help#broken-into"');
     const ids = new Set([...help.matchAll(/ id="([^"]+)"/g)].map(([, id]) => id));
     for (const rule of ANOMALY_RULES) expect(ids).toContain(rule);
     for (const state of ['attention', 'late', 'never', 'ok', 'disabled']) expect(ids).toContain(`state-${state}`);
