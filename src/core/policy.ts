@@ -106,7 +106,7 @@ function decideAppend(
     case 'create-repository':
       return ALLOW;
     case 'save':
-      return decideSave(grant, change, facts);
+      return decideSave(principal, grant, change, facts);
     case 'remove':
       return decideRemove(principal, grant, change, facts);
     default:
@@ -114,14 +114,24 @@ function decideAppend(
   }
 }
 
-function decideSave(grant: Grant, operation: Operation & { kind: 'save' }, facts: Facts): Decision {
+/** Which of restic's commands was asked for is not known here: `forget`, `prune`, `repair`, `migrate` and `key` all come to this. */
+function forAdmin({ client }: Pick<Principal, 'client'>): string {
+  return `that is for the admin, on the gateway host: restic-gateway restic ${client} -- COMMAND`;
+}
+
+function decideSave(
+  principal: Pick<Principal, 'client'>,
+  grant: Grant,
+  operation: Operation & { kind: 'save' },
+  facts: Facts,
+): Decision {
   if (operation.ref.type !== 'keys' || grant.addKeys) return ALLOW;
   // restic tries 20 keys at most, so 20 junk keys would make a repository unopenable: keys come with `init` only.
   if (facts.kind === 'repository' && !facts.exists) return ALLOW;
   return {
     allow: false,
     reason: 'key-added',
-    clientMessage: 'append-only: this key may not add repository passwords; the gateway admin can',
+    clientMessage: `append-only: this key may not add repository passwords; ${forAdmin(principal)}`,
   };
 }
 
@@ -141,7 +151,7 @@ function decideRemove(
     return {
       allow: false,
       reason: 'append-only',
-      clientMessage: 'append-only: this key may not remove anything; forget and prune run on the gateway host',
+      clientMessage: `append-only: this key may not remove anything; ${forAdmin(principal)}`,
     };
   // What no `forget --prune` removes, and nobody could do without.
   if (type === 'keys' || type === 'config')

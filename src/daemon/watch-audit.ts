@@ -22,7 +22,11 @@ function start(config: GatewayConfig, log: Log): Running {
   const run = async (): Promise<number> => {
     try {
       const what = await watch.look();
-      if (what !== undefined) await tell(config, what, log);
+      if (what !== undefined) {
+        await tell(config, what, log);
+        // The file that was made for that, from now on.
+        await watch.look();
+      }
     } catch (error) {
       if (mayWarn.take())
         log.error(

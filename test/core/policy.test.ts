@@ -376,9 +376,11 @@ test('every denial says in one plain line what is not allowed and under which ru
   }
   expect(Object.fromEntries(reported)).toEqual({
     'read-only': 'read-only: this key may not write, not even a lock; use restic with --no-lock',
-    'append-only': 'append-only: this key may not remove anything; forget and prune run on the gateway host',
+    'append-only':
+      'append-only: this key may not remove anything; that is for the admin, on the gateway host: restic-gateway restic appsrv -- COMMAND',
     'lock-of-another': 'append-only: this lock belongs to someone else and is under 30 minutes old',
-    'key-added': 'append-only: this key may not add repository passwords; the gateway admin can',
+    'key-added':
+      'append-only: this key may not add repository passwords; that is for the admin, on the gateway host: restic-gateway restic appsrv -- COMMAND',
     'snapshot-left':
       'a snapshot could not be removed, so its data is kept: this run removes nothing more; run prune again on its own',
   });

@@ -57,7 +57,7 @@ async function fromInitToBackup(program: string): Promise<void> {
   await good(program, ['check', '--live', '-c', file]);
   await backUp({ 'rclone.program': program, 'rclone.args': `stdio -c ${file}` }, 'appsrv');
   const serve = await startProcess(program, ['serve', '-c', file]);
-  await serve.waitForLine(/listening on .* for 1 clients/);
+  await serve.waitForLine(/listening on .* for 1 client/);
   expect(await serve.stop()).toBe(0);
 }
 
@@ -125,7 +125,7 @@ describe('the Debian package, installed on this very machine', () => {
       program,
       'serve',
     ]);
-    await serve.waitForLine(/listening on .* for 1 clients/);
+    await serve.waitForLine(/listening on .* for 1 client/);
     const knownHosts = path.join(place, 'known_hosts');
     const [known = ''] = /^\[127\.0\.0\.1\]:\d+ ssh-ed25519 \S+/m.exec(block) ?? [];
     expect(known).not.toBe('');

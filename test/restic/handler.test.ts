@@ -183,7 +183,7 @@ describe('append-only', () => {
       ['DELETE', `/snapshots/${name}`, {}, 403],
     ]);
     expect(client.reported).toEqual([
-      'append-only: this key may not remove anything; forget and prune run on the gateway host.',
+      'append-only: this key may not remove anything; that is for the admin, on the gateway host: restic-gateway restic appsrv -- COMMAND.',
     ]);
   });
 

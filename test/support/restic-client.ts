@@ -29,6 +29,15 @@ export interface ResticClient {
 export function resticClient(duplex: Duplex): ResticClient {
   const session = connect('http://localhost', { createConnection: () => duplex });
   session.on('error', () => undefined);
+  // At the end of its stream, Node has a session write a farewell, also when a write is under way, which its JSStreamSocket asserts against.
+  const destroy = session.destroy.bind(session);
+  session.destroy = (...args: Parameters<typeof destroy>): void => {
+    try {
+      destroy(...args);
+    } catch {
+      duplex.destroy();
+    }
+  };
   // One for each request under way.
   session.setMaxListeners(0);
   return {

@@ -111,7 +111,7 @@ export function describeRestic(wayIn: WayIn, stores: readonly (typeof STORES)[nu
       expect(writing.stderr).toContain('read-only: this key may not write, not even a lock; use restic with --no-lock');
       expect(forgetting.code).not.toBe(0);
       expect(forgetting.stderr).toContain(
-        'restic-gateway: append-only: this key may not remove anything; forget and prune run on the gateway host.',
+        'restic-gateway: append-only: this key may not remove anything; that is for the admin, on the gateway host: restic-gateway restic appsrv -- COMMAND.',
       );
       expect(forgetting.stderr.match(/restic-gateway:/g)).toHaveLength(1);
       expect(await good('appsrv', binary, 'snapshots', '--json')).toBe(before);
