@@ -18,8 +18,6 @@ interface MostTurns {
   readonly each: number;
   readonly alone?: number;
   readonly all: number;
-  /** How long a turn lasts at least, in ms, while others have had turns lately: what is answered at once could be asked for by the thousand. */
-  readonly leastMs?: number;
 }
 
 /**
@@ -32,13 +30,13 @@ const MOST = {
    * as much more of the storage. Where there is nobody else, they only wait for it, and a slow one is asked for more at once.
    */
   packs: { each: 6, alone: 32, all: 256 },
-  downloads: { each: 6, alone: 32, all: 256, leastMs: 10 },
+  downloads: { each: 6, alone: 32, all: 256 },
   /** Each page is some hundred KiB while it is read, and costs the storage a thousand look-ups. */
   lists: { each: 2, alone: 4, all: 64 },
   /**
    * All else: look-ups, removals, and objects that are no packs. More would fill libuv's few threads, behind which everybody's files wait.
    */
-  small: { each: 4, alone: 32, all: 256, leastMs: 10 },
+  small: { each: 4, alone: 32, all: 256 },
 } as const satisfies Readonly<Record<string, MostTurns>>;
 type Kind = keyof typeof MOST;
 
@@ -111,11 +109,11 @@ export function createStoreCalls(unreadMs: number = UNREAD_MS, descriptors: numb
 }
 
 /** As many turns as there are descriptors for, and never all of them for one client. */
-function shareOf({ each, alone = each, all, leastMs = 0 }: MostTurns, share: number): Required<MostTurns> {
-  if (share === 1) return { each, alone, all, leastMs };
+function shareOf({ each, alone = each, all }: MostTurns, share: number): Required<MostTurns> {
+  if (share === 1) return { each, alone, all };
   const most = Math.max(2, Math.floor(all * share));
   const half = Math.floor(most / 2);
-  return { each: Math.min(each, half), alone: Math.min(alone, half), all: most, leastMs };
+  return { each: Math.min(each, half), alone: Math.min(alone, half), all: most };
 }
 
 /** A client's turns of one kind. */
@@ -188,20 +186,14 @@ class Turns {
   #turn(client: string, own: Own): () => void {
     own.used += 1;
     this.#used += 1;
-    const began = performance.now();
     let over = false;
-    const end = (): void => {
+    return () => {
+      if (over) return;
+      over = true;
       own.used -= 1;
       this.#used -= 1;
       this.#tidy(client, own);
       this.#next();
-    };
-    return () => {
-      if (over) return;
-      over = true;
-      const rest = this.#isShared() ? began + this.#limits.leastMs - performance.now() : 0;
-      if (rest > 0) setTimeout(end, rest).unref();
-      else end();
     };
   }
 
