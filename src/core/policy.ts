@@ -114,11 +114,6 @@ function decideAppend(
   }
 }
 
-/** Which of restic's commands was asked for is not known here: `forget`, `prune`, `repair`, `migrate` and `key` all come to this. */
-function forAdmin({ client }: Pick<Principal, 'client'>): string {
-  return `that is for the admin, on the gateway host: restic-gateway restic ${client} -- COMMAND`;
-}
-
 function decideSave(
   principal: Pick<Principal, 'client'>,
   grant: Grant,
@@ -131,7 +126,7 @@ function decideSave(
   return {
     allow: false,
     reason: 'key-added',
-    clientMessage: `append-only: this key may not add repository passwords; ${forAdmin(principal)}`,
+    clientMessage: `append-only: this key may not add repository passwords; that is for the admin, on the gateway host: restic-gateway restic ${principal.client} -- COMMAND`,
   };
 }
 
@@ -151,7 +146,8 @@ function decideRemove(
     return {
       allow: false,
       reason: 'append-only',
-      clientMessage: `append-only: this key may not remove anything; ${forAdmin(principal)}`,
+      // Which of restic's commands was asked for is not known here: `forget`, `prune`, `repair`, `migrate` and `key` all come to this.
+      clientMessage: `append-only: this key may not remove anything; that is for the admin, on the gateway host: restic-gateway restic ${principal.client} -- COMMAND`,
     };
   // What no `forget --prune` removes, and nobody could do without.
   if (type === 'keys' || type === 'config')
