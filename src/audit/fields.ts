@@ -14,8 +14,8 @@ type LineName<F> = F extends 'ref' ? 'object' : F;
 type PresenceOf<E, F extends keyof E> = undefined extends E[F] ? 'sometimes' : 'always';
 type FieldsOf<E> = { readonly [F in Exclude<keyof E, 'kind'> as LineName<F>]: PresenceOf<E, F> };
 
-/** Of what came of work with Object Lock. */
 const PURGED = { batch: 'always', objects: 'always', bytes: 'always' } as const;
+/** Of what came of work with Object Lock. */
 const LOCKED = { objects: 'always', changed: 'always', failed: 'always', complete: 'always' } as const;
 
 /** The fields of every kind of event, beside those of all lines. */

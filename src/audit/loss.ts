@@ -3,15 +3,17 @@
  * nobody looked, is for `verify` to find.
  */
 import type { Stats } from 'node:fs';
-import { rm, stat, type FileHandle } from 'node:fs/promises';
+import { rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isoTime, line, record, type Shape } from '../core/shape.ts';
 import { readShape, replaceJson } from '../state/state-file.ts';
 import { inodeOf, openAuditFile, statOrNone } from './open-file.ts';
-import { auditFiles, readLines } from './read.ts';
+import { auditFileNames, readLines } from './read.ts';
 
 /** The end of a file that is compared with the ends of those that were moved away, in bytes; longer than a line. */
 const END_BYTES = 64 * 1024;
+/** By how much a file system's times may be behind the clock, in ms. */
+const CLOCK_MS = 2000;
 
 /** Keeps an eye on one file. */
 interface LossWatch {
@@ -25,6 +27,7 @@ export function watchForLoss(file: string, keep: number | undefined): LossWatch 
   /** Open, so that it can be read when it has no name any more. */
   let mine: FileHandle | undefined;
   let seen = 0;
+  let looked = Date.now();
 
   const follow = async (): Promise<void> => {
     await mine?.close();
@@ -40,14 +43,21 @@ export function watchForLoss(file: string, keep: number | undefined): LossWatch 
         await follow();
         return undefined;
       }
+      const since = Math.min(looked, Date.now()) - CLOCK_MS;
+      looked = Date.now();
       const [own, there] = [await mine.stat(), await statOrNone(file)];
       if (there !== undefined && inodeOf(there) === inodeOf(own)) {
         const before = seen;
         seen = own.size;
         return own.size < before ? `${file} was cut from ${before} to ${own.size} bytes` : undefined;
       }
-      const lost = own.size > 0 && !(await wasRotated(file, mine, own, keep));
-      await follow();
+      const lost = own.size > 0 && !(await wasRotated(file, mine, own, since, keep));
+      try {
+        await follow();
+      } catch (error) {
+        // What is in its place cannot be looked at; that it was lost is said first.
+        if (!lost) throw error;
+      }
       if (!lost) return undefined;
       return `${file} was ${there === undefined ? 'removed' : 'replaced'}: ${own.size} bytes of the audit are gone from its directory`;
     },
@@ -58,17 +68,27 @@ export function watchForLoss(file: string, keep: number | undefined): LossWatch 
   };
 }
 
-/** Whether the file has another name in its directory, or was packed there, or is one of those that are no longer kept. */
-async function wasRotated(file: string, mine: FileHandle, own: Stats, keep: number | undefined): Promise<boolean> {
-  const others = (await auditFiles(file)).filter((one) => one !== file);
-  for (const one of others) {
-    const stats = await stat(one).catch(() => undefined);
-    if (stats !== undefined && inodeOf(stats) === inodeOf(own)) return true;
+/**
+ * Whether the file has another name in its directory, or was packed there, or is one of those that are no longer kept.
+ * @param since - a file that was moved or packed later than that may be this one, in ms since 1970
+ */
+async function wasRotated(
+  file: string,
+  mine: FileHandle,
+  own: Stats,
+  since: number,
+  keep: number | undefined,
+): Promise<boolean> {
+  const newer: string[] = [];
+  for (const one of await auditFileNames(file)) {
+    const stats = one === file ? undefined : await statOrNone(one);
+    if (stats === undefined) continue;
+    if (inodeOf(stats) === inodeOf(own)) return true;
+    if (stats.ctimeMs >= since) newer.push(one);
   }
-  if (keep !== undefined && others.length >= keep) return true;
+  if (keep !== undefined && newer.length >= keep) return true;
   const last = await lastLineOf(mine, own.size);
-  // Who has packed it has done so since it was written to.
-  for (const one of others.reverse().filter((name) => name.endsWith('.gz')))
+  for (const one of newer.filter((name) => name.endsWith('.gz')))
     if (last !== undefined && (await endsWith(one, last))) return true;
   return false;
 }

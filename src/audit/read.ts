@@ -49,14 +49,15 @@ function unreadable(file: string, cause: unknown): GatewayError {
 export async function auditFiles(file: string): Promise<readonly string[]> {
   for (let tries = 1; ; tries++)
     try {
-      return await inOrder(await namesOf(file));
+      return await inOrder(await auditFileNames(file));
     } catch (error) {
       // Rotated between its listing and its reading: it has another name now.
       if (tries === MOST_TRIES || !isGone(error)) throw error;
     }
 }
 
-async function namesOf(file: string): Promise<readonly string[]> {
+/** The same files in no order, without a look into them. @throws GatewayError `audit-unavailable` */
+export async function auditFileNames(file: string): Promise<readonly string[]> {
   const own = basename(file);
   const names = await readdir(dirname(file)).catch((error: unknown) => {
     throw new GatewayError('audit-unavailable', { detail: `the audit cannot be read: ${messageOf(error)}` });

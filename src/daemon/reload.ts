@@ -147,7 +147,9 @@ function mustKeepState(before: GatewayConfig, { state }: GatewayConfig): void {
 /** What a config takes away, if it is more than one would by hand: clients, or the place of their repositories. */
 function lossOf(before: GatewayConfig, after: GatewayConfig): string | undefined {
   const all = Object.keys(before.clients);
-  const clients = all.filter((name) => after.clients[name] === undefined);
+  // One that goes on under another name is not left out.
+  const ids = new Set(Object.values(after.clients).map(({ id }) => id));
+  const clients = all.filter((name) => after.clients[name] === undefined && !ids.has(before.clients[name]?.id ?? name));
   const inUse = new Set(Object.values(before.clients).map(({ repository }) => repository.store));
   const placed = ({ name: _, ...place }: GatewayConfig['stores'][string]): unknown => place;
   const left = Object.values(after.stores).map(placed);

@@ -4,8 +4,11 @@ import type { Log } from '../ports/log.ts';
 import { checkStores } from '../safeguard/check-stores.ts';
 import type { Part } from './parts.ts';
 
-/** How often stores that are not safe are tried again, in ms: the admin may have put them right meanwhile. */
-const AGAIN_MS = 60_000;
+/**
+ * How often stores that are not safe are tried again, in ms: the admin may have put them right meanwhile. Each trial leaves an object of a
+ * pack's size as one more version where versions are kept. A new config, or a SIGHUP, has them tried at once.
+ */
+const AGAIN_MS = 60 * 60_000;
 
 /** The stores as they were last tried. */
 interface StoreChecks extends Part {

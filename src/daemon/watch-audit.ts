@@ -45,6 +45,10 @@ async function tell(config: GatewayConfig, what: string, log: Log): Promise<void
     `the audit log was tampered with, or moved by a mistake: ${what}; run: restic-gateway audit verify`,
   );
   const at = new Date().toISOString();
-  await writeAuditLoss(config.state, { at, what });
-  await appendToAudit(config, { kind: 'audit-lost', detail: what }, log);
+  // Either, whatever comes of the other.
+  const outcomes = await Promise.allSettled([
+    writeAuditLoss(config.state, { at, what }),
+    appendToAudit(config, { kind: 'audit-lost', detail: what }, log),
+  ]);
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }

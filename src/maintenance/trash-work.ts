@@ -57,10 +57,16 @@ export async function purgeNoted(
 ): Promise<void> {
   if (due.objects > 0) await audit.append(identity, { kind: 'purge', ...due });
   const { objects, bytes } = counts;
-  try {
-    await purge();
-  } finally {
+  const noteGone = async (): Promise<void> => {
     const gone = { objects: counts.objects - objects, bytes: counts.bytes - bytes };
     if (gone.objects > 0) await audit.append(identity, { kind: 'purged', batch: due.batch, ...gone });
+  };
+  try {
+    await purge();
+  } catch (error) {
+    // Why the purge ended says more than why the audit could not be written after it.
+    await noteGone().catch(() => undefined);
+    throw error;
   }
+  await noteGone();
 }

@@ -130,8 +130,9 @@ export type AuditEvent =
   | { readonly kind: 'time-accepted'; readonly ref: ObjectRef }
   /** A rate of the client has made this session wait for a second by now; once a session for each rate. `limit` is the rate: `50MiB/s`. */
   | { readonly kind: 'throttled'; readonly reason: Rate; readonly limit: string }
-  /** Of the gateway itself: a copy of the audit has not been complete for a while, and then that it is again. `copy` names it. */
+  /** Of the gateway itself: the audit's file was removed, replaced or cut off while it was in use. */
   | { readonly kind: 'audit-lost'; readonly detail: string }
+  /** Of the gateway itself: a copy of the audit has not been complete for a while, and then that it is again. `copy` names it. */
   | { readonly kind: 'copy-late'; readonly copy: string; readonly detail: string }
   | { readonly kind: 'copy-caught-up'; readonly copy: string; readonly lateMs: number }
   /** What was not written line by line, because there was so much of it, over all sessions of the client, by reason: */

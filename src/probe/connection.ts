@@ -88,6 +88,9 @@ interface Answer {
   readonly body: Buffer;
 }
 
+/** The most of an answer that is kept, in bytes; one that is longer counts as none. */
+const MOST_BYTES = 4 * 1024 * 1024;
+
 /** What is sent with a request. */
 interface Parts {
   readonly body?: Uint8Array;
@@ -132,7 +135,12 @@ export async function openResticSession(
           // A refusal counts as soon as it is there: the server may reset the stream of an upload right after it.
           if (statusCode >= 400) finish({ status: statusCode, body: Buffer.alloc(0) });
           const chunks: Buffer[] = [];
-          incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
+          let left = MOST_BYTES;
+          incoming.on('data', (chunk: Buffer) => {
+            left -= chunk.length;
+            if (left >= 0) chunks.push(chunk);
+            else outgoing.destroy();
+          });
           incoming.on('error', () => {
             finish(none);
           });

@@ -174,20 +174,36 @@ async function tidyObject(
   return state === 'absent' ? [] : [{ object: PROBE_OBJECT, damaged: state === 'other' }];
 }
 
-/** Removes what a server took that it must not take. */
-async function removeStrays(session: ResticSession, paths: readonly string[]): Promise<readonly Left[]> {
+/**
+ * Removes what a server took that it must not take.
+ * @param paths - where it may be
+ * @returns what may still be there
+ */
+export async function removeStrays(session: ResticSession, paths: readonly string[]): Promise<readonly Left[]> {
   const left: Left[] = [];
-  for (const path of paths) {
-    const isThere = async (): Promise<boolean> => !refused((await session.request('HEAD', path)).status);
-    let there = await isThere();
-    for (let tries = REMOVALS; there && tries > 0; tries--) {
+  for (const [index, path] of paths.entries()) {
+    let state = await stateOf(session, path);
+    for (let tries = REMOVALS; state === 'there' && tries > 0; tries--) {
       await session.request('DELETE', path);
-      there = await isThere();
-      if (there) await sleep(REMOVAL_PAUSE_MS);
+      state = await stateOf(session, path);
+      if (state === 'there') await sleep(REMOVAL_PAUSE_MS);
     }
-    if (there) left.push({ object: path.slice(1), damaged: true });
+    // Asked for the others, too, it would take the whole time limit for each.
+    if (state === 'silent') return [...left, ...paths.slice(index).map(damaged)];
+    if (state === 'there') left.push(damaged(path));
   }
   return left;
+}
+
+/** Not by HEAD: rclone answers that from what it once saw there, and goes on when it has removed a broken upload by itself. */
+async function stateOf(session: ResticSession, path: string): Promise<'there' | 'gone' | 'silent'> {
+  const { status } = await session.request('GET', path);
+  if (status === 0) return 'silent';
+  return refused(status) ? 'gone' : 'there';
+}
+
+function damaged(path: string): Left {
+  return { object: path.slice(1), damaged: true };
 }
 
 /** Whether nothing may be added. A lock alone does not tell: a client may hold as many as it may. */

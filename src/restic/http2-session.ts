@@ -140,7 +140,11 @@ export function serveHttp2(
   /** After a goodbye, nghttp2 reads only while there are streams: neither another request nor the end of the input would be seen. */
   let saidGoodbye = false;
   const endWhenDone = (): void => {
-    if (living.size === 0) end('client-ended');
+    if (over || living.size > 0) return;
+    // What the client has not read yet must still reach it.
+    whenWritten(duplex, stalledMs, () => {
+      if (living.size === 0) end('client-ended');
+    });
   };
   let bodies = 0;
   const onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
@@ -197,6 +201,21 @@ export function serveHttp2(
   });
   endWith(duplex, end);
   return { ended, close: end };
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** Calls back once what is beneath has taken all that was written, or has taken nothing of it for so long. */
+function whenWritten(duplex: Duplex, withinMs: number, then: () => void): void {
+  if (!duplex.writable) {
+    then();
+    return;
+  }
+  const timer = setTimeout(then, withinMs);
+  duplex.write(NOTHING, () => {
+    clearTimeout(timer);
+    then();
+  });
 }
 
 /** Resets and floods of frames that need an answer nobody reads are nghttp2's to count, which ends the session; these it answers for ever. */

@@ -140,13 +140,13 @@ export function createStreamMemory(
    */
   const shrink = (): void => {
     notBefore = performance.now() + PAUSE_MS;
-    shrinks = true;
+    if (level > 0) shrinks = true;
     shrinkWhenIdle();
   };
   const shrinkWhenIdle = (): void => {
     if (!shrinks || changing || bodies.size > 0) return;
     shrinks = false;
-    if (level > 0) change(0);
+    change(0);
   };
 
   const grow = (): void => {
@@ -170,8 +170,10 @@ export function createStreamMemory(
       widened = true;
       widen?.(CHANNEL_WINDOW);
     }
-    if (more && widened) change(to);
-    else notBefore = performance.now() + PAUSE_MS;
+    if (more && widened) {
+      shrinks = false;
+      change(to);
+    } else notBefore = performance.now() + PAUSE_MS;
   };
 
   return {

@@ -25,12 +25,7 @@ async function attack(method: string, where: string) {
   const { client, server } = await socketPair();
   sockets.push(client);
   const frames = collectFrames(client);
-  await stack.gateway.openSession({
-    principal: { client: 'hostile', via: 'ssh' },
-    stream: server,
-    notify: () => undefined,
-    ending: () => undefined,
-  });
+  await stack.serve('hostile', server);
   client.write(PREFACE);
   const requests = Array.from({ length: REQUESTS }, (_, index) =>
     frame(FRAME.headers, END_HEADERS | END_STREAM, 2 * index + 1, requestHeaders(method, where)),

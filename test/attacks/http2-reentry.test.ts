@@ -138,12 +138,7 @@ test.each(STORIES.map(([story, sent, isSeen, before = Buffer.of()]) => [story, s
   async (_story, sent, isSeen, before) => {
     const [client, server] = duplexPair();
     client.on('error', () => undefined);
-    const session = await stack.gateway.openSession({
-      principal: { client: 'appsrv', via: 'ssh' },
-      stream: watchReading(server),
-      notify: () => undefined,
-      ending: () => undefined,
-    });
+    const session = await stack.serve('appsrv', watchReading(server));
     const state = { over: false };
     void session.ended.then(() => (state.over = true));
     const frames = collectFrames(client);

@@ -61,12 +61,7 @@ async function attack(): Promise<void> {
   const pair = await socketPair();
   socket = pair.client;
   frames = collectFrames(socket);
-  await stack.gateway.openSession({
-    principal: { client: 'appsrv', via: 'ssh' },
-    stream: pair.server,
-    notify: () => undefined,
-    ending: () => undefined,
-  });
+  await stack.serve('appsrv', pair.server);
   // SETTINGS_HEADER_TABLE_SIZE (1) of 0: answers come without a memory of earlier ones, so that they are easy to read.
   socket.write(Buffer.concat([PREFACE, frame(FRAME.settings, 0, 0, Buffer.from([0, 1, 0, 0, 0, 0]))]));
 }

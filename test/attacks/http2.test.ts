@@ -1,7 +1,8 @@
 /** Hostile clients inside a session: HTTP/2 that no library would send, and after each attack another session that is served. */
+import { createHash, randomBytes } from 'node:crypto';
 import { constants } from 'node:http2';
 import type { Socket } from 'node:net';
-import { duplexPair } from 'node:stream';
+import { Duplex, duplexPair, PassThrough } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { hold, serveHttp2, type Http2Events } from '../../src/restic/http2-session.ts';
@@ -52,12 +53,7 @@ interface Attacker {
 /** A session of `appsrv` whose HTTP/2 is in the attacker's hands; without the preface when it is empty. */
 async function attacker(preface: Uint8Array = PREFACE): Promise<Attacker> {
   const { client, server } = await socketPair();
-  const session = await stack.gateway.openSession({
-    principal: { client: 'appsrv', via: 'ssh' },
-    stream: server,
-    notify: () => undefined,
-    ending: () => undefined,
-  });
+  const session = await stack.serve('appsrv', server);
   sockets.push(client);
   const frames = collectFrames(client);
   client.write(preface);
@@ -134,12 +130,7 @@ describe('floods that end the session', () => {
     const [client, server] = duplexPair();
     client.on('error', () => undefined);
     client.resume();
-    const session = await stack.gateway.openSession({
-      principal: { client: 'appsrv', via: 'ssh' },
-      stream: server,
-      notify: () => undefined,
-      ending: () => undefined,
-    });
+    const session = await stack.serve('appsrv', server);
     client.write(Buffer.concat([PREFACE, attack]));
     await session.ended;
     expect(server.destroyed).toBe(true);
@@ -156,18 +147,47 @@ describe('floods that end the session', () => {
     const [client, server] = duplexPair();
     client.on('error', () => undefined);
     const frames = collectFrames(client);
-    const session = await stack.gateway.openSession({
-      principal: { client: 'appsrv', via: 'ssh' },
-      stream: server,
-      notify: () => undefined,
-      ending: () => undefined,
-    });
+    const session = await stack.serve('appsrv', server);
     client.write(PREFACE);
     await until(() => frames.length > 0);
     client.write(Buffer.concat([before, frame(FRAME.goaway, 0, 0, Buffer.alloc(8))]));
     await session.ended;
     expect(frames.filter(({ type }) => type === FRAME.headers).map(({ stream }) => stream)).toEqual(answered);
     expect(stack.audit().findLast((line) => line['event'] === 'session-end')).toMatchObject({ reason: 'client-ended' });
+  });
+
+  test('a goodbye right after a request for much, over a line that is slow to take it: all of it arrives', async () => {
+    const content = randomBytes(300_000);
+    const name = createHash('sha256').update(content).digest('hex');
+    expect((await neighbour.request('POST', `/data/${name}`, { body: content })).status).toBe(200);
+    const far = new PassThrough();
+    const frames = collectFrames(far);
+    const line = new Duplex({
+      read: () => undefined,
+      write: (chunk: Buffer, _encoding, done) => {
+        setTimeout(() => {
+          if (!line.destroyed) far.write(chunk);
+          done();
+        }, 20);
+      },
+    });
+    const session = await stack.serve('neighbour', line);
+    line.push(
+      Buffer.concat([
+        PREFACE,
+        frame(FRAME.window, 0, 0, Buffer.from([0, 0x10, 0, 0])),
+        frame(FRAME.settings, 0, 0, Buffer.from([0, 4, 0, 0x10, 0, 0])),
+        request(1, 'GET', `/data/${name}`),
+        request(3, 'GET', '/file-1'),
+        frame(FRAME.goaway, 0, 0, Buffer.alloc(8)),
+      ]),
+    );
+    await session.ended;
+    await sleep(100);
+    const received = frames.filter(({ type }) => type === FRAME.data).map(({ payload }) => payload);
+    expect(Buffer.concat(received).equals(content)).toBe(true);
+    const ends = frames.filter(({ stream, flags }) => stream > 0 && (flags & END_STREAM) !== 0);
+    expect(ends.map(({ stream }) => stream)).toEqual([3, 1]);
   });
 
   test.each([

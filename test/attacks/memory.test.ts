@@ -65,12 +65,7 @@ describe('inside of sessions', () => {
   /** A session whose HTTP/2 is in the attacker's hands. */
   async function attacker(): Promise<{ readonly socket: Socket; readonly frames: ReturnType<typeof collectFrames> }> {
     const { client, server } = await socketPair();
-    await stack.gateway.openSession({
-      principal: { client: 'attacker', via: 'ssh' },
-      stream: server,
-      notify: () => undefined,
-      ending: () => undefined,
-    });
+    await stack.serve('attacker', server);
     sockets.push(client);
     const frames = collectFrames(client);
     client.write(PREFACE);

@@ -65,12 +65,7 @@ const pages = (): number => proxy.requests.filter((line) => line === `GET /${buc
 /** A session whose HTTP/2 is in the attacker's hands. @param window - what it lets come of each answer, in bytes */
 async function attacker(window: number) {
   const { client, server } = await socketPair();
-  await stack.gateway.openSession({
-    principal: { client: 'attacker', via: 'ssh' },
-    stream: server,
-    notify: () => undefined,
-    ending: () => undefined,
-  });
+  await stack.serve('attacker', server);
   sockets.push(client);
   const frames = collectFrames(client);
   client.write(PREFACE);

@@ -23,12 +23,7 @@ test('a frame that was reserved from the large window and comes after the small 
     memory: { total: 40 * MIB, perClient: 20 * MIB },
   });
   const { client, server } = await socketPair();
-  const session = await stack.gateway.openSession({
-    principal: { client: 'appsrv', via: 'ssh' },
-    stream: server,
-    notify: () => undefined,
-    ending: () => undefined,
-  });
+  const session = await stack.serve('appsrv', server);
   const frames = collectFrames(client);
   client.write(PREFACE);
   let acknowledged = 0;

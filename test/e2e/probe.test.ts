@@ -1,9 +1,13 @@
 /** `probe` against the real thing: both ways in, both stores, every access, and sshd with rclone, which does not hold. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { userInfo } from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from '@jest/globals';
 import { stringify } from 'yaml';
+import { logIn, openResticSession } from '../../src/probe/connection.ts';
+import { removeStrays } from '../../src/probe/repository-checks.ts';
 import { GATEWAY, startGateway } from '../support/gateway-process.ts';
 import {
   generateKey,
@@ -228,6 +232,31 @@ test('sshd with rclone does not hold, and is not harmed', async () => {
   expect(hash !== probeObject).toBe(left?.damaged);
   await good(lab().resticNewest, sshd, key, 'check');
   await good(lab().resticNewest, sshd, key, 'backup', source());
+  await sshd.stop();
+});
+
+test('what rclone has removed by itself is not said to be left, though it goes on saying that it is there', async () => {
+  const key = await generateKey();
+  const repository = path.join(tempDir(), 'repository');
+  mkdirSync(repository);
+  const command = `${lab().rclone} serve restic --stdio --append-only --config /dev/null ${repository}`;
+  const sshd = await startSshd({ authorizedKeysLines: [`command="${command}" ${key.publicLine}`] });
+  await good(lab().resticNewest, sshd, key, 'init');
+  const target = { host: '127.0.0.1', port: sshd.port, user: userInfo().username, timeoutMs: 10_000 };
+  const login = await logIn(
+    { ...target, known: { types: undefined, accepts: () => true, refusal: () => '' } },
+    { privateKey: readFileSync(key.privateFile), authHandler: ['publickey'] },
+  );
+  if (!login.in) throw new Error(login.why);
+  const session = await openResticSession(login.client, 10_000);
+  const lock = `locks/${'1'.repeat(64)}`;
+  const upload = session.request('POST', `/${lock}`, { declared: 1000, timeoutMs: 2000 });
+  while ((await session.request('HEAD', `/${lock}`)).status !== 200);
+  await upload;
+  while (existsSync(path.join(repository, lock))) await sleep(20);
+  expect((await session.request('HEAD', `/${lock}`)).status).toBe(200);
+  expect(await removeStrays(session, [`/${lock}`])).toEqual([]);
+  login.client.destroy();
   await sshd.stop();
 });
 

@@ -314,6 +314,17 @@ test('a config that leaves out many clients, or a store in use, waits for --forc
   writeFileSync(site.configFile, whole);
   expect(await command('reload')).toMatchObject({ code: 0, stderr: '' });
   expect((await command('status')).stderr).not.toMatch(/serve does not use/);
+  // Under another name it is no other client.
+  site.edit((yaml) => {
+    yaml.clients = Object.fromEntries(
+      Object.entries(yaml.clients).map(([name, client]) =>
+        name < 'd' ? [`${name}-new`, { ...client, id: name }] : [name, client],
+      ),
+    );
+  });
+  expect(await command('reload')).toMatchObject({ code: 0, stderr: '' });
+  writeFileSync(site.configFile, whole);
+  expect(await command('reload')).toMatchObject({ code: 0, stderr: '' });
   site.edit((yaml) => (yaml['state'] = path.join(site.directory, 'elsewhere')));
   await site.process.waitForLine(/state cannot become \S+ while serve runs with/);
   writeFileSync(site.configFile, whole);

@@ -1,10 +1,22 @@
 /** A storage that ignores conditions, as a site meets it: what `serve` says, what restic hears, and that the accepted fallback serves. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, test } from '@jest/globals';
 import { startFaultProxy, type FaultProxy } from '../support/fault-proxy.ts';
-import { startGateway, type RunningGateway } from '../support/gateway-process.ts';
-import { generateKey, lab, newBucket, restic, s3, sshClientArgs, tempDir, type Outcome } from '../support/lab.ts';
+import { GATEWAY, startGateway, type RunningGateway } from '../support/gateway-process.ts';
+import {
+  freePort,
+  generateKey,
+  lab,
+  newBucket,
+  restic,
+  run,
+  s3,
+  sshClientArgs,
+  tempDir,
+  type Outcome,
+} from '../support/lab.ts';
 import { secretFile } from '../support/stores.ts';
 
 let proxy: FaultProxy | undefined;
@@ -19,7 +31,7 @@ async function start(store: Readonly<Record<string, unknown>>, versioning: boole
   const { endpoint, region, accessKeyId, secretAccessKey } = s3();
   proxy = await startFaultProxy(endpoint);
   proxy.set({ method: 'PUT', fault: { kind: 'drop-condition', secret: { accessKeyId, secretAccessKey } } });
-  const key = await generateKey();
+  const [key, metricsPort] = [await generateKey(), await freePort()];
   const running = await startGateway(tempDir(), {
     stores: {
       careless: {
@@ -28,15 +40,17 @@ async function start(store: Readonly<Record<string, unknown>>, versioning: boole
       },
     },
     clients: { appsrv: { keys: [key.publicLine], repository: { store: 'careless' } } },
+    metrics: { listen: `127.0.0.1:${metricsPort}` },
   });
   gateway = running;
   const program = [lab().ssh, ...sshClientArgs({ port: running.port, key, knownHosts: running.knownHosts })].join(' ');
+  const ready = (): Promise<Response> => fetch(`http://127.0.0.1:${metricsPort}/readyz`);
   const target = { repo: 'rclone:x', options: { 'rclone.program': program }, password: 'secret' };
-  return { running, client: (...args: string[]): Promise<Outcome> => restic(lab().resticNewest, target, args) };
+  return { running, ready, client: (...args: string[]): Promise<Outcome> => restic(lab().resticNewest, target, args) };
 }
 
 test('nothing is taken: serve says why at its start, and restic in one line without trying for long', async () => {
-  const { running, client } = await start({}, false);
+  const { running, ready, client } = await start({}, false);
   await running.process.waitForLine(
     /store careless does not honour If-None-Match.*conditionalWrites: versioned/,
     30_000,
@@ -47,7 +61,13 @@ test('nothing is taken: serve says why at its start, and restic in one line with
   const audit = readFileSync(running.auditFile, 'utf8');
   expect(audit).toMatch(/"store-unsafe"/);
   expect(audit).not.toMatch(/"event":"create"/);
+  // A balancer sends nobody here; once the storage honours conditions, a SIGHUP has it tried at once.
+  const unfit = await ready();
+  expect([unfit.status, await unfit.text()]).toEqual([503, 'not ready: no store is safe to store in\n']);
   proxy?.heal();
+  expect((await run(process.execPath, [GATEWAY, 'reload', '-c', running.configFile])).code).toBe(0);
+  while ((await ready()).status !== 200) await sleep(50);
+  expect(await client('init')).toMatchObject({ code: 0 });
 });
 
 test('conditionalWrites: versioned serves it, and serve says so at each start', async () => {

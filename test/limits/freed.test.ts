@@ -16,12 +16,7 @@ afterEach(() => stack.close());
 /** Serves one session that uploads, downloads and lists, and ends. */
 async function serveOne(): Promise<WeakRef<object>> {
   const { client, server } = await socketPair();
-  const session = await stack.gateway.openSession({
-    principal: { client: 'appsrv', via: 'ssh' },
-    stream: server,
-    notify: () => undefined,
-    ending: () => undefined,
-  });
+  const session = await stack.serve('appsrv', server);
   const restic = resticClient(client);
   const { name, body } = sample();
   expect((await restic.request('POST', `/data/${name}`, { body })).status).toBe(200);

@@ -7,6 +7,7 @@ import type { ClientConfig, GatewayConfig, StoreConfig } from '../../src/config/
 import type { Principal } from '../../src/core/principal.ts';
 import { createGateway, type Gateway } from '../../src/gateway/gateway.ts';
 import type { Session, SessionRequest } from '../../src/ports/sessions.ts';
+import type { Duplex } from 'node:stream';
 import { resticClient, type ResticClient } from './restic-client.ts';
 import { testClient, testGateway } from './test-client.ts';
 
@@ -32,6 +33,8 @@ export interface Stack {
   readonly config: GatewayConfig;
   /** Connects as a client of the config. */
   connect(client: string, principal?: Partial<Principal>, asked?: Asked): Promise<StackClient>;
+  /** Serves a client on the other end of a stream that is in the test's hands. */
+  serve(client: string, stream: Duplex): Promise<Session>;
   audit(): AuditLine[];
   /** Path of a file of a repository in the store. */
   file(client: string, key: string): string;
@@ -93,6 +96,13 @@ export async function startStack(
       open.push(connected);
       return connected;
     },
+    serve: (client, stream) =>
+      gateway.openSession({
+        principal: { client, via: 'ssh' },
+        stream,
+        notify: () => undefined,
+        ending: () => undefined,
+      }),
     audit: () =>
       readFileSync(config.audit.file, 'utf8')
         .split('\n')
