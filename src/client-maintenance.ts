@@ -4,6 +4,7 @@ import { noSuch } from './config/problems.ts';
 import { commonName, protectionOf, repositoryIdentity } from './config/repositories.ts';
 import type { GatewayConfig } from './config/types.ts';
 import { GatewayError, messageOf } from './core/errors.ts';
+import { foreignPlace } from './core/object.ts';
 import { adminOf, type Principal } from './core/principal.ts';
 import { timedId } from './core/timed-id.ts';
 import type { RemovedBy } from './core/trash.ts';
@@ -193,6 +194,13 @@ export async function openAuditCopy(
   return { store: await openCopyStore(store, copy.prefix), name: `${copy.store}:${copy.prefix}` };
 }
 
+/** What file systems and storage appliances keep in a directory of theirs by themselves. */
+const OF_VOLUMES = new Set(
+  ['lost+found', '.snapshot', '.snapshots', '.zfs', '@eaDir', '#recycle', '#snapshot', '@Recycle', '.Trash'].map(
+    (name) => `${name}/`,
+  ),
+);
+
 /** What is in a place, which no client need have. @throws GatewayError when there is no such store, or it cannot be asked */
 export async function whatIsIn(
   config: GatewayConfig,
@@ -204,7 +212,8 @@ export async function whatIsIn(
   const { signal } = new AbortController();
   try {
     if ((await maintenance.facts('config', { signal })) !== undefined) return 'repository';
-    for await (const page of maintenance.files('', { signal })) if (page.length > 0) return 'files';
+    for await (const page of maintenance.files('', { signal }))
+      if (page.some(({ key }) => !OF_VOLUMES.has(foreignPlace(key)))) return 'files';
     return 'nothing';
   } finally {
     await maintenance.close();

@@ -12,7 +12,7 @@ import { chooseClients } from './choose-clients.ts';
 import { parseOption } from './option.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
-import { counted, formatBytes, formatDuration, prose, styled, table } from './terminal.ts';
+import { counted, formatBytes, formatDuration, printable, prose, styled, table } from './terminal.ts';
 
 /** Options as the command line gives them. */
 interface ScrubArguments {
@@ -93,22 +93,34 @@ async function scrubOne(
 
 /** As `status --json` has the last scrub of a client. */
 function scrubJson(client: string, result: ScrubResult): object {
-  const { store, prefix, quick, objects, bytes, started, finished, findings: found } = result;
+  const { store, prefix, quick, objects, bytes, started, finished, findings: found, foreign, foreignKeys } = result;
   return {
     ...{ client, repository: { store, prefix }, good: found.length === 0, quick, objects, bytes },
-    ...{ start: started, end: finished, findings: found.length, found },
+    ...{ start: started, end: finished, findings: found.length, found, foreign, foreignKeys },
   };
 }
 
-function report(client: string, { objects, bytes, findings, started, finished, quick }: ScrubResult): string {
+function report(client: string, result: ScrubResult): string {
+  const { objects, bytes, findings, started, finished, quick } = result;
   const time = formatDuration(Date.parse(finished) - Date.parse(started));
   const how = quick ? 'looked at, contents not read' : 'read';
   const head = `${client}: ${objects} objects, ${formatBytes(bytes)} ${how} in ${time}: `;
   if (findings.length === 0)
-    return prose(`${head}all good`).replace(/all good$/m, styled(process.stdout, 'green', 'all good'));
+    return (
+      prose(`${head}all good`).replace(/all good$/m, styled(process.stdout, 'green', 'all good')) +
+      describeForeign(result)
+    );
   const rows = findings.map(({ key, problem, detail }) => [problem, key, detail]);
   const count = styled(process.stdout, 'red', counted(findings.length, 'problem'));
-  return `${head}${count}\n${table([{ title: 'problem' }, { title: 'file', cut: { to: 20, at: 'middle' } }, { title: 'what', cut: { to: 16, at: 'end' } }], rows)}`;
+  return `${head}${count}\n${table([{ title: 'problem' }, { title: 'file', cut: { to: 20, at: 'middle' } }, { title: 'what', cut: { to: 16, at: 'end' } }], rows)}${describeForeign(result)}`;
+}
+
+/** Names once what is not restic's: a disk's `lost+found`, say. */
+function describeForeign({ foreign, foreignKeys }: ScrubResult): string {
+  if (foreign === 0) return '';
+  const more = foreign > foreignKeys.length ? ` and ${foreign - foreignKeys.length} more` : '';
+  const names = foreignKeys.map((key) => printable(key)).join(', ');
+  return prose(`Not part of the repository, and not read: ${names}${more}. restic ignores them.`);
 }
 
 /** A line that says how far a scrub is. */

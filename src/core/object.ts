@@ -54,6 +54,22 @@ export function parseObjectKey(key: string): ObjectRef | undefined {
   return objectKey(ref) === key ? ref : undefined;
 }
 
+const DIRECTORY = /^(?:|(?:data|index|keys|locks|snapshots)\/|data\/[0-9a-f]{2}\/)$/;
+
+/** Whether this is a directory of restic's default layout. @param key - below the prefix, ending in `/`; '' is the repository itself */
+export function isRepositoryDirectory(key: string): boolean {
+  return DIRECTORY.test(key);
+}
+
+/** What of a key that is not restic's does not belong into a repository: its first directory that is not of the layout, or the key itself. */
+export function foreignPlace(key: string): string {
+  for (let slash = key.indexOf('/'); slash !== -1; slash = key.indexOf('/', slash + 1)) {
+    const directory = key.slice(0, slash + 1);
+    if (!isRepositoryDirectory(directory)) return directory;
+  }
+  return key;
+}
+
 /** The longest content that an object of each type may have, in bytes. */
 export const SIZE_LIMITS: Readonly<Record<ObjectType, number>> = {
   // restic's config and key files are a few hundred bytes; snapshots carry paths and tags.

@@ -13,9 +13,9 @@ export interface Finding {
   readonly key: string;
   /**
    * `damaged`: the content is not what its name says. `empty`: an object without content. `unreadable`: the storage cannot give it.
-   * `foreign`: no file of a repository. `missing`: it should be there.
+   * `missing`: it should be there.
    */
-  readonly problem: 'damaged' | 'empty' | 'unreadable' | 'foreign' | 'missing';
+  readonly problem: 'damaged' | 'empty' | 'unreadable' | 'missing';
   /** For a person. */
   readonly detail: string;
 }
@@ -35,6 +35,9 @@ export interface ScrubResult {
   readonly objects: number;
   readonly bytes: number;
   readonly findings: readonly Finding[];
+  /** What lies in the repository's place and is not restic's, which does no harm: how many files and directories, and the first of their names. */
+  readonly foreign: number;
+  readonly foreignKeys: readonly string[];
   /** In the file alone: how many findings there were beyond those. */
   readonly unlisted?: number;
 }
@@ -77,13 +80,23 @@ const FIGURES = {
     record({
       // As the storage has it, printable or not.
       key: text(8192),
-      problem: only('damaged', 'empty', 'unreadable', 'foreign', 'missing'),
+      problem: only('damaged', 'empty', 'unreadable', 'missing'),
       detail: text(8192),
     }),
   ),
 };
 const RESULT: Shape<ScrubResult> = record(
-  { v: only(1), store: text(8192), prefix: text(8192), started: isoTime, finished: isoTime, quick: flag, ...FIGURES },
+  {
+    v: only(1),
+    store: text(8192),
+    prefix: text(8192),
+    started: isoTime,
+    finished: isoTime,
+    quick: flag,
+    ...FIGURES,
+    foreign: count,
+    foreignKeys: listOf(text(8192)),
+  },
   { unlisted: count },
 );
 const PART = like(/^(?:config|(?:index|keys|locks|snapshots)\/|data\/[0-9a-f]{2}\/)$/);

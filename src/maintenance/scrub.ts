@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { asGatewayError } from '../core/errors.ts';
-import { NAMED_TYPES, parseObjectKey } from '../core/object.ts';
+import { foreignPlace, NAMED_TYPES, parseObjectKey } from '../core/object.ts';
 import type { RepositoryMaintenance, StoredFile } from '../ports/repository-maintenance.ts';
 import { inPool } from './pool.ts';
 import type { Finding, PartResult, ScrubResult, ScrubState } from './scrub-state.ts';
@@ -11,6 +11,8 @@ import type { Finding, PartResult, ScrubResult, ScrubState } from './scrub-state
 /** Parts of the repository that are read at once, and objects at once in a part of small ones. */
 const PARTS = 8;
 const SMALL_OBJECTS = 4;
+/** How many files and directories that are not restic's are named. */
+const MOST_FOREIGN = 20;
 
 /** How far a scrub is. */
 export interface ScrubProgressReport {
@@ -88,6 +90,7 @@ export async function scrub(request: ScrubRequest): Promise<ScrubResult | undefi
     const result: ScrubResult = {
       ...{ v: 1, ...repository, started, finished: new Date().toISOString(), quick },
       ...{ objects: total.objects, bytes: total.bytes },
+      ...{ foreign: survey.foreign, foreignKeys: survey.foreignKeys },
       findings: [...survey.findings, ...Object.values(parts).flatMap(({ findings }) => findings)],
     };
     await state.finish(result);
@@ -108,19 +111,29 @@ interface Run {
   onProgress: (objects: number, bytes: number) => void;
 }
 
+interface Survey extends PartResult, Pick<ScrubResult, 'foreign' | 'foreignKeys'> {
+  readonly parts: ReadonlySet<string>;
+}
+
 /** What there is to be read, and what does not belong there. */
-async function takeSurvey(
-  maintenance: RepositoryMaintenance,
-  signal: AbortSignal,
-): Promise<PartResult & { readonly parts: ReadonlySet<string> }> {
+async function takeSurvey(maintenance: RepositoryMaintenance, signal: AbortSignal): Promise<Survey> {
   const parts = new Set<string>();
   const findings: Finding[] = [];
+  const foreignKeys: string[] = [];
+  let foreign = 0;
+  let last: string | undefined;
   let objects = 0;
   let bytes = 0;
   for await (const page of maintenance.files('', { signal }))
     for (const { key, size } of page) {
       if (parseObjectKey(key) === undefined) {
-        findings.push({ key, problem: 'foreign', detail: 'this is not a file of a restic repository' });
+        // What is in one directory comes one after the other.
+        const place = foreignPlace(key);
+        if (place !== last) {
+          foreign += 1;
+          if (foreignKeys.length < MOST_FOREIGN) foreignKeys.push(place);
+        }
+        last = place;
         continue;
       }
       objects += 1;
@@ -129,7 +142,7 @@ async function takeSurvey(
     }
   if (objects > 0 && !parts.has('config'))
     findings.push({ key: 'config', problem: 'missing', detail: 'without it no restic opens the repository' });
-  return { parts, findings, objects, bytes };
+  return { parts, findings, objects, bytes, foreign, foreignKeys };
 }
 
 async function scrubPart(run: Run, part: string): Promise<PartResult> {

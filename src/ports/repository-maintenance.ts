@@ -45,7 +45,8 @@ export interface RepositoryMaintenance {
   readonly versions?: KeptVersions;
 
   /**
-   * Files in pages, in no order.
+   * Files in pages, in no order. In a repository, a directory that restic's layout does not have may be one entry, whose key ends in `/`
+   * and whose size is 0: what is in it (`lost+found`, a file system's snapshots) is not the gateway's to read.
    * @param under - a directory's key ending in `/`, or '' for all of the repository but the gateway's own directory
    */
   files(under: string, options: CallOptions): AsyncIterable<readonly StoredFile[]>;

@@ -1,10 +1,11 @@
 /** The admin's maintenance of a repository in a directory. */
 import { randomUUID } from 'node:crypto';
 import type { BigIntStats, Dirent } from 'node:fs';
-import { lstat, readdir, rename, rmdir, unlink } from 'node:fs/promises';
+import { lstat, readdir, rename, rmdir, stat, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { DirectoryStoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
+import { isRepositoryDirectory } from '../core/object.ts';
 import type { CallOptions } from '../ports/repository-store.ts';
 import { PRIVATE_DIRECTORY } from '../ports/repository-maintenance.ts';
 import type { FileFacts, RepositoryMaintenance, StoredFile } from '../ports/repository-maintenance.ts';
@@ -172,18 +173,29 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
     const files: StoredFile[] = [];
     const directories: string[] = [];
     for (const entry of entries) {
-      if (entry.isDirectory()) {
-        if (under !== '' || entry.name !== PRIVATE_DIRECTORY) directories.push(entry.name);
+      const key = under + entry.name;
+      if (key === PRIVATE_DIRECTORY) continue;
+      const isOwn = isOwnDirectory(`${key}/`);
+      if (isOwn && (await this.#isDirectory(steps, entry))) {
+        directories.push(entry.name);
         continue;
       }
-      if (wanted === 'directories') continue;
-      const key = under + entry.name;
-      if (isBesideObject(key)) continue;
+      // Among the gateway's own files nobody asks for others'.
+      const isForeign = entry.isDirectory();
+      if (wanted === 'directories' || isBesideObject(key) || (isForeign && isPrivate(key))) continue;
       const file = await this.#lookUp(steps, key);
-      if (file !== undefined)
-        files.push({ key, size: Number(file.size), modified: new Date(Number(file.mtimeNs / 1_000_000n)) });
+      if (file === undefined) continue;
+      const modified = new Date(Number(file.mtimeNs / 1_000_000n));
+      files.push(isForeign ? { key: `${key}/`, size: 0, modified } : { key, size: Number(file.size), modified });
     }
     return { files, directories: directories.sort() };
+  }
+
+  /** Whether it is a directory, or stands for one that the admin has put elsewhere. */
+  async #isDirectory(steps: Steps, entry: Dirent): Promise<boolean> {
+    if (!entry.isSymbolicLink()) return entry.isDirectory();
+    const target = await steps.io(() => stat(join(entry.parentPath, entry.name))).catch(() => undefined);
+    return target?.isDirectory() === true;
   }
 
   async #lookUp(steps: Steps, key: string): Promise<BigIntStats | undefined> {
@@ -196,9 +208,20 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
   }
 }
 
+/** Whether restic or the gateway makes such directories. What else is there may be unreadable, endless, or a copy of all of this. */
+function isOwnDirectory(key: string): boolean {
+  return isPrivate(key)
+    ? /^[\w][\w.-]*\/$/.test(key.slice(key.lastIndexOf('/', key.length - 2) + 1))
+    : isRepositoryDirectory(key);
+}
+
+function isPrivate(key: string): boolean {
+  return key.startsWith(`${PRIVATE_DIRECTORY}/`);
+}
+
 /** @throws GatewayError for a key that is not the gateway's own: restic's files are moved, never discarded */
 function privateKey(key: string): string {
-  if (key.startsWith(`${PRIVATE_DIRECTORY}/`)) return key;
+  if (isPrivate(key)) return key;
   throw new GatewayError('internal', { detail: `${key} is not one of the gateway's own files` });
 }
 

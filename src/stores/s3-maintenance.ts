@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { S3StoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
+import { isRepositoryDirectory } from '../core/object.ts';
 import type { CallOptions } from '../ports/repository-store.ts';
 import type { CopyStore } from '../ports/copy-store.ts';
 import { PRIVATE_DIRECTORY } from '../ports/repository-maintenance.ts';
@@ -49,7 +50,10 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
             throw new BadAnswer('its list has an object without a time or from elsewhere');
           return { key: key.slice(this.#prefix.length), size, modified };
         });
-        yield under === '' ? files.filter(({ key }) => !key.startsWith(`${PRIVATE_DIRECTORY}/`)) : files;
+        // The empty objects by which consoles and gateways mark folders stand for nothing.
+        yield under === ''
+          ? files.filter(({ key, size }) => !isPrivate(key) && !(size === 0 && isRepositoryDirectory(key)))
+          : files;
       }
     } catch (error) {
       throw this.#client.failure(error, signal);
@@ -178,8 +182,7 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
   }
 
   async discard(key: string, { signal }: CallOptions): Promise<'gone' | 'hidden'> {
-    if (!key.startsWith(`${PRIVATE_DIRECTORY}/`))
-      throw new GatewayError('internal', { detail: `${key} is not one of the gateway's own files` });
+    if (!isPrivate(key)) throw new GatewayError('internal', { detail: `${key} is not one of the gateway's own files` });
     try {
       if ((await this.#client.remove(this.#prefix + key, signal)) === 'removed') return 'gone';
     } catch (error) {
@@ -223,6 +226,10 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
     this.#client.close();
     return Promise.resolve();
   }
+}
+
+function isPrivate(key: string): boolean {
+  return key.startsWith(`${PRIVATE_DIRECTORY}/`);
 }
 
 /** The hash of the whole content; an upload in parts has one of its parts' hashes instead, which says `-` and their number. */

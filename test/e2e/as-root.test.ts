@@ -9,7 +9,9 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -187,6 +189,49 @@ asRoot('root, where the gateway has a user of its own', () => {
     expect((await run('extend', 'locked', '--when-under', '1d')).stdout).toMatch(/^locked: 2 objects: 2 renewed until/);
     await run('client', 'hold', 'locked');
     await run('client', 'release', 'locked');
+  });
+
+  test('what a disk or an appliance keeps in a repository’s directory is named once, never read, and no reason for attention', async () => {
+    const home = at('store/given');
+    for (const foreign of ['lost+found', 'data/@eaDir', `data/${readdirSync(`${home}/data`)[0] ?? ''}/@eaDir`])
+      mkdirSync(path.join(home, foreign), { mode: 0o700 });
+    // As a file server shows its snapshots: the whole once more, and here without end.
+    mkdirSync(path.join(home, '.snapshot'));
+    symlinkSync('..', path.join(home, '.snapshot/hourly'));
+    mkdirSync(path.join(home, '.restic-gateway/trash'), { recursive: true });
+    for (const own of ['.restic-gateway', '.restic-gateway/trash']) chownSync(path.join(home, own), uid, gid);
+    mkdirSync(path.join(home, '.restic-gateway/trash/@eaDir'), { mode: 0o700 });
+    // An admin's way to have packs on another disk's directory.
+    renameSync(path.join(home, 'data'), at('packs'));
+    symlinkSync(at('packs'), path.join(home, 'data'));
+
+    const scrubbed = await gateway(['scrub', 'given']);
+    expect({ code: scrubbed.code, stderr: scrubbed.stderr }).toEqual({ code: 0, stderr: '' });
+    const flat = scrubbed.stdout.replaceAll(/\s+/g, ' ');
+    expect(flat).toMatch(/^given: \d+ objects, .*: all good Not part of the repository, and not read: /);
+    for (const foreign of ['lost+found/', '.snapshot/', 'data/@eaDir/']) expect(flat.split(foreign)).toHaveLength(2);
+    const { stdout: packs } = await run('find', [at('packs'), '-type', 'f']);
+    const [, objects] = /^given: (\d+) objects/.exec(flat) ?? [];
+    expect(Number(objects)).toBeGreaterThan(packs.trim().split('\n').length);
+    for (const args of [
+      ['scrub', 'given', '--quick'],
+      ['undo', 'given', '--since', '1h'],
+      ['undo', 'given', '--list'],
+      ['trash', 'list', 'given'],
+      ['trash', 'purge', 'given', '--older-than', '0s'],
+      ['forget', 'given', '--dry-run'],
+      ['restic', 'given', '--', 'check'],
+      ['check', '--live'],
+    ]) {
+      const { code, stderr } = await gateway(args, { RESTIC_PASSWORD: PASSWORD });
+      expect({ args, code, stderr: args[0] === 'check' ? '' : stderr }).toEqual({ args, code: 0, stderr: '' });
+    }
+    const status = JSON.parse((await gateway(['status', 'given', '--json'])).stdout) as {
+      scrub: object;
+      reasons: string[];
+    };
+    expect(status.scrub).toMatchObject({ findings: 0 });
+    expect(status.reasons.join()).not.toMatch(/scrub/i);
   });
 
   test('no process of the gateway’s own had a password', () => {

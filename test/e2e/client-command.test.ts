@@ -1,12 +1,13 @@
 /** `client`: from a key to a backup by the printed lines alone, and the running gateway follows each change. */
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, test } from '@jest/globals';
 import { GATEWAY, startGateway, type RunningGateway } from '../support/gateway-process.ts';
 import { generateKey, lab, run, tempDir, type Outcome } from '../support/lab.ts';
-import { freshStore } from '../support/stores.ts';
+import { freshStore, type StoreEntry } from '../support/stores.ts';
 
 let gateway: RunningGateway;
+let store: StoreEntry;
 const home = tempDir();
 
 const client = (...args: string[]): Promise<Outcome> =>
@@ -31,7 +32,8 @@ async function onClient(lines: string): Promise<Outcome> {
 }
 
 beforeAll(async () => {
-  gateway = await startGateway(tempDir(), { stores: { main: await freshStore('directory') }, clients: {} });
+  store = await freshStore('directory');
+  gateway = await startGateway(tempDir(), { stores: { main: store }, clients: {} });
 });
 
 const reloaded = async (change: () => Promise<Outcome>): Promise<Outcome> => {
@@ -209,5 +211,17 @@ describe('client', () => {
     expect(existsSync(path.join(home, 'third_ed25519'))).toBe(false);
     expect((await client('lst')).stderr).toMatch(/did you mean "list"/);
     expect((await client('enable', 'db', '--quiet')).stdout).toBe('');
+  });
+
+  test('a disk’s own directories leave a place free for a client, and anything else does not', async () => {
+    const place = path.join(store['path'] ?? '', 'volume');
+    for (const own of ['lost+found', '@eaDir', '.snapshot/hourly'])
+      mkdirSync(path.join(place, own), { recursive: true });
+    const { publicFile } = await generateKey();
+    writeFileSync(path.join(place, 'readme.txt'), '');
+    const refused = await client('add', 'volume', '--key-file', publicFile);
+    expect([refused.code, refused.stderr]).toEqual([2, expect.stringMatching(/already.*--existing/s)]);
+    rmSync(path.join(place, 'readme.txt'));
+    await reloaded(() => client('add', 'volume', '--key-file', publicFile));
   });
 });

@@ -49,7 +49,7 @@ describe.each(STORES)('scrub of a repository on %s', (kind) => {
     expect(kept.map((text) => (JSON.parse(text) as { prefix: string }).prefix).sort()).toEqual(['appsrv', 'empty']);
   });
 
-  test('a bit flipped in each type, a pack cut short, an empty one and foreign files are found', async () => {
+  test('a bit flipped in each type, a pack cut short and an empty one are found', async () => {
     const keys = (await files.keys()).filter((key) => !key.startsWith('.restic-gateway/'));
     const planted: string[] = [];
     const undo: (() => Promise<void>)[] = [];
@@ -69,17 +69,38 @@ describe.each(STORES)('scrub of a repository on %s', (kind) => {
     const packs = keys.filter((key) => key.startsWith('data/'));
     await plant(packs[1] ?? '', 'damaged', (bytes) => bytes.subarray(0, bytes.length - 1));
     await plant('config', 'empty', () => Buffer.alloc(0));
-    for (const key of ['readme.txt', 'data/ff/readme', `data/00/${'f'.repeat(64)}`]) {
-      await files.write(key, Buffer.from('x'));
-      planted.push(`foreign ${key}`);
-      undo.push(() => files.remove(key));
-    }
     const found = await scrub('appsrv', '--json');
     expect(found.code).toBe(1);
     expect(findings(found)).toEqual(planted.sort());
-    expect((await scrub('appsrv')).stdout).toMatch(/: 9 problems\n/);
+    expect((await scrub('appsrv')).stdout).toMatch(/: 6 problems\n/);
     for (const back of undo) await back();
     expect((await scrub('appsrv')).code).toBe(0);
+  });
+
+  test('what is not restic’s is named once and is no problem, and marks of folders are nothing', async () => {
+    const foreign = ['readme.txt', 'data/ff/readme', `data/00/${'f'.repeat(64)}`, 'photos/2026/a.jpg', 'photos/b.jpg'];
+    const marks = kind === 's3' ? ['', 'data/', 'data/00/', 'locks/'] : [];
+    for (const key of [...foreign, ...marks]) await files.write(key, Buffer.from(key.endsWith('g') ? 'x' : ''));
+    const json = await scrub('appsrv', '--json');
+    expect(JSON.parse(json.stdout)).toMatchObject({ good: true, findings: 0, foreign: 4 });
+    const { foreignKeys } = JSON.parse(json.stdout) as { foreignKeys: string[] };
+    expect(foreignKeys.sort()).toEqual([...foreign.slice(0, 3), 'photos/'].sort());
+    const { code, stdout } = await scrub('appsrv', '--quick');
+    expect({ code, stdout: stdout.replaceAll(/\s+/g, ' ') }).toEqual({
+      code: 0,
+      stdout: expect.stringMatching(/all good Not part of the repository, and not read: .*photos\//) as unknown,
+    });
+    for (const args of [
+      ['undo', 'appsrv', '--since', '1h'],
+      ['trash', 'list', 'appsrv'],
+    ]) {
+      const outcome = await run(process.execPath, [GATEWAY, ...args, '-c', site.configFile]);
+      expect({ args, code: outcome.code, stderr: outcome.stderr }).toEqual({ args, code: 0, stderr: '' });
+    }
+    const status = await run(process.execPath, [GATEWAY, 'status', 'appsrv', '--json', '-c', site.configFile]);
+    expect((JSON.parse(status.stdout) as { reasons: string[] }).reasons.join()).not.toMatch(/scrub/);
+    expect((await site.admin('appsrv', ['check'], 'secret')).code).toBe(0);
+    for (const key of [...foreign, ...marks]) await files.remove(key);
   });
 
   test('a bit flipped in the config is found too, whose name says nothing of it', async () => {

@@ -113,12 +113,14 @@ const KEPT: Readonly<Record<string, Kept>> = {
         objects: 3,
         bytes: 9,
         findings: [FINDING],
+        foreign: 1,
+        foreignKeys: ['lost+found/'],
       } as const;
       await scrubs().finish(result);
       return only(at('scrub'));
     },
     read: () => scrubs().readResult(),
-    free: /^(?:store|prefix|key|detail)$/,
+    free: /^(?:store|prefix|key|detail|foreignKeys\[\])$/,
   },
   'the progress of a scrub': {
     write: async () => {
