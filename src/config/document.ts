@@ -139,6 +139,11 @@ function syntaxProblems(
   text: string,
   errors: readonly { readonly code: string; readonly pos: [number, number]; readonly message: string }[],
 ): PlacedProblem[] {
+  const spaces = specialSpaces(text);
+  if (spaces.length > 0) return [...spaces];
+  const bare = errors.find(({ pos: [offset] }) => text[offset] === '{' && text[offset - 1] === '$');
+  if (bare !== undefined)
+    return [{ path: [], offset: bare.pos[0] - 1, message: 'a ${…} inside of { } needs quotes: "${NAME}"' }];
   // One slip makes several errors; the first of a line is the one that helps.
   const lines = new Set<number>();
   return errors.flatMap(({ code, pos: [offset], message }) => {
@@ -147,6 +152,28 @@ function syntaxProblems(
     lines.add(line);
     return [{ path: [], offset, message: explain(code, message, text, offset) }];
   });
+}
+
+/** Where YAML wants a space, after the start of a line or a sign, and there is what only looks like one. */
+const SPECIAL_SPACE = /(?:^ *(?:- )?|^[^#"']*[:,{[-] *)[\u00a0\u1680\u2000-\u200d\u202f\u205f\u2060\u3000\ufeff]/;
+/** As many as help. */
+const MOST_SPACES = 5;
+
+/** What editors, web pages and chats put in the place of spaces, which is a letter to YAML: the first in each line. */
+export function specialSpaces(text: string): readonly PlacedProblem[] {
+  const problems: PlacedProblem[] = [];
+  let start = text.startsWith('\ufeff') ? 1 : 0;
+  for (const line of text.slice(start).split('\n')) {
+    const found = SPECIAL_SPACE.exec(line)?.[0];
+    if (found !== undefined && problems.length < MOST_SPACES)
+      problems.push({
+        path: [],
+        offset: start + found.length - 1,
+        message: 'this is a no-break or another special space, which YAML takes for a letter; type a plain one',
+      });
+    start += line.length + 1;
+  }
+  return problems;
 }
 
 function explain(code: string, message: string, text: string, offset: number): string {

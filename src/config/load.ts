@@ -5,7 +5,7 @@ import { isUtf8 } from 'node:buffer';
 import { statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { crossCheck } from './cross-checks.ts';
-import { lineAndColumn, readDocument } from './document.ts';
+import { lineAndColumn, readDocument, specialSpaces } from './document.ts';
 import { unreadable } from './files.ts';
 import { deepFreeze } from './freeze.ts';
 import { ConfigError, formatPath, invalid, type Path } from './problems.ts';
@@ -95,7 +95,9 @@ export function loadConfig(file: string, env: NodeJS.ProcessEnv = process.env): 
   }
   const text = bytes.toString('utf8');
   if (!isUtf8(bytes)) {
-    const message = 'this is not UTF-8 text; save the file as UTF-8';
+    const message = bytes.includes(0)
+      ? 'this is UTF-16, as some Windows programs save text; convert it: iconv -f UTF-16 -t UTF-8 FILE'
+      : 'this is not UTF-8 text; save the file as UTF-8';
     throw new ConfigError(absolute, [{ path: '', ...lineAndColumn(text, text.indexOf('\ufffd')), message }]);
   }
   return parseConfig(text, absolute, env);
@@ -131,10 +133,16 @@ export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv =
     const reported = new Set([...unset, ...document.problems].map(({ path }) => formatPath(path)));
     problems.push(...checked.problems.filter(({ path }) => !reported.has(formatPath(path))));
   }
-  const placed = [
-    ...document.problems,
-    ...problems.map(({ path, part, message }) => ({ path, offset: document.offsetOf(path, part), message })),
-  ];
+  const anyProblem = problems.length > 0 || document.problems.length > 0;
+  const spaces = anyProblem && document.value !== undefined ? specialSpaces(text) : [];
+  // What else is wrong is mostly what comes of them.
+  const placed =
+    spaces.length > 0
+      ? [...spaces]
+      : [
+          ...document.problems,
+          ...problems.map(({ path, part, message }) => ({ path, offset: document.offsetOf(path, part), message })),
+        ];
   if (placed.length === 0 && !('problems' in checked)) return deepFreeze(checked);
   placed.sort((a, b) => a.offset - b.offset);
   throw new ConfigError(

@@ -28,6 +28,8 @@ const KEY_LENGTH = 32;
 const OTHER_TYPE =
   /^(ssh-rsa|ssh-dss|ecdsa-sha2-nistp\d+|sk-ssh-ed25519@openssh\.com|sk-ecdsa-sha2-nistp256@openssh\.com)$/;
 const CERTIFICATE = /^[a-z0-9-]+-cert-v0\d@openssh\.com$/;
+/** No space to a program, though it looks like one; a comment may have them. */
+const SPECIAL_SPACE = /[\u00a0\u1680\u2000-\u200d\u202f\u205f\u2060\u3000\ufeff]/;
 // PEM and OpenSSH's own format, with or without their first line, and PuTTY's.
 const PRIVATE_KEY = /PRIVATE KEY-----|b3BlbnNzaC1rZXktdjE|PuTTY-User-Key-File/;
 
@@ -40,6 +42,27 @@ export function parsePublicKey(line: string): PublicKey {
     throw invalid(
       'this is a PRIVATE key: delete it here, consider it disclosed and make a new one; what belongs here is the line of its .pub file',
     );
+  if (/^---- BEGIN SSH2 PUBLIC KEY/m.test(line.trimStart()))
+    throw invalid('this is a public key in the format of RFC 4716; convert it: ssh-keygen -i -f FILE');
+  if (/-----BEGIN ([A-Z]+ )*PUBLIC KEY-----/.test(line))
+    throw invalid(
+      'this is a public key in a PEM file; take the one that ssh-keygen writes: ssh-keygen -y -f PRIVATE_KEY_FILE',
+    );
+  if (/\ufffd|(?:\w\0){4}/.test(line))
+    throw invalid(
+      'the key is not UTF-8 text: > in Windows PowerShell writes UTF-16; convert its file: iconv -f UTF-16 -t UTF-8 FILE',
+    );
+  if (
+    line
+      .trim()
+      .split(/[ \t]+/, 2)
+      .some((word) => SPECIAL_SPACE.test(word))
+  )
+    throw invalid(
+      'there is a no-break or another special space in the key, as web pages and chats put them; type plain spaces',
+    );
+  if (/^\s*["'`“”„‘’«»]/.test(line))
+    throw invalid(`there are quotes around the key itself; begin the line with ${TYPE}`);
   // What is in a comment goes into logs and authorized_keys: nothing that could start a line or hide there.
   if (hasControls(line.replace(/\t/g, ' ').trim()))
     throw invalid('a public key is one line without control characters');

@@ -16,9 +16,9 @@ export interface Throttle {
   piece(direction: 'upload' | 'download'): number;
   /** Bytes that came and that nobody will read; those who come later wait for them. */
   discarded(bytes: number): void;
-  /** A request that came. @throws GatewayError `too-many-requests` when the wait would be too long */
+  /** A request that came. Rejects with GatewayError `too-many-requests` when the wait would be too long. */
   request(signal: AbortSignal): Promise<void> | undefined;
-  /** An object that is to be made. @throws GatewayError `too-many-objects` when the wait would be too long */
+  /** An object that is to be made. Rejects with GatewayError `too-many-objects` when the wait would be too long. */
   object(size: number, signal: AbortSignal): Promise<void> | undefined;
   /** What a rate is at present, in words for the user: `5000/h`, `50MiB/s`. */
   describe(rate: Rate): string;

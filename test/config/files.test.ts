@@ -160,11 +160,20 @@ describe('reading it', () => {
 
   test.each<[string, Buffer, string]>([
     ['Latin-1', Buffer.from('listen: 2222\n# Zo\xeb\n', 'latin1'), '2:5'],
-    ['UTF-16', Buffer.from('\ufefflisten: 2222', 'utf16le'), '1:1'],
     ['a character cut off', Buffer.from('# Zoë').subarray(0, -1), '1:5'],
   ])('%s is not UTF-8', (_name, content, place) => {
     const file = write('encoding.yaml', content);
     expect(refusal(() => loadConfig(file))).toBe(`${file}:${place}: this is not UTF-8 text; save the file as UTF-8`);
+  });
+
+  test.each([
+    ['with a mark', Buffer.from('\ufefflisten: 2222', 'utf16le')],
+    ['without one', Buffer.from('# Zoë: listen: 2222\ud800', 'utf16le')],
+  ])('UTF-16 %s is called by its name', (_name, content) => {
+    const file = write('utf-16.yaml', content);
+    expect(refusal(() => loadConfig(file))).toMatch(
+      /: this is UTF-16, as some Windows programs save text; convert it: iconv -f UTF-16 -t UTF-8 FILE$/,
+    );
   });
 
   test('a file far too large', () => {

@@ -310,6 +310,21 @@ describe('what is not YAML, or not the YAML of a config', () => {
         '1:1: must be a section with user, listen, hostKeys, ssh, stores, clients, defaults, audit, metrics, state, memory, maxSessions, workers, drainSeconds',
       ],
     ],
+    [
+      'a variable inside of braces',
+      'audit: { file: ${HOME} }\nssh: {}\n',
+      ['1:16: a ${…} inside of { } needs quotes: "${NAME}"'],
+    ],
+    [
+      'no-break spaces as indentation',
+      'audit:\n\u00a0\u00a0file: a\nssh: {}\n',
+      ['2:1: this is a no-break or another special space, which YAML takes for a letter; type a plain one'],
+    ],
+    [
+      'a no-break space after a colon',
+      'audit:\u00a0{ file: a }\n# a\u00a0b:\u00a0c',
+      ['1:7: this is a no-break or another special space, which YAML takes for a letter; type a plain one'],
+    ],
     ['a tab as indentation', 'audit:\n\tfile: a', ['2:1: tabs cannot indent in YAML; use spaces']],
     [
       'tabs in several lines',

@@ -101,12 +101,33 @@ describe('a key that is not right', () => {
   const notAKey = 'not a public key; paste the one line of a .pub file, which begins with ssh-ed25519';
   const privateKey =
     'this is a PRIVATE key: delete it here, consider it disclosed and make a new one; what belongs here is the line of its .pub file';
+  const utf16 =
+    'the key is not UTF-8 text: > in Windows PowerShell writes UTF-16; convert its file: iconv -f UTF-16 -t UTF-8 FILE';
+  const special =
+    'there is a no-break or another special space in the key, as web pages and chats put them; type plain spaces';
+  const quoted = 'there are quotes around the key itself; begin the line with ssh-ed25519';
   const make = 'make one with: ssh-keygen -t ed25519';
 
   test.each([
     ['nothing', '', notAKey],
     ['words', 'my key', notAKey],
     ['a fingerprint', 'SHA256:uNiVztksCsDhcc0u9e8BrrJXVGDQbaodk4r4Cn3Lj1s', notAKey],
+    [
+      'an RFC 4716 file',
+      '---- BEGIN SSH2 PUBLIC KEY ----\nComment: "a"\nAAAA',
+      'this is a public key in the format of RFC 4716; convert it: ssh-keygen -i -f FILE',
+    ],
+    [
+      'a PEM file',
+      '-----BEGIN PUBLIC KEY-----\nMCow',
+      'this is a public key in a PEM file; take the one that ssh-keygen writes: ssh-keygen -y -f PRIVATE_KEY_FILE',
+    ],
+    ['a file in UTF-16, read as UTF-8', Buffer.from(`\ufeffssh-ed25519 ${BLOB}`, 'utf16le').toString(), utf16],
+    ['a no-break space after the type', `ssh-ed25519\u00a0${BLOB} a`, special],
+    ['a no-break space after the key', `ssh-ed25519 ${BLOB}\u00a0a`, special],
+    ['a space without width in the key', `ssh-ed25519 AAAA\u200b${BLOB.slice(4)}`, special],
+    ['quotes', `"ssh-ed25519 ${BLOB}"`, quoted],
+    ['quotes of a word processor', `\u201cssh-ed25519 ${BLOB}\u201d`, quoted],
     ['the name of a file', '/root/.ssh/id_ed25519.pub', notAKey],
     ['the key without its type', BLOB, 'the type is missing; begin the line with ssh-ed25519'],
     ['the type alone', 'ssh-ed25519', damaged],
