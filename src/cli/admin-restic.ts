@@ -2,7 +2,6 @@
 import { spawn } from 'node:child_process';
 import { isAbsolute } from 'node:path';
 import { GatewayError } from '../core/errors.ts';
-import { shellQuote } from '../frontends/authorized-keys.ts';
 import type { HoldRequest } from '../ports/sessions.ts';
 import { beginAdminRun, withoutSshd } from './admin-run.ts';
 import { ownProgram } from './program.ts';
@@ -32,20 +31,23 @@ export async function runAdminRestic(given: AdminRestic): Promise<{ readonly cod
     throw new GatewayError('usage', {
       detail: `RESTIC_GATEWAY_RESTIC: ${program} depends on the working directory; name the whole path`,
     });
-  const run = beginAdminRun();
+  const run = beginAdminRun((admin) => [
+    ...ownProgram(),
+    ...['stdio', '--admin', admin, ...holdWords(hold), ...(overrideProtect ? ['--override-protect'] : []), '-c', file],
+  ]);
   const end = (): void => {
     run.end();
   };
   process.once('exit', end);
-  const options = [
-    `rclone.program=${ownProgram().map(shellQuote).join(' ')}`,
-    `rclone.args=stdio --admin ${shellQuote(run.file)} ${holdWords(hold)}${overrideProtect ? '--override-protect ' : ''}-c ${shellQuote(file)}`,
-  ];
   const stdout = output === 'inherit' ? 'inherit' : output === 'stderr' ? 2 : 'pipe';
-  const restic = spawn(program, ['-r', `rclone:${client}`, ...options.flatMap((option) => ['-o', option]), ...args], {
-    stdio: ['inherit', stdout, 'inherit'],
-    env: { ...withoutSshd(), ...env, PATH: absolutePath() },
-  });
+  const restic = spawn(
+    program,
+    ['-r', `rclone:${client}`, ...run.options.flatMap((option) => ['-o', option]), ...args],
+    {
+      stdio: ['inherit', stdout, 'inherit'],
+      env: { ...withoutSshd(), ...env, PATH: absolutePath() },
+    },
+  );
   // Ctrl-C reaches restic as well; it removes its lock and ends, and this waits for that.
   const ignore = (): void => undefined;
   const pass = (): void => {
@@ -97,6 +99,6 @@ function absolutePath(): string {
 }
 
 /** For `stdio`, which does the holding. */
-function holdWords(hold: HoldRequest | undefined): string {
-  return hold === undefined ? '' : `--hold=${hold.waitMs} ${hold.endSessions ? '--end-sessions ' : ''}`;
+function holdWords(hold: HoldRequest | undefined): readonly string[] {
+  return hold === undefined ? [] : [`--hold=${hold.waitMs}`, ...(hold.endSessions ? ['--end-sessions'] : [])];
 }

@@ -6,6 +6,7 @@
 import { chmodSync, existsSync, fstatSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { shellQuote } from '../frontends/authorized-keys.ts';
 import { readSmallFile } from '../config/small-file.ts';
 import { mustBeTrusted } from '../config/trusted-files.ts';
 import { GatewayError } from '../core/errors.ts';
@@ -14,17 +15,27 @@ import { isRunning, ownProcess } from '../state/processes.ts';
 /** What sshd sets for a session (ssh(1), ENVIRONMENT, and ExposeAuthInfo in sshd_config(5)). */
 const OF_SSHD = ['SSH_CONNECTION', 'SSH_CLIENT', 'SSH_TTY', 'SSH_ORIGINAL_COMMAND', 'SSH_USER_AUTH'] as const;
 
-/** Says that this process runs restic for the admin. @returns the file that says so, and what takes it away */
-export function beginAdminRun(): { readonly file: string; end(): void } {
+/**
+ * Says that this process runs restic for the admin.
+ * @param command - what serves restic, word by word, given the file that says so
+ * @returns restic's options by which it starts that, and what takes all of it away
+ */
+export function beginAdminRun(command: (file: string) => readonly string[]): {
+  readonly options: readonly string[];
+  end(): void;
+} {
   // root's are read by the gateway's user, too, who may have no way into root's own temporary directory.
   const base = process.geteuid?.() === 0 && existsSync('/run') ? '/run' : tmpdir();
-  const directory = mkdtempSync(join(base, 'restic-gateway-admin-'));
+  const directory = mkdtempSync(join(/^[\w/.-]+$/.test(base) ? base : '/tmp', 'restic-gateway-admin-'));
   chmodSync(directory, 0o711);
   const file = join(directory, 'run');
   const { pid, begun } = ownProcess();
   writeFileSync(file, `${pid} ${begun}\n`, { mode: 0o644 });
+  // restic takes its option apart as CSV, and then into words by quotes that cannot be escaped: a path might hold anything.
+  const script = join(directory, 'serve');
+  writeFileSync(script, `exec ${command(file).map(shellQuote).join(' ')} "$@"\n`, { mode: 0o644 });
   return {
-    file,
+    options: ['rclone.program=/bin/sh', `rclone.args=${script}`],
     end: () => {
       rmSync(directory, { recursive: true, force: true });
     },

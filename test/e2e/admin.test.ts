@@ -2,6 +2,7 @@
 import { chmodSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { stringify } from 'yaml';
 import { openSite, type Site } from '../support/sites.ts';
 import { GATEWAY } from '../support/gateway-process.ts';
 import {
@@ -33,6 +34,32 @@ async function lastingBackup(
   const writer = await startProcess('sh', ['-c', `exec 3>'${fifo}'; echo begun >&3; exec sleep 600`]);
   return { backup, writer };
 }
+
+test.each(["an admin's", 'a, b', '"quoted"', `all: ' " , \\ $HOME`])(
+  'a config in a directory called %s',
+  async (name) => {
+    const directory = path.join(tempDir(), name);
+    mkdirSync(directory);
+    const file = path.join(directory, 'gateway.yaml');
+    const store = await freshStore('directory');
+    writeFileSync(
+      file,
+      stringify({
+        stores: { main: store },
+        clients: { appsrv: { keys: [(await generateKey()).publicLine], repository: { store: 'main' } } },
+        audit: { file: 'audit.jsonl' },
+      }),
+    );
+    const env = { RESTIC_PASSWORD: 'secret', RESTIC_GATEWAY_RESTIC: lab().resticNewest };
+    expect(await run(process.execPath, [GATEWAY, 'restic', 'appsrv', '-c', file, '--', 'init', '-q'], { env })).toEqual(
+      {
+        code: 0,
+        stdout: '',
+        stderr: '',
+      },
+    );
+  },
+);
 
 describe('restic locks hold between the admin and a client', () => {
   let site: Site;
