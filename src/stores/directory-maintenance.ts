@@ -12,7 +12,7 @@ import type { FileFacts, RepositoryMaintenance, StoredFile } from '../ports/repo
 import type { Steps } from './directory/bounded.ts';
 import { IO_LIMIT_MS, makeCall, type Call } from './directory/call.ts';
 import { errnoOf } from './directory/failures.ts';
-import { assertRoot, makeDirectory, openRegular, syncDirectory, writeSynced } from './directory/files.ts';
+import { assertRoot, makeDirectory, modesBelow, openRegular, syncDirectory, writeSynced } from './directory/files.ts';
 import { moveFile } from './directory/move.ts';
 import { isBesideObject, readUploader, uploaderFile } from './directory/uploaders.ts';
 
@@ -102,7 +102,7 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
     return this.#call(`writing ${key}`, signal, async (steps) => {
       await this.#prepare(steps, dirname(path));
       try {
-        await writeSynced(steps, temporary, bytes);
+        await writeSynced(steps, temporary, bytes, await modesBelow(steps, [this.#home, this.#root]));
         await steps.io(() => rename(temporary, path));
       } catch (error) {
         await steps.cleanUp(() => unlink(temporary)).catch(() => undefined);
@@ -152,7 +152,7 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
     if (path === this.#home || this.#ready.has(path)) return;
     const parent = dirname(path);
     await this.#prepare(steps, parent);
-    await makeDirectory(steps, path);
+    await makeDirectory(steps, path, await modesBelow(steps, [this.#home, this.#root]));
     await syncDirectory(steps, parent);
     this.#ready.add(path);
   }

@@ -29,7 +29,10 @@ import {
   assertRoot,
   fileSizes,
   linkIfFree,
+  createFile,
   makeDirectory,
+  modesBelow,
+  type Modes,
   openRegular,
 } from './directory/files.ts';
 import { syncDirectory, syncExisting, writeContent } from './directory/files.ts';
@@ -82,7 +85,7 @@ function temporaryDirectory(home: string): string {
 async function reach(steps: Steps, root: string): Promise<void> {
   await assertRoot(steps, root);
   const directory = join(root, PRIVATE_DIRECTORY);
-  const made = await makeDirectory(steps, directory);
+  const made = await makeDirectory(steps, directory, await modesBelow(steps, [root]));
   const temporary = join(directory, `reach-${randomUUID()}`);
   const linked = `${temporary}.link`;
   try {
@@ -105,6 +108,7 @@ class DirectoryRepository implements StoredRepository {
   /** Directories that are there and durable up to the root, as far as this session knows. */
   readonly #ready = new Set<string>();
   #swept = false;
+  #modes: Modes | undefined;
 
   constructor(root: string, home: string, call: Call) {
     this.#root = root;
@@ -126,9 +130,11 @@ class DirectoryRepository implements StoredRepository {
         if (await syncExisting(steps, path)) return 'exists';
         await this.#sweep(steps);
         left.push(temporary, uploaderTemporary);
-        const file = await writeTemporary(steps, temporary, content);
+        const modes = await this.#modesBelow(steps);
+        const file = await writeTemporary(steps, temporary, content, modes);
         const sha256 = ref.type === 'config' ? content.sha256 : undefined;
-        await writeUploader(steps, uploaderTemporary, uploader, { modifiedNs: file.mtimeNs, sha256 });
+        const about = { modifiedNs: file.mtimeNs, sha256 };
+        await writeUploader(steps, uploaderTemporary, uploader, about, modes);
         // A name that was taken and is free again by the time one looks is tried again.
         for (let tries = 1; !(await linkIfFree(steps, temporary, path)); tries += 1) {
           if (await syncExisting(steps, path)) return 'exists';
@@ -312,10 +318,15 @@ class DirectoryRepository implements StoredRepository {
     if (path === this.#root || this.#ready.has(path)) return;
     const parent = dirname(path);
     await this.#prepare(steps, parent);
-    await makeDirectory(steps, path);
+    await makeDirectory(steps, path, await this.#modesBelow(steps));
     // Also when it was there: whoever made it may not have synced it yet.
     await syncDirectory(steps, parent);
     this.#ready.add(path);
+  }
+
+  /** Looked up once: a directory that is made meanwhile has what the one above it asked for. */
+  async #modesBelow(steps: Steps): Promise<Modes> {
+    return (this.#modes ??= await modesBelow(steps, [this.#home, this.#root]));
   }
 
   /** Removes what killed processes left, once in the life of this object: of a process, none is left while it lives. */
@@ -364,8 +375,8 @@ class DirectoryRepository implements StoredRepository {
 }
 
 /** Writes and syncs a new file. Resolves to what the file system then says of it. @throws GatewayError `store-failed` when it is not whole */
-async function writeTemporary(steps: Steps, path: string, content: Content): Promise<BigIntStats> {
-  const handle = await steps.io(() => open(path, 'wx', 0o600));
+async function writeTemporary(steps: Steps, path: string, content: Content, modes: Modes): Promise<BigIntStats> {
+  const handle = await createFile(steps, path, modes);
   const leaveAlone = keepYoung(handle);
   let file: BigIntStats;
   try {

@@ -216,6 +216,7 @@ const KEPT: Readonly<Record<string, Kept>> = {
         at('side'),
         { client: 'appsrv', via: 'ssh', session: SESSION },
         { modifiedNs: 5n, sha256: NAME },
+        { file: 0o600, directory: 0o700 },
       );
       return at('side');
     },

@@ -3,7 +3,7 @@
  */
 import { createHash } from 'node:crypto';
 import { constants, lstat, type BigIntStats } from 'node:fs';
-import { link, lstat as lstatPromise, mkdir, open, stat, type FileHandle } from 'node:fs/promises';
+import { chmod, link, lstat as lstatPromise, mkdir, open, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { GatewayError } from '../../core/errors.ts';
 import type { Content } from '../../ports/repository-store.ts';
@@ -79,20 +79,71 @@ export function fileSizes(paths: readonly string[]): Promise<readonly (number | 
   });
 }
 
+/** With which modes files and directories are made. */
+export interface Modes {
+  readonly file: number;
+  readonly directory: number;
+}
+
+/** For their owner alone. */
+const PRIVATE_MODES: Modes = { file: 0o600, directory: 0o700 };
+const GROUP_MODES: Modes = { file: 0o640, directory: 0o750 };
+const GROUP_READS = 0o050;
+const OTHERS = 0o007;
+const SETGID = 0o2000;
+
+/**
+ * What the first of some directories that is there asks for: its group reads what is made below when it may read the directory, and that is meant, since
+ * the directory is setgid or closed to all others. A group never writes: what is there must stay.
+ */
+export async function modesBelow(steps: Steps, directories: readonly string[]): Promise<Modes> {
+  for (const directory of directories) {
+    const found = await steps.io(() => stat(directory)).catch(() => undefined);
+    if (found === undefined) continue;
+    const { mode } = found;
+    const isMeant = (mode & SETGID) !== 0 || (mode & OTHERS) === 0;
+    return (mode & GROUP_READS) === GROUP_READS && isMeant ? GROUP_MODES : PRIVATE_MODES;
+  }
+  return PRIVATE_MODES;
+}
+
 /** Makes a directory; false when it was there already. */
-export async function makeDirectory(steps: Steps, path: string): Promise<boolean> {
+export async function makeDirectory(steps: Steps, path: string, { directory }: Modes): Promise<boolean> {
   try {
-    await steps.io(() => mkdir(path, 0o700));
-    return true;
+    await steps.io(() => mkdir(path, directory));
   } catch (error) {
     if (errnoOf(error) === 'EEXIST') return false;
     throw error;
   }
+  if (directory !== PRIVATE_MODES.directory)
+    await overcomeUmask(async () => {
+      // With the setgid bit, which it has from its parent.
+      const { mode } = await steps.io(() => stat(path));
+      if ((mode & directory) !== directory) await steps.io(() => chmod(path, (mode & 0o7777) | directory));
+    });
+  return true;
 }
 
-/** Writes a new file for its owner alone, and syncs it. @throws an error of the file system, `EEXIST` among them */
-export async function writeSynced(steps: Steps, path: string, content: Uint8Array | string): Promise<void> {
-  const handle = await steps.io(() => open(path, 'wx', 0o600));
+/** Opens a new file to write. @throws an error of the file system, `EEXIST` among them */
+export async function createFile(steps: Steps, path: string, { file }: Modes): Promise<FileHandle> {
+  const handle = await steps.io(() => open(path, 'wx', file));
+  if (file !== PRIVATE_MODES.file) await overcomeUmask(() => steps.io(() => handle.chmod(file)));
+  return handle;
+}
+
+/** The package's units have a umask that takes the group's bits away. Where modes cannot be changed, the file is as good without. */
+async function overcomeUmask(change: () => Promise<void>): Promise<void> {
+  await change().catch(() => undefined);
+}
+
+/** Writes a new file and syncs it. @throws an error of the file system, `EEXIST` among them */
+export async function writeSynced(
+  steps: Steps,
+  path: string,
+  content: Uint8Array | string,
+  modes: Modes = PRIVATE_MODES,
+): Promise<void> {
+  const handle = await createFile(steps, path, modes);
   try {
     await steps.io(() => handle.writeFile(content));
     await steps.io(() => handle.sync());

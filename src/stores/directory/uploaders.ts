@@ -7,14 +7,14 @@
  * written whole before the object becomes visible and put in its place by the one who created the object, after that. It is not synced:
  * it matters while a lock lives.
  */
-import { rename, unlink, writeFile } from 'node:fs/promises';
+import { rename, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isPrintable } from '../../core/printable.ts';
 import type { Uploader } from '../../core/principal.ts';
 import { PRIVATE_DIRECTORY } from '../../ports/repository-maintenance.ts';
 import type { Steps } from './bounded.ts';
 import { errnoOf } from './failures.ts';
-import { openRegular } from './files.ts';
+import { createFile, openRegular, type Modes } from './files.ts';
 import { machineMoment } from './machine-clock.ts';
 
 const BESIDE = '.origin.json';
@@ -40,11 +40,17 @@ export async function writeUploader(
   temporary: string,
   uploader: Uploader,
   { modifiedNs, sha256 }: { readonly modifiedNs: bigint; readonly sha256: string | undefined },
+  modes: Modes,
 ): Promise<void> {
   const { boot, ms } = machineMoment();
   const when = { time: new Date().toISOString(), boot, bootMs: ms, sha256, modifiedNs: String(modifiedNs) };
   const text = `${JSON.stringify({ ...uploader, ...when })}\n`;
-  await steps.io(() => writeFile(temporary, text, { flag: 'wx', mode: 0o600 }));
+  const handle = await createFile(steps, temporary, modes);
+  try {
+    await steps.io(() => handle.writeFile(text));
+  } finally {
+    await steps.cleanUp(() => handle.close());
+  }
 }
 
 /** Puts it in its place. */
