@@ -350,6 +350,13 @@ export const PROGRAM: Command = {
       examples: [['reload', 'checks the config, then has serve read it again, and says what has changed']],
       run: async (given) => (await import('./reload.ts')).runReload(given),
     }),
+    command({
+      name: 'health',
+      about: 'ask the serve that runs whether it would serve a session; fails when it would not',
+      options: { quiet: SILENT },
+      examples: [['health', "asks /readyz, as a container's health check does"]],
+      run: async (given) => (await import('./health.ts')).runHealth(given),
+    }),
     clientCommands(),
     ...[status, sessions, audit, restic, forget, trash, scrub, undo, extend, probe],
     // These two have a parser of their own: main.ts.

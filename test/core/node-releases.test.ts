@@ -42,7 +42,7 @@ test.each([
 test('whatever names the recommended Node names the same', () => {
   expect(NODE_LINES.has(RECOMMENDED_LINE)).toBe(true);
   const named = {
-    'scripts/packaging/Dockerfile': /^FROM node:(\d+)-/gm,
+    'scripts/packaging/Dockerfile': /^ARG BASE=\S+\/node:(\d+)\./gm,
     'scripts/lab/setup': /^readonly NODE_LTS=(\d+)$/gm,
     '.github/workflows/ci.yml': /^ +image: node:(\d+)-/gm,
     'README.md': /Node\.js (\d+) \(LTS\)/g,

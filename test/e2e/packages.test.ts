@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { validate } from 'dockerfile-utils';
+import { runtimeTrouble } from '../../src/core/node-releases.ts';
 import { freePort, lab, makeTree, restic, run, sameTree, startProcess, tempDir, type Outcome } from '../support/lab.ts';
 
 jest.setTimeout(240_000);
@@ -207,7 +208,13 @@ test('a directory that is not there is made for the user that init names, and no
 test('the Dockerfile has nothing that its linter objects to, ends as no root, and copies only what there is', () => {
   const text = readFileSync(path.join(ROOT, 'scripts/packaging/Dockerfile'), 'utf8');
   expect(validate(text)).toEqual([]);
-  expect(/^USER (.*)$/m.exec(text)?.[1]).toBe('node');
+  expect(/^USER (.*)$/m.exec(text)?.[1]).toBe('1000:1000');
+  // Kept at what was looked at, and no Node that is known to be vulnerable.
+  const [, version = ''] = /^ARG BASE=\S+\/node:([\d.]+)-trixie-slim@sha256:[0-9a-f]{64}$/m.exec(text) ?? [];
+  expect({ version, trouble: runtimeTrouble({ version }, new Date()) }).toEqual({
+    version: expect.stringMatching(/^\d+\.\d+\.\d+$/),
+    trouble: undefined,
+  });
   const kept = readFileSync(path.join(ROOT, 'scripts/packaging/Dockerfile.dockerignore'), 'utf8');
   for (const [, name = ''] of kept.matchAll(/^!(.+)$/gm))
     expect({ name, there: existsSync(path.join(ROOT, name)) }).toEqual({ name, there: true });

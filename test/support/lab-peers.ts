@@ -34,6 +34,8 @@ const PEERS = {
   nodeDebian: 'NODE_DEBIAN',
   /** A whole Debian 13, its file system. */
   debianTree: 'DEBIAN_TREE',
+  /** A tar of what the container image's base has. */
+  imageBase: 'IMAGE_BASE',
 } as const;
 
 /** Absolute paths of the peers. */
