@@ -102,3 +102,33 @@ describe('a store that cannot be tried does not pass, and does not keep others f
     expect(stdout).toMatch(/permissions +fails +any user can replace repositories in it \(mode 0777\): chmod o-w/);
   });
 });
+
+test('where serve could not write its audit or state, check --live does not say good', async () => {
+  const directory = tempDir();
+  const inTheWay = path.join(directory, 'file');
+  writeFileSync(inTheWay, '');
+  const file = path.join(directory, 'gateway.yaml');
+  const keys = [(await generateKey()).publicLine];
+  const config = {
+    stores: { local: await freshStore('directory') },
+    clients: { appsrv: { keys, repository: { store: 'local' } } },
+  };
+  const live = (): Promise<Outcome> => run(process.execPath, [GATEWAY, 'check', '--live', '-c', file]);
+
+  writeFileSync(file, stringify({ ...config, audit: { file: path.join(inTheWay, 'audit.jsonl') } }));
+  const noAudit = await live();
+  expect(noAudit.code).not.toBe(0);
+  expect(noAudit.stdout).not.toContain('good');
+  expect(noAudit.stderr).toContain(`the audit ${path.join(inTheWay, 'audit.jsonl')} cannot be written`);
+
+  const audit = { file: path.join(directory, 'audit.jsonl') };
+  writeFileSync(file, stringify({ ...config, audit, state: path.join(inTheWay, 'state') }));
+  const noState = await live();
+  expect(noState.code).not.toBe(0);
+  expect(noState.stdout).not.toContain('good');
+  expect(noState.stderr).toContain(`state ${path.join(inTheWay, 'state')} cannot be written`);
+
+  writeFileSync(file, stringify({ ...config, audit, state: path.join(directory, 'state') }));
+  expect(await live()).toMatchObject({ code: 0 });
+  expect(existsSync(path.join(directory, 'state'))).toBe(false);
+});
