@@ -2,7 +2,13 @@
 import { forgetAuditLoss, readAuditLoss } from '../audit/loss.ts';
 import { gatewayProblems } from '../monitor/gateway-problems.ts';
 import { openMonitor } from '../monitor/monitor.ts';
-import type { ClientStatus, ClientState, RemovedFigures, SessionFigures } from '../monitor/client-status.ts';
+import {
+  openCount,
+  type ClientStatus,
+  type ClientState,
+  type RemovedFigures,
+  type SessionFigures,
+} from '../monitor/client-status.ts';
 import { noSuch } from '../config/problems.ts';
 import { UsageError } from './command-line/usage-error.ts';
 import { sayWarning } from './failure.ts';
@@ -120,7 +126,7 @@ function describeAll(some: readonly ClientStatus[], all: readonly ClientStatus[]
     ...[sizeText(one), `+${formatBytes(one.arrivedLately)}`, quotaText(one)],
     one.running.length === 0 ? '' : `${one.running.length}`,
     one.denials.total === 0 ? '' : `${one.denials.total}`,
-    one.anomalies.length === 0 ? '' : `${one.anomalies.length}`,
+    openCount(one) === 0 ? '' : `${openCount(one)}`,
     scrubText(one),
   ]);
   const reasons = shown
@@ -189,10 +195,10 @@ function describeOne(one: ClientStatus): string {
   const parts = [rows.map(([title, value]) => prose(`${title.padEnd(TITLES)}${value}`, ' '.repeat(TITLES))).join('')];
   if (one.anomalies.length > 0) {
     parts.push(`\n${styled(process.stdout, 'bold', 'Open anomalies')}\n`);
-    for (const { at, rule, session, what, advice } of one.anomalies)
+    for (const { at, rule, session, what, advice, note } of one.anomalies)
       parts.push(
         prose(
-          `${formatTime(at)}  ${rule}${session === undefined ? '' : `  session ${printable(session)}`}\n    ${printable(what)}\n    ${printable(advice)}`,
+          `${formatTime(at)}  ${rule}${note === true ? ' (note)' : ''}${session === undefined ? '' : `  session ${printable(session)}`}\n    ${printable(what)}\n    ${printable(advice)}`,
           '    ',
         ),
       );

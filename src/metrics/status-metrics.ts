@@ -66,7 +66,7 @@ export async function statusMetrics(statuses: readonly ClientStatus[] | undefine
     if (one.quota !== undefined) quota.set({ client }, one.quota.limit);
     if (one.quota?.used !== undefined) used.set({ client }, one.quota.used);
     for (const [reason, count] of Object.entries(one.denials.byReason)) denials.set({ client, reason }, count);
-    for (const { rule } of one.anomalies) anomalies.inc({ client, rule });
+    for (const { rule, note } of one.anomalies) if (note !== true) anomalies.inc({ client, rule });
     for (const figure of ['snapshots', 'objects', 'bytes'] as const) {
       removed[figure].set({ client, by: 'client' }, one.removedLately.byClient[figure]);
       removed[figure].set({ client, by: 'admin' }, one.removedLately.byAdmin[figure]);

@@ -88,7 +88,15 @@ export function afterReads(
       ? known && read >= READ_LEAST_UNSIZED && read > READ_FACTOR_UNSIZED * usual
       : [READ_HALF, READ_ALL].some(({ share, least }) => read >= Math.max(least, share * size)) &&
         read > READ_FACTOR * usual;
-  if (much) raise(client, 'read-spike', sighting, { read, usual, ...(size !== undefined && { size }) }, 1);
+  if (!much) return;
+  const isNew = repository?.begun === true && sighting.at - repository.first < KNOWN_MS;
+  const facts = { read, usual, ...(size !== undefined && { size }), ...(isNew && { new: 1 }) };
+  raise(client, 'read-spike', sighting, facts, 1);
+}
+
+/** Whether it is only worth a word: whoever sets up backups tries a restore, and nothing was there before. */
+export function isNote({ rule, facts }: AnomalyRecord): boolean {
+  return rule === 'read-spike' && facts['new'] === 1;
 }
 
 /** A session comes from an address, or with a key, that is not among those seen so far. */
@@ -130,9 +138,14 @@ export function afterDenial(
   const { operation, object = '', reason, count } = denial;
   // For locks the reason is another one: that of another client is refused in the course of ordinary backups.
   const removal = reason === 'append-only' || (reason === 'read-only' && operation === 'remove');
-  if (removal && !object.startsWith('locks/')) raise(client, 'denied-delete', sighting, {}, count);
+  if (removal && !object.startsWith('locks/')) raise(client, 'denied-delete', sighting, inSession(sighting), count);
   else if (reason === 'overwrite') raise(client, 'overwrite', sighting, { object }, count);
   else if (reason === 'key-added') raise(client, 'key-upload', sighting, { refused: 1 }, count);
+}
+
+/** What is counted by sessions: one `forget` is refused once for each snapshot. */
+function inSession({ session }: Sighting): AnomalyRecord['facts'] {
+  return session === undefined ? {} : { in: session };
 }
 
 /** A client has added a key file, and not with `init`. */
@@ -228,7 +241,10 @@ export function describeAnomaly(
       const of = facts['size'] === undefined ? '' : ` of a repository of ${formatBytes(number('size'))}`;
       return {
         what: `${formatBytes(number('read'))} were read in one day${of}; at most ${formatBytes(number('usual'))} in the six weeks before.`,
-        advice: `If nobody restored or checked all of it, someone is taking a copy: disable the client and ${breakIn}.`,
+        advice:
+          number('new') === 1
+            ? 'The repository is not a week old: somebody has tried a restore, if all is well.'
+            : `If nobody restored or checked all of it, someone may be taking a copy: disable the client, and ${breakIn}.`,
       };
     }
     case 'new-address':
@@ -248,7 +264,7 @@ export function describeAnomaly(
       };
     case 'denied-delete':
       return {
-        what: `${times(count)} it tried to remove backups, and was refused.`,
+        what: `${count === 1 ? 'Once' : `In ${count} sessions`} it tried to remove backups, and was refused.`,
         advice: `If nobody ran forget or prune there by mistake, ${breakIn}.`,
       };
     case 'overwrite':
@@ -319,11 +335,14 @@ function raise(
       at - one.at < SAME_MS &&
       one.facts['value'] === facts['value'] &&
       one.facts['span'] === facts['span'] &&
+      one.facts['new'] === facts['new'] &&
       one.facts['refused'] === facts['refused'],
   );
+  const bySession = facts['in'] !== undefined;
   if (same !== undefined) {
     same.last = at;
-    same.count += count;
+    if (!bySession) same.count += count;
+    else if (same.facts['in'] !== facts['in']) same.count += 1;
     same.facts = merged(same.facts, facts);
     return;
   }
@@ -336,7 +355,8 @@ function raise(
   const alike = client.anomalies.filter((one) => one.rule === rule);
   const dropped = alike.find((one) => one.acknowledged === true) ?? alike[0];
   if (alike.length >= MOST.anomalies) client.anomalies = client.anomalies.filter((one) => one !== dropped);
-  client.anomalies.push({ id, rule, at, last: at, count, ...(session !== undefined && { session }), facts });
+  const seen = bySession ? 1 : count;
+  client.anomalies.push({ id, rule, at, last: at, count: seen, ...(session !== undefined && { session }), facts });
 }
 
 /** The newer facts, but of numbers the larger one. */

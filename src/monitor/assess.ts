@@ -2,7 +2,7 @@
 import type { ClientConfig } from '../config/types.ts';
 import { formatBytes, formatDuration } from '../core/quantities.ts';
 import type { AnomalyRule } from '../ports/audit-sink.ts';
-import { describeAnomaly, isMassRemoval, lateAt, lateId } from './anomalies.ts';
+import { describeAnomaly, isMassRemoval, isNote, lateAt, lateId } from './anomalies.ts';
 import {
   DAY_MS,
   dayOf,
@@ -91,7 +91,7 @@ export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): C
     addresses: record.addresses.map(seenOf),
     keys: record.keys.map(seenOf),
     ...removedOf(config, knowledge, time),
-    purgeHeld: anomalies.some(({ rule }) => holdsPurge(config, rule)),
+    purgeHeld: anomalies.some(({ rule, note }) => note !== true && holdsPurge(config, rule)),
     ...(scrub !== undefined && { scrub }),
     ...(unfinishedScrub !== undefined && { unfinishedScrub }),
     ...(extended !== undefined && { extended }),
@@ -113,7 +113,7 @@ function judge(
   const { last, anomalies, scrub, extended, used } = known;
   const off = isOff(config, now);
   if (off !== undefined) return { state: 'disabled', reasons: [off] };
-  const attention = anomalies.filter(({ rule }) => rule !== 'late').map(({ what }) => what);
+  const attention = anomalies.filter(({ rule, note }) => rule !== 'late' && note !== true).map(({ what }) => what);
   if (scrub !== undefined && scrub.findings > 0)
     attention.push(
       `The scrub of ${dayOf(scrub.finished.getTime())} found ${scrub.findings} ${scrub.findings === 1 ? 'file' : 'files'} that are not as they should be.`,
@@ -171,11 +171,15 @@ export function openAnomalies(config: ClientConfig, { anomalies }: ClientRecord,
     )
     .filter(({ rule }) => (config.role === 'probe' ? !TRIED_BY_PROBES.has(rule) : rule !== 'probe-failed'))
     .filter((one) => one.rule !== 'mass-removal' || isMassRemoval(one, most))
-    .map(({ id, rule, at, last, count, session, facts }) => ({
-      ...{ id, rule, at: new Date(at), last: new Date(last), count },
-      ...(session !== undefined && { session }),
-      ...describeAnomaly(rule, count, facts),
-    }))
+    .map((one) => {
+      const { id, rule, at, last, count, session, facts } = one;
+      return {
+        ...{ id, rule, at: new Date(at), last: new Date(last), count },
+        ...(session !== undefined && { session }),
+        ...(isNote(one) && { note: true as const }),
+        ...describeAnomaly(rule, count, facts),
+      };
+    })
     .reverse();
 }
 

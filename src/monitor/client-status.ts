@@ -23,6 +23,8 @@ export interface Anomaly {
   readonly count: number;
   /** The session in which it began, where there is one. */
   readonly session?: string;
+  /** Only worth a word: it calls for nobody's attention. */
+  readonly note?: true;
   /** What happened, and what to do about it: a sentence each. */
   readonly what: string;
   readonly advice: string;
@@ -207,4 +209,9 @@ export interface ClientStatus {
    * is acknowledged, and so does every other one of a client whose removals are deferred.
    */
   readonly anomalies: readonly Anomaly[];
+}
+
+/** How many open anomalies call for attention. */
+export function openCount({ anomalies }: Pick<ClientStatus, 'anomalies'>): number {
+  return anomalies.filter(({ note }) => note !== true).length;
 }

@@ -124,8 +124,8 @@ export function openMonitor(options: {
     if (fresh.length === 0) return 0;
     const reported = await reportAnomalies(config, fresh);
     for (const { client, anomaly } of reported) {
-      const { rule, id, session, what, advice } = anomaly;
-      log.warn(
+      const { rule, id, session, what, advice, note } = anomaly;
+      log[note === true ? 'info' : 'warn'](
         { client: client.name, rule, anomaly: id, ...(session !== undefined && { session }) },
         `client ${client.name}: ${what} ${advice}`,
       );

@@ -1,7 +1,7 @@
 /** The first page: whether every client's backup is OK, worst first. Where there are many, those that need nothing are folded away. */
 import { setImmediate } from 'node:timers/promises';
 import { counted, formatBytes, formatDuration } from '../core/quantities.ts';
-import type { ClientStatus, ClientState } from '../monitor/client-status.ts';
+import { openCount, type ClientStatus, type ClientState } from '../monitor/client-status.ts';
 import { html, type Html } from './html.ts';
 import { changed, document, type Frame } from './layout.ts';
 import { growthOf, smallPlot } from './plot.ts';
@@ -210,7 +210,7 @@ function sums(statuses: readonly ClientStatus[]): Html {
     </div>
     <div>
       <dt>Open anomalies</dt>
-      <dd>${total(({ anomalies }) => anomalies.length)}</dd>
+      <dd>${total(openCount)}</dd>
     </div>
   </dl>`;
 }
@@ -242,7 +242,7 @@ function clientTable(rows: readonly Row[], label = 'Clients'): Html {
 }
 
 function cellsOf(one: ClientStatus, now: Date): Row['cells'] {
-  const { client, state, reasons, running, denials, anomalies, arrivedLately } = one;
+  const { client, state, reasons, running, denials, arrivedLately } = one;
   return [
     badge(state),
     html`<a href="clients/${encodeURIComponent(client)}">${client}</a>${
@@ -260,7 +260,7 @@ function cellsOf(one: ClientStatus, now: Date): Row['cells'] {
     >`,
     running.length || undefined,
     denials.total || undefined,
-    anomalies.length === 0 ? undefined : html`<span class="bad">${anomalies.length}</span>`,
+    openCount(one) === 0 ? undefined : html`<span class="bad">${openCount(one)}</span>`,
     quotaBar(one),
     scrubWords(one, now),
   ];

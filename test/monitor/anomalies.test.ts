@@ -59,7 +59,6 @@ describe('raised', () => {
     ],
     ['read-spike', afterTwoWeeks({ read: 64 * MIB })],
     ['read-spike', [...nightly(MONDAY, 14, { packs: 10 }), ...sessionLines(MONDAY + 14 * DAY, { read: 71 * MIB })]],
-    ['read-spike', [...nightly(MONDAY, 3), ...sessionLines(MONDAY + 3 * DAY, { read: 14 * MIB })]],
     [
       'read-spike',
       Array.from({ length: 10 }, (_, index) => index).reduce<HistoryLine[]>(
@@ -470,6 +469,19 @@ test('an ordinary week raises nothing, for whom and however it is looked at', ()
   for (const line of inOrder(lines)) addLine(model, line);
   for (const client of ['daily', 'hourly', 'three-a-night', 'notebook'])
     expect([client, model.clients.get(client)?.anomalies]).toEqual([client, []]);
+});
+
+test('one forget, refused for each of its snapshots, counts once', () => {
+  const forget = (hours: number): HistoryLine[] =>
+    sessionLines(MONDAY + 14 * DAY + hours * HOUR, {
+      also: [
+        ...Array.from({ length: 20 }, (_, index) => denied('remove', 'append-only', `snapshots/${index}a`)),
+        { event: 'more-denied', count: 50, reasons: { 'append-only': 50 } },
+      ],
+    });
+  expect(added([...nightly(MONDAY, 14), ...forget(1)]).anomalies).toMatchObject([{ rule: 'denied-delete', count: 1 }]);
+  const twice = added([...nightly(MONDAY, 14), ...forget(1), ...forget(2)]);
+  expect(twice.anomalies).toMatchObject([{ rule: 'denied-delete', count: 2 }]);
 });
 
 test('what goes on belongs to one anomaly for a day, and to another one once that was acknowledged', () => {

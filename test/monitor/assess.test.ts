@@ -4,7 +4,7 @@ import type { ClientConfig } from '../../src/config/types.ts';
 import { assess, unreported, type Knowledge } from '../../src/monitor/assess.ts';
 import { emptyClient, emptyModel, repositoryKey } from '../../src/monitor/model.ts';
 import { addLine } from '../../src/monitor/reduce.ts';
-import type { ClientStatus } from '../../src/monitor/client-status.ts';
+import { openCount, type ClientStatus } from '../../src/monitor/client-status.ts';
 import { DAY, HOUR, inOrder, MONDAY, nightly, sessionLines, type HistoryLine } from '../support/audit-history.ts';
 import { testClient } from '../support/test-client.ts';
 
@@ -32,6 +32,17 @@ const NIGHTS = nightly(MONDAY, 14);
 const LAST = MONDAY + 13 * DAY + 2 * HOUR + 5 * 60_000;
 const SCRUB = { finished: new Date(LAST), quick: false, objects: 80, bytes: 1, findings: 0, found: [] };
 const DENIED: HistoryLine = { event: 'denied', operation: 'remove', reason: 'append-only', object: 'data/aa' };
+
+test('the first restore of a repository that is not a week old is a note, and no matter of attention or of the trash', () => {
+  const at = MONDAY + 3 * DAY;
+  const lines = [...nightly(MONDAY, 3), ...sessionLines(at, { read: 14 * 2 ** 20 })];
+  const found = status(lines, at + HOUR, { removals: 'deferred' });
+  expect(found).toMatchObject({ state: 'ok', purgeHeld: false });
+  expect(found.anomalies).toMatchObject([
+    { rule: 'read-spike', note: true, advice: expect.stringMatching(/not a week old/) as unknown },
+  ]);
+  expect(openCount(found)).toBe(0);
+});
 
 describe('what was removed', () => {
   const gone = (count: number): HistoryLine[] =>
