@@ -388,7 +388,7 @@ export function rootSchema(base: string) {
       restart: true,
     }),
     hostKeys: withDefault(listOf(path('file')), [], {
-      about: 'ed25519 host keys of `serve`, mode 0600',
+      about: 'ed25519 host keys of `serve`, mode 0600: the first is used, the others are announced',
       restart: true,
     }),
     ssh: withDefault(

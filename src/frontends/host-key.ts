@@ -10,6 +10,8 @@ import { GatewayError } from '../core/errors.ts';
 /** An ed25519 host key, ready for the server. */
 export interface HostKey {
   readonly privateKey: ParsedKey;
+  /** The public key in SSH's wire format. */
+  readonly blob: Buffer;
   /** As `ssh-keygen -l` prints it. */
   readonly fingerprint: string;
   /** `ssh-ed25519 AAAA…`: what a known_hosts line says after the host's name. */
@@ -52,6 +54,7 @@ export async function readHostKey(file: string, users?: readonly number[]): Prom
   const blob = key.getPublicSSH();
   return {
     privateKey: signingFast(key),
+    blob,
     fingerprint: fingerprintOf(blob),
     publicKey: `ssh-ed25519 ${blob.toString('base64')}`,
   };

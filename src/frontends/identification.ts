@@ -4,6 +4,7 @@
  * Source: RFC 4253, 4.2. Both sides send theirs without waiting for the other's.
  */
 import type { Socket } from 'node:net';
+import { disconnectMessage, uint32 } from './messages.ts';
 
 /** The software version in the server's line. */
 export const SOFTWARE = 'restic-gateway';
@@ -39,16 +40,9 @@ export function exchangeIdentifications(socket: Socket, done: (wrong?: string) =
 
 /** A DISCONNECT (RFC 4253, 11.1) as it is before the first key exchange: in the clear, padded to 8 bytes. */
 export function disconnectPacket(reason: number, text: string): Buffer {
-  const said = Buffer.from(text);
-  const payload = Buffer.concat([Buffer.from([1]), uint32(reason), uint32(said.length), said, uint32(0)]);
+  const payload = disconnectMessage(reason, text);
   const padding = 4 + ((8 - ((5 + payload.length + 4) % 8)) % 8);
   return Buffer.concat([uint32(1 + payload.length + padding), Buffer.from([padding]), payload, Buffer.alloc(padding)]);
-}
-
-function uint32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
 }
 
 /** Keeps the server's line, which has been sent, from being sent again by whoever serves the socket now. */

@@ -29,6 +29,9 @@ interface Authentication {
   authenticated(): AuthenticatedKey | undefined;
 }
 
+/** The signatures by which a client may log in. */
+export const CLIENT_SIGNATURES = ['ssh-ed25519'];
+
 /** Refusals of one connection, the first look without a method not counted; as OpenSSH's MaxAuthTries. */
 const MOST_REFUSALS = 6;
 /** Everything asked in one authentication, offers of a good key included that are never signed. */
@@ -56,7 +59,7 @@ export function createAuthentication(find: (blob: string) => KnownKey | undefine
         return;
       }
       // Every refusal is the same, whatever the user's name: the name decides nothing, so it can be guessed at in vain.
-      if (context.method !== 'publickey' || context.key.algo !== 'ssh-ed25519') {
+      if (context.method !== 'publickey' || !CLIENT_SIGNATURES.includes(context.key.algo)) {
         refuse(context);
         return;
       }

@@ -17,6 +17,7 @@ import type { Lease, Memory } from '../ports/memory.ts';
 import type { OpenSession, Session } from '../ports/sessions.ts';
 import { openFiles, type OpenFiles } from '../state/open-files.ts';
 import { offeredAlgorithms } from './algorithms.ts';
+import { announceSignatures, createHostKeyAnnouncement } from './announcements.ts';
 import { ChannelStream } from './channel-stream.ts';
 import { keepDescriptors } from './descriptors.ts';
 import { createHearing } from './heard.ts';
@@ -24,15 +25,19 @@ import { readHostKey, type HostKey } from './host-key.ts';
 import { disconnectPacket, SOFTWARE, withoutOwnLine } from './identification.ts';
 import { limitsOf, withinDescriptors, type SshLimits } from './limits.ts';
 import { createLoggedInConnections, type Acceptance, type LoggedInConnections } from './logged-in.ts';
+import { DISCONNECT, disconnectMessage } from './messages.ts';
 import { addMlKemKex } from './mlkem-kex.ts';
 import { guardPeer, UNSERVED_WINDOW } from './peer-guard.ts';
 import { quietLog } from './quiet-log.ts';
-import { createAuthentication, type KnownKey, type AuthenticatedKey } from './ssh-auth.ts';
-import { checkSsh2, sendsInClear, socketOf } from './ssh2-internals.ts';
+import { CLIENT_SIGNATURES, createAuthentication, type KnownKey, type AuthenticatedKey } from './ssh-auth.ts';
+import { checkSsh2, protocolOf, sendMessage, sendsInClear, socketOf } from './ssh2-internals.ts';
 import { createUnauthenticatedConnections, type Unauthenticated } from './unauthenticated.ts';
 
-/** What who has to make place hears. SSH_DISCONNECT_TOO_MANY_CONNECTIONS: RFC 4253, 11.1. */
-const TOO_MANY = disconnectPacket(12, 'too many connections are waiting to log in; try again in a while');
+/** What who has to make place hears. */
+const TOO_MANY = disconnectPacket(
+  DISCONNECT.tooManyConnections,
+  'too many connections are waiting to log in; try again in a while',
+);
 /** Connections that the kernel holds until they are accepted; Linux takes no more than net.core.somaxconn, 4096 by default. */
 const BACKLOG = 4096;
 
@@ -105,6 +110,7 @@ export async function openSshServer({
         memory,
         log,
         limits,
+        hostKeys,
         guardExchanges: (may) => {
           mlKemKex.guard(connection, may);
         },
@@ -223,12 +229,27 @@ function keysOf(clients: readonly ClientConfig[]): ReadonlyMap<string, KnownKey>
   return new Map(clients.flatMap((client) => client.keys.map((key) => [key.blob, { client, key }] as const)));
 }
 
+/** @returns ends a connection; `text` is what the client's user reads */
+function hangingUp(connection: Connection): (reason: number, text: string) => void {
+  const socket = socketOf(connection);
+  return (reason, text) => {
+    if (socket.writable) {
+      sendMessage(protocolOf(connection), disconnectMessage(reason, text));
+      socket.end();
+    }
+    setTimeout(() => {
+      socket.destroy();
+    }, 1000).unref();
+  };
+}
+
 interface ConnectionContext {
   readonly find: (blob: string) => KnownKey | undefined;
   readonly openSession: OpenSession;
   readonly memory: Memory | undefined;
   readonly log: Log;
   readonly limits: SshLimits;
+  readonly hostKeys: readonly HostKey[];
   /** Has `may` be asked before each key exchange but the first. */
   readonly guardExchanges: (may: () => boolean) => void;
   /** Whether a client that has authenticated may have one more connection, or is told that there are no descriptors for it. */
@@ -239,15 +260,14 @@ interface ConnectionContext {
 }
 
 function serveConnection(connection: Connection, context: ConnectionContext): void {
-  const { find, openSession, memory, log, limits, guardExchanges, accept, mayOpen, welcome } = context;
+  const { find, openSession, memory, log, limits, hostKeys, guardExchanges, accept, mayOpen, welcome } = context;
   const socket = socketOf(connection);
-  const hangUp = (): void => {
-    connection.end();
-    setTimeout(() => {
-      socket.destroy();
-    }, 1000).unref();
-  };
-  const authentication = createAuthentication(find, hangUp);
+  const hangUp = hangingUp(connection);
+  const authentication = createAuthentication(find, () => {
+    hangUp(DISCONNECT.protocolError, 'Too many authentication failures');
+  });
+  announceSignatures(connection, CLIENT_SIGNATURES);
+  const announcement = createHostKeyAnnouncement(connection, hostKeys);
   const from = peerOf(socket);
   const sessions = new Set<Session>();
   connection.on('authentication', (context) => {
@@ -265,9 +285,10 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
     const authenticated = authentication.authenticated();
     const acceptance = authenticated === undefined ? 'refused' : accept(authenticated.client, socket);
     if (authenticated === undefined || acceptance === 'refused') {
-      hangUp();
+      hangUp(DISCONNECT.tooManyConnections, 'this client has too many connections open; wait for one to end');
       return;
     }
+    announcement.announce(link);
     const isCrowdedOut = acceptance === 'crowded out';
     watchIdle(0);
     /** What the peer may send ahead on each of its channels; given back when it has closed the channel, as it may send until then. */
@@ -315,7 +336,9 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
     serving += change;
     clearTimeout(idle);
     if (serving > 0 || socket.destroyed) return;
-    idle = setTimeout(hangUp, limits.idleSeconds * 1000);
+    idle = setTimeout(() => {
+      hangUp(DISCONNECT.byApplication, 'no session for a while');
+    }, limits.idleSeconds * 1000);
   };
   socket.once('close', () => {
     clearTimeout(idle);

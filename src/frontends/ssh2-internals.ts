@@ -3,8 +3,8 @@
  * start that they are there.
  *
  * ssh2 has no public call for these: looking at a message before it is handled (peer-guard.ts), sending many packets in one write
- * (packet-sender.ts), knowing what the peer has taken (peer-guard.ts), opening a channel's window as far as the memory budget allows (channel-stream.ts), and a key exchange method of
- * one's own (mlkem-kex.ts).
+ * (packet-sender.ts), knowing what the peer has taken (peer-guard.ts), opening a channel's window as far as the memory budget allows
+ * (channel-stream.ts), a key exchange method of one's own (mlkem-kex.ts), and messages that ssh2 cannot send (announcements.ts).
  *
  * To update ssh2: read what changed in its lib/server.js, lib/client.js, lib/Channel.js, lib/utils.js and lib/protocol/; raise the version
  * in package.json; run `npm test -- frontends attacks/ssh`. `checkSsh2` names the member that is gone. What it cannot see is a member that is
@@ -39,6 +39,10 @@ export interface InternalChannel extends ChannelState {
 interface Cipher {
   outSeqno: number;
   readonly _dead: boolean;
+  /** Memory for a packet with a payload of so many bytes, which goes to `PAYLOAD_AT`. */
+  allocPacket(bytes: number): Uint8Array;
+  /** Encrypts a packet, and sends it. */
+  encrypt(packet: Uint8Array): void;
   /** The native part of `AESGCMCipherBinding`, which encrypts a packet in place and appends its tag. */
   readonly _instance?: { encrypt(packet: Buffer): void };
 }
@@ -56,6 +60,10 @@ export interface KeyExchange {
   type: string;
   readonly negotiated: { kex: string };
   _remoteKexinit: Buffer;
+  /** Whether the peer takes SSH_MSG_EXT_INFO, once that is negotiated. */
+  remoteExtInfoEnabled: boolean;
+  /** The exchange hash of the connection's first key exchange, once that is over. */
+  readonly sessionID: Buffer | undefined;
   getPublicKey: () => Buffer;
   convertPublicKey: (publicKey: Buffer) => Buffer;
   computeSecret: (peer: Buffer) => Buffer | Error;
@@ -74,6 +82,8 @@ export interface Protocol {
   _kex: KeyExchange | undefined;
   _decipher: { _onPayload: (payload: Buffer) => unknown } | undefined;
   _onHeader: (header: unknown) => void;
+  /** Called when both sides use the new keys: it sends EXT_INFO where the peer takes it, and tells the connection. */
+  _onHandshakeComplete: (...negotiated: unknown[]) => void;
   _onPacket: () => void;
   /** Takes what has come, from one place in it to another. @returns how far it came; undefined when there is no more. */
   _parse: (data: Uint8Array, from: number, to: number) => number | undefined;
@@ -83,6 +93,9 @@ export interface Protocol {
   rekey(): void;
   /** Sends a request that nobody knows, and that is answered for that reason. */
   ping(): void;
+  /** Answers a global request (RFC 4254, 4). */
+  requestSuccess(data: Buffer): void;
+  requestFailure(): void;
   cleanup(): void;
   channelData(id: number, data: Buffer): void;
   channelWindowAdjust(id: number, bytes: number): void;
@@ -173,6 +186,16 @@ export function sendsInClear(connection: Connection): boolean {
   return protocolOf(connection)._cipher.constructor.name === NULL_CIPHER;
 }
 
+/** Where the payload of a packet begins: after its length and that of its padding (RFC 4253, 6). */
+const PAYLOAD_AT = 5;
+
+/** Sends a message at once, also in the middle of a key exchange, in which only some may be sent (RFC 4253, 7.1). */
+export function sendMessage({ _cipher: cipher }: Protocol, message: Uint8Array): void {
+  const packet = cipher.allocPacket(message.length);
+  packet.set(message, PAYLOAD_AT);
+  cipher.encrypt(packet);
+}
+
 /** @param cause - what is otherwise than expected */
 export function unexpectedSsh2(version: string, cause: unknown): GatewayError {
   const why = cause instanceof Error ? cause.message : String(cause);
@@ -209,6 +232,11 @@ export const MEMBERS: Readonly<Record<keyof Ssh2Parts, readonly (readonly [path:
     ['_protocol._server', 'boolean'],
     ['_protocol._cipher.outSeqno', 'number'],
     ['_protocol._cipher._dead', 'boolean'],
+    ['_protocol._cipher.allocPacket', 'function'],
+    ['_protocol._cipher.encrypt', 'function'],
+    ['_protocol._kex.remoteExtInfoEnabled', 'boolean'],
+    ['_protocol._kex.sessionID', 'object'],
+    ['_protocol._onHandshakeComplete', 'function'],
     ['_protocol._decipher._onPayload', 'function'],
     ['_protocol._offer.lists.kex.array', 'object'],
     ['_protocol._offer.lists.serverHostKey.array', 'object'],
@@ -217,6 +245,8 @@ export const MEMBERS: Readonly<Record<keyof Ssh2Parts, readonly (readonly [path:
     ['_protocol._parse', 'function'],
     ['_protocol._skipNextInboundPacket', 'boolean'],
     ['_protocol.ping', 'function'],
+    ['_protocol.requestSuccess', 'function'],
+    ['_protocol.requestFailure', 'function'],
     ['_protocol.channelData', 'function'],
     ['_protocol.channelWindowAdjust', 'function'],
     ['_protocol.channelOpenConfirm', 'function'],

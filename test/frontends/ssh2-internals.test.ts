@@ -58,6 +58,8 @@ test('a cipher that is called otherwise is found, where there is a native part',
   class Renamed {
     outSeqno = 0;
     _dead = false;
+    allocPacket = (): Buffer => Buffer.alloc(0);
+    encrypt = (): void => undefined;
     _instance = { encrypt: (): void => undefined };
   }
   const parts = (given: Ssh2Parts): Ssh2Parts => without(given, 'connection', '_protocol._cipher', new Renamed());

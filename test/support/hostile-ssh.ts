@@ -72,6 +72,11 @@ export function overhear(client: Client, kind: string, seen: (...message: unknow
   };
 }
 
+/** Drops every message of a kind that the server sends. */
+export function ignore(client: Client, kind: string): void {
+  (client as unknown as Internals)._protocol._handlers[kind] = () => undefined;
+}
+
 /** A message from its parts: a number is a byte, an array of one number a uint32, a text or bytes a string (RFC 4251, 5). */
 export function message(...parts: readonly (number | readonly [number] | string | Uint8Array | boolean)[]): Buffer {
   return Buffer.concat(
