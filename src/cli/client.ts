@@ -10,7 +10,11 @@ const KEY = { takes: 'optional', about: 'public key in quotes; - or nothing: rea
 const KEY_OPTIONS = {
   'key-file': text('FILE', 'read the public key from a file', 'file'),
   generate: flag('make a key pair to hand over'),
-  out: text('FILE', 'where --generate writes; ./NAME_ed25519 by default', 'file'),
+  out: text(
+    'FILE',
+    'where --generate writes the private key, and FILE.pub beside it; NAME_ed25519 in the working directory by default',
+    'file',
+  ),
 } as const;
 
 const RATE = text('RATE', 'the most objects a second, such as 100/s');

@@ -2,7 +2,7 @@
  * Where restic gets a repository's password from, for the commands that run it several times. It is in no environment that restic hands on
  * to the part that runs as the gateway's user, and on no command line.
  */
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
@@ -10,7 +10,7 @@ import { Writable } from 'node:stream';
 import { isatty } from 'node:tty';
 import { checkPasswordFile } from '../config/secrets.ts';
 import type { ClientConfig } from '../config/types.ts';
-import { GatewayError } from '../core/errors.ts';
+import { GatewayError, messageOf } from '../core/errors.ts';
 
 /** What makes restic find the password, and takes away what this process has made for that. */
 export interface RepositoryPassword {
@@ -42,6 +42,31 @@ export async function findPassword(
   if (named) return { env: {}, end: () => undefined };
   if (!ask || !isatty(0) || !isatty(2)) return undefined;
   return inFile(await typed(name));
+}
+
+/** The options of restic that say where the password is, or that there is none. */
+const PASSWORD_OPTION = /^(?:-p|--password-(?:file|command)|--insecure-no-password)/;
+
+/**
+ * For a restic that asks for itself when it is told nothing: the client's `passwordFile`, unless restic's own variables or options say something.
+ * One that is not there, or that this user may not read, is left out, so that a person can type the password; stderr says so.
+ * @param args - of restic
+ * @throws GatewayError `invalid-config` when others can read or change the file, or it is empty
+ */
+export function passwordForRestic({ passwordFile }: ClientConfig, args: readonly string[]): RepositoryPassword['env'] {
+  const said = Object.keys(NONE).some((name) => (process.env[name] ?? '') !== '');
+  if (passwordFile === undefined || said || args.some((arg) => PASSWORD_OPTION.test(arg))) return {};
+  try {
+    accessSync(passwordFile, constants.R_OK);
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code ?? messageOf(error);
+    process.stderr.write(
+      `restic-gateway: ${passwordFile} cannot be read (${why}), so restic looks for a password itself\n`,
+    );
+    return {};
+  }
+  checkPasswordFile(passwordFile);
+  return { ...NONE, RESTIC_PASSWORD_FILE: passwordFile };
 }
 
 /** A file that only this user can read, as long as this process runs. */

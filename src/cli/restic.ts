@@ -4,12 +4,14 @@ import { noSuch } from '../config/problems.ts';
 import { runAdminRestic } from './admin-restic.ts';
 import { chooseConfigFile, sayConfigFile } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
+import { passwordForRestic } from './repository-password.ts';
 import { holdRequest } from './restic-hold.ts';
 
 /**
  * Runs restic.
  * @returns restic's own exit status
- * @throws GatewayError `usage` when there is no such client, no restic, or this is a client's SSH session
+ * @throws GatewayError `usage` when there is no such client, no restic, or this is a client's SSH session; `invalid-config`
+ * when the client's `passwordFile` is to be used and others can read it
  */
 export async function runRestic({
   client,
@@ -32,12 +34,14 @@ export async function runRestic({
   const hold = holdRequest(args, { holdClient, endSessions });
   const config = loadConfig(chooseConfigFile(file));
   sayConfigFile(config.file);
-  if (config.clients[client] === undefined) throw noSuch('client', client, config.clients, config.file);
+  const found = config.clients[client];
+  if (found === undefined) throw noSuch('client', client, config.clients, config.file);
   if (hasKeepRule(args))
     process.stderr.write(
       `restic-gateway: rules by the time that snapshots claim can be steered by a client; better: restic-gateway forget ${client}, which goes by when they arrived\n`,
     );
-  const { code } = await runAdminRestic({ client, file: config.file, args, hold, overrideProtect });
+  const env = passwordForRestic(found, args);
+  const { code } = await runAdminRestic({ client, file: config.file, args, hold, overrideProtect, env });
   return code;
 }
 

@@ -16,6 +16,7 @@ import {
   startSshd,
   tempDir,
   type LabProcess,
+  type Outcome,
 } from '../support/lab.ts';
 import { freshStore } from '../support/stores.ts';
 
@@ -60,6 +61,54 @@ test.each(["an admin's", 'a, b', '"quoted"', `all: ' " , \\ $HOME`])(
     );
   },
 );
+
+test('restic gets the password of passwordFile, unless the admin says otherwise or others could read it', async () => {
+  const directory = tempDir();
+  const file = path.join(directory, 'gateway.yaml');
+  const passwordFile = path.join(directory, 'password');
+  const keys = [(await generateKey()).publicLine];
+  writeFileSync(
+    file,
+    stringify({
+      stores: { main: await freshStore('directory') },
+      clients: { appsrv: { keys, repository: { store: 'main' }, passwordFile } },
+      audit: { file: 'audit.jsonl' },
+    }),
+  );
+  const admin = (args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Outcome> =>
+    run(process.execPath, [GATEWAY, 'restic', 'appsrv', '-c', file, '--', ...args], {
+      env: { RESTIC_GATEWAY_RESTIC: lab().resticNewest, ...env },
+    });
+  const NO_FILE = `restic-gateway: ${passwordFile} cannot be read (ENOENT), so restic looks for a password itself\n`;
+  const without = await admin(['init', '-q']);
+  expect(without.code).not.toBe(0);
+  expect(without.stderr).toContain(NO_FILE);
+  expect((await admin(['init', '-q'], { RESTIC_PASSWORD: 'secret' })).code).toBe(0);
+
+  writeFileSync(passwordFile, 'secret\n', { mode: 0o600 });
+  expect(await admin(['snapshots', '--json'])).toEqual({ code: 0, stdout: '[]\n', stderr: '' });
+  const another = path.join(directory, 'another');
+  writeFileSync(another, 'wrong\n', { mode: 0o600 });
+  for (const [args, env] of [
+    [[], { RESTIC_PASSWORD: 'wrong' }],
+    [[], { RESTIC_PASSWORD_FILE: another }],
+    [[], { RESTIC_PASSWORD_COMMAND: 'echo wrong' }],
+    [['-p', another], {}],
+    [[`--password-file=${another}`], {}],
+    [['--password-command', 'echo wrong'], {}],
+    [['--insecure-no-password'], {}],
+  ] as const)
+    expect(await admin(['snapshots', ...args], env)).toMatchObject({
+      code: 12,
+      stderr: expect.stringContaining('wrong password or no key found'),
+    });
+
+  chmodSync(passwordFile, 0o644);
+  expect(await admin(['snapshots'])).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining(`chmod 600 ${passwordFile}`),
+  });
+});
 
 describe('restic locks hold between the admin and a client', () => {
   let site: Site;

@@ -64,8 +64,7 @@ describe('by Docker Compose', () => {
   let site: string;
   let port: number;
   let ssh: Readonly<Record<string, string>>;
-  const inside = (...command: string[]): Promise<string> =>
-    engine.good(['exec', '--env', 'RESTIC_PASSWORD_FILE=/run/secrets/appsrv-password', 'gateway', ...command]);
+  const inside = (...command: string[]): Promise<string> => engine.good(['exec', 'gateway', ...command]);
   const gateway = (...command: string[]): Promise<string> => inside('restic-gateway', ...command);
   const client = async (...args: string[]): Promise<string> => {
     const { code, stdout, stderr } = await restic(lab().resticNewest, { repo: 'rclone:x', options: ssh }, args);
@@ -175,6 +174,14 @@ describe('by Docker Compose', () => {
       ],
     ])
       await gateway(...command);
+  });
+
+  test('a key that is made in it lies in its volume', async () => {
+    const block = await gateway('client', 'add', 'dbsrv', '--generate');
+    expect(block).toContain('private key of dbsrv');
+    expect(await inside('stat', '-c', '%a %n', '/var/lib/restic-gateway/dbsrv_ed25519')).toBe(
+      '600 /var/lib/restic-gateway/dbsrv_ed25519\n',
+    );
   });
 
   test('a stop ends it within the time, by itself', async () => {

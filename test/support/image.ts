@@ -1,5 +1,6 @@
 /** The container image, built by the project's own Dockerfile. */
-import { writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Engine } from './containers.ts';
 import { lab, run, tempDir, type Outcome } from './lab.ts';
@@ -20,10 +21,16 @@ export async function importBase({ good }: Engine): Promise<void> {
  * @param commit - as the build argument; none when undefined
  */
 export async function buildImage({ podman }: Engine, commit: string | undefined): Promise<Outcome> {
-  // The packages that the tests themselves run with are in npm's cache. Of the person's own settings the build gets nothing else.
-  const asked = async (key: string): Promise<string> => (await run('npm', ['config', 'get', key])).stdout.trim();
+  const cache = lab().npmCache;
+  const lockfile = createHash('sha256')
+    .update(readFileSync(path.join(ROOT, 'package-lock.json')))
+    .digest('hex');
+  if (!existsSync(path.join(cache, 'locks', lockfile)))
+    throw new Error(`${cache} has not all that is in package-lock.json; run scripts/lab/setup`);
+  // Of the person's own settings the build gets nothing but what the packages are called by in the cache.
+  const { stdout: registry } = await run('npm', ['config', 'get', 'registry']);
   const settings = path.join(tempDir(), 'npmrc');
-  writeFileSync(settings, `registry=${await asked('registry')}\nprefer-offline=true\n`);
+  writeFileSync(settings, `registry=${registry.trim()}\noffline=true\n`);
   return podman(
     [
       ...['build', '--isolation', 'chroot', '--format', 'docker', '--pull=never', '--layers=false', '--tag', IMAGE],
@@ -31,7 +38,7 @@ export async function buildImage({ podman }: Engine, commit: string | undefined)
       // Docker finds it by its name
       ...['--ignorefile', path.join(PACKAGING, 'Dockerfile.dockerignore')],
       ...['--build-arg', 'BASE=localhost/base', ...(commit === undefined ? [] : ['--build-arg', `COMMIT=${commit}`])],
-      ...['--volume', `${await asked('cache')}:/root/.npm`, '--volume', `${settings}:/root/.npmrc:ro`],
+      ...['--volume', `${cache}:/root/.npm`, '--volume', `${settings}:/root/.npmrc:ro`],
       ROOT,
     ],
     300_000,

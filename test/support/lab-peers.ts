@@ -36,6 +36,8 @@ const PEERS = {
   debianTree: 'DEBIAN_TREE',
   /** A tar of what the container image's base has. */
   imageBase: 'IMAGE_BASE',
+  /** npm's cache, with all that is in the lockfile; under `locks`, by a lockfile's SHA-256, an empty file of each that it is for. */
+  npmCache: 'NPM_CACHE',
 } as const;
 
 /** Absolute paths of the peers. */
