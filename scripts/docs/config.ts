@@ -23,7 +23,7 @@ interface Part {
   readonly options?: readonly unknown[];
   readonly item?: Part;
   readonly literal?: unknown;
-  readonly metadata?: Partial<KeyInfo> & { readonly form?: string };
+  readonly metadata?: Partial<KeyInfo> & { readonly form?: string; readonly orList?: boolean };
 }
 
 /** All that is known of a key. */
@@ -35,12 +35,14 @@ interface Known {
   entries: Readonly<Record<string, Part>> | undefined;
   words: readonly string[] | undefined;
   item: Part | undefined;
+  /** Whether a list of such is taken, too. */
+  orList: boolean;
 }
 
 function know(part: Part, known?: Known): Known {
   const found = known ?? {
     ...{ info: {}, form: undefined, optional: false, default: undefined },
-    ...{ entries: undefined, words: undefined, item: undefined },
+    ...{ entries: undefined, words: undefined, item: undefined, orList: false },
   };
   if (part.type === 'optional' || part.type === 'exact_optional') {
     found.optional = true;
@@ -54,6 +56,7 @@ function know(part: Part, known?: Known): Known {
   if (part.metadata !== undefined) {
     found.info = { ...found.info, ...part.metadata };
     found.form ??= part.metadata.form;
+    found.orList ||= part.metadata.orList === true;
   }
   for (const next of part.pipe ?? []) know(next, found);
   return found;
@@ -138,7 +141,10 @@ function jsonOf(known: Known): Json {
   if (known.item !== undefined)
     return { ...description, type: 'array', items: jsonOf(know(known.item)), uniqueItems: true };
   if (known.words !== undefined) return { ...description, enum: known.words };
-  return { ...description, type: ['string', 'number', 'boolean'] };
+  const one = { type: ['string', 'number', 'boolean'] };
+  if (known.orList)
+    return { ...description, anyOf: [one, { type: 'array', items: one, minItems: 1, uniqueItems: true }] };
+  return { ...description, ...one };
 }
 
 function objectOf(entries: Readonly<Record<string, Part>>): Json {

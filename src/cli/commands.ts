@@ -49,7 +49,7 @@ const init = command({
     'access-key-id': text('ID', "key id for the bucket; the machine's own credentials unless given"),
     'secret-access-key-file': text('FILE', 'file that holds the secret of the key id, chmod 600', 'file'),
     dir: text('PATH', 'a directory of this machine to store backups in', 'directory'),
-    listen: text('HOST:PORT', 'where to serve; 0.0.0.0:2222 unless given'),
+    listen: text('HOST:PORT', 'where to serve; port 2222 of all addresses unless given'),
     user: text('NAME', 'the user that the gateway runs as; restic-gateway where that is there'),
     quiet: SILENT,
   },

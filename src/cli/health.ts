@@ -5,6 +5,7 @@ import { text as textOf } from 'node:stream/consumers';
 import { loadConfig } from '../config/load.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { messageOf } from '../core/errors.ts';
+import { written } from '../core/listening.ts';
 import { printableLines } from '../core/printable.ts';
 import { chooseConfigFile } from './own-user.ts';
 
@@ -13,7 +14,7 @@ const PATIENCE_MS = 5000;
 /** What a server may say before its identification, and that itself (RFC 4253, section 4.2), in bytes. */
 const MOST_GREETING = 1024;
 
-type Address = Readonly<GatewayConfig['listen']>;
+type Address = Readonly<GatewayConfig['listen'][number]>;
 
 /**
  * Asks `/readyz` where the config has `metrics`. Else the SSH server's greeting has to do, which only says that it takes connections.
@@ -30,7 +31,7 @@ export async function runHealth({
   // Neither secrets nor state are of use here, so nothing is done as another user.
   const { listen, metrics } = loadConfig(chooseConfigFile(option));
   try {
-    const said = await (metrics === undefined ? greeting(listen) : readiness(metrics.listen));
+    const said = await (metrics === undefined ? greetings(listen) : readiness(metrics.listen));
     if (!quiet) process.stdout.write(`${printableLines(said)}\n`);
     return 0;
   } catch (error) {
@@ -60,6 +61,13 @@ async function readiness(listen: Address): Promise<string> {
   }
 }
 
+/** One of the addresses has to do: one of IPv6 is left out where there is none. @throws Error that says why none of them serves */
+async function greetings(listen: readonly Address[]): Promise<string> {
+  return Promise.any(listen.map(greeting)).catch((error: unknown) => {
+    throw error instanceof AggregateError ? error.errors[0] : error;
+  });
+}
+
 /** @throws Error that says why it does not serve */
 async function greeting(listen: Address): Promise<string> {
   const signal = AbortSignal.timeout(PATIENCE_MS);
@@ -72,9 +80,7 @@ async function greeting(listen: Address): Promise<string> {
         return 'accepts connections (with metrics.listen in the config, health asks /readyz)';
       if (heard.length > MOST_GREETING) break;
     }
-    throw new Error(
-      `not ready: what answers on ${listen.host}:${listen.port} is no SSH server, or takes no connections now`,
-    );
+    throw new Error(`not ready: what answers on ${written(listen)} is no SSH server, or takes no connections now`);
   } catch (error) {
     throw unanswered(error, listen, signal);
   } finally {
@@ -82,10 +88,10 @@ async function greeting(listen: Address): Promise<string> {
   }
 }
 
-function unanswered(error: unknown, { host, port }: Address, { aborted }: AbortSignal): Error {
+function unanswered(error: unknown, listen: Address, { aborted }: AbortSignal): Error {
   if (error instanceof Error && error.message.startsWith('not ready')) return error;
   const why = aborted ? `no answer in ${PATIENCE_MS / 1000} s` : messageOf(error);
-  return new Error(`not ready: serve does not answer on ${host}:${port} (${why})`);
+  return new Error(`not ready: serve does not answer on ${written(listen)} (${why})`);
 }
 
 /** Where a listener can be reached from this machine: one on all addresses has none of its own. */

@@ -20,6 +20,7 @@ import {
   parseEndpoint,
   parseExpiry,
   parseListen,
+  parseListenAll,
   parseName,
   parsePath,
   parsePrefix,
@@ -42,6 +43,7 @@ import {
   listOf,
   needed,
   oneOf,
+  oneOrList,
   optional,
   parsed,
   section,
@@ -62,6 +64,12 @@ const LEAST_MEMORY = 4 * LEAST_MEMORY_PER_CLIENT;
 
 // The types of values.
 
+const written = (endpoint: unknown): string => JSON.stringify(endpoint);
+/** Where the SSH server listens: all of them, none twice. */
+const LISTEN = v.pipe(
+  oneOrList(parsed('HOST:PORT', parseListenAll), written, 'HOST:PORT or PORT, or a list of them'),
+  v.transform((given) => [...new Map(given.flat().map((endpoint) => [written(endpoint), endpoint])).values()]),
+);
 const boolean = parsed('`true`, `false`', parseBoolean);
 const duration = parsed('time', parseDuration);
 const publicKey = parsed('public key', parsePublicKey, filledText);
@@ -383,8 +391,8 @@ export function rootSchema(base: string) {
     user: optional(parsed('name or number of a user', parseUser), {
       about: "user that root's commands switch to: [below](#root-and-the-user)",
     }),
-    listen: withDefault(parsed('HOST:PORT', parseListen), '0.0.0.0:2222', {
-      about: 'address of the SSH server',
+    listen: withDefault(LISTEN, '2222', {
+      about: 'addresses of the SSH server; a port alone is that port of all addresses, IPv4 and IPv6',
       restart: true,
     }),
     hostKeys: withDefault(listOf(path('file')), [], {

@@ -22,8 +22,8 @@ interface Endpoint {
   readonly port: number;
 }
 
-/** Every IPv4 address of the machine: what is listened on when only a port is given. */
-const ANY_HOST = '0.0.0.0';
+/** Every IPv4 address of the machine, and every IPv6 address. */
+const ANY_HOST = { v4: '0.0.0.0', v6: '::' } as const;
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
@@ -194,7 +194,7 @@ const HOST_NAME =
  * Where to listen: `host:port`, `[ipv6]:port`, `:port` or `port`. Port 0 lets the system choose one.
  * @param unnamed - the host where only a port is given
  */
-export function parseListen(text: string, unnamed: string = ANY_HOST): Endpoint {
+export function parseListen(text: string, unnamed: string = ANY_HOST.v4): Endpoint {
   const match = LISTEN.exec(text);
   if (!match)
     throw invalid(
@@ -212,6 +212,13 @@ export function parseListen(text: string, unnamed: string = ANY_HOST): Endpoint 
   if (host === '') return { host: unnamed, port };
   if (!isIPv4(host) && !HOST_NAME.test(host)) throw invalid('the host is neither an address nor a host name');
   return { host: host.toLowerCase(), port };
+}
+
+/** As `parseListen`; a port alone is that port of every address, of IPv4 and of IPv6. */
+export function parseListenAll(text: string): readonly Endpoint[] {
+  const given = parseListen(text, '');
+  if (given.host !== '') return [given];
+  return [ANY_HOST.v4, ANY_HOST.v6].map((host) => ({ host, port: given.port }));
 }
 
 /**

@@ -81,6 +81,19 @@ export function listOf<T>(item: v.GenericSchema<unknown, T>, identity: (item: T)
   );
 }
 
+/** One item, or a list of some that holds nothing twice. @param identity - as `listOf` */
+export function oneOrList<T>(item: v.GenericSchema<unknown, T>, identity: (item: T) => unknown, form: string) {
+  const one = v.pipe(
+    item,
+    v.transform((only): T[] => [only]),
+  );
+  const many = v.pipe(listOf(item, identity), v.minLength(1, EMPTY));
+  return v.pipe(
+    v.lazy((input): v.GenericSchema<unknown, T[]> => (Array.isArray(input) ? many : one)),
+    v.metadata({ form, orList: true }),
+  );
+}
+
 /** Whether a value is a section. */
 export function isSection(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);

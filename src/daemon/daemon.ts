@@ -7,6 +7,7 @@ import { openAudit } from '../audit/open-audit.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { counted } from '../core/quantities.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
+import { written } from '../core/listening.ts';
 import { processesOf } from '../limits/memory-limits.ts';
 import { openMonitor, type Monitor } from '../monitor/monitor.ts';
 import type { Log } from '../ports/log.ts';
@@ -90,7 +91,7 @@ export async function runDaemon(options: {
     await read(reading);
     manager.status(reading.taken ? listening(current, service) : `the config is not taken up: ${reading.words}`);
   });
-  const { host, port } = service.address;
+  const [{ host, port } = { host: '', port: 0 }] = service.addresses;
   const clients = Object.keys(config.clients).length;
   log.info({ host, port, clients, config: config.file }, listening(config, service));
   manager.ready(listening(config, service));
@@ -111,8 +112,8 @@ export async function runDaemon(options: {
   await leaveServing(config.state);
 }
 
-function listening({ clients }: GatewayConfig, { address: { host, port } }: Service): string {
-  return `listening on ${host}:${port} for ${counted(Object.keys(clients).length, 'client')}`;
+function listening({ clients }: GatewayConfig, { addresses }: Service): string {
+  return `listening on ${addresses.map(written).join(', ')} for ${counted(Object.keys(clients).length, 'client')}`;
 }
 
 /** @throws GatewayError `invalid-config` where no session would have room; what is enough for fewer than `maxSessions` is told in the log */

@@ -19,7 +19,7 @@ export type FromWorker =
   /** It hears messages from now on: what was sent before may be lost. */
   | { readonly kind: 'hello' }
   /** It serves. */
-  | ({ readonly kind: 'ready' } & Pick<Service, 'address' | 'hostKeys'>)
+  | ({ readonly kind: 'ready' } & Pick<Service, 'addresses' | 'hostKeys'>)
   /** It could not start, and ends. */
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly detail: string }
   /** What it has counted: when it is asked, and when it ends. */

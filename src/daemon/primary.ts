@@ -41,7 +41,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
   // Structured clones, for the dates in the config.
   cluster.setupPrimary({ serialization: 'advanced', silent: true });
 
-  const start = (): Promise<Pick<Service, 'address' | 'hostKeys'>> =>
+  const start = (): Promise<Pick<Service, 'addresses' | 'hostKeys'>> =>
     new Promise((resolve, reject) => {
       const worker = cluster.fork();
       const { pid = 0 } = worker.process;

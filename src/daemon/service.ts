@@ -19,7 +19,7 @@ const MAIN = 'main';
 
 /** Clients are served while it runs. */
 export interface Service {
-  readonly address: SshServer['address'];
+  readonly addresses: SshServer['addresses'];
   /** Fingerprints of the host keys. */
   readonly hostKeys: readonly string[];
   sessionCount(): number;
@@ -58,7 +58,7 @@ export async function startService(options: { readonly config: GatewayConfig; re
   }
   let listening = true;
   return {
-    address: via.address,
+    addresses: via.addresses,
     hostKeys: via.hostKeys.map(({ fingerprint }) => fingerprint),
     sessionCount: () => gateway.sessionCount(),
     isListening: () => listening,

@@ -42,8 +42,8 @@ export function runWorker(log: Log): Promise<number> {
           }
           service = await startService({ config, log });
           surviveDefects(log);
-          const { address, hostKeys } = service;
-          send({ kind: 'ready', address, hostKeys });
+          const { addresses, hostKeys } = service;
+          send({ kind: 'ready', addresses, hostKeys });
           return;
         }
         case 'count':

@@ -4,12 +4,13 @@
  * Source: RFC 4251–4254, RFC 5647 and OpenSSH's PROTOCOL (AES-GCM), RFC 8731 (curve25519), OpenSSH's strict KEX against Terrapin
  * (CVE-2023-48795; ssh2 offers it by itself).
  */
-import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { once } from 'node:events';
+import { createServer, isIPv4, type AddressInfo, type Server, type Socket } from 'node:net';
 import ssh2, { type Connection, type ServerChannel, type Session as SshSession } from 'ssh2';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { createAllowance } from '../core/allowance.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
-import { whyNotListening } from '../core/listening.ts';
+import { whyNotListening, written } from '../core/listening.ts';
 import { printable } from '../core/printable.ts';
 import type { Principal } from '../core/principal.ts';
 import { reportDefect, type Log } from '../ports/log.ts';
@@ -41,10 +42,14 @@ const TOO_MANY = disconnectPacket(
 /** Connections that the kernel holds until they are accepted; Linux takes no more than net.core.somaxconn, 4096 by default. */
 const BACKLOG = 4096;
 
+type Endpoint = GatewayConfig['listen'][number];
+
 /** An SSH server that listens. */
 export interface SshServer {
   /** Where it listens. */
-  readonly address: { readonly host: string; readonly port: number };
+  readonly addresses: readonly Endpoint[];
+  /** The first of them. */
+  readonly address: Endpoint;
   readonly hostKeys: readonly HostKey[];
   /** Takes up the clients and keys of another config for all connections from now on. */
   reconfigure(config: GatewayConfig): void;
@@ -125,7 +130,7 @@ export async function openSshServer({
     unauthenticated.shrink();
     warnOfShortage({ error: code });
   });
-  const listener = createServer({ noDelay: true, keepAlive: true }, (socket) => {
+  const take = (socket: Socket): void => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
     // Whoever serves it later hears of its errors too; until then nobody would.
@@ -148,21 +153,20 @@ export async function openSshServer({
       },
     });
     pendingBySocket.set(socket, pending);
-  });
+  };
 
-  await listen(listener, config.listen);
-  // Node has dropped the connection by then, and goes on.
-  listener.on('error', (error) => {
-    log.error({ err: error }, 'the listener failed');
+  const listeners = await listenAll(config.listen, take, log).catch((error: unknown) => {
+    descriptors.stop();
+    throw error;
   });
-  const bound = listener.address() as AddressInfo;
-  const closed = new Promise<void>((resolve) => listener.once('close', resolve));
+  const closed = Promise.all(listeners.map((each) => once(each, 'close')));
   const stopListening = (): void => {
     descriptors.stop();
-    if (listener.listening) listener.close();
+    for (const each of listeners) if (each.listening) each.close();
   };
   return {
-    address: { host: bound.address, port: bound.port },
+    addresses: listeners.map(addressOf),
+    address: addressOf(listeners[0]),
     hostKeys,
     reconfigure: ({ clients }) => {
       known = keysOf(Object.values(clients));
@@ -203,15 +207,62 @@ function createShortageWarning({ limit }: OpenFiles, log: Log): (about: Readonly
   };
 }
 
-/** @throws GatewayError `invalid-config` */
-async function listen(listener: Server, place: GatewayConfig['listen']): Promise<void> {
-  const { host, port } = place;
-  await new Promise<void>((resolve, reject) => {
-    listener.once('error', (error: NodeJS.ErrnoException) => {
-      reject(new GatewayError('invalid-config', { detail: whyNotListening(error, 'listen', place), cause: error }));
-    });
-    listener.listen({ port, host, backlog: BACKLOG }, resolve);
-  });
+function addressOf(listener: Server): Endpoint {
+  const { address, port } = listener.address() as AddressInfo;
+  return { host: address, port };
+}
+
+/** What a machine without IPv6 says to all of its addresses. */
+const NO_IPV6: readonly unknown[] = ['EAFNOSUPPORT', 'EADDRNOTAVAIL'];
+
+/**
+ * Listens at all of these places. A machine without IPv6 does without its addresses where those of IPv4 are listened on.
+ * @throws GatewayError `invalid-config`; it listens nowhere then
+ */
+async function listenAll(
+  places: readonly Endpoint[],
+  take: (socket: Socket) => void,
+  log: Log,
+): Promise<readonly [Server, ...Server[]]> {
+  const listeners: Server[] = [];
+  const hasAllV4 = (port: number): boolean => places.some((other) => other.host === '0.0.0.0' && other.port === port);
+  try {
+    for (const place of places) {
+      const listener = createServer({ noDelay: true, keepAlive: true }, take);
+      try {
+        // An IPv4 address of its own is not taken by the listener on all of IPv6, which would otherwise hold both.
+        await listen(
+          listener,
+          place,
+          places.some(({ host, port }) => isIPv4(host) && port === place.port),
+        );
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException;
+        if (place.host !== '::' || !hasAllV4(place.port) || !NO_IPV6.includes(code))
+          throw new GatewayError('invalid-config', {
+            detail: whyNotListening(error as NodeJS.ErrnoException, 'listen', place),
+            cause: error,
+          });
+        log.info({ error: code }, `listen: ${written(place)} is left out: this machine has no IPv6`);
+        continue;
+      }
+      // Node has dropped the connection by then, and goes on.
+      listener.on('error', (error) => {
+        log.error({ err: error }, 'the listener failed');
+      });
+      listeners.push(listener);
+    }
+  } catch (error) {
+    for (const listener of listeners) listener.close();
+    throw error;
+  }
+  return listeners as [Server, ...Server[]];
+}
+
+/** @throws the system's error */
+async function listen(listener: Server, { host, port }: Endpoint, ipv6Only: boolean): Promise<void> {
+  listener.listen({ port, host, ipv6Only, backlog: BACKLOG });
+  await once(listener, 'listening');
 }
 
 /** One that is crowded out stays among those that log in, who have descriptors of their own, and is told there. */

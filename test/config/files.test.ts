@@ -115,7 +115,7 @@ describe('reading it', () => {
 
   test('variables come from the environment of the process by default', () => {
     process.env['RESTIC_GATEWAY_TEST_PORT'] = '2345';
-    expect(loadConfig(write('env.yaml', 'listen: ${RESTIC_GATEWAY_TEST_PORT}')).listen.port).toBe(2345);
+    expect(loadConfig(write('env.yaml', 'listen: ${RESTIC_GATEWAY_TEST_PORT}')).listen[0]?.port).toBe(2345);
     delete process.env['RESTIC_GATEWAY_TEST_PORT'];
   });
 

@@ -91,7 +91,7 @@ describe('a whole file', () => {
   test('becomes what the gateway works with', () => {
     expect(parse(full, env)).toEqual({
       file: FILE,
-      listen: { host: '::', port: 2222 },
+      listen: [{ host: '::', port: 2222 }],
       hostKeys: ['/etc/restic-gateway/ssh_host_ed25519_key', '/etc/ssh/other'],
       ssh: { extraCiphers: ['chacha20-poly1305@openssh.com'], limits: { unauthenticated: 50, maxDelaySeconds: 0 } },
       maxSessions: 200,
@@ -187,7 +187,10 @@ describe('a whole file', () => {
   test('has a default for all that may be left out', () => {
     expect(parse('clients:\n')).toEqual({
       file: FILE,
-      listen: { host: '0.0.0.0', port: 2222 },
+      listen: [
+        { host: '0.0.0.0', port: 2222 },
+        { host: '::', port: 2222 },
+      ],
       hostKeys: [],
       ssh: { extraCiphers: [] },
       maxSessions: 1000,
@@ -236,13 +239,13 @@ describe('a whole file', () => {
 
   test('may have the line ends of Windows', () => {
     expect(parse('listen: 2223\r\nhostKeys:\r\n  - key\r\n')).toMatchObject({
-      listen: { port: 2223 },
+      listen: [{ port: 2223 }, { port: 2223 }],
       hostKeys: ['/etc/restic-gateway/key'],
     });
   });
 
   test('may begin with a byte order mark and "---", and end with "..."', () => {
-    expect(parse('\ufeff---\nlisten: 2223\n...\n').listen.port).toBe(2223);
+    expect(parse('\ufeff---\nlisten: 2223\n...\n').listen[0]?.port).toBe(2223);
   });
 });
 
@@ -508,10 +511,19 @@ describe('keys and values that the schema does not have', () => {
     ['a key in capitals', 'LISTEN: 2222', ['1:1: LISTEN: unknown key; did you mean "listen"?']],
     ['a key that is like none', 'tls: true', ['1:1: tls: unknown key']],
     ['a very long key', `${'k'.repeat(100)}: x`, [`1:1: ["${'k'.repeat(64)}"]: unknown key`]],
-    ['listen as a list', 'listen: [2222]', ['1:9: listen: must be a single value']],
+    ['listen as a section', 'listen: { host: a }', ['1:9: listen: must be a single value']],
     ['listen as nothing', 'listen:', ['1:1: listen: is empty; give it a value or remove the line']],
     ['listen as ~', 'listen: ~', ['1:9: listen: is empty; give it a value or remove the line']],
     ['listen as ""', 'listen: ""', ['1:9: listen: is empty; give it a value or remove the line']],
+    [
+      'an address twice, and one that is none, in a list',
+      'listen: [2222, 127.0.0.1:2222, x, 127.0.0.1:2222]',
+      [
+        '1:32: listen[2]: must be HOST:PORT, "[IPV6]:PORT", :PORT or PORT',
+        '1:35: listen[3]: stands in this list twice',
+      ],
+    ],
+    ['nowhere to listen', 'listen: []', ['1:9: listen: is empty; give it a value or remove the line']],
     ['listen without a port', 'listen: localhost', ['1:9: listen: must be HOST:PORT, "[IPV6]:PORT", :PORT or PORT']],
     ['host keys as one value', 'hostKeys: key', ['1:11: hostKeys: must be a list: [one, another]']],
     ['host keys as nothing', 'hostKeys:', ['1:1: hostKeys: is empty; give it a value or remove the line']],
@@ -1037,7 +1049,7 @@ describe('${NAME}', () => {
     `;
     const env = { HOST: 'localhost', PORT: '22', DIR: '/srv', TYPE: 'directory', KEY: KEY_1, N: '3', YES: 'true' };
     expect(parse(text, env)).toMatchObject({
-      listen: { host: 'localhost', port: 22 },
+      listen: [{ host: 'localhost', port: 22 }],
       hostKeys: ['/srv/key'],
       stores: { local: { path: '/srv' } },
       clients: {

@@ -108,14 +108,14 @@ test('every command that root runs goes on as the user of the gateway, and works
 
 test('journal: plain lines with their severity, and what the status says', async () => {
   const lines = await journalOf('restic-gateway');
-  const listening = lines.find(({ line }) => line.startsWith('listening on 0.0.0.0:2222 for 1 client'));
+  const listening = lines.find(({ line }) => line.startsWith('listening on 0.0.0.0:2222, [::]:2222 for 1 client'));
   expect(listening).toEqual({
     severity: 6,
-    line: 'listening on 0.0.0.0:2222 for 1 client (config=/etc/restic-gateway/gateway.yaml)',
+    line: 'listening on 0.0.0.0:2222, [::]:2222 for 1 client (config=/etc/restic-gateway/gateway.yaml)',
   });
   expect(lines.filter(({ line }) => line.startsWith('{'))).toEqual([]);
   expect(await good('systemctl show --property=StatusText --value restic-gateway')).toBe(
-    'listening on 0.0.0.0:2222 for 1 client\n',
+    'listening on 0.0.0.0:2222, [::]:2222 for 1 client\n',
   );
 });
 
@@ -125,7 +125,7 @@ test('a reload takes up a good config, and fails with a broken one, which change
   );
   expect(await good('restic-gateway reload')).toBe('the config was read again: no client has changed\n');
   expect(await good('systemctl show --property=StatusText --value restic-gateway')).toBe(
-    'listening on 0.0.0.0:2222 for 2 clients\n',
+    'listening on 0.0.0.0:2222, [::]:2222 for 2 clients\n',
   );
   await good(
     'cp -p /etc/restic-gateway/gateway.yaml good.yaml; echo "lisen: 0.0.0.0:2222" >>/etc/restic-gateway/gateway.yaml',

@@ -175,7 +175,7 @@ test('a connection that breaks ends its sessions and their audit', async () => {
 describe('a server that cannot be opened says why', () => {
   test('the port is in use', async () => {
     const { host, port } = stack.server.address;
-    await expect(startSshStack({}, { listen: { host, port } })).rejects.toThrow(
+    await expect(startSshStack({}, { listen: [{ host, port }] })).rejects.toThrow(
       `listen: ${host}:${port}: the port is in use by another program`,
     );
   });

@@ -22,7 +22,7 @@ export function testClient(name = 'appsrv', given: Partial<ClientConfig> = {}): 
 /** A gateway on a free port of the loopback, with everything of its own in a directory. */
 export function testGateway(directory: string, given: Partial<GatewayConfig> = {}): GatewayConfig {
   return {
-    ...{ file: path.join(directory, 'gateway.yaml'), listen: { host: '127.0.0.1', port: 0 }, hostKeys: [] },
+    ...{ file: path.join(directory, 'gateway.yaml'), listen: [{ host: '127.0.0.1', port: 0 }], hostKeys: [] },
     ...{ ssh: { extraCiphers: [] }, maxSessions: 1000, workers: 1, drainSeconds: 60 },
     stores: { store: { type: 'directory', name: 'store', path: path.join(directory, 'store') } },
     clients: {},

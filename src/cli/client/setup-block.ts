@@ -33,7 +33,7 @@ interface ClientAddress {
 
 /** @param option - what `--host` names: NAME or NAME:PORT. @throws GatewayError `invalid-config` when that is neither */
 export function clientAddress(config: GatewayConfig, option: string | undefined): ClientAddress {
-  const { host, port } = config.listen;
+  const [{ host, port } = { host: '::', port: 22 }] = config.listen;
   if (option !== undefined) {
     const named = /:\d+$|^\[.*\]$/.test(option) ? option : `${option}:${port}`;
     return { ...parseListen(/\]$/.test(named) ? `${named}:${port}` : named), guessed: false };

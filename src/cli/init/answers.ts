@@ -33,7 +33,8 @@ interface S3Answers {
     | undefined;
 }
 
-const DEFAULT_LISTEN = '0.0.0.0:2222';
+/** That port of all addresses. */
+const DEFAULT_LISTEN = '2222';
 const DEFAULT_DIRECTORY = '/var/lib/restic-gateway';
 
 /** @param terminal - undefined when nobody can be asked. @throws GatewayError `usage` when something is missing or contradicts itself */
@@ -123,8 +124,10 @@ function whyNoPath(answer: string): string | undefined {
 }
 
 function whyNoAddress(answer: string): string | undefined {
-  const port = Number(/:(\d{1,5})$/.exec(answer)?.[1] ?? NaN);
-  return port <= 65_535 && !/\s/.test(answer) ? undefined : `write HOST:PORT, such as ${DEFAULT_LISTEN}`;
+  const port = Number(/(?:^|:)(\d{1,5})$/.exec(answer)?.[1] ?? NaN);
+  return port <= 65_535 && !/\s/.test(answer)
+    ? undefined
+    : `write HOST:PORT, or a port of all addresses, such as ${DEFAULT_LISTEN}`;
 }
 
 function whyNoEndpoint(answer: string): string | undefined {

@@ -28,7 +28,7 @@ export function firstConfig({ user, listen, hostKey, store, auditFile }: FirstCo
   return `# restic-gateway. Check a change with: restic-gateway check. A running gateway takes up most changes by itself.
 
 ${user === undefined ? '' : `# The user that the gateway runs as. root's commands go on as this one.\nuser: ${word(user)}\n\n`}# Where clients connect.
-listen: ${word(listen)}
+listen: ${word(listen)}${/^\d+$/.test(listen) ? ' # of all addresses, IPv4 and IPv6' : ''}
 hostKeys: [${word(hostKey)}]
 
 stores:
