@@ -8,10 +8,12 @@ export interface Account {
   readonly gid: number;
   /** Absolute path of the home directory; there need not be one. */
   readonly home: string;
+  /** Absolute path of the login shell; empty for the system's own choice. */
+  readonly shell: string;
 }
 
 /** Where the system's own programs are, whatever this process was given as PATH. */
-const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
+export const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
  * The user of a name or number, or undefined when there is none.
@@ -32,9 +34,9 @@ export async function accountName(uid: number): Promise<string> {
 
 function parse(text: string, key: string, isNumber: boolean): Account | undefined {
   for (const line of text.split('\n')) {
-    const [name = '', , uid = '', gid = '', , home = '/'] = line.split(':');
+    const [name = '', , uid = '', gid = '', , home = '/', shell = ''] = line.split(':');
     if ((isNumber ? uid : name) !== key || !/^\d+$/.test(uid) || !/^\d+$/.test(gid)) continue;
-    return { name, uid: Number(uid), gid: Number(gid), home };
+    return { name, uid: Number(uid), gid: Number(gid), home, shell };
   }
   return undefined;
 }

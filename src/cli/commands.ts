@@ -61,6 +61,26 @@ const init = command({
   run: async (given) => (await import('./init.ts')).runInit(given),
 });
 
+const sshdSetup = command({
+  name: 'sshd-setup',
+  about: "let clients in through this machine's sshd: login user, files and settings, tried by a login",
+  more: 'All of it is done and holds, or nothing is changed. The lines for sshd_config are printed, and are yours to put there. Run again, it changes only what is missing.',
+  options: {
+    user: text(
+      'NAME',
+      "the user that all clients log in as, and that the gateway runs as; the config's user unless given",
+    ),
+    'sshd-config': text('FILE', "sshd's settings; /etc/ssh/sshd_config unless given", 'file'),
+    'dry-run': DRY_RUN,
+    quiet: SILENT,
+  },
+  examples: [
+    ['sshd-setup --user restic-gateway --dry-run', 'shows what it would change, and the lines for sshd_config'],
+    ['sshd-setup --user restic-gateway', 'does it, and tries a login'],
+  ],
+  run: async (given) => (await import('./sshd-setup.ts')).runSshdSetup(given),
+});
+
 const probe = command({
   name: 'probe',
   about: 'as a client over SSH: try to overwrite, delete and escape, and say what held',
@@ -334,6 +354,7 @@ export const PROGRAM: Command = {
   commands: [
     init,
     check,
+    sshdSetup,
     command({
       name: 'serve',
       about: 'serve restic clients over SSH, until stopped',

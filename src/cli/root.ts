@@ -12,7 +12,7 @@ import { withoutPasswords } from './admin-run.ts';
 import { accountName, findAccount, type Account } from './account.ts';
 
 /** From util-linux. Unlike what Node does itself, it gives the user's further groups, too. */
-const SETPRIV = '/usr/bin/setpriv';
+export const SETPRIV = '/usr/bin/setpriv';
 
 /** Signals that a service manager or a person sends to the process that they have started. */
 const PASSED_ON = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const;

@@ -1,6 +1,9 @@
 /** What this machine's sshd takes from clients that would be theirs to run in a forced command. */
 import { execFileSync } from 'node:child_process';
 
+/** Debian's; sshd must be started by an absolute path, as it starts itself anew. */
+export const SSHD = '/usr/sbin/sshd';
+
 /** Each is code in a process that starts with it: in Node, in what links dynamically, in the login user's shell before any line of ours. */
 const AS_GOOD_AS_CODE = ['NODE_OPTIONS', 'LD_PRELOAD', 'BASH_ENV', 'ENV', 'PATH'];
 
@@ -8,7 +11,7 @@ const AS_GOOD_AS_CODE = ['NODE_OPTIONS', 'LD_PRELOAD', 'BASH_ENV', 'ENV', 'PATH'
 export function sshdTrouble(): readonly string[] {
   if (process.geteuid?.() !== 0) return [];
   try {
-    const output = execFileSync('/usr/sbin/sshd', ['-T'], { timeout: 5000, stdio: ['ignore', 'pipe', 'ignore'] });
+    const output = execFileSync(SSHD, ['-T'], { timeout: 5000, stdio: ['ignore', 'pipe', 'ignore'] });
     return troubleIn(output.toString());
   } catch {
     return [];

@@ -25,7 +25,11 @@ const ENVIRONMENT = [
 ];
 
 /** The line for one key of a client. A disabled client has one too: the forced command then says so, in words and in the audit. */
-export function authorizedKeysLine(client: ClientConfig, key: PublicKey, line: ForcedCommandLine): string {
+export function authorizedKeysLine(
+  client: Pick<ClientConfig, 'name' | 'from' | 'expires'>,
+  key: Pick<PublicKey, 'type' | 'blob'>,
+  line: ForcedCommandLine,
+): string {
   const program = [...line.program, 'stdio', client.name, '-c', line.config].map(shellQuote);
   const command = ['/usr/bin/env -i', ...ENVIRONMENT, ...program].join(' ');
   const options = [`command=${optionQuote(command)}`, 'restrict'];

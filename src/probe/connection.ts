@@ -1,4 +1,5 @@
 /** A client's way to the server: SSH by ssh2, and restic's HTTP/2 by http2-wrapper on a channel; everything has a time limit. */
+import { once } from 'node:events';
 import { connect as connectHttp2 } from 'node:http2';
 import { request } from 'http2-wrapper';
 import ssh2, {
@@ -103,6 +104,21 @@ interface Parts {
 /** restic's way to speak on one session. */
 export interface ResticSession {
   request(method: string, path: string, parts?: Parts): Promise<Answer>;
+}
+
+/** Asks for a command, and waits for its end. @returns what it says on stderr, of which the beginning is kept; undefined when it takes too long */
+export async function whatIsSaid(client: Client, command: string, timeoutMs: number): Promise<string | undefined> {
+  const channel = await within(timeoutMs, execute(client, command));
+  if (channel === undefined || channel instanceof Error) return channel?.message;
+  let said = '';
+  channel.stderr.on('data', (chunk: Buffer) => {
+    if (said.length < 1000) said += chunk.toString();
+  });
+  channel.resume();
+  return within(
+    timeoutMs,
+    once(channel, 'close').then(() => said),
+  );
 }
 
 /** Opens a session for restic. @throws GatewayError `session-refused` with what the server says */

@@ -21,7 +21,6 @@ const FOR_TESTS: Readonly<Record<string, readonly string[]>> = {
   'src/core/node-releases.ts': ['NODE_LINES', 'RECOMMENDED_LINE'],
   'src/retention/select.ts': ['ALWAYS_KEPT'],
   // Parsers with many bad inputs, each with its own message
-  'src/cli/sshd.ts': ['troubleIn'],
   'src/config/retention.ts': ['parseCalendarSpan', 'parseKept'],
   // An ssh2 that lacks a part, and limits of descriptors and time that no test can wait for or raise
   'src/frontends/mlkem-kex.ts': ['extendSsh2'],
