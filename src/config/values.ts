@@ -112,15 +112,23 @@ export function parseSyslogAddress(text: string): SyslogAddress {
   return { address: text, to: { transport, host: host.replace(/^\[|\]$/g, ''), port: Number(port) } };
 }
 
-const DURATION = /^(0|[1-9]\d{0,8}) ?(s|m|min|h|d|w)$/;
-const UNIT_MS: Readonly<Record<string, number>> = {
-  ...{ s: 1000, m: 60_000, min: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 },
-};
+const DURATION = /^(0|[1-9]\d{0,8}) ?([a-z]{1,7})$/;
+/** As people and systemd write them (systemd.time(7)); m are minutes. */
+const UNITS: readonly (readonly [ms: number, spellings: readonly string[]])[] = [
+  [1000, ['s', 'sec', 'secs', 'second', 'seconds']],
+  [60_000, ['m', 'min', 'mins', 'minute', 'minutes']],
+  [3_600_000, ['h', 'hr', 'hrs', 'hour', 'hours']],
+  [86_400_000, ['d', 'day', 'days']],
+  [604_800_000, ['w', 'week', 'weeks']],
+];
+const UNIT_MS: ReadonlyMap<string, number> = new Map(
+  UNITS.flatMap(([ms, spellings]) => spellings.map((unit) => [unit, ms] as const)),
+);
 
 /** A length of time such as 26h or 8d, in ms; NaN for what is none. */
 export function readDuration(text: string): number {
   const [, number, unit = ''] = DURATION.exec(text) ?? [];
-  return Number(number) * (UNIT_MS[unit] ?? NaN);
+  return Number(number) * (UNIT_MS.get(unit) ?? NaN);
 }
 
 /** A length of time of at most a year, in ms. */
