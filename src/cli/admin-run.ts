@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { shellQuote } from '../frontends/authorized-keys.ts';
 import { readSmallFile } from '../config/small-file.ts';
-import { mustBeTrusted } from '../config/trusted-files.ts';
+import { mustBeTrusted, whyUntrusted } from '../config/trusted-files.ts';
 import { GatewayError } from '../core/errors.ts';
 import { isRunning, ownProcess } from '../state/processes.ts';
 
@@ -19,6 +19,7 @@ const OF_SSHD = ['SSH_CONNECTION', 'SSH_CLIENT', 'SSH_TTY', 'SSH_ORIGINAL_COMMAN
  * Says that this process runs restic for the admin.
  * @param command - what serves restic, word by word, given the file that says so
  * @returns restic's options by which it starts that, and what takes all of it away
+ * @throws GatewayError `usage` when others can write to the temporary directory, since the other side would not believe it
  */
 export function beginAdminRun(command: (file: string) => readonly string[]): {
   readonly options: readonly string[];
@@ -31,14 +32,22 @@ export function beginAdminRun(command: (file: string) => readonly string[]): {
   const file = join(directory, 'run');
   const { pid, begun } = ownProcess();
   writeFileSync(file, `${pid} ${begun}\n`, { mode: 0o644 });
+  const end = (): void => {
+    rmSync(directory, { recursive: true, force: true });
+  };
+  const untrusted = whyUntrusted(file);
+  if (untrusted !== undefined) {
+    end();
+    throw new GatewayError('usage', {
+      detail: `the temporary directory cannot be used: ${untrusted} (or chmod +t), or name another directory in TMPDIR`,
+    });
+  }
   // restic takes its option apart as CSV, and then into words by quotes that cannot be escaped: a path might hold anything.
   const script = join(directory, 'serve');
   writeFileSync(script, `exec ${command(file).map(shellQuote).join(' ')} "$@"\n`, { mode: 0o644 });
   return {
     options: ['rclone.program=/bin/sh', `rclone.args=${script}`],
-    end: () => {
-      rmSync(directory, { recursive: true, force: true });
-    },
+    end,
   };
 }
 

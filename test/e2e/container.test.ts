@@ -2,13 +2,25 @@
  * The container image, built by its Dockerfile and run by its compose file: from `init` to a backup through its SSH port, health, and what the
  * admin does in it, restic's own prune and check included.
  */
-import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { parse } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { startEngine, type Engine } from '../support/containers.ts';
 import { buildImage, IMAGE, importBase } from '../support/image.ts';
-import { freePort, generateKey, lab, makeTree, restic, sameTree, tempDir, type KeyFiles } from '../support/lab.ts';
+import { copyManifests, freshVolume, handToGroup, one, projectVolume, render } from '../support/kubernetes.ts';
+import {
+  freePort,
+  generateKey,
+  lab,
+  makeTree,
+  restic,
+  sameTree,
+  tempDir,
+  type KeyFiles,
+  type LabProcess,
+} from '../support/lab.ts';
 
 jest.setTimeout(400_000);
 const ROOT = path.resolve(import.meta.dirname, '../..');
@@ -33,6 +45,11 @@ test('a build that is not told its commit fails at once, and says what to pass',
   expect(code).not.toBe(0);
   expect(stderr).toContain('pass --build-arg COMMIT=');
 });
+
+async function made(commit: string): Promise<void> {
+  const { code, stdout, stderr } = await buildImage(engine, commit);
+  expect({ code, said: code === 0 ? '' : stdout + stderr }).toEqual({ code: 0, said: '' });
+}
 
 describe('by Docker Compose', () => {
   interface Service {
@@ -73,8 +90,7 @@ describe('by Docker Compose', () => {
   };
 
   beforeAll(async () => {
-    const { code, stdout, stderr } = await buildImage(engine, COMMIT);
-    expect({ code, said: code === 0 ? '' : stdout + stderr }).toEqual({ code: 0, said: '' });
+    await made(COMMIT);
     site = tempDir();
     for (const name of ['etc', 'secrets']) {
       mkdirSync(path.join(site, name), { mode: 0o700 });
@@ -187,5 +203,166 @@ describe('by Docker Compose', () => {
   test('a stop ends it within the time, by itself', async () => {
     expect(await engine.good(['stop', '--time', '90', 'gateway'])).toContain('gateway');
     expect(await engine.good(['inspect', '--format', '{{.State.ExitCode}}', 'gateway'])).toBe('0\n');
+  });
+});
+
+describe('by Kubernetes: as the manifests say, with volumes as a kubelet makes them', () => {
+  interface Container {
+    readonly command?: readonly string[];
+    readonly volumeMounts: readonly {
+      readonly name: string;
+      readonly mountPath: string;
+      readonly readOnly?: boolean;
+    }[];
+    readonly readinessProbe: { readonly httpGet: { readonly path: string } };
+    readonly livenessProbe: { readonly httpGet: { readonly path: string } };
+  }
+  interface StatefulSet {
+    readonly volumeClaimTemplates: readonly { readonly metadata: { readonly name: string } }[];
+    readonly template: {
+      readonly spec: {
+        readonly terminationGracePeriodSeconds: number;
+        readonly securityContext: { readonly runAsUser: number; readonly runAsGroup: number; readonly fsGroup: number };
+        readonly containers: readonly [Container];
+        readonly initContainers: readonly [Container];
+        readonly volumes: readonly {
+          readonly name: string;
+          readonly projected?: { readonly defaultMode: number };
+          readonly emptyDir?: { readonly medium?: 'Memory' };
+        }[];
+      };
+    };
+  }
+
+  let example: string;
+  let volumes: string;
+  let set: StatefulSet;
+  let sshPort: number;
+  let metricsPort: number;
+  let host: KeyFiles;
+  const pod = (): StatefulSet['template']['spec'] => set.template.spec;
+  const group = (): number => pod().securityContext.fsGroup;
+
+  /** Renders what the admin has, and gives it to the pod. */
+  async function apply(): Promise<void> {
+    const manifests = await render(example);
+    set = one(manifests, 'StatefulSet', 'restic-gateway').spec as StatefulSet;
+    const secret = Object.entries(one(manifests, 'Secret', 'restic-gateway').data ?? {});
+    projectVolume(
+      path.join(volumes, 'config'),
+      {
+        ...one(manifests, 'ConfigMap', 'restic-gateway').data,
+        ...Object.fromEntries(secret.map(([name, value]) => [name, Buffer.from(value, 'base64').toString()])),
+      },
+      { mode: pod().volumes.find(({ name }) => name === 'config')?.projected?.defaultMode ?? 0o644, group: group() },
+    );
+  }
+
+  function runOptions({ volumeMounts }: Container): string[] {
+    const { runAsUser, runAsGroup, fsGroup } = pod().securityContext;
+    return [
+      ...['--read-only', '--read-only-tmpfs=false', '--cap-drop=ALL', '--security-opt=no-new-privileges'],
+      ...[`--user=${runAsUser}:${runAsGroup}`, `--group-add=${fsGroup}`],
+      ...volumeMounts.map(
+        ({ name, mountPath, readOnly = false }) =>
+          `--volume=${path.join(volumes, name)}:${mountPath}${readOnly ? ':ro' : ''}`,
+      ),
+    ];
+  }
+  const gateway = (...command: string[]): Promise<string> => engine.good(['exec', 'pod', 'restic-gateway', ...command]);
+  const start = async (): Promise<LabProcess> => {
+    const started = await engine.start(['run', '--rm', '--name', 'pod', ...runOptions(pod().containers[0]), IMAGE]);
+    await started.waitForLine(/listening on /);
+    return started;
+  };
+  const client = async (of: KeyFiles, ...args: string[]): Promise<string> => {
+    const knownHosts = path.join(volumes, 'known_hosts');
+    writeFileSync(knownHosts, `[127.0.0.1]:${sshPort} ${host.publicLine}\n`);
+    const program = `${lab().ssh} -F none -p ${sshPort} -i ${of.privateFile} -o UserKnownHostsFile=${knownHosts} -o BatchMode=yes backup@127.0.0.1`;
+    const target = { repo: 'rclone:x', options: { 'rclone.program': program } };
+    const { code, stdout, stderr } = await restic(lab().resticNewest, target, args);
+    expect({ args, code, stderr: code === 0 ? '' : stderr }).toEqual({ args, code: 0, stderr: '' });
+    return stdout;
+  };
+
+  beforeAll(async () => {
+    example = path.join(copyManifests(), 'example');
+    volumes = tempDir();
+    [sshPort, metricsPort, host] = [await freePort(), await freePort(), await generateKey()];
+    const secret = (name: string, content: string): void => {
+      writeFileSync(path.join(example, 'secrets', name), content);
+    };
+    secret('ssh_host_ed25519_key', readFileSync(host.privateFile, 'utf8'));
+    secret('metrics-token', `${'token'.repeat(8)}\n`);
+    secret('appsrv-password', 'password\n');
+    const file = path.join(example, 'gateway.yaml');
+    const text = readFileSync(file, 'utf8')
+      .replace('0.0.0.0:2222', `127.0.0.1:${sshPort}`)
+      .replace('0.0.0.0:9150', `0.0.0.0:${metricsPort}`)
+      .replace(/ssh-ed25519 \S+ appsrv/, key.publicLine);
+    writeFileSync(file, text);
+    await apply();
+    for (const { metadata } of set.volumeClaimTemplates) freshVolume(path.join(volumes, metadata.name), group());
+    for (const { name, emptyDir } of pod().volumes)
+      if (emptyDir !== undefined)
+        freshVolume(path.join(volumes, name), group(), emptyDir.medium === 'Memory' ? 0o1777 : 0o777);
+    const [{ command = [], ...init }] = pod().initContainers;
+    const [entry = '', ...args] = command;
+    await engine.good(['run', '--rm', ...runOptions(init), '--entrypoint', entry, IMAGE, ...args]);
+  });
+
+  test('ready, by its probes; a backup; and what the admin does in it', async () => {
+    await start();
+    const { readinessProbe, livenessProbe } = pod().containers[0];
+    for (const { httpGet } of [readinessProbe, livenessProbe]) {
+      const { status } = await fetch(`http://127.0.0.1:${metricsPort}${httpGet.path}`);
+      expect({ ...httpGet, status }).toEqual({ ...httpGet, status: 200 });
+    }
+    await client(key, 'init');
+    await client(key, 'backup', source);
+    await gateway('check', '--live');
+    expect(JSON.parse(await gateway('restic', 'appsrv', '--', 'snapshots', '--json'))).toHaveLength(1);
+    await gateway('forget', 'appsrv');
+    // As an emptyDir on disk is, which everybody may rename files in
+    chmodSync(path.join(volumes, 'tmp'), 0o2777);
+    const { code, stderr } = await engine.podman(['exec', 'pod', 'restic-gateway', 'restic', 'appsrv', '--', 'check']);
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: expect.stringContaining('the temporary directory cannot be used: /tmp: others than its owner'),
+    });
+    chmodSync(path.join(volumes, 'tmp'), 0o3777);
+  });
+
+  test('a client that is added to the ConfigMap comes in without a new pod', async () => {
+    const second = await generateKey();
+    const file = path.join(example, 'gateway.yaml');
+    const entry = { keys: [second.publicLine], repository: { store: 'main' } };
+    const { clients, ...rest } = parse(readFileSync(file, 'utf8')) as { readonly clients: object };
+    writeFileSync(file, stringify({ ...rest, clients: { ...clients, dbsrv: entry } }));
+    await apply();
+    const headers = { authorization: `Bearer ${'token'.repeat(8)}` };
+    const metrics = async (): Promise<string> =>
+      (await fetch(`http://127.0.0.1:${metricsPort}/metrics`, { headers })).text();
+    while (!(await metrics()).includes('"dbsrv"')) await sleep(100);
+    await client(second, 'init');
+  });
+
+  test('it stops in time, and starts again after a kubelet has handed all that it wrote to the group', async () => {
+    const { terminationGracePeriodSeconds } = pod();
+    await engine.good(['stop', '--time', String(terminationGracePeriodSeconds), 'pod']);
+    for (const { metadata } of set.volumeClaimTemplates) handToGroup(path.join(volumes, metadata.name), group());
+    const started = await start();
+    await client(key, 'backup', source);
+    await gateway('check', '--live');
+    await gateway('audit', 'verify');
+    await engine.good(['stop', '--time', String(terminationGracePeriodSeconds), 'pod']);
+    expect(await started.exited).toBe(0);
+  });
+
+  test('in a volume of the ConfigMap alone, whose directory is open to all, the config would be refused', async () => {
+    chmodSync(path.join(volumes, 'config'), 0o2777);
+    const { code, stderr } = await engine.podman(['run', '--rm', ...runOptions(pod().containers[0]), IMAGE]);
+    expect(code).not.toBe(0);
+    expect(stderr).toContain('/etc/restic-gateway: others than its owner can change it (mode 2777)');
   });
 });

@@ -17,6 +17,8 @@ const PEERS = {
   restServer: 'REST_SERVER',
   /** Prometheus' checker of configs and alert rules. */
   promtool: 'PROMTOOL',
+  /** Puts Kubernetes manifests together. */
+  kustomize: 'KUSTOMIZE',
   /** The OpenSSH of this Debian. */
   ssh: 'SSH',
   sshd: 'SSHD',
