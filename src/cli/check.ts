@@ -20,7 +20,8 @@ const MOST_SHOWN = 100;
 /**
  * @returns the exit status: 0 when everything is OK, 1 when a store does not hold what it must, 2 when something is wrong in the config
  * @throws GatewayError `invalid-config` for what has no place in the config's text: no file, a host key, a secret;
- *   with `live`, `audit-unavailable` or `state-unavailable` when whoever runs this cannot write what each session writes
+ *   with `live`, for an address that `serve` could not listen on, and `audit-unavailable` or `state-unavailable` when whoever runs this
+ *   cannot write what each session writes
  */
 export async function runCheck({
   config: file,
@@ -52,7 +53,11 @@ export async function runCheck({
   readSecrets(config);
   for (const store of Object.values(config.stores))
     if (store.type === 's3' && store.caFile !== undefined) readCaFile(store.caFile);
-  if (live) await (await import('./check-host.ts')).mustBeWritable(config);
+  if (live) {
+    const { mustBeListenable, mustBeWritable } = await import('./check-host.ts');
+    await mustBeWritable(config);
+    await mustBeListenable(config);
+  }
   const clients = Object.keys(config.clients).length;
   const stores = Object.keys(config.stores).length;
   const checks = live ? await tryStores(config) : [];

@@ -30,12 +30,20 @@ const check = command({
   name: 'check',
   about: 'check the config, host keys and secrets, as serve would read them',
   options: {
-    live: flag('try every store too, with small objects'),
+    live: flag('try every store too, with small objects, and that serve could write and listen'),
+    user: text('NAME', 'with --live, as this user; and where sshd has it as the login user, try logins too'),
+    'sshd-config': text('FILE', "sshd's settings, with --user; /etc/ssh/sshd_config unless given", 'file'),
     json: JSON_LINES,
     quiet: QUIET,
   },
-  examples: [['check --live', 'reads the config, and tries that each store keeps what it must']],
-  run: async (given) => (await import('./check.ts')).runCheck(given),
+  examples: [
+    ['check --live', 'reads the config, and tries that each store keeps what it must'],
+    ['check --live --user restic-gateway', 'as that user, and logs in through sshd if it is set up'],
+  ],
+  run: async (given) =>
+    given.user === undefined
+      ? (await import('./check.ts')).runCheck(given)
+      : (await import('./check-user.ts')).runCheckAs({ ...given, user: given.user }),
 });
 
 const init = command({

@@ -95,7 +95,8 @@ async function make(
   // What lies elsewhere would be refused as soon as it is made.
   mustBeTrusted(base);
   const store = storeOf(answers, { base, owner }, made, note);
-  const text = firstConfig({ user: owner?.name, listen: answers.listen, hostKey, store, auditFile });
+  const first = { user: owner?.name, listen: answers.listen, hostKey, store, auditFile };
+  const text = firstConfig(first);
   const config = parseConfig(text, file);
   const { privateKey, publicLine } = generateOpenSshKey(`restic-gateway@${hostname()}`);
   const newKey = made.file(hostKey, privateKey, 0o600, owner);
@@ -107,7 +108,8 @@ async function make(
   if (store.type === 'directory') note(made.directory(store.path, 0o700, owner), 'the store', store.path);
   const mayRead = owner && { uid: process.getuid?.() ?? owner.uid, gid: owner.gid };
   if (owner === undefined || owner.uid === process.getuid?.()) await tryStore(config);
-  else await tryStoreAs(owner, text, file, mayRead);
+  // On any port: the one to serve on may well be another gateway's still.
+  else await tryStoreAs(owner, firstConfig({ ...first, listen: '127.0.0.1:0' }), file, mayRead);
   // The last, so that whoever finds a config finds all that it names.
   if (!made.file(file, text, 0o640, mayRead))
     throw new GatewayError('usage', { detail: `${file} was made by someone else meanwhile, and is kept` });

@@ -1,8 +1,7 @@
 /** `restic-gateway sshd-setup`: the login user, its files and sshd's settings for forced commands. All of it is done and holds, or nothing. */
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { text as textOf } from 'node:stream/consumers';
 import { loadConfig } from '../config/load.ts';
@@ -15,7 +14,7 @@ import { findAccount, type Account } from './account.ts';
 import { chooseConfigFile, sayConfigFile } from './own-user.ts';
 import { ownProgram, refuseInForcedCommand } from './program.ts';
 import { startAs } from './root.ts';
-import { tryLogins } from './sshd-setup/dry-login.ts';
+import { inTrialDirectory, tryLogins } from './sshd-setup/dry-login.ts';
 import { planHandOver } from './sshd-setup/hand-over.ts';
 import { planLoginUser } from './sshd-setup/login-user.ts';
 import {
@@ -27,9 +26,8 @@ import {
   type Settings,
 } from './sshd-setup/match-block.ts';
 import { stepsDone } from './sshd-setup/steps.ts';
-import { troubleIn } from './sshd.ts';
+import { SSHD_CONFIG, troubleIn } from './sshd.ts';
 
-const SSHD_CONFIG = '/etc/ssh/sshd_config';
 const UNIT = 'restic-gateway.service';
 
 /** @returns the exit status. @throws GatewayError when something is missing or does not hold; nothing is changed then */
@@ -137,9 +135,7 @@ async function verify(set: {
 }): Promise<void> {
   const { user, account, config, sshdConfig, settings, isThere, program } = set;
   await checkAs(account, config.file);
-  const directory = mkdtempSync(join(tmpdir(), 'restic-gateway-sshd-'));
-  try {
-    chmodSync(directory, 0o755);
+  await inTrialDirectory(async (directory) => {
     const before = readFileSync(sshdConfig, 'utf8');
     const text = isThere ? before : withBlock(before, sshdConfig, matchBlock(user, settings), directory);
     const trial = join(directory, 'trial');
@@ -149,10 +145,8 @@ async function verify(set: {
       throw invalid(
         `${sshdConfig}: another Match block for ${user} comes first, so that this would not hold: ${missing}; remove it, or what it sets of this`,
       );
-    await tryLogins(directory, { user, text, program, config });
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
+    await tryLogins(directory, { user, text, program, config, byCommand: true });
+  });
 }
 
 /** The text of sshd_config with our lines where the admin is told to put them. */

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 
 /** Debian's; sshd must be started by an absolute path, as it starts itself anew. */
 export const SSHD = '/usr/sbin/sshd';
+export const SSHD_CONFIG = '/etc/ssh/sshd_config';
 
 /** Each is code in a process that starts with it: in Node, in what links dynamically, in the login user's shell before any line of ours. */
 const AS_GOOD_AS_CODE = ['NODE_OPTIONS', 'LD_PRELOAD', 'BASH_ENV', 'ENV', 'PATH'];

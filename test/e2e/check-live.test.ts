@@ -1,10 +1,10 @@
 /** `check --live` as an admin runs it: what holds, what does not and what cannot be tried, in words, in JSON and in the exit status. */
-import { chmodSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { stringify } from 'yaml';
 import { startFaultProxy } from '../support/fault-proxy.ts';
-import { GATEWAY } from '../support/gateway-process.ts';
+import { GATEWAY, startGateway } from '../support/gateway-process.ts';
 import { generateKey, run, s3, tempDir, type Outcome } from '../support/lab.ts';
 import { freshStore, secretFile } from '../support/stores.ts';
 
@@ -131,4 +131,25 @@ test('where serve could not write its audit or state, check --live does not say 
   writeFileSync(file, stringify({ ...config, audit, state: path.join(directory, 'state') }));
   expect(await live()).toMatchObject({ code: 0 });
   expect(existsSync(path.join(directory, 'state'))).toBe(false);
+});
+
+test('where serve could not listen, check --live does not say good; its own serve has the port rightly', async () => {
+  const directory = tempDir();
+  const keys = [(await generateKey()).publicLine];
+  const gateway = await startGateway(directory, {
+    stores: { local: await freshStore('directory') },
+    clients: { appsrv: { keys, repository: { store: 'local' } } },
+  });
+  expect(await run(process.execPath, [GATEWAY, 'check', '--live', '-c', gateway.configFile])).toMatchObject({
+    code: 0,
+  });
+
+  const another = path.join(directory, 'another.yaml');
+  writeFileSync(another, readFileSync(gateway.configFile));
+  const taken = await run(process.execPath, [GATEWAY, 'check', '--live', '-c', another]);
+  expect(taken).toMatchObject({ code: 2, stdout: '' });
+  expect(taken.stderr).toContain(`listen: 127.0.0.1:${gateway.port}: the port is in use by another program`);
+  expect(await run(process.execPath, [GATEWAY, 'check', '-c', another])).toMatchObject({ code: 0 });
+  await gateway.stop();
+  expect(await run(process.execPath, [GATEWAY, 'check', '--live', '-c', another])).toMatchObject({ code: 0 });
 });

@@ -149,10 +149,34 @@ asRoot('sshd-setup', () => {
     const shell = await run(lab().ssh, [...sshClientArgs({ port: sshPort, key, knownHosts: known, user: USER }), 'id']);
     expect(shell.stdout).not.toContain('uid=');
 
+    const check = (...args: string[]): Promise<Outcome> => {
+      const words = ['check', '--live', '--user', USER, '-c', config(), '--sshd-config', sshdConfig(), ...args];
+      return run(process.execPath, [program, ...words]);
+    };
+    const good = await check();
+    expect({ code: good.code, said: good.stdout.replaceAll(/\s+/g, ' ') }).toEqual({
+      code: 0,
+      said: expect.stringContaining(`sshd: holds: a login as ${USER} starts the forced command`),
+    });
+
     const again = await setUp();
     expect({ code: again.code, stderr: again.stderr }).toEqual({ code: 0, stderr: '' });
     expect(again.stdout).not.toContain('done:');
     expect(again.stdout).toContain('has the settings already');
+
+    // What breaks one way in or the other later is seen, each as the user who runs.
+    await run('usermod', ['--shell', '/usr/sbin/nologin', USER]);
+    const noShell = await check('--json');
+    expect(noShell.code).toBe(1);
+    expect(JSON.parse(noShell.stdout)).toMatchObject({ good: false, user: USER, sshd: { outcome: 'fails' } });
+    await run('usermod', ['--shell', '/bin/sh', USER]);
+    chmodSync(at('program/bin'), 0o777);
+    expect((await check('--json')).stdout).toContain('others than its owner can change it');
+    chmodSync(at('program/bin'), 0o755);
+    chownSync(at('etc/host_key'), 5, 5);
+    const noHostKey = await check();
+    expect({ code: noHostKey.code, good: noHostKey.stdout.includes('good') }).toEqual({ code: 2, good: false });
+    expect(noHostKey.stderr).toMatch(/hostKeys: \S+host_key: cannot be read \(EACCES\)/);
     await serve.stop();
     await sshd.stop();
   });
@@ -237,6 +261,9 @@ asRoot('sshd-setup', () => {
   });
 
   test('root is no user for clients, and some user must be named', async () => {
+    expect((await run(process.execPath, [program, 'check', '--user', 'games', '-c', config()])).stderr).toContain(
+      '--user is for check --live',
+    );
     expect((await setUp('--user', 'root')).stderr).toContain('clients must not log in as root');
     expect((await setUp()).stderr).toContain('--user NAME');
     expect(existsSync(at('var/audit'))).toBe(false);

@@ -7,8 +7,9 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text as textOf } from 'node:stream/consumers';
 import { invalid } from '../../config/problems.ts';
@@ -35,13 +36,26 @@ interface Trial {
   /** Absolute paths of Node and of the gateway's executable. */
   readonly program: readonly string[];
   readonly config: GatewayConfig;
+  /** Whether AuthorizedKeysCommand is to decide on keys, and not authorized_keys. */
+  readonly byCommand: boolean;
+}
+
+/** Does work with a directory for `tryLogins`, which is gone afterwards. */
+export async function inTrialDirectory<T>(work: (directory: string) => Promise<T>): Promise<T> {
+  const directory = mkdtempSync(join(tmpdir(), 'restic-gateway-sshd-'));
+  try {
+    chmodSync(directory, 0o755);
+    return await work(directory);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 }
 
 /**
- * @param directory - for files that the user may read; removed by whoever gives it
+ * @param directory - of `inTrialDirectory`
  * @throws GatewayError `invalid-config` with what went wrong, in sshd's own words
  */
-export async function tryLogins(directory: string, { user, text, program, config }: Trial): Promise<void> {
+export async function tryLogins(directory: string, { user, text, program, config, byCommand }: Trial): Promise<void> {
   mkdirSync(PRIVILEGE_SEPARATION, { recursive: true, mode: 0o755 });
   const [stranger, guest] = [generateOpenSshKey('stranger'), generateOpenSshKey('guest')];
   const name = unusedName(config);
@@ -57,7 +71,7 @@ export async function tryLogins(directory: string, { user, text, program, config
   if (refused.in) throw invalid(`sshd lets ${user} in with a key that no client has`);
   const problem = refused.log.map((one) => COMMAND_FAILS.exec(one)?.[0]).find((found) => found !== undefined);
   if (problem !== undefined) throw invalid(`sshd cannot use its AuthorizedKeysCommand: ${problem}`);
-  if (!refused.log.some((one) => one.includes(`running as ${user}`)))
+  if (byCommand && !refused.log.some((one) => one.includes(`running as ${user}`)))
     throw invalid(`sshd did not start its AuthorizedKeysCommand as ${user}: ${whyIn(refused)}`);
 
   const session = await connect(file ?? '', user, guest.privateKey);
