@@ -18,7 +18,15 @@ interface Target {
 
 /** Starts ssh. The session may be refused: `ended` tells. */
 export function startSshSession(target: Target): SshSession {
-  const { socket, ended } = startSshSocket(target);
+  return speakOn(startSshSocket(target));
+}
+
+/** Starts what restic has as its rclone.program, words without quotes. */
+export function startProgram(program: string): SshSession {
+  return speakOn(startOnSocket(program.split(' ')));
+}
+
+function speakOn({ socket, ended }: SshSocket): SshSession {
   const client = resticClient(socket);
   void ended.then(() => {
     client.close();
@@ -33,10 +41,19 @@ export function startSshSession(target: Target): SshSession {
 }
 
 /** Starts ssh and leaves it to the caller what is sent through it. */
-export function startSshSocket(target: Target): { readonly socket: Socket; readonly ended: SshSession['ended'] } {
+export function startSshSocket(target: Target): SshSocket {
+  return startOnSocket([lab().ssh, ...sshClientArgs(target)]);
+}
+
+interface SshSocket {
+  readonly socket: Socket;
+  readonly ended: SshSession['ended'];
+}
+
+function startOnSocket(words: readonly string[]): SshSocket {
   // One socket both ways, which Node's HTTP/2 uses natively: on two pipes made one by Duplex.from it now and then fails to an assertion of
   // its own (in JSStreamSocket) when ssh goes away in the middle of a write.
-  const command = ['exec "$@" <&3 >&3 3>&-', 'sh', lab().ssh, ...sshClientArgs(target), 'restic'];
+  const command = ['exec "$@" <&3 >&3 3>&-', 'sh', ...words, 'restic'];
   const child = spawn('sh', ['-c', ...command], { stdio: ['ignore', 'ignore', 'pipe', 'pipe'] });
   const socket = child.stdio[3] as Socket;
   let stderr = '';
