@@ -271,8 +271,12 @@ const SSH_LIMITS = section({
     unless: '`60`',
   }),
   keepaliveSeconds: optional(whole(1, 100_000), {
-    about: 'interval of keepalives; closed after four without an answer',
+    about: 'interval of keepalives; after four without an answer, a connection gives way to another one of its client',
     unless: '`15`',
+  }),
+  lostSeconds: optional(whole(1, 100_000), {
+    about: 'a connection that has not been heard of for so long, and for two keepalives at least, is closed',
+    unless: '`600`',
   }),
 });
 

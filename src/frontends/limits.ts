@@ -15,6 +15,7 @@ const DEFAULTS: SshLimits = {
   channels: 20,
   idleSeconds: 60,
   keepaliveSeconds: 15,
+  lostSeconds: 600,
 };
 
 /**
@@ -29,6 +30,24 @@ export function limitsOf({ limits }: GatewayConfig['ssh'], processes: number): S
     unauthenticatedPerAddress: Math.ceil(all.unauthenticatedPerAddress / processes),
   };
 }
+
+/**
+ * When a peer that answers no keepalive is lost. A client that sleeps, or that is without a network for a while, goes on after that as long as
+ * TCP does; but it gives way before, when its client needs the place.
+ * @returns how many keepalives may be unanswered, as ssh2 counts them, and the silence in ms after which one gives way
+ */
+export function patienceOf({ keepaliveSeconds, lostSeconds }: SshLimits): {
+  readonly unanswered: number;
+  readonly givesWayMs: number;
+} {
+  return {
+    unanswered: Math.max(1, Math.ceil(lostSeconds / keepaliveSeconds) - 1),
+    givesWayMs: Math.min(UNANSWERED * keepaliveSeconds, lostSeconds) * 1000,
+  };
+}
+
+/** So many keepalives without an answer make a peer give way. */
+const UNANSWERED = 4;
 
 /** The limits, as far as the process has descriptors for them. */
 export function withinDescriptors(limits: SshLimits, files: OpenFiles, log: Log): SshLimits {

@@ -45,6 +45,8 @@ export interface Link {
   whenOpen(next: () => void): void;
   /** Resolves when the peer has taken all that was sent before; never for one that answers nothing. Never rejects. */
   readonly reached: () => Promise<void>;
+  /** For how long nothing has come from the peer, in ms. */
+  readonly silentMs: () => number;
 }
 
 /**
@@ -133,8 +135,10 @@ export function guardPeer(connection: Connection, guardExchanges: (may: () => bo
     rekeyedAt = moved;
   });
   let exchange: NodeJS.Timeout | undefined;
+  let heard = clock();
   // After ssh2, which listens for data since before this.
   socket.on('data', () => {
+    heard = clock();
     if (!loggedIn && socket.bytesRead > LOGIN_BYTES) cut('the peer sends too much before it logs in');
     if (socket.writableLength > MOST_UNREAD) cut('the peer does not read its answers');
     if (protocol._kexinit === undefined) {
@@ -167,6 +171,7 @@ export function guardPeer(connection: Connection, guardExchanges: (may: () => bo
   return {
     socket,
     protocol,
+    silentMs: () => clock() - heard,
     whenOpen: (next) => {
       if (protocol._kexinit === undefined) next();
       else connection.once('rekey', next);

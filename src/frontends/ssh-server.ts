@@ -15,7 +15,7 @@ import { printable } from '../core/printable.ts';
 import type { Principal } from '../core/principal.ts';
 import { reportDefect, type Log } from '../ports/log.ts';
 import type { Lease, Memory } from '../ports/memory.ts';
-import type { OpenSession, Session } from '../ports/sessions.ts';
+import type { OpenSession, Session, SessionRequest } from '../ports/sessions.ts';
 import { openFiles, type OpenFiles } from '../state/open-files.ts';
 import { offeredAlgorithms } from './algorithms.ts';
 import { announceSignatures, createHostKeyAnnouncement } from './announcements.ts';
@@ -24,7 +24,7 @@ import { keepDescriptors } from './descriptors.ts';
 import { createHearing } from './heard.ts';
 import { readHostKey, type HostKey } from './host-key.ts';
 import { disconnectPacket, SOFTWARE, withoutOwnLine } from './identification.ts';
-import { limitsOf, withinDescriptors, type SshLimits } from './limits.ts';
+import { limitsOf, patienceOf, withinDescriptors, type SshLimits } from './limits.ts';
 import { createLoggedInConnections, type Acceptance, type LoggedInConnections } from './logged-in.ts';
 import { DISCONNECT, disconnectMessage } from './messages.ts';
 import { addMlKemKex } from './mlkem-kex.ts';
@@ -90,11 +90,12 @@ export async function openSshServer({
   const log = quietLog(loud);
   const files = openFiles();
   const limits = withinDescriptors(limitsOf(config.ssh, processes), files, log);
+  const { givesWayMs, unanswered } = patienceOf(limits);
   const unauthenticated = createUnauthenticatedConnections(limits, createCrowdWarning(limits, log));
   const pendingBySocket = new WeakMap<Socket, Unauthenticated>();
   const connectionBySocket = new WeakMap<Socket, Connection>();
   const warnOfShortage = createShortageWarning(files, log);
-  const loggedIn = createLoggedInConnections(files, processes, warnOfShortage);
+  const loggedIn = createLoggedInConnections(files, processes, givesWayMs, warnOfShortage);
   const ssh = new ssh2.Server(
     {
       // A key that is parsed is taken as it is, which the types do not say.
@@ -102,6 +103,7 @@ export async function openSshServer({
       ident: SOFTWARE,
       algorithms: offeredAlgorithms(config.ssh),
       keepaliveInterval: limits.keepaliveSeconds * 1000,
+      keepaliveCountMax: unanswered,
     },
     (connection) => {
       mlKemKex.use(connection);
@@ -119,8 +121,8 @@ export async function openSshServer({
         guardExchanges: (may) => {
           mlKemKex.guard(connection, may);
         },
-        accept: (client, socket) => accept(loggedIn.accept(client, socket), pending),
-        mayOpen: (client) => loggedIn.mayOpen(client),
+        ...loggedIn,
+        accept: (client, one) => accept(loggedIn.accept(client, one), pending),
         welcome: () => pending?.welcomed(),
       });
     },
@@ -294,6 +296,9 @@ function hangingUp(connection: Connection): (reason: number, text: string) => vo
   };
 }
 
+/** Who asks for a session, and what its connection is. */
+type SessionBy = Pick<SessionRequest, 'principal' | 'isCrowdedOut' | 'makeRoom'>;
+
 interface ConnectionContext {
   readonly find: (blob: string) => KnownKey | undefined;
   readonly openSession: OpenSession;
@@ -304,14 +309,16 @@ interface ConnectionContext {
   /** Has `may` be asked before each key exchange but the first. */
   readonly guardExchanges: (may: () => boolean) => void;
   /** Whether a client that has authenticated may have one more connection, or is told that there are no descriptors for it. */
-  readonly accept: (client: ClientConfig, socket: Socket) => Acceptance;
+  readonly accept: LoggedInConnections['accept'];
+  readonly makeRoom: LoggedInConnections['makeRoom'];
   readonly mayOpen: LoggedInConnections['mayOpen'];
   /** Told of each session that is let in. */
   readonly welcome: () => void;
 }
 
 function serveConnection(connection: Connection, context: ConnectionContext): void {
-  const { find, openSession, memory, log, limits, hostKeys, guardExchanges, accept, mayOpen, welcome } = context;
+  const { find, openSession, memory, log, limits, hostKeys, guardExchanges, accept, makeRoom, mayOpen, welcome } =
+    context;
   const socket = socketOf(connection);
   const hangUp = hangingUp(connection);
   const authentication = createAuthentication(find, () => {
@@ -328,19 +335,21 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
     log.warn({ ...from, error: error.message }, 'connection failed');
   });
   const link = guardPeer(connection, guardExchanges);
+  const sessionsEnded = (): Promise<unknown> => Promise.all([...sessions].map(({ ended }) => ended));
+  const loggedIn = { socket, silentMs: link.silentMs, sessionsEnded };
   // The socket may die without the channels hearing of it.
   connection.on('close', () => {
     for (const session of sessions) session.close('connection-lost');
   });
   connection.on('ready', () => {
     const authenticated = authentication.authenticated();
-    const acceptance = authenticated === undefined ? 'refused' : accept(authenticated.client, socket);
+    const acceptance = authenticated === undefined ? 'refused' : accept(authenticated.client, loggedIn);
     if (authenticated === undefined || acceptance === 'refused') {
       hangUp(DISCONNECT.tooManyConnections, 'this client has too many connections open; wait for one to end');
       return;
     }
     announcement.announce(link);
-    const isCrowdedOut = acceptance === 'crowded out';
+    const by = { isCrowdedOut: acceptance === 'crowded out', makeRoom: () => makeRoom(authenticated.client) };
     watchIdle(0);
     /** What the peer may send ahead on each of its channels; given back when it has closed the channel, as it may send until then. */
     const channels = new Set<Lease>();
@@ -369,9 +378,11 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
         const channel = acceptExec() as ServerChannel | undefined;
         if (channel === undefined) reject();
         else
-          serveChannel(channel, principalOf(authenticated, from, command), isCrowdedOut).catch((error: unknown) => {
-            reportDefect(log, error, { client: authenticated.client.name }, 'a defect at the end of a channel');
-          });
+          serveChannel(channel, { ...by, principal: principalOf(authenticated, from, command) }).catch(
+            (error: unknown) => {
+              reportDefect(log, error, { client: authenticated.client.name }, 'a defect at the end of a channel');
+            },
+          );
       });
     });
     // ssh2 refuses direct-tcpip, streamlocal, X11 and agent channels by itself where nobody listens for them.
@@ -380,22 +391,11 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
     });
   });
 
-  let serving = 0;
-  let idle: NodeJS.Timeout | undefined;
-  /** One session more or less; without any, the connection has not long to live. */
-  const watchIdle = (change: number): void => {
-    serving += change;
-    clearTimeout(idle);
-    if (serving > 0 || socket.destroyed) return;
-    idle = setTimeout(() => {
-      hangUp(DISCONNECT.byApplication, 'no session for a while');
-    }, limits.idleSeconds * 1000);
-  };
-  socket.once('close', () => {
-    clearTimeout(idle);
+  const watchIdle = idleWatch(socket, limits, () => {
+    hangUp(DISCONNECT.byApplication, 'no session for a while');
   });
 
-  const serveChannel = async (channel: ServerChannel, principal: Principal, isCrowdedOut: boolean): Promise<void> => {
+  const serveChannel = async (channel: ServerChannel, by: SessionBy): Promise<void> => {
     const hearing = createHearing(link.reached);
     const notify = (line: string): void => {
       if (!channel.stderr.writable) return;
@@ -412,7 +412,7 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
     const stream = new ChannelStream(channel, link, hearing.heard);
     try {
       const session = await openSession({
-        ...{ principal, stream, isCrowdedOut },
+        ...{ ...by, stream },
         widen: (bytes) => {
           stream.widen(bytes);
         },
@@ -435,6 +435,21 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
     } finally {
       watchIdle(-1);
     }
+  };
+}
+
+/** @returns to be told of one session more or less: without any, the connection has not long to live */
+function idleWatch(socket: Socket, { idleSeconds }: SshLimits, hangUp: () => void): (change: number) => void {
+  let serving = 0;
+  let idle: NodeJS.Timeout | undefined;
+  socket.once('close', () => {
+    clearTimeout(idle);
+  });
+  return (change) => {
+    serving += change;
+    clearTimeout(idle);
+    if (serving > 0 || socket.destroyed) return;
+    idle = setTimeout(hangUp, idleSeconds * 1000);
   };
 }
 

@@ -2,12 +2,15 @@
 import { GatewayError, messageOf } from '../core/errors.ts';
 import type { SessionIdentity } from '../ports/audit-sink.ts';
 import type { ClientMemory, Lease } from '../ports/memory.ts';
+import type { SessionRequest } from '../ports/sessions.ts';
 import { SESSION_BYTES } from '../restic/stream-memory.ts';
 import { enterLiveSessions } from '../state/live-sessions.ts';
 import { LEAST_OPEN_FILES, openFiles } from '../state/open-files.ts';
 import type { GatewayParts } from './parts.ts';
 import { NO_DESCRIPTORS, NO_MEMORY, noRoom, refusalOf, tooMany, type AdmissionRefusal } from './refusals.ts';
 import type { Served } from './served.ts';
+
+type Asked = Pick<SessionRequest, 'isCrowdedOut' | 'makeRoom'>;
 
 /** Lets sessions in. */
 export interface Admission {
@@ -18,14 +21,14 @@ export interface Admission {
   acceptSession(
     served: Served,
     identity: SessionIdentity,
-    isCrowdedOut: boolean,
+    asked: Asked,
   ): Promise<{ readonly of: ClientMemory; readonly own: Lease }>;
   /** Records that a session was refused. @throws GatewayError `audit-unavailable` */
   refused(identity: SessionIdentity, reason: string, detail: string): Promise<void>;
 }
 
 export function createAdmission({ config, records, memory, logs, meter }: GatewayParts): Admission {
-  const acceptSession: Admission['acceptSession'] = async (served, identity, isCrowdedOut) => {
+  const acceptSession: Admission['acceptSession'] = async (served, identity, { isCrowdedOut, makeRoom }) => {
     const { client, principal } = served;
     const admin = principal.via === 'admin';
     let refusal = admin ? undefined : refusalOf(client, principal, 0);
@@ -33,8 +36,8 @@ export function createAdmission({ config, records, memory, logs, meter }: Gatewa
       const own = records.of(client.name);
       if (!own.session()) refusal = tooMany(client, own.sessionRate);
     }
-    if (!admin && (isCrowdedOut || openFiles().limit < LEAST_OPEN_FILES)) refusal ??= NO_DESCRIPTORS;
-    refusal ??= await enter(served, identity);
+    if (!admin && (isCrowdedOut === true || openFiles().limit < LEAST_OPEN_FILES)) refusal ??= NO_DESCRIPTORS;
+    refusal ??= await enter(served, identity, makeRoom);
     const of = memory.of(client.name);
     if (refusal === undefined) {
       const own = of.take(SESSION_BYTES);
@@ -55,11 +58,17 @@ export function createAdmission({ config, records, memory, logs, meter }: Gatewa
   };
 
   /** Makes it one of the machine's live sessions. @returns why not, when its client or all have as many as they may in all processes together */
-  const enter = async (served: Served, identity: SessionIdentity): Promise<AdmissionRefusal | undefined> => {
+  const enter = async (
+    served: Served,
+    identity: SessionIdentity,
+    makeRoom: Asked['makeRoom'],
+  ): Promise<AdmissionRefusal | undefined> => {
     const { client, principal } = served;
     try {
       const most = { client: client.maxSessions, all: config().maxSessions };
-      const entry = await enterLiveSessions(config().state, { id: identity.session, principal }, most);
+      const tryIt = () => enterLiveSessions(config().state, { id: identity.session, principal }, most);
+      let entry = await tryIt();
+      if (!entry.entered && entry.of === 'client' && (await makeRoom?.()) === true) entry = await tryIt();
       if (!entry.entered) return entry.of === 'all' ? noRoom(entry.others) : refusalOf(client, principal, entry.others);
       served.leave = entry.leave;
       return undefined;

@@ -36,7 +36,7 @@ export function createSessions(parts: GatewayParts, admission: Admission, contex
   let state: 'open' | 'draining' | 'closing' = 'open';
 
   const open: OpenSession = async (request) => {
-    const { stream, widen, notify, ending, hold, overrideProtect, isCrowdedOut = false } = request;
+    const { stream, widen, notify, ending, hold, overrideProtect } = request;
     const client = config().clients[request.principal.client];
     if (state !== 'open')
       throw new GatewayError('session-refused', { detail: 'the gateway is being stopped; try again in a while.' });
@@ -55,7 +55,7 @@ export function createSessions(parts: GatewayParts, admission: Admission, contex
     // Known before anything is awaited, so that whatever changes meanwhile finds it.
     all.add(served);
     try {
-      const own = await admission.acceptSession(served, identity, isCrowdedOut);
+      const own = await admission.acceptSession(served, identity, request);
       const context = await contexts.open(served, identity, { hold, overrideProtect });
       const session = await serveRestic(stream, context, ending, { ...own, widen });
       served.session = session;

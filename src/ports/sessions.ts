@@ -27,6 +27,11 @@ export interface SessionRequest {
   readonly ending: (reason: EndReason) => void;
   /** Its connection has no share of the process's descriptors: it is refused, so that those who have one keep it. */
   readonly isCrowdedOut?: boolean;
+  /**
+   * Asked when the client has as many sessions as it may: ends one of its connections that has not been heard of for a while.
+   * Resolves when the sessions there have ended, to whether there was one. Never rejects.
+   */
+  readonly makeRoom?: (() => Promise<boolean>) | undefined;
   /** Of the admin's, who is to have the repository for itself: how its clients' runs are dealt with. */
   readonly hold?: HoldRequest | undefined;
   /** Of the admin's: removes snapshots that are protected, too. Means nothing in a client's session. */

@@ -253,7 +253,7 @@ describe('before a key is proved', () => {
 
 describe('with a key', () => {
   test('a peer that is gone without a word is noticed, and the audit says so', async () => {
-    await open({ keepaliveSeconds: 1 });
+    await open({ keepaliveSeconds: 1, lostSeconds: 2 });
     const client = await connected();
     const channel = await channelOf((done) => client.exec('x', done));
     expect((await resticClient(channel).request('GET', '/file-1')).status).toBe(404);

@@ -9,7 +9,7 @@ test.each([1, 2, 3])(
   (processes) => {
     const client = testClient('appsrv', { maxSessions: 10 });
     const all = Array.from({ length: processes }, () =>
-      createLoggedInConnections(openFiles(), processes, () => undefined),
+      createLoggedInConnections(openFiles(), processes, 60_000, () => undefined),
     );
     let taken = 0;
     for (const one of all) for (let asked = 0; asked < 1000; asked++) taken += Number(one.mayOpen(client));
