@@ -76,20 +76,28 @@ export async function runSshdSetup(given: {
     const left = done.undo();
     return left.length === 0 ? 'nothing was changed' : `not taken back: ${left.join('; ')}`;
   };
+  // What runs as the user is ended first, and only then is all taken back.
+  const stop = new AbortController();
+  let by: NodeJS.Signals | undefined;
   const stopped = (signal: NodeJS.Signals): void => {
-    process.stderr.write(`restic-gateway: stopped; ${printable(takeBack())}\n`);
-    process.removeAllListeners(signal);
-    process.kill(process.pid, signal);
+    by = signal;
+    stop.abort();
   };
   process.once('SIGINT', stopped).once('SIGTERM', stopped);
   try {
     for (const step of steps) {
+      stop.signal.throwIfAborted();
       done.run(step);
       account ??= await findAccount(user);
     }
     if (account === undefined) throw invalid(`there is no user ${user} after all`);
-    await verify({ user, account, config, sshdConfig, settings, isThere, program });
+    await verify({ user, account, config, sshdConfig, settings, isThere, program, signal: stop.signal });
   } catch (error) {
+    if (by !== undefined) {
+      process.stderr.write(`restic-gateway: stopped; ${printable(takeBack())}\n`);
+      process.off('SIGINT', stopped).off('SIGTERM', stopped);
+      process.kill(process.pid, by);
+    }
     const said = messageOf(error);
     throw new GatewayError('invalid-config', { detail: `${said}; ${takeBack()}`, cause: error });
   } finally {
@@ -132,9 +140,10 @@ async function verify(set: {
   readonly settings: Settings;
   readonly isThere: boolean;
   readonly program: readonly string[];
+  readonly signal: AbortSignal;
 }): Promise<void> {
-  const { user, account, config, sshdConfig, settings, isThere, program } = set;
-  await checkAs(account, config.file);
+  const { user, account, config, sshdConfig, settings, isThere, program, signal } = set;
+  await checkAs(account, config.file, signal);
   await inTrialDirectory(async (directory) => {
     const before = readFileSync(sshdConfig, 'utf8');
     const text = isThere ? before : withBlock(before, sshdConfig, matchBlock(user, settings), directory);
@@ -145,7 +154,7 @@ async function verify(set: {
       throw invalid(
         `${sshdConfig}: another Match block for ${user} comes first, so that this would not hold: ${missing}; remove it, or what it sets of this`,
       );
-    await tryLogins(directory, { user, text, program, config, byCommand: true });
+    await tryLogins(directory, { user, text, program, config, byCommand: true, signal });
   });
 }
 
@@ -172,11 +181,15 @@ function includedSnippets(
 }
 
 /** Runs `check --live` as the user. @throws GatewayError with what it says */
-async function checkAs(account: Account, file: string): Promise<void> {
+async function checkAs(account: Account, file: string, signal: AbortSignal): Promise<void> {
   const [, script = ''] = process.argv;
   const child = await startAs(account, [script, 'check', '--live', '-c', file], {}, ['ignore', 'pipe', 'pipe']);
+  const end = (): boolean => child.kill();
+  signal.addEventListener('abort', end);
   const output = (stream: typeof child.stdout) => (stream === null ? '' : textOf(stream));
   const [stdout, stderr] = await Promise.all([output(child.stdout), output(child.stderr), once(child, 'close')]);
+  signal.throwIfAborted();
+  signal.removeEventListener('abort', end);
   if (child.exitCode === 0) return;
   const failed = stdout.split('\n').filter((line) => / fails /.test(line));
   const said = [

@@ -195,18 +195,16 @@ chmod 644 /etc/restic-gateway/token`);
 });
 
 test('the forced command under sshd, beside the unit', async () => {
+  await good('ssh-keygen -q -A && systemctl restart ssh');
+  const setUp = await good('restic-gateway sshd-setup --user restic-gateway | tee sshd-setup.out');
+  expect(setUp).toContain('into /etc/ssh/sshd_config.d/restic-gateway.conf, then run');
   await good(`
-usermod --shell /bin/sh restic-gateway
-ssh-keygen -q -A
-cat >/etc/ssh/sshd_config.d/gateway.conf <<'END'
-Match User restic-gateway
-    AuthorizedKeysCommand /usr/bin/restic-gateway authorized-keys --type %t --key %k
-    AuthorizedKeysCommandUser restic-gateway
-    AuthorizedKeysFile none
-    ExposeAuthInfo yes
-END
+sed -n '/^Match/,$p' sshd-setup.out >/etc/ssh/sshd_config.d/restic-gateway.conf
 systemctl restart ssh
 sed 's/^/127.0.0.1 /' /etc/ssh/ssh_host_ed25519_key.pub >>.ssh/known_hosts`);
+  // Each way in, as its user; the unit's serve has the port meanwhile.
+  expect(await good('restic-gateway check --live --user restic-gateway')).toContain('sshd: holds:');
+  expect(await good('restic-gateway sshd-setup')).toContain('has the settings already');
   const forced = '-p 22 -l restic-gateway -i .ssh/appsrv_ed25519 -o BatchMode=yes 127.0.0.1';
   await good(restic(forced, 'backup /etc/ssh'));
   expect(

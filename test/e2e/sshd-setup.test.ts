@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { parse, stringify } from 'yaml';
 import { GATEWAY } from '../support/gateway-process.ts';
@@ -194,6 +195,17 @@ asRoot('sshd-setup', () => {
     // Without PAM, sshd takes the account that useradd has locked for one that must not log in.
     expect(await setUp('--user', USER)).toMatchObject({ code: 0, stderr: '' });
     expect((await run('getent', ['passwd', USER])).stdout).toMatch(/:\/bin\/sh$/m);
+  });
+
+  test('stopped in the middle, it takes all back', async () => {
+    const before = await everything();
+    const words = ['sshd-setup', '-c', config(), '--sshd-config', sshdConfig(), '--user', USER];
+    const running = await startProcess(process.execPath, [program, ...words]);
+    while ((await run('getent', ['passwd', USER])).code !== 0) await sleep(10);
+    running.signal('SIGTERM');
+    expect(await running.exited).toBe(128 + 15);
+    expect(running.lines.join('\n')).toContain('stopped; nothing was changed');
+    expect(await everything()).toBe(before);
   });
 
   test.each<[string, RegExp, () => void]>([

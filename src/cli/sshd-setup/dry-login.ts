@@ -7,7 +7,7 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,8 +22,6 @@ import { SSHD } from '../sshd.ts';
 
 /** For each step of a login, in ms: a busy machine may take long to start Node. */
 const PATIENCE_MS = 60_000;
-/** Where Debian's sshd locks up the part that talks to strangers. */
-const PRIVILEGE_SEPARATION = '/run/sshd';
 /** Of sshd's log, what says that a login went wrong before any key was looked at. */
 const TELLING = /^(?!debug).*(?:not allowed|locked|expired|fatal|error|denied|ownership|exist|Missing|not found)/i;
 const COMMAND_FAILS = /(?:Unsafe AuthorizedKeysCommand|AuthorizedKeysCommand .*(?:failed|exited|signal)).*/;
@@ -38,6 +36,8 @@ interface Trial {
   readonly config: GatewayConfig;
   /** Whether AuthorizedKeysCommand is to decide on keys, and not authorized_keys. */
   readonly byCommand: boolean;
+  /** Ends the attempt. */
+  readonly signal?: AbortSignal;
 }
 
 /** Does work with a directory for `tryLogins`, which is gone afterwards. */
@@ -55,8 +55,10 @@ export async function inTrialDirectory<T>(work: (directory: string) => Promise<T
  * @param directory - of `inTrialDirectory`
  * @throws GatewayError `invalid-config` with what went wrong, in sshd's own words
  */
-export async function tryLogins(directory: string, { user, text, program, config, byCommand }: Trial): Promise<void> {
-  mkdirSync(PRIVILEGE_SEPARATION, { recursive: true, mode: 0o755 });
+export async function tryLogins(
+  directory: string,
+  { user, text, program, config, byCommand, signal }: Trial,
+): Promise<void> {
   const [stranger, guest] = [generateOpenSshKey('stranger'), generateOpenSshKey('guest')];
   const name = unusedName(config);
   const [, blob = ''] = guest.publicLine.split(' ');
@@ -67,14 +69,14 @@ export async function tryLogins(directory: string, { user, text, program, config
   writeFileSync(guests ?? '', `Match User ${user}\n    AuthorizedKeysFile ${keys}\n`, { mode: 0o600 });
   writeFileSync(file ?? '', `Include ${guests}\n${text}\n`, { mode: 0o600 });
 
-  const refused = await connect(file ?? '', user, stranger.privateKey);
+  const refused = await connect(file ?? '', user, stranger.privateKey, signal);
   if (refused.in) throw invalid(`sshd lets ${user} in with a key that no client has`);
   const problem = refused.log.map((one) => COMMAND_FAILS.exec(one)?.[0]).find((found) => found !== undefined);
   if (problem !== undefined) throw invalid(`sshd cannot use its AuthorizedKeysCommand: ${problem}`);
   if (byCommand && !refused.log.some((one) => one.includes(`running as ${user}`)))
     throw invalid(`sshd did not start its AuthorizedKeysCommand as ${user}: ${whyIn(refused)}`);
 
-  const session = await connect(file ?? '', user, guest.privateKey);
+  const session = await connect(file ?? '', user, guest.privateKey, signal);
   if (!session.in) throw invalid(`sshd does not let ${user} in: ${whyIn(session)}`);
   if (session.result?.includes(`client ${name} is not known here`) !== true)
     throw invalid(
@@ -99,7 +101,7 @@ interface Outcome {
 }
 
 /** One connection, served by an sshd of its own. */
-async function connect(file: string, user: string, privateKey: string): Promise<Outcome> {
+async function connect(file: string, user: string, privateKey: string, signal?: AbortSignal): Promise<Outcome> {
   const server = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   try {
@@ -112,6 +114,8 @@ async function connect(file: string, user: string, privateKey: string): Promise<
     const options = ['-o', 'LogLevel=DEBUG3', '-o', 'StrictModes=no'];
     const sshd = spawn(SSHD, ['-i', '-e', '-f', file, ...options], { stdio: [socket, socket, 'pipe'] });
     socket.destroy();
+    const end = (): boolean => sshd.kill();
+    signal?.addEventListener('abort', end);
     const ended = Promise.all([textOf(sshd.stderr), once(sshd, 'close')]);
     const outcome = await login;
     let result: string | undefined;
@@ -122,6 +126,8 @@ async function connect(file: string, user: string, privateKey: string): Promise<
     const timer = setTimeout(() => sshd.kill('SIGKILL'), PATIENCE_MS);
     const [log] = await ended;
     clearTimeout(timer);
+    signal?.throwIfAborted();
+    signal?.removeEventListener('abort', end);
     return { in: outcome.in, why: outcome.in ? '' : outcome.why, log: log.split(/\r?\n/), result };
   } finally {
     server.close();

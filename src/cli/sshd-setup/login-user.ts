@@ -38,7 +38,8 @@ function makeUser(name: string): Step {
   return onceDone(
     `make the user ${name}, with the shell ${SHELL} and no password`,
     ['useradd', [...options, '--password', NO_PASSWORD, name]],
-    ['userdel', [name]],
+    // Although a process that was tried as this user may still be ending.
+    ['userdel', ['--force', name]],
   );
 }
 

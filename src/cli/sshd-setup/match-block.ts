@@ -73,7 +73,10 @@ export function effectiveSettings(file: string, user: string): string {
     const { stderr, message, code } = error as Error & { readonly stderr?: string; readonly code?: string };
     if (code === 'ENOENT')
       throw invalid(`${SSHD}: there is no OpenSSH server on this machine; run: apt-get install openssh-server`);
-    throw invalid(`sshd does not take its settings in ${file}: ${(stderr ?? '').trim() || message}`);
+    const said = (stderr ?? '').trim() || message;
+    // Its service makes that directory.
+    const hint = said.startsWith('Missing privilege separation') ? '; start sshd first: systemctl start ssh' : '';
+    throw invalid(`sshd does not take its settings in ${file}: ${said}${hint}`);
   }
 }
 
