@@ -175,14 +175,17 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
     for (const entry of entries) {
       const key = under + entry.name;
       if (key === PRIVATE_DIRECTORY) continue;
-      const isOwn = isOwnDirectory(`${key}/`);
-      if (isOwn && (await this.#isDirectory(steps, entry))) {
+      // What someone else put among the gateway's own files is told, and links there lead nowhere.
+      const leadsOn = isPrivate(key)
+        ? entry.isDirectory()
+        : isRepositoryDirectory(`${key}/`) && (await this.#isDirectory(steps, entry));
+      if (leadsOn) {
         directories.push(entry.name);
         continue;
       }
-      // Among the gateway's own files nobody asks for others'.
+      // What is not restic's may be unreadable, endless, or a copy of all of this: it is not looked into.
       const isForeign = entry.isDirectory();
-      if (wanted === 'directories' || isBesideObject(key) || (isForeign && isPrivate(key))) continue;
+      if (wanted === 'directories' || isBesideObject(key)) continue;
       const file = await this.#lookUp(steps, key);
       if (file === undefined) continue;
       const modified = new Date(Number(file.mtimeNs / 1_000_000n));
@@ -206,13 +209,6 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
       throw error;
     }
   }
-}
-
-/** Whether restic or the gateway makes such directories. What else is there may be unreadable, endless, or a copy of all of this. */
-function isOwnDirectory(key: string): boolean {
-  return isPrivate(key)
-    ? /^[\w][\w.-]*\/$/.test(key.slice(key.lastIndexOf('/', key.length - 2) + 1))
-    : isRepositoryDirectory(key);
 }
 
 function isPrivate(key: string): boolean {
