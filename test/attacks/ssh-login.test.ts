@@ -222,7 +222,10 @@ describe('keys swapped between attempts', () => {
     const client = new ssh2.Client();
     clients.push(client);
     const outcome = Promise.race([
-      once(client, 'ready').then(() => 'in' as const),
+      once(client, 'ready').then(
+        () => 'in' as const,
+        () => 'out' as const,
+      ),
       new Promise<'out'>((resolve) => {
         client.on('error', () => undefined);
         client.on('close', () => {

@@ -224,7 +224,7 @@ describe('files', () => {
     ];
     for (const ending of endings) {
       for (let i = 0; i < 20; i += 1) await ending();
-      for (let tries = 0; tries < 50 && (await openFiles()) > before; tries += 1) await sleep(10);
+      for (let tries = 0; tries < 1000 && (await openFiles()) > before; tries += 1) await sleep(10);
       expect(await openFiles()).toBeLessThanOrEqual(before);
     }
   });
