@@ -138,14 +138,9 @@ export function afterDenial(
   const { operation, object = '', reason, count } = denial;
   // For locks the reason is another one: that of another client is refused in the course of ordinary backups.
   const removal = reason === 'append-only' || (reason === 'read-only' && operation === 'remove');
-  if (removal && !object.startsWith('locks/')) raise(client, 'denied-delete', sighting, inSession(sighting), count);
+  if (removal && !object.startsWith('locks/')) raise(client, 'denied-delete', sighting, {}, count);
   else if (reason === 'overwrite') raise(client, 'overwrite', sighting, { object }, count);
   else if (reason === 'key-added') raise(client, 'key-upload', sighting, { refused: 1 }, count);
-}
-
-/** What is counted by sessions: one `forget` is refused once for each snapshot. */
-function inSession({ session }: Sighting): AnomalyRecord['facts'] {
-  return session === undefined ? {} : { in: session };
 }
 
 /** A client has added a key file, and not with `init`. */
@@ -338,11 +333,13 @@ function raise(
       one.facts['new'] === facts['new'] &&
       one.facts['refused'] === facts['refused'],
   );
-  const bySession = facts['in'] !== undefined;
+  // One `forget` is refused once for each snapshot.
+  const bySession = rule === 'denied-delete' && session !== undefined;
   if (same !== undefined) {
     same.last = at;
     if (!bySession) same.count += count;
-    else if (same.facts['in'] !== facts['in']) same.count += 1;
+    else if (same.counted !== session) same.count += 1;
+    if (bySession) same.counted = session;
     same.facts = merged(same.facts, facts);
     return;
   }
@@ -355,8 +352,8 @@ function raise(
   const alike = client.anomalies.filter((one) => one.rule === rule);
   const dropped = alike.find((one) => one.acknowledged === true) ?? alike[0];
   if (alike.length >= MOST.anomalies) client.anomalies = client.anomalies.filter((one) => one !== dropped);
-  const seen = bySession ? 1 : count;
-  client.anomalies.push({ id, rule, at, last: at, count: seen, ...(session !== undefined && { session }), facts });
+  const counted = bySession ? { count: 1, counted: session } : { count };
+  client.anomalies.push({ id, rule, at, last: at, ...counted, ...(session !== undefined && { session }), facts });
 }
 
 /** The newer facts, but of numbers the larger one. */

@@ -66,7 +66,7 @@ const client: Shape<ClientRecord> = record(
           ...{ id: word, rule: only(...ANOMALY_RULES.filter(isOrdinary)), at: moment, last: moment, count },
           facts: tableOf(word, either(word, isFinite)),
         },
-        { session: word, reported: only(true), acknowledged: only(true) },
+        { session: word, counted: word, reported: only(true), acknowledged: only(true) },
       ),
     ),
     removals: listOf(record({ session: word, via: word, at: moment, last: moment, ...removed })),

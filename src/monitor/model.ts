@@ -5,7 +5,7 @@
 import type { AnomalyRule } from '../ports/audit-sink.ts';
 
 /** Goes up whenever the same lines would add up to something else, so that checkpoints from before are not used. */
-export const MODEL_VERSION = 8;
+export const MODEL_VERSION = 9;
 
 /** Texts of the audit that are longer, in characters, are none that a session has written there. */
 export const LONGEST_WORD = 1000;
@@ -143,6 +143,8 @@ export interface AnomalyRecord {
   last: number;
   count: number;
   readonly session?: string;
+  /** Where sessions are counted: the newest of them. */
+  counted?: string;
   /** What its words need. */
   facts: Readonly<Record<string, string | number>>;
   /** It stands in the audit. */

@@ -190,7 +190,7 @@ const KEPT: Readonly<Record<string, Kept>> = {
     },
     read: () => readCheckpoint(place, AUDIT),
     // Told of, and compared, and nothing else.
-    free: /^(?:time|session|via|by|object|reason|operation|outcome|value|from|key|id|reportedLate\[\]|facts|(?:clients|repositories)\[\]\[\])$/,
+    free: /^(?:time|session|counted|via|by|object|reason|operation|outcome|value|from|key|id|reportedLate\[\]|facts|(?:clients|repositories)\[\]\[\])$/,
   },
   'a live session': {
     write: async () => {
