@@ -88,6 +88,7 @@ export async function onTrash<T>(
 /**
  * Purges the trash of a client's repository, and notes what is left.
  * @param options.olderThanMs - by default as long as its clients' `trash` says
+ * @param options.watch - gives the repository back as it is used here, so that it is seen how far this is
  * @param options.held - asked only when there is something to purge: whether what clients removed has to wait
  * @throws GatewayError
  */
@@ -96,13 +97,15 @@ export async function purgeClientTrash(
   client: string,
   options: {
     readonly olderThanMs?: number | undefined;
+    readonly watch?: (maintenance: RepositoryMaintenance) => RepositoryMaintenance;
     readonly held: () => Promise<boolean>;
     readonly gently: boolean;
     readonly signal: AbortSignal;
   },
 ): Promise<PurgeCounts & { readonly left: TrashContents }> {
   const { purgeTrash, readTrash } = await import('./maintenance/trash.ts');
-  const opened = await openClientMaintenance(config, client);
+  const { maintenance, ...rest } = await openClientMaintenance(config, client);
+  const opened = { ...rest, maintenance: options.watch?.(maintenance) ?? maintenance };
   const { signal, gently } = options;
   try {
     const keptMs = trashMsOf(config, opened.repository);

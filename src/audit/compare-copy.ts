@@ -24,12 +24,21 @@ interface Piece {
 /**
  * @param files - the audit's files, in order
  * @param options.keep - how many rotated files stay here, as the config says; undefined: all
+ * @param options.saw - hears how many bytes more are the same
  * @throws GatewayError of the store
  */
 export async function compareCopy(
   files: readonly string[],
   store: CopyStore,
-  { keep, signal }: { readonly keep: number | undefined; readonly signal: AbortSignal },
+  {
+    keep,
+    signal,
+    saw,
+  }: {
+    readonly keep: number | undefined;
+    readonly signal: AbortSignal;
+    readonly saw?: (bytes: number) => void;
+  },
 ): Promise<CopyReport> {
   const copies = new Map<string, Piece[]>();
   const notes: string[] = [];
@@ -54,7 +63,7 @@ export async function compareCopy(
     try {
       here.add(segment.id);
       first ??= { id: segment.id, prior: await priorOf(segment) };
-      const found = await compareSegment(segment, copies.get(segment.id) ?? [], store, signal);
+      const found = await compareSegment(segment, copies.get(segment.id) ?? [], store, signal, saw);
       bytes += found.bytes;
       problems.push(...found.problems);
       notes.push(...found.notes);
@@ -91,6 +100,7 @@ async function compareSegment(
   pieces: readonly Piece[],
   store: CopyStore,
   signal: AbortSignal,
+  saw?: (bytes: number) => void,
 ): Promise<CopyReport> {
   const { file, id } = segment;
   const problems: string[] = [];
@@ -136,6 +146,7 @@ async function compareSegment(
         }
         pass(mine);
         same += mine.length;
+        saw?.(mine.length);
         rest = rest.subarray(mine.length);
       }
     }

@@ -20,8 +20,19 @@ interface Part {
   readonly to: number | undefined;
 }
 
-/** @param file - the audit's absolute path */
-export function createCopier({ file, store }: { readonly file: string; readonly store: CopyStore }) {
+/**
+ * @param options.file - the audit's absolute path
+ * @param options.made - hears how many bytes more were copied
+ */
+export function createCopier({
+  file,
+  store,
+  made,
+}: {
+  readonly file: string;
+  readonly store: CopyStore;
+  readonly made?: ((bytes: number) => void) | undefined;
+}) {
   /** Up to where each segment is copied, as far as this copier knows. */
   const copied = new Map<string, number>();
 
@@ -50,6 +61,7 @@ export function createCopier({ file, store }: { readonly file: string; readonly 
     const create = async (offset: number, bytes: Buffer): Promise<void> => {
       if ((await store.create(chunkKey({ segment: id, offset }), bytes, { signal })) === 'exists') throw new Raced();
       if (part.to === undefined) copied.set(id, offset + bytes.length);
+      made?.(bytes.length);
     };
     let from = part.from;
     let waiting = Buffer.alloc(0);

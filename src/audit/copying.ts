@@ -17,6 +17,7 @@ const LATE_MS = 5 * 60_000;
 
 /**
  * @param options.name - `STORE:PREFIX`
+ * @param options.made - hears how many bytes more were copied
  * @param options.lateMs - by default five minutes or five times the interval
  */
 export function createCopying(options: {
@@ -24,12 +25,13 @@ export function createCopying(options: {
   readonly store: CopyStore;
   readonly name: string;
   readonly log: Log;
+  readonly made?: (bytes: number) => void;
   readonly lateMs?: number;
 }) {
-  const { config, store, name, log } = options;
+  const { config, store, name, log, made } = options;
   const { file, keep, copy } = config.audit;
   const { lateMs = Math.max(LATE_MS, 5 * (copy?.every ?? 0)) } = options;
-  const copier = createCopier({ file, store });
+  const copier = createCopier({ file, store, made });
   let state: CopyState | undefined;
 
   const note = async (next: CopyState): Promise<void> => {

@@ -16,6 +16,9 @@ export interface Selection {
   readonly kind: string | undefined;
 }
 
+/** Hears how many lines more were read, and the number of their file, from 1. */
+type Saw = (lines: number, file: number) => void;
+
 /** A session as it is in the audit. */
 interface SessionSummary {
   readonly session: string;
@@ -39,9 +42,10 @@ export async function selectEvents(
   files: readonly string[],
   selection: Selection,
   limit: number,
+  saw?: Saw,
 ): Promise<readonly AuditEntry[]> {
   const newest: AuditEntry[] = [];
-  await eachEvent(files, (event) => {
+  await eachEvent(files, saw, (event) => {
     if (fits(event, selection)) keepNewest(newest, event, limit);
   });
   return newest.slice(-limit);
@@ -52,11 +56,12 @@ export async function selectSessions(
   files: readonly string[],
   selection: Selection,
   limit: number,
+  saw?: Saw,
 ): Promise<readonly SessionSummary[]> {
   const newest: Numbered[] = [];
   const open = new Map<string, Numbered>();
   let number = 0;
-  await eachEvent(files, (event) => {
+  await eachEvent(files, saw, (event) => {
     const kind = text(event['event']);
     const session = text(event['session']);
     if (kind === 'session-start') {
@@ -105,13 +110,19 @@ interface Numbered {
   readonly summary: SessionSummary;
 }
 
-async function eachEvent(files: readonly string[], take: (event: AuditEntry) => void): Promise<void> {
-  for (const file of files)
-    for await (const lines of readLines(file))
+async function eachEvent(
+  files: readonly string[],
+  saw: Saw | undefined,
+  take: (event: AuditEntry) => void,
+): Promise<void> {
+  for (const [index, file] of files.entries())
+    for await (const lines of readLines(file)) {
+      saw?.(lines.length, index + 1);
       for (const { bytes } of lines) {
         const event = parseLine(bytes);
         if (event !== undefined && !isDeep(event)) take(event);
       }
+    }
 }
 
 /** What a gateway wrote has lists and counts by name, and nothing in those; what is nested by the thousand could not be printed. */

@@ -5,6 +5,7 @@ import { selectEvents, selectSessions, type Selection } from '../audit/select.ts
 import { didYouMean } from '../config/problems.ts';
 import { jsonLine } from './json.ts';
 import { UsageError } from './command-line/usage-error.ts';
+import { linesRead, withProgress } from './progress.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 import { formatBytes, formatDuration, table } from './terminal.ts';
@@ -25,7 +26,9 @@ interface ShowArguments {
 /** @returns the exit status @throws GatewayError `usage`, `audit-unavailable` */
 export async function runAuditShow(given: ShowArguments): Promise<number> {
   const { file, selection } = await prepare(given);
-  const events = await withAuditFiles(file, (files) => selectEvents(files, selection, given.limit));
+  const events = await withProgress('reading the audit log', (progress) =>
+    withAuditFiles(file, (files) => selectEvents(files, selection, given.limit, linesRead(progress, files))),
+  );
   if (given.json) return printLines(events.map((event) => jsonLine('event', { line: event })));
   const cell = (value: unknown): string => (typeof value === 'string' || typeof value === 'number' ? `${value}` : '');
   process.stdout.write(
@@ -59,7 +62,9 @@ function timeOf(value: unknown): Date | string {
 /** @returns the exit status @throws GatewayError `usage`, `audit-unavailable` */
 export async function runSessions(given: ShowArguments): Promise<number> {
   const { file, selection } = await prepare(given);
-  const sessions = await withAuditFiles(file, (files) => selectSessions(files, selection, given.limit));
+  const sessions = await withProgress('reading the audit log', (progress) =>
+    withAuditFiles(file, (files) => selectSessions(files, selection, given.limit, linesRead(progress, files))),
+  );
   if (given.json) return printLines(sessions.map((one) => jsonLine('session', sessionOf(one))));
   const right = true;
   const bytes = (count: number | undefined): string => (count === undefined ? '' : formatBytes(count));

@@ -8,7 +8,7 @@ import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { openAuditCopy } from '../client-maintenance.ts';
 import { SILENT } from '../ports/log.ts';
-import { openProgress } from './progress.ts';
+import { linesRead, withProgress } from './progress.ts';
 import { jsonLine } from './json.ts';
 import { UsageError } from './command-line/usage-error.ts';
 import { loadOwnConfig } from './own-user.ts';
@@ -60,8 +60,15 @@ export async function runAuditCopy({
   const { store, name } = await openCopy(config);
   try {
     // What goes wrong is thrown, and said there.
-    const copying = createCopying({ config, store, name, log: SILENT });
-    const bytes = await copying.run(new AbortController().signal);
+    const bytes = await withProgress(`${name}: comparing what is there`, ({ show }) => {
+      let copied = 0;
+      const made = (more: number): void => {
+        copied += more;
+        show(() => `${name}: ${formatBytes(copied)} copied`);
+      };
+      const copying = createCopying({ config, store, name, log: SILENT, made });
+      return copying.run(new AbortController().signal);
+    });
     if (!quiet)
       process.stdout.write(bytes === 0 ? `${name}: nothing new\n` : `${name}: copied ${formatBytes(bytes)}\n`);
     return 0;
@@ -85,11 +92,20 @@ async function verifyOwn(options: {
   const { audit, state } = config;
   const chain = await verifyChain(audit.file, state);
   if (!options.copy) return chain;
-  const { store } = await openCopy(config);
+  const { store, name } = await openCopy(config);
   try {
     const { signal } = new AbortController();
     const { keep } = audit;
-    const copy = await withAuditFiles(audit.file, (files) => compareCopy(files, store, { keep, signal }));
+    const copy = await withProgress(`${name}: listing what is there`, ({ show }) =>
+      withAuditFiles(audit.file, (files) => {
+        let bytes = 0;
+        const saw = (more: number): void => {
+          bytes += more;
+          show(() => `${name}: ${formatBytes(bytes)} compared`);
+        };
+        return compareCopy(files, store, { keep, signal, saw });
+      }),
+    );
     return { ...chain, copy };
   } finally {
     await store.close();
@@ -106,16 +122,7 @@ function verifyChain(file: string, state: string): Promise<AuditReport> {
 
 /** Verifies, and shows at a terminal how far it is. */
 async function watchedVerify(files: readonly string[], heads: Parameters<typeof verifyAudit>[1]): Promise<AuditReport> {
-  const bar = openProgress();
-  try {
-    let lines = 0;
-    return await verifyAudit(files, heads, (more, file) => {
-      lines += more;
-      bar.show(() => `audit: ${lines} lines, file ${file} of ${files.length}`);
-    });
-  } finally {
-    bar.clear();
-  }
+  return withProgress('reading the audit log', (progress) => verifyAudit(files, heads, linesRead(progress, files)));
 }
 
 function describe(report: WholeReport): string {

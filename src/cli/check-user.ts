@@ -13,6 +13,7 @@ import { findAccount, type Account } from './account.ts';
 import { jsonLine } from './json.ts';
 import { chooseConfigFile } from './own-user.ts';
 import { ownProgram, refuseInForcedCommand } from './program.ts';
+import { withProgress } from './progress.ts';
 import { startAs } from './root.ts';
 import { inTrialDirectory, tryLogins } from './sshd-setup/dry-login.ts';
 import { effectiveSettings, whyProgramUnsafe } from './sshd-setup/match-block.ts';
@@ -53,7 +54,9 @@ export async function runCheckAs(given: {
     process.stdout.write(stdout);
     return status;
   }
-  const sshd = await checkSshd(account, file, resolve(given.sshdConfig ?? SSHD_CONFIG));
+  const sshd = await withProgress(`trying logins as ${account.name}`, () =>
+    checkSshd(account, file, resolve(given.sshdConfig ?? SSHD_CONFIG)),
+  );
   const fails = sshd.outcome === 'fails';
   if (given.json) {
     const told = JSON.parse(stdout === '' ? '{}' : stdout) as Record<string, unknown>;

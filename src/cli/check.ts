@@ -12,6 +12,7 @@ import { openFiles, tooFewOpenFiles } from '../state/open-files.ts';
 import { jsonLine } from './json.ts';
 import { chooseConfigFile, goOnAsUser } from './own-user.ts';
 import { pointAt } from './point-at.ts';
+import { withProgress } from './progress.ts';
 import { counted, formatBytes, printable, prose, styled, table, type Column } from './terminal.ts';
 
 /** How many problems are shown: a wrong file may have any number. */
@@ -124,7 +125,15 @@ type FoundCheck = StoreCheckPoint & { readonly store: string };
 
 async function tryStores(config: ReturnType<typeof loadConfig>): Promise<readonly FoundCheck[]> {
   const { tryStores: probeStores } = await import('../safeguard/try-stores.ts');
-  return [...(await probeStores(config))].flatMap(([store, probe]): readonly FoundCheck[] => {
+  const all = Object.keys(config.stores);
+  const left = new Set(all);
+  const found = await withProgress(`trying ${all.join(', ')}`, ({ show }) =>
+    probeStores(config, (done) => {
+      left.delete(done);
+      if (left.size > 0) show(() => `${counted(all.length - left.size, 'store')} tried, left: ${[...left].join(', ')}`);
+    }),
+  );
+  return [...found].flatMap(([store, probe]): readonly FoundCheck[] => {
     if (probe instanceof GatewayError) return [{ store, what: 'reached', outcome: 'fails', detail: probe.message }];
     return probe.checks.map((check) => ({ store, ...check }));
   });

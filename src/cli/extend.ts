@@ -18,6 +18,7 @@ import {
 import { parseOption } from './option.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
+import { print } from './progress.ts';
 import { formatDuration } from './terminal.ts';
 
 /** Options as the command line gives them. */
@@ -86,7 +87,7 @@ async function extendOne(
     if (!dryRun && complete) await noteExtension(config, client, whenUnder, result);
     const isGood = failed === 0 && complete;
     if (json)
-      process.stdout.write(
+      print(
         jsonLine('extend', {
           ...{ client, repository: request.repository, good: isGood, dryRun, whenUnderMs: whenUnder, until },
           ...{ objects, renewed: changed, failed, complete, failures },
@@ -95,7 +96,7 @@ async function extendOne(
     else if (!quiet || !isGood) {
       const what = dryRun ? 'would be renewed' : 'renewed';
       const rest = objects - changed - failed;
-      process.stdout.write(
+      print(
         `${client}: ${objects} objects: ${changed} ${what} until ${until.toISOString()}, ${rest} retained for ${formatDuration(whenUnder)} or longer\n${describeTrouble(result)}`,
       );
     }

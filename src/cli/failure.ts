@@ -5,8 +5,16 @@ import { printable, printableJson, printableLines } from '../core/printable.ts';
 import { isJournal, journalLines } from './journal.ts';
 import { saysOwn } from './own-words.ts';
 
+let makeRoom: () => void = () => undefined;
+
+/** Has this done before anything is said: a line of progress stands where it is to be. */
+export function beforeWords(does: () => void): void {
+  makeRoom = does;
+}
+
 /** What makes a command fail, or a part of it. @param client - whose part that was */
 export function sayError(error: unknown, client?: string): void {
+  makeRoom();
   const failure: { readonly usage?: unknown; readonly problems?: unknown } & ReturnType<typeof asGatewayError> =
     asGatewayError(error);
   const { code, message } = failure;
@@ -30,6 +38,7 @@ export function sayError(error: unknown, client?: string): void {
 
 /** What a person should know, and changes no exit status. @param prefix - before the line for people */
 export function sayWarning(message: string, prefix = 'restic-gateway: '): void {
+  makeRoom();
   const words = `${prefix}${printable(message)}`;
   const plain = isJournal() ? journalLines('warn', words) : words;
   process.stderr.write(saysOwn('--json') ? line('warning', { message }) : `${plain}\n`);

@@ -21,6 +21,7 @@ import { describePlan, planAsJson, removedIds, type ForgetOutcome, type ForgetPl
 import { parseOption } from './option.ts';
 import { chooseConfigFile, sayConfigFile } from './own-user.ts';
 import { ownProgram, refuseInForcedCommand } from './program.ts';
+import { withProgress } from './progress.ts';
 import { findPassword, type RepositoryPassword } from './repository-password.ts';
 import { holdRequest } from './restic-hold.ts';
 import { parseSnapshots } from './restic-snapshots.ts';
@@ -149,10 +150,14 @@ function describeOutcome(client: string, { by }: ForgetPlan, { removed, pruned }
 
 async function planSnapshots(work: Work, password: RepositoryPassword): Promise<ForgetPlan> {
   const { given, config, client, policy } = work;
-  const { code, output } = await runAdminRestic({
-    ...{ client: client.name, file: config.file, env: password.env, output: { mostBytes: MOST_LISTED_BYTES } },
-    args: ['snapshots', '--json', '--no-lock'],
-  });
+  const list = (): ReturnType<typeof runAdminRestic> =>
+    runAdminRestic({
+      ...{ client: client.name, file: config.file, env: password.env, output: { mostBytes: MOST_LISTED_BYTES } },
+      args: ['snapshots', '--json', '--no-lock'],
+    });
+  // A command that finds the password may ask for one of its own.
+  const isQuiet = Object.values(password.env).some((value) => value !== undefined);
+  const { code, output } = await (isQuiet ? withProgress(`${client.name}: reading the snapshots`, list) : list());
   if (code !== 0)
     throw new GatewayError('store-failed', { detail: 'restic could not read the snapshots; nothing was changed' });
   const read = parseSnapshots(output);
@@ -272,7 +277,12 @@ async function removeSnapshots(work: Work, plan: ForgetPlan, password: Repositor
 }
 
 /** What the gateway's user knows and does. */
-async function askRecords({ config, client }: Work, request: RecordsRequest): Promise<RecordsAnswer> {
+async function askRecords(work: Work, request: RecordsRequest): Promise<RecordsAnswer> {
+  const doing = { read: 'looking when snapshots arrived', note: 'writing the audit log', remove: 'removing snapshots' };
+  return withProgress(`${work.client.name}: ${doing[request.do]}`, () => askUser(work, request));
+}
+
+async function askUser({ config, client }: Work, request: RecordsRequest): Promise<RecordsAnswer> {
   const [program = '', ...script] = ownProgram();
   const child = spawn(program, [...process.execArgv, ...script, 'snapshot-records', client.name, '-c', config.file], {
     stdio: ['pipe', 'pipe', 'inherit'],

@@ -21,6 +21,7 @@ import { chooseOwner, type Owner } from './init/owner.ts';
 import { firstConfig, type FirstStore } from './init/template.ts';
 import { undoable, type Undoable } from './init/undoable.ts';
 import { refuseInForcedCommand } from './program.ts';
+import { makeRoom, withProgress } from './progress.ts';
 
 const SYSTEM_DIRECTORY = '/etc/restic-gateway';
 
@@ -47,6 +48,7 @@ export async function runInit(
   const made = undoable();
   const stopped = (signal: NodeJS.Signals): void => {
     made.undo();
+    makeRoom();
     process.stderr.write('restic-gateway: stopped; nothing was made\n');
     process.kill(process.pid, signal);
   };
@@ -107,9 +109,12 @@ async function make(
   made.directory(config.state, 0o750, owner);
   if (store.type === 'directory') note(made.directory(store.path, 0o700, owner), 'the store', store.path);
   const mayRead = owner && { uid: process.getuid?.() ?? owner.uid, gid: owner.gid };
-  if (owner === undefined || owner.uid === process.getuid?.()) await tryStore(config);
-  // On any port: the one to serve on may well be another gateway's still.
-  else await tryStoreAs(owner, firstConfig({ ...first, listen: '127.0.0.1:0' }), file, mayRead);
+  await withProgress('trying the store', () =>
+    owner === undefined || owner.uid === process.getuid?.()
+      ? tryStore(config)
+      : // On any port: the one to serve on may well be another gateway's still.
+        tryStoreAs(owner, firstConfig({ ...first, listen: '127.0.0.1:0' }), file, mayRead),
+  );
   // The last, so that whoever finds a config finds all that it names.
   if (!made.file(file, text, 0o640, mayRead))
     throw new GatewayError('usage', { detail: `${file} was made by someone else meanwhile, and is kept` });

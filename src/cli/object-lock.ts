@@ -54,7 +54,7 @@ export async function withObjectLock<T>(
   work: (request: LegalHoldRequest) => Promise<T>,
 ): Promise<T> {
   const { principal, repository, maintenance, openAudit } = await openClientMaintenance(config, client);
-  const bar = openProgress();
+  const bar = openProgress(`${client}: asking the store`);
   try {
     const lock: ObjectLock | undefined = maintenance.objectLock;
     if (lock === undefined)

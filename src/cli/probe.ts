@@ -8,6 +8,7 @@ import { probe, stateOfKey, type ProbeKey } from '../probe/probe.ts';
 import { jsonLine } from './json.ts';
 import { UsageError } from './command-line/usage-error.ts';
 import { openTerminal } from './init/ask.ts';
+import { withProgress } from './progress.ts';
 import { printable, styled, table } from './terminal.ts';
 
 const WORDS = { held: 'held', 'does-not-hold': 'DOES NOT HOLD', 'not-tried': 'not tried' } as const;
@@ -37,7 +38,7 @@ export async function runProbe(given: {
       ? await hostByFile(given.knownHosts ?? path.join(homedir(), '.ssh', 'known_hosts'), host, port)
       : hostByFingerprint(given.hostKey);
   const target = { host, port, user: given.user ?? userInfo().username, timeoutMs: given.timeout * 1000, known };
-  const result = await probe(target, key, second);
+  const result = await withProgress(`probing ${host}`, () => probe(target, key, second));
   if (given.json) {
     const { held: good, rows, notes, left } = result;
     const checks = rows.map(({ check, result: outcome, detail }) => ({ what: check, outcome, detail }));

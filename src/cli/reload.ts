@@ -6,6 +6,7 @@ import { printableLines } from '../core/printable.ts';
 import { isRunning } from '../state/processes.ts';
 import { whoServes } from '../state/serving.ts';
 import { chooseConfigFile, goOnAsUser } from './own-user.ts';
+import { makeRoom, openProgress, print } from './progress.ts';
 
 /** How long a `serve` may take, in ms: it may be taking up another change, and asks its workers and stores. */
 const PATIENCE_MS = 60_000;
@@ -35,6 +36,7 @@ export async function runReload({
     return failed(`no serve runs with ${config.file} and ${config.state}; a change of state needs a restart`);
   for (const one of serving) process.kill(one.pid, 'SIGHUP');
   let status = 0;
+  const bar = openProgress(`waiting for serve (process ${serving.map(({ pid }) => pid).join(', ')})`);
   for (const { pid, begun, hangUps } of serving) {
     let asked = hangUps;
     const end = performance.now() + PATIENCE_MS;
@@ -47,7 +49,7 @@ export async function runReload({
           continue;
         }
         if (!now.taken) status = failed(`the config is not taken up: ${now.words}`);
-        else if (!quiet) process.stdout.write(`${printableLines(now.words)}\n`);
+        else if (!quiet) print(`${printableLines(now.words)}\n`);
         break;
       }
       if (!isRunning({ pid, begun })) status = failed(`serve (process ${pid}) has ended`);
@@ -58,10 +60,12 @@ export async function runReload({
       await sleep(POLL_MS);
     }
   }
+  bar.clear();
   return status;
 }
 
 function failed(words: string): 1 {
+  makeRoom();
   process.stderr.write(`${printableLines(`restic-gateway: ${words}`)}\n`);
   return 1;
 }

@@ -68,7 +68,7 @@ async function scrubOne(
   },
 ): Promise<ScrubResult | undefined> {
   const { repository, maintenance, scrubs } = await openClientMaintenance(config, client);
-  const bar = openProgress();
+  const bar = openProgress(`${client}: listing what is there`);
   const tell = describeProgress(client);
   try {
     return await scrub({

@@ -3,6 +3,7 @@
  * itself may be root's, who reads the password. Both talk in JSON, and each holds what the other says to its shape.
  */
 import { openClientMaintenance, type OpenedMaintenance } from '../client-maintenance.ts';
+import { loadConfig } from '../config/load.ts';
 import { protectionOf } from '../config/repositories.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
@@ -14,7 +15,7 @@ import { TRASH } from '../ports/repository-maintenance.ts';
 import type { AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
 import { readArrivals, type SnapshotArrival } from '../retention/arrivals.ts';
 import { readSnapshotTimes, writeSnapshotTimes } from '../retention/snapshot-times.ts';
-import { loadOwnConfig } from './own-user.ts';
+import { chooseConfigFile, goOnAsUser } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
 
 /** One snapshot, as the storage knows it. Times are ISO 8601. */
@@ -84,7 +85,9 @@ export async function runSnapshotRecords({
   readonly config: string | undefined;
 }): Promise<number> {
   refuseInForcedCommand({ takesInput: true });
-  const config = await loadOwnConfig(file);
+  // forget has said which.
+  const config = loadConfig(chooseConfigFile(file));
+  await goOnAsUser(config);
   const request = await readRequest();
   const opened = await openClientMaintenance(config, client);
   const stop = new AbortController();

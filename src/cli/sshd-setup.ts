@@ -13,6 +13,7 @@ import { printable } from '../core/printable.ts';
 import { findAccount, type Account } from './account.ts';
 import { chooseConfigFile, sayConfigFile } from './own-user.ts';
 import { ownProgram, refuseInForcedCommand } from './program.ts';
+import { withProgress } from './progress.ts';
 import { startAs } from './root.ts';
 import { inTrialDirectory, tryLogins } from './sshd-setup/dry-login.ts';
 import { planHandOver } from './sshd-setup/hand-over.ts';
@@ -91,7 +92,8 @@ export async function runSshdSetup(given: {
       account ??= await findAccount(user);
     }
     if (account === undefined) throw invalid(`there is no user ${user} after all`);
-    await verify({ user, account, config, sshdConfig, settings, isThere, program, signal: stop.signal });
+    const set = { user, account, config, sshdConfig, settings, isThere, program, signal: stop.signal };
+    await withProgress(`trying everything as ${user}`, () => verify(set));
   } catch (error) {
     if (by !== undefined) {
       process.stderr.write(`restic-gateway: stopped; ${printable(takeBack())}\n`);

@@ -15,6 +15,7 @@ import { sayWarning } from './failure.ts';
 import { jsonLine, statusJson } from './json.ts';
 import { loadOwnConfig } from './own-user.ts';
 import { refuseInForcedCommand } from './program.ts';
+import { openProgress } from './progress.ts';
 import {
   counted,
   formatBytes,
@@ -62,7 +63,14 @@ async function showStatus(given: StatusArguments): Promise<number> {
   const say = (_fields: unknown, message: string): void => {
     if (!given.nagios) sayWarning(message, '');
   };
-  const monitor = openMonitor({ config, log: { info: say, warn: say, error: say }, watch: false });
+  const bar = openProgress('reading the audit log');
+  let lines = 0;
+  const saw = (): void => {
+    lines += 1;
+    // A look at the clock for each would be felt.
+    if (lines % 1000 === 0) bar.show(() => `audit log: ${lines} lines read`);
+  };
+  const monitor = openMonitor({ config, log: { info: say, warn: say, error: say }, watch: false, saw });
   try {
     if (given.report) await monitor.report();
     if (given.acknowledge) {
@@ -78,6 +86,7 @@ async function showStatus(given: StatusArguments): Promise<number> {
     const all = one === undefined ? await monitor.statuses() : [one];
     const shown = given.quiet ? all.filter(needsAttention) : all;
     const problems = await gatewayProblems(config);
+    bar.clear();
     const urgent = problems.filter((problem) => problem.urgent);
     if (given.nagios) return (await import('./nagios.ts')).reportToNagios(all, urgent);
     if (given.json) for (const each of shown) process.stdout.write(jsonLine('status', statusJson(each)));
@@ -86,6 +95,7 @@ async function showStatus(given: StatusArguments): Promise<number> {
     for (const { words } of problems) say({}, words);
     return all.some(needsAttention) || urgent.length > 0 ? 1 : 0;
   } finally {
+    bar.clear();
     await monitor.close();
   }
 }

@@ -14,7 +14,7 @@ import type { PurgeCounts, TrashSelection } from '../maintenance/trash-work.ts';
 import { readTrash, restoreTrash, type TrashContents } from '../maintenance/trash.ts';
 import { openMonitor } from '../monitor/monitor.ts';
 import { removalsAreHeld } from '../monitor/purge-hold.ts';
-import { openProgress, watched } from './progress.ts';
+import { openProgress, print, watched, withProgress } from './progress.ts';
 import { sayError, sayWarning } from './failure.ts';
 import { jsonLine } from './json.ts';
 import { UsageError } from './command-line/usage-error.ts';
@@ -37,10 +37,10 @@ export async function runTrashList(given: TrashArguments & { readonly client: st
     const contents = await readTrash(opened.maintenance, signal);
     const keptMs = trashMsOf(config, opened.repository);
     await opened.trash.write(contents, new Date(), keptMs);
-    if (json) process.stdout.write(jsonLine('trash', { client, trashMs: keptMs, ...contents }));
+    if (json) print(jsonLine('trash', { client, trashMs: keptMs, ...contents }));
     else {
       const versions = describeVersions(contents).trimEnd();
-      process.stdout.write(describe(client, contents, keptMs) + (versions === '' ? '' : prose(versions)));
+      print(describe(client, contents, keptMs) + (versions === '' ? '' : prose(versions)));
     }
     return 0;
   });
@@ -110,21 +110,18 @@ export async function runTrashRestore(
     const counts = await onTrash(opened, signal, (work) => restoreTrash(work, selection));
     const left = await readTrash(opened.maintenance, signal);
     await opened.trash.write(left, new Date(), trashMsOf(config, opened.repository));
-    if (json)
-      process.stdout.write(
-        jsonLine('trash-restore', { client, good: counts.retained + counts.taken === 0, ...counts }),
-      );
+    if (json) print(jsonLine('trash-restore', { client, good: counts.retained + counts.taken === 0, ...counts }));
     else {
-      process.stdout.write(`${client}: ${counts.moved} objects are back in the repository.\n`);
+      print(`${client}: ${counts.moved} objects are back in the repository.\n`);
       if (counts.taken > 0)
-        process.stdout.write(
+        print(
           `${counts.taken} stayed in the trash, as something else has their place; see restic-gateway scrub ${client}.\n`,
         );
       if (counts.denied)
-        process.stdout.write(
+        print(
           'The bucket keeps more as older versions, and does not let them be listed: grant s3:ListBucketVersions to the key of this config, or use a config with another key; then run it again.\n',
         );
-      if (counts.moved > 0) process.stdout.write(`Verify it: restic-gateway restic ${client} -- check\n`);
+      if (counts.moved > 0) print(`Verify it: restic-gateway restic ${client} -- check\n`);
     }
     return counts.retained + counts.taken === 0 && !counts.denied ? 0 : 1;
   });
@@ -173,17 +170,22 @@ export async function runTrashPurge(
           const { repository } = config.clients[name] ?? {};
           return repository === undefined || removalsAreHeld(monitor, config, repository);
         };
-        const { left, ...counts } = await purgeClientTrash(config, name, { olderThanMs, held, gently: false, signal });
+        const { left, ...counts } = await withProgress(`${name}: listing the trash`, (progress) =>
+          purgeClientTrash(config, name, {
+            ...{ olderThanMs, held, gently: false, signal },
+            watch: (maintenance) => watched(maintenance, name, progress),
+          }),
+        );
         const { objects, bytes } = left;
         if (json)
-          process.stdout.write(
+          print(
             jsonLine('trash-purge', {
               ...{ client: name, good: counts.retained === 0 },
               ...{ ...counts, left: { objects, bytes } },
             }),
           );
         else if (!quiet || counts.objects + counts.retained + counts.waiting > 0 || counts.denied)
-          process.stdout.write(
+          print(
             `${name}: ${counts.objects} objects, ${formatBytes(counts.bytes)} purged; ${objects} objects, ${formatBytes(bytes)} left\n` +
               whatWaits(name, counts),
           );
@@ -235,7 +237,7 @@ async function withClient(
   refuseInForcedCommand();
   const config = await loadOwnConfig(given.config);
   const opened = await openClientMaintenance(config, client);
-  const bar = openProgress();
+  const bar = openProgress(`${client}: listing the trash`);
   try {
     const maintenance = watched(opened.maintenance, client, bar);
     return await work({ ...opened, maintenance }, config, stopped());

@@ -13,7 +13,7 @@ import {
 } from '../maintenance/quarantine.ts';
 import type { Quarantine } from '../maintenance/manifest.ts';
 import { planUndo, type ArrivedObject, type UndoPlan, type UndoSelection } from '../maintenance/undo-plan.ts';
-import { openProgress, watched } from './progress.ts';
+import { openProgress, print, watched } from './progress.ts';
 import { jsonLine } from './json.ts';
 import { UsageError } from './command-line/usage-error.ts';
 import { loadOwnConfig } from './own-user.ts';
@@ -46,7 +46,7 @@ export async function runUndo(given: UndoArguments): Promise<number> {
   if (given.yes && given.dryRun) throw new UsageError('say either --yes or --dry-run');
   const selection = readSelection(given);
   const config = await loadOwnConfig(given.config);
-  const bar = openProgress();
+  const bar = openProgress(`${client}: listing what is there`);
   const { maintenance, ...rest } = await openClientMaintenance(config, client);
   const opened = { ...rest, maintenance: watched(maintenance, client, bar) };
   const stop = new AbortController();
@@ -64,8 +64,8 @@ export async function runUndo(given: UndoArguments): Promise<number> {
         detail: `disable client ${client} first (restic-gateway client disable ${client}), so that its sessions end and add nothing meanwhile; or say --force`,
       });
     const plan = await planUndo(opened.maintenance, idOf(opened.principal), selection, stop.signal);
-    if (given.json) process.stdout.write(given.yes ? '' : jsonLine('undo', planJson(client, plan)));
-    else process.stdout.write(describe(client, plan));
+    if (given.json) print(given.yes ? '' : jsonLine('undo', planJson(client, plan)));
+    else print(describe(client, plan));
     const made = plan.objects.find(({ key }) => key === 'config');
     if (made !== undefined)
       throw new GatewayError('usage', {
@@ -73,9 +73,7 @@ export async function runUndo(given: UndoArguments): Promise<number> {
       });
     if (given.yes) return await carryOut(opened, given, plan, stop.signal);
     if (plan.objects.length > 0 && !given.json)
-      process.stdout.write(
-        prose('Nothing was changed. With --yes it goes into quarantine, from where --restore brings it back.'),
-      );
+      print(prose('Nothing was changed. With --yes it goes into quarantine, from where --restore brings it back.'));
     return 0;
   } finally {
     bar.clear();
@@ -171,10 +169,7 @@ async function carryOut(
     for await (const unfinished of readQuarantines(maintenance, signal)) {
       if (unfinished.state !== 'moving') continue;
       const { id, selection: of } = unfinished;
-      if (!json)
-        process.stdout.write(
-          prose(`Undo ${printable(id)} (${printable(of)}) had been cut off; it is completed first.`),
-        );
+      if (!json) print(prose(`Undo ${printable(id)} (${printable(of)}) had been cut off; it is completed first.`));
       status ||= reportMoved(client, id, await finishTakingOut(work, unfinished), json);
       const done = new Set(unfinished.objects.map(({ key }) => key));
       rest = rest.filter(({ key }) => !done.has(key));
@@ -184,20 +179,18 @@ async function carryOut(
     for (const part of parts) {
       const { quarantine, counts } = await takeOut(work, { client, selection, objects: part });
       status ||= reportMoved(client, quarantine.id, counts, json);
-      if (!json)
-        process.stdout.write(prose(`To bring it back: restic-gateway undo ${client} --restore ${quarantine.id}`));
+      if (!json) print(prose(`To bring it back: restic-gateway undo ${client} --restore ${quarantine.id}`));
     }
     // What others point at went last.
-    if (parts.length > 1 && !json) process.stdout.write('Of these, bring the last one back first.\n');
+    if (parts.length > 1 && !json) print('Of these, bring the last one back first.\n');
     return status;
   });
 }
 
 function reportMoved(client: string, id: string, counts: MoveCounts, json: boolean): number {
   const good = counts.retained + counts.taken === 0;
-  if (json) process.stdout.write(jsonLine('quarantine-made', { client, good, quarantine: id, ...counts }));
-  else
-    process.stdout.write(prose(`${counts.moved} objects are in quarantine ${printable(id)}.`) + describeLeft(counts));
+  if (json) print(jsonLine('quarantine-made', { client, good, quarantine: id, ...counts }));
+  else print(prose(`${counts.moved} objects are in quarantine ${printable(id)}.`) + describeLeft(counts));
   return good ? 0 : 1;
 }
 
@@ -221,8 +214,8 @@ async function bringBack(
   return changing(opened, signal, async (work) => {
     const counts = await restore(work, id);
     const good = counts.retained + counts.taken === 0;
-    if (json) process.stdout.write(jsonLine('quarantine-restored', { client, good, quarantine: id, ...counts }));
-    else process.stdout.write(prose(`${counts.moved} objects are back in the repository.`) + describeLeft(counts));
+    if (json) print(jsonLine('quarantine-restored', { client, good, quarantine: id, ...counts }));
+    else print(prose(`${counts.moved} objects are back in the repository.`) + describeLeft(counts));
     return good ? 0 : 1;
   });
 }
@@ -260,13 +253,13 @@ async function showQuarantines(
   for await (const quarantine of readQuarantines(maintenance, signal)) {
     const { id, client, selection, objects, state } = quarantine;
     // One at a time, so that no more than one is in memory.
-    if (json) process.stdout.write(jsonLine('quarantine', quarantineJson(quarantine)));
+    if (json) print(jsonLine('quarantine', quarantineJson(quarantine)));
     else rows.push([id, client, selection, String(objects.length), state]);
   }
   if (json) return 0;
-  if (rows.length === 0) process.stdout.write('There are no quarantines.\n');
+  if (rows.length === 0) print('There are no quarantines.\n');
   else
-    process.stdout.write(
+    print(
       table(
         [
           { title: 'undo' },

@@ -64,14 +64,16 @@ interface Following {
 
 /**
  * Opens a monitor. The first answer waits until the audit has been read; a checkpoint in the config's `state` shortens that.
+ * @param options.saw - hears of each line of the audit that is read
  * @param options.watch - follow the audit all the time, and tell anomalies in the log and the audit: for `serve`'s primary
  */
 export function openMonitor(options: {
   readonly config: GatewayConfig;
   readonly log: Log;
   readonly watch: boolean;
+  readonly saw?: () => void;
 }): Monitor {
-  const { log, watch } = options;
+  const { log, watch, saw } = options;
   let { config } = options;
   let closed = false;
   /** What was last told to be wrong; said once. */
@@ -84,7 +86,7 @@ export function openMonitor(options: {
   };
 
   const audit = followAudit({
-    config: () => config,
+    ...{ config: () => config, saw },
     pauseMs: watch ? PAUSE_MS : 0,
     notKept: (error) => {
       // The next one reads more.
@@ -203,10 +205,12 @@ interface FollowedAudit {
 
 function followAudit({
   config,
+  saw,
   pauseMs,
   notKept,
 }: {
   readonly config: () => GatewayConfig;
+  readonly saw: (() => void) | undefined;
   readonly pauseMs: number;
   readonly notKept: (error: unknown) => void;
 }): FollowedAudit {
@@ -225,6 +229,7 @@ function followAudit({
       ...{ file: audit.file, from: checkpoint?.position, pauseMs },
       take: (line) => {
         addLine(model, line);
+        saw?.();
       },
     });
     return { follower, model };

@@ -7,10 +7,23 @@ import { openStorage } from '../stores/open-storage.ts';
 /** How long reaching a store may take, in ms, and tidying it. */
 const REACH_MS = 30_000;
 
-/** Tries every store of the config at once. @returns by name in the config's order; an error where it could not be tried */
-export async function tryStores(config: GatewayConfig): Promise<ReadonlyMap<string, StoreCheckResult | GatewayError>> {
+/**
+ * Tries every store of the config at once.
+ * @param tried - hears which is done
+ * @returns by name in the config's order; an error where it could not be tried
+ */
+export async function tryStores(
+  config: GatewayConfig,
+  tried?: (store: string) => void,
+): Promise<ReadonlyMap<string, StoreCheckResult | GatewayError>> {
   const stores = Object.values(config.stores);
-  const found = await Promise.all(stores.map((store) => tryStore(config, store).catch(asGatewayError)));
+  const found = await Promise.all(
+    stores.map(async (store) => {
+      const result = await tryStore(config, store).catch(asGatewayError);
+      tried?.(store.name);
+      return result;
+    }),
+  );
   return new Map(stores.map(({ name }, index) => [name, found[index] as StoreCheckResult | GatewayError]));
 }
 

@@ -3,6 +3,7 @@ import { hold, release } from '../../retention/legal-hold.ts';
 import { describeTrouble, parsePace, stopSignal, withObjectLock } from '../object-lock.ts';
 import { loadOwnConfig } from '../own-user.ts';
 import { refuseInForcedCommand } from '../program.ts';
+import { print } from '../progress.ts';
 import { jsonLine } from '../json.ts';
 
 /** Options as the command line gives them. */
@@ -30,7 +31,7 @@ export async function runLegalHold(
     const counts = await (what === 'hold' ? hold(request) : release(request));
     const { objects, changed, failed, complete, failures } = counts;
     if (json)
-      process.stdout.write(
+      print(
         jsonLine('legal-hold', {
           ...{ client, repository: request.repository, action: what },
           ...{ objects, changed, failed, complete, failures, good: failed === 0 && complete },
@@ -38,12 +39,12 @@ export async function runLegalHold(
       );
     else if (!quiet || failed > 0 || !complete) {
       const before = objects - changed - failed;
-      process.stdout.write(
+      print(
         what === 'hold'
           ? `${client}: ${changed + before} objects are under legal hold, ${before} of them since before\n`
           : `${client}: the legal hold of ${changed} objects has ended, removed ones included\n`,
       );
-      process.stdout.write(describeTrouble(counts));
+      print(describeTrouble(counts));
     }
     return failed === 0 && complete ? 0 : 1;
   });

@@ -9,6 +9,7 @@ import { UsageError } from '../command-line/usage-error.ts';
 import { jsonLine } from '../json.ts';
 import { chooseConfigFile } from '../own-user.ts';
 import { refuseInForcedCommand } from '../program.ts';
+import { withProgress } from '../progress.ts';
 import { printable, table } from '../terminal.ts';
 import { lookAtPlace, type Found, type Place } from './place.ts';
 import { clientKey, type KeyOptions } from './key-source.ts';
@@ -100,7 +101,7 @@ async function lookWhatIsThere(
   );
   let found: Found;
   try {
-    found = await lookAtPlace(file, place);
+    found = await withProgress(`looking into ${where}`, () => lookAtPlace(file, place));
   } catch (error) {
     if (existing) return undefined;
     throw new UsageError(
