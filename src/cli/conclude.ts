@@ -1,11 +1,12 @@
 /**
  * How every command ends: whatever went wrong becomes one plain line and an exit status.
  *
- * Exit status: 0 good, 1 it failed, 2 wrong use or config.
+ * Exit status: 0 good, 1 it failed, 2 wrong use or config; as a plugin of Nagios, 3.
  */
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { printableLines } from '../core/printable.ts';
 import { sayError } from './failure.ts';
+import { saysOwn } from './own-words.ts';
 
 /** Runs a command and ends the process's work with its exit status. */
 export async function conclude(command: () => number | Promise<number>): Promise<void> {
@@ -13,6 +14,11 @@ export async function conclude(command: () => number | Promise<number>): Promise
     process.exitCode = await command();
   } catch (error) {
     const failure = asGatewayError(outOfFiles(error) ?? error);
+    // Of a plugin, 1 and 2 say how the clients are, and stdout is all that is read.
+    if (saysOwn('status') && saysOwn('--nagios')) {
+      process.exitCode = (await import('./nagios.ts')).unknownToNagios(failure);
+      return;
+    }
     sayError(failure);
     if (failure.code === 'internal' && process.env['RESTIC_GATEWAY_DEBUG'] !== undefined)
       process.stderr.write(`${printableLines((error as Error).stack ?? '')}\n`);

@@ -6,7 +6,7 @@
 import { messageOf } from '../core/errors.ts';
 import type { ClientState, ClientStatus } from '../monitor/client-status.ts';
 import type { GatewayProblem } from '../monitor/gateway-problems.ts';
-import { printable } from './terminal.ts';
+import { counted, printable } from './terminal.ts';
 
 const EXIT = { OK: 0, WARNING: 1, CRITICAL: 2, UNKNOWN: 3 } as const;
 
@@ -36,7 +36,7 @@ export function reportToNagios(all: readonly ClientStatus[], problems: readonly 
     .map(({ client, state, reasons }) => `${client} ${state}${reasons[0] === undefined ? '' : ` (${reasons[0]})`}`);
   if (bad.length > MOST_NAMED) named.push(`and ${bad.length - MOST_NAMED} more`);
   named.push(...problems.map(({ words }) => words));
-  const words = named.length === 0 ? `${all.length} clients` : named.join(', ');
+  const words = named.length === 0 ? counted(all.length, 'client') : named.join(', ');
   const figures = counts.map(([state, count]) => `${state}=${count};;;0;${all.length}`).join(' ');
   say(level, words, figures);
   return EXIT[level];

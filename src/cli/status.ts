@@ -41,20 +41,12 @@ interface StatusArguments {
 
 /**
  * Shows how the clients stand.
- * @returns the exit status: 1 when one of them is not OK; with `nagios`, 0 to 3
+ * @returns the exit status: 1 when one of them is not OK; with `nagios`, 0 to 2, and 3 for whatever is thrown
  * @throws GatewayError `usage`, `audit-unavailable`
  */
 export async function runStatus(given: StatusArguments): Promise<number> {
-  if (!given.nagios) return showStatus(given);
-  if (given.json || given.quiet) throw new UsageError('--nagios says all in one line: say neither --json nor --quiet');
-  try {
-    return await showStatus(given);
-  } catch (error) {
-    return (await import('./nagios.ts')).unknownToNagios(error);
-  }
-}
-
-async function showStatus(given: StatusArguments): Promise<number> {
+  if (given.nagios && (given.json || given.quiet))
+    throw new UsageError('--nagios says all in one line: say neither --json nor --quiet');
   refuseInForcedCommand();
   const config = await loadOwnConfig(given.config);
   const { client } = given;
