@@ -80,7 +80,11 @@ try {
   put('usr/share/zsh/vendor-completions/_restic-gateway', completion('zsh'));
   put('usr/share/fish/vendor_completions.d/restic-gateway.fish', completion('fish'));
   const compressed = (text) => gzipSync(text, { level: 9 });
-  put('usr/share/man/man1/restic-gateway.1.gz', compressed(run(process.execPath, ['scripts/packaging/man.mjs'])));
+  for (const page of ['restic-gateway.1', 'gateway.yaml.5'])
+    put(
+      `usr/share/man/man${page.at(-1)}/${page}.gz`,
+      compressed(run(process.execPath, ['scripts/packaging/man.mjs', page])),
+    );
   const documents = 'usr/share/doc/restic-gateway';
   cpSync('docs', join(root, documents, 'docs'), { recursive: true });
   cpSync('scripts/packaging/examples', join(root, documents, 'examples'), { recursive: true });

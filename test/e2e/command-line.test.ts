@@ -37,16 +37,40 @@ describe('the command line', () => {
     expect(JSON.parse(json.stdout)).toMatchObject({ good: false, problems: [{ path: 'listn', line: 3, column: 1 }] });
   });
 
-  test('the manual page has a chapter for every command that --help lists', async () => {
+  /** A manual page, of which neither man nor what indexes the pages has anything to say. */
+  async function manualPage(name: string): Promise<string> {
     const script = path.join(path.dirname(GATEWAY), '../scripts/packaging/man.mjs');
-    const page = await run(process.execPath, [script], { timeoutMs: 120_000 });
-    expect(page).toMatchObject({ code: 0, stderr: '' });
-    const chapters = [...page.stdout.matchAll(/^\.SS (.*)$/gm)].map(([, name = '']) => name.replaceAll('\\', ''));
+    const { stdout, ...made } = await run(process.execPath, [script, name], { timeoutMs: 120_000 });
+    expect(made).toEqual({ code: 0, stderr: '' });
+    const file = path.join(tempDir(), name);
+    writeFileSync(file, stdout);
+    expect(await run('groff', ['-man', '-Tutf8', '-ww', '-z', file])).toEqual({ code: 0, stdout: '', stderr: '' });
+    const [title = ''] = name.split(/\.(?=\d)/);
+    expect(await run('lexgrog', [file])).toMatchObject({
+      ...{ code: 0, stdout: expect.stringContaining(`"${title} - `) as unknown },
+    });
+    return stdout;
+  }
+
+  test('gateway.yaml(5) has every key of the reference, what it takes and what it means', async () => {
+    const page = (await manualPage('gateway.yaml.5')).replaceAll('\\-', '-');
+    const reference = readFileSync(path.join(path.dirname(GATEWAY), '../docs/reference.md'), 'utf8');
+    const [, , table = ''] = /<!-- the keys(.*)\n([^]*)<!-- end of the keys/.exec(reference) ?? [];
+    const keys = [...table.matchAll(/^\| `([\w.-]+)`/gm)].map(([, key = '']) => key);
+    expect(keys.length).toBeGreaterThan(50);
+    expect(keys.filter((key) => !page.includes(`.TP\n\\fB${key}\\fR`))).toEqual([]);
+    // Nothing of Markdown is left.
+    expect(page).not.toMatch(/\]\(|^\||```/m);
+  });
+
+  test('restic-gateway(1) has a chapter for every command that --help lists', async () => {
+    const page = await manualPage('restic-gateway.1');
+    const chapters = [...page.matchAll(/^\.SS "(.*)"$/gm)].map(([, name = '']) => name.replaceAll('\\', ''));
     const help = await run(process.execPath, [GATEWAY, '--help']);
     const [, list = ''] = /^Commands:\n((?: .*\n)+)/m.exec(help.stdout) ?? [];
     const listed = [...list.matchAll(/^ {2}([a-z-]+)/gm)].map(([, name = '']) => name);
     expect(listed.length).toBeGreaterThan(5);
     expect(chapters).toEqual(expect.arrayContaining([...listed, 'client add', 'client remove-key']));
-    expect(page.stdout).toContain('make a key pair to hand over');
+    expect(page).toContain('\\fB\\-\\-generate\\fR\nmake a key pair to hand over\n');
   });
 });

@@ -151,7 +151,13 @@ describe('the Debian package, installed on this very machine', () => {
 
     const unit = '/usr/lib/systemd/system/restic-gateway.service';
     expect(await run('systemd-analyze', ['verify', '--man=no', unit])).toMatchObject({ code: 0, stderr: '' });
-    expect(await good('man', ['--warnings', '-l', '/usr/share/man/man1/restic-gateway.1.gz'])).toContain('append-only');
+    for (const [page, words] of [
+      ['man1/restic-gateway.1.gz', 'append-only'],
+      ['man5/gateway.yaml.5.gz', 'clients.NAME.keys'],
+    ] as const)
+      expect(await run('man', ['--warnings', '-l', `/usr/share/man/${page}`])).toEqual({
+        ...{ code: 0, stderr: '', stdout: expect.stringContaining(words) as unknown },
+      });
     expect(await good('bash', ['-n', '/usr/share/bash-completion/completions/restic-gateway'])).toBe('');
 
     const backups = readdirSync('/var/lib/restic-gateway');
