@@ -177,7 +177,7 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
       if (key === PRIVATE_DIRECTORY) continue;
       // What someone else put among the gateway's own files is told, and links there lead nowhere.
       const leadsOn = isPrivate(key)
-        ? entry.isDirectory()
+        ? entry.isDirectory() && !OF_VOLUMES.test(entry.name)
         : isRepositoryDirectory(`${key}/`) && (await this.#isDirectory(steps, entry));
       if (leadsOn) {
         directories.push(entry.name);
@@ -185,7 +185,7 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
       }
       // What is not restic's may be unreadable, endless, or a copy of all of this: it is not looked into.
       const isForeign = entry.isDirectory();
-      if (wanted === 'directories' || isBesideObject(key)) continue;
+      if (wanted === 'directories' || isBesideObject(key) || (isForeign && isPrivate(key))) continue;
       const file = await this.#lookUp(steps, key);
       if (file === undefined) continue;
       const modified = new Date(Number(file.mtimeNs / 1_000_000n));
@@ -210,6 +210,9 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
     }
   }
 }
+
+/** What file systems and appliances put into each directory, often unreadable. */
+const OF_VOLUMES = /^(?:[@.#]|lost\+found$)/;
 
 function isPrivate(key: string): boolean {
   return key.startsWith(`${PRIVATE_DIRECTORY}/`);

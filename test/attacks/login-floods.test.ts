@@ -157,13 +157,13 @@ test('of 400 strangers who have their keys computed in the same moment: a sessio
   };
   // On a busy machine, ssh may be the last to be given time for its answer.
   let least = Infinity;
-  for (let round = 0; least >= 390 && round < 5; round++)
+  for (let round = 0; least >= 390 && round < 3; round++)
     least = Math.min(least, await computedBefore(`/file-${round + 2}`));
   expect(least).toBeLessThan(390);
 
   session.close();
   await gateway.stop();
-});
+}, 400_000);
 
 test('a key that comes again and again for sessions that are refused is turned away before it is told so each time', async () => {
   const [hostile, honest] = [keyPair(), keyPair()];

@@ -63,7 +63,7 @@ test('from the package to a backup through the unit, by the documented commands'
   expect(await good('dpkg --verify restic-gateway')).toBe('');
   // Looked at in the end
   await good(
-    `echo '* * * * * root restic-gateway sessions >/root/cron.out 2>&1 && touch /root/cron.good' >/etc/cron.d/gateway`,
+    `echo '* * * * * root restic-gateway sessions >/root/cron.new 2>&1 && mv /root/cron.new /root/cron.out && touch /root/cron.good' >/etc/cron.d/gateway`,
   );
   const made = await good('restic-gateway init --dir /var/lib/restic-gateway/repositories');
   expect(made).toContain('all of it is for the user restic-gateway to use');
