@@ -11,6 +11,11 @@ import type { CallOptions } from './repository-store.ts';
 /** The directory in a repository that the gateway keeps for itself. */
 export const PRIVATE_DIRECTORY = '.restic-gateway';
 
+/** Whether what a key names lies in it. */
+export function isPrivate(key: string): boolean {
+  return key.startsWith(`${PRIVATE_DIRECTORY}/`);
+}
+
 /** Where the trash is, below a repository's prefix. */
 export const TRASH = `${PRIVATE_DIRECTORY}/trash/`;
 

@@ -7,7 +7,7 @@ import type { DirectoryStoreConfig } from '../config/types.ts';
 import { GatewayError } from '../core/errors.ts';
 import { isRepositoryDirectory } from '../core/object.ts';
 import type { CallOptions } from '../ports/repository-store.ts';
-import { PRIVATE_DIRECTORY } from '../ports/repository-maintenance.ts';
+import { isPrivate, PRIVATE_DIRECTORY } from '../ports/repository-maintenance.ts';
 import type { FileFacts, RepositoryMaintenance, StoredFile } from '../ports/repository-maintenance.ts';
 import type { Steps } from './directory/bounded.ts';
 import { IO_LIMIT_MS, makeCall, type Call } from './directory/call.ts';
@@ -175,17 +175,17 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
     for (const entry of entries) {
       const key = under + entry.name;
       if (key === PRIVATE_DIRECTORY) continue;
-      // What someone else put among the gateway's own files is told, and links there lead nowhere.
+      // Among the gateway's own files, links lead nowhere.
       const leadsOn = isPrivate(key)
-        ? entry.isDirectory() && !OF_VOLUMES.test(entry.name)
+        ? entry.isDirectory() && OWN_NAME.test(entry.name)
         : isRepositoryDirectory(`${key}/`) && (await this.#isDirectory(steps, entry));
       if (leadsOn) {
         directories.push(entry.name);
         continue;
       }
-      // What is not restic's may be unreadable, endless, or a copy of all of this: it is not looked into.
+      // What is neither restic's nor ours may be unreadable, endless, or a copy of all of this: it is not looked into.
       const isForeign = entry.isDirectory();
-      if (wanted === 'directories' || isBesideObject(key) || (isForeign && isPrivate(key))) continue;
+      if (wanted === 'directories' || isBesideObject(key)) continue;
       const file = await this.#lookUp(steps, key);
       if (file === undefined) continue;
       const modified = new Date(Number(file.mtimeNs / 1_000_000n));
@@ -211,12 +211,8 @@ export class DirectoryMaintenance implements RepositoryMaintenance {
   }
 }
 
-/** What file systems and appliances put into each directory, often unreadable. */
-const OF_VOLUMES = /^(?:[@.#]|lost\+found$)/;
-
-function isPrivate(key: string): boolean {
-  return key.startsWith(`${PRIVATE_DIRECTORY}/`);
-}
+/** What directories of the gateway's own are called; `@eaDir`, `.snapshot` and `lost+found` are none. */
+const OWN_NAME = /^\w[\w.-]*$/;
 
 /** @throws GatewayError for a key that is not the gateway's own: restic's files are moved, never discarded */
 function privateKey(key: string): string {

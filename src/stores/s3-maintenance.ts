@@ -6,7 +6,7 @@ import { GatewayError } from '../core/errors.ts';
 import { isRepositoryDirectory } from '../core/object.ts';
 import type { CallOptions } from '../ports/repository-store.ts';
 import type { CopyStore } from '../ports/copy-store.ts';
-import { PRIVATE_DIRECTORY } from '../ports/repository-maintenance.ts';
+import { isPrivate } from '../ports/repository-maintenance.ts';
 import type { FileFacts, RepositoryMaintenance, StoredFile } from '../ports/repository-maintenance.ts';
 import { credentialChain, LIMITS, type S3Secret } from './s3-store.ts';
 import { assertCopied, copyObject } from './s3/copy.ts';
@@ -226,10 +226,6 @@ export class S3Maintenance implements RepositoryMaintenance, CopyStore {
     this.#client.close();
     return Promise.resolve();
   }
-}
-
-function isPrivate(key: string): boolean {
-  return key.startsWith(`${PRIVATE_DIRECTORY}/`);
 }
 
 /** The hash of the whole content; an upload in parts has one of its parts' hashes instead, which says `-` and their number. */

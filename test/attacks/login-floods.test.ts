@@ -126,8 +126,8 @@ test('of 400 strangers who have their keys computed in the same moment: a sessio
   const gateway = await startGateway(tempDir(), {
     stores: { main: await freshStore('directory') },
     clients: { honest: { keys: [key.publicLine], repository: { store: 'main', prefix: 'honest' } } },
-    // So that nobody is drawn.
-    ssh: { limits: { unauthenticated: 8000, loginSeconds: 600 } },
+    // So that nobody is drawn, and a second round waits for nothing.
+    ssh: { limits: { unauthenticated: 8000, loginSeconds: 600, maxDelaySeconds: 0 } },
   });
   const session = startSshSession({ port: gateway.port, key, knownHosts: gateway.knownHosts });
   expect((await session.request('GET', '/file-1')).status).toBe(404);

@@ -62,7 +62,7 @@ async function readBy(mode: number, home?: number): Promise<{ readonly reader: O
         '--regid',
         String(GROUP),
         '--clear-groups',
-        '/usr/bin/restic',
+        lab().resticDebian,
         '-r',
         path.join(store, 'one'),
       ],

@@ -11,7 +11,7 @@ import { rename, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isPrintable } from '../../core/printable.ts';
 import type { Uploader } from '../../core/principal.ts';
-import { PRIVATE_DIRECTORY } from '../../ports/repository-maintenance.ts';
+import { isPrivate, PRIVATE_DIRECTORY } from '../../ports/repository-maintenance.ts';
 import type { Steps } from './bounded.ts';
 import { errnoOf } from './failures.ts';
 import { createFile, openRegular, type Modes } from './files.ts';
@@ -21,12 +21,12 @@ const BESIDE = '.origin.json';
 
 /** Whether a key is that of a side file beside its object. */
 export function isBesideObject(key: string): boolean {
-  return key.endsWith(BESIDE) && key.startsWith(`${PRIVATE_DIRECTORY}/`);
+  return key.endsWith(BESIDE) && isPrivate(key);
 }
 
 /** The side file of a key. @param home - of the repository */
 export function uploaderFile(home: string, key: string): string {
-  if (key.startsWith(`${PRIVATE_DIRECTORY}/`)) return join(home, key + BESIDE);
+  if (isPrivate(key)) return join(home, key + BESIDE);
   return join(home, PRIVATE_DIRECTORY, 'origin', `${key}.json`);
 }
 
