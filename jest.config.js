@@ -7,7 +7,7 @@ const common = {
   extensionsToTreatAsEsm: ['.ts', '.css'],
   testEnvironment: 'node',
   setupFilesAfterEnv: ['<rootDir>/test/support/patience.mjs'],
-  globals: { TEST_TIMEOUT_MS: 30_000 },
+  globals: { TEST_TIMEOUT_MS: 180_000 },
 };
 
 /** For tests against real peers: one radosgw a run, whichever of these projects take part in it. */
@@ -15,7 +15,7 @@ const lab = {
   ...common,
   globalSetup: '<rootDir>/test/support/global-setup.mjs',
   globalTeardown: '<rootDir>/test/support/global-teardown.mjs',
-  globals: { TEST_TIMEOUT_MS: 120_000 },
+  globals: { TEST_TIMEOUT_MS: 400_000 },
 };
 
 export default {
@@ -35,7 +35,7 @@ export default {
       ...lab,
       displayName: 'e2e',
       testMatch: ['<rootDir>/test/e2e/**/*.test.ts'],
-      globals: { TEST_TIMEOUT_MS: 400_000 },
+      globals: { TEST_TIMEOUT_MS: 600_000 },
     },
   ],
 };

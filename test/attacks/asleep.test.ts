@@ -92,7 +92,7 @@ test('a laptop sleeps in mid-backup, longer than four keepalives: its backup goe
   const check = await restic(resticNewest, target, ['--no-lock', 'check', '--read-data']);
   expect(check.code).toBe(0);
   expect(await gateway.stop()).toBe(0);
-}, 120_000);
+});
 
 test('one that does not come back gives its place to another run of its client, and to nobody sooner', async () => {
   await open(2);

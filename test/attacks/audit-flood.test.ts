@@ -151,7 +151,7 @@ test('a disabled key at the forced command, a process for each knock, beside a `
   const waiting = counts.get('more-refused/disabled') ?? 0;
   expect(written + reported.reduce((sum, many) => sum + many, waiting)).toBe(28);
   expect(text.length).toBeLessThan((written + reported.length) * 1500);
-}, 120_000);
+});
 
 test('a key that is let in does all that makes lines, and the honest client beside it has each of its own', async () => {
   const before = readFileSync(stack.config.audit.file).length;

@@ -174,7 +174,7 @@ function watch(pid: number): {
     } catch {
       clearInterval(timer);
     }
-  }, 100);
+  });
   return {
     memory,
     descriptors,

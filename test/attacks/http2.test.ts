@@ -168,7 +168,7 @@ describe('floods that end the session', () => {
         setTimeout(() => {
           if (!line.destroyed) far.write(chunk);
           done();
-        }, 20);
+        });
       },
     });
     const session = await stack.serve('neighbour', line);

@@ -163,7 +163,7 @@ test('of 400 strangers who have their keys computed in the same moment: a sessio
 
   session.close();
   await gateway.stop();
-}, 400_000);
+});
 
 test('a key that comes again and again for sessions that are refused is turned away before it is told so each time', async () => {
   const [hostile, honest] = [keyPair(), keyPair()];

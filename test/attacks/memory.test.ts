@@ -160,7 +160,7 @@ describe('inside of sessions', () => {
       const reading = setInterval(() => {
         for (const stream of streams)
           bytes += (stream.read(Math.min(4 * KIB, stream.readableLength)) as Buffer | null)?.length ?? 0;
-      }, 20);
+      });
       readers.push({
         bytes: () => bytes,
         stop: () => {
@@ -289,7 +289,7 @@ describe('while the storage takes nothing', () => {
       expect(await lock(client)).toBe(200);
     proxy.release();
     await Promise.all(saves);
-  }, 400_000);
+  });
 });
 
 describe('on channels that nobody serves', () => {

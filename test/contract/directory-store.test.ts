@@ -731,7 +731,7 @@ describe('disks', () => {
       );
       setTimeout(() => {
         controller.abort(new GatewayError('shutting-down'));
-      }, 100);
+      });
       expect((await given).code).toBe('shutting-down');
       await disk.thaw();
       await eventually(async () => {

@@ -5,7 +5,7 @@
 import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { beforeAll, describe, expect, test } from '@jest/globals';
 import { parse, stringify } from 'yaml';
 import { startEngine, type Engine } from '../support/containers.ts';
 import { buildImage, IMAGE, importBase } from '../support/image.ts';
@@ -22,7 +22,6 @@ import {
   type LabProcess,
 } from '../support/lab.ts';
 
-jest.setTimeout(400_000);
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const PACKAGING = path.join(ROOT, 'scripts/packaging');
 const COMMIT = '0123456789ab';

@@ -4,11 +4,10 @@
  */
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { beforeAll, expect, jest, test } from '@jest/globals';
+import { beforeAll, expect, test } from '@jest/globals';
 import { bootDebian, type Machine } from '../support/booted-debian.ts';
 import { lab, run } from '../support/lab.ts';
 
-jest.setTimeout(240_000);
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
 let machine: Machine;

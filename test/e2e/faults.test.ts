@@ -2,7 +2,7 @@
 import { statfsSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { openSite, type Site } from '../support/sites.ts';
 import { startFaultProxy, type Fault, type FaultProxy, type Rule } from '../support/fault-proxy.ts';
 import { lab, makeTree, restic, run, s3, sameTree, tempDir, type Outcome } from '../support/lab.ts';
@@ -10,7 +10,6 @@ import { withTmpfs } from '../support/mounts.ts';
 import { startStdio } from '../support/stdio-client.ts';
 import { freshStore } from '../support/stores.ts';
 
-jest.setTimeout(600_000);
 const MIB = 1024 * 1024;
 
 let proxy: FaultProxy;

@@ -28,7 +28,7 @@ describe('init', () => {
     });
     expect(added.code).toBe(0);
     const serve = await startProcess(process.execPath, [GATEWAY, 'serve', '-c', file]);
-    await serve.waitForLine(/listening on .* for 1 client/, 60_000);
+    await serve.waitForLine(/listening on .* for 1 client/);
     expect(await serve.stop()).toBe(0);
     expect(readFileSync(file, 'utf8')).toContain('# Who may back up');
 

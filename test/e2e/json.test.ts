@@ -132,4 +132,4 @@ test('every field that a command prints is in the reference', async () => {
   // What needs Object Lock is seen in the tests of that, and a warning needs something to warn of.
   const elsewhere = ['legal-hold', 'extend', 'warning'];
   expect(JSON_KINDS.filter((kind) => !seen.has(kind) && !elsewhere.includes(kind))).toEqual([]);
-}, 300_000);
+});

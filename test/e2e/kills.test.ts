@@ -78,7 +78,7 @@ function daemon({ configFile, port, appsrv, witness, knownHosts }: Site): Mortal
     program: [lab().ssh, ...sshClientArgs({ port, key: appsrv, knownHosts })].join(' '),
     start: async () => {
       running = await startProcess(process.execPath, [GATEWAY, 'serve', '-c', configFile]);
-      await running.waitForLine(/listening on/, 60_000);
+      await running.waitForLine(/listening on/);
     },
     kill: async () => {
       running?.signal('SIGKILL');

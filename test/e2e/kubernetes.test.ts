@@ -1,13 +1,12 @@
 /** The Kubernetes manifests: that the API takes them, strictly, and that they fit together. How they run is in container.test.ts. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { beforeAll, describe, expect, test } from '@jest/globals';
 import ts from 'typescript';
 import { parse } from 'yaml';
 import { copyManifests, one, render, type Manifest } from '../support/kubernetes.ts';
 import { generateKey } from '../support/lab.ts';
 
-jest.setTimeout(120_000);
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
 /** Where the API's types are, and a check of what types cannot say, such as patterns. */

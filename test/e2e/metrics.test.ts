@@ -84,7 +84,7 @@ describe.each([1, 2])('with %i processes that serve', (workers) => {
   let site: Site;
   beforeAll(async () => {
     site = await startSite(workers);
-  }, 60_000);
+  });
   afterAll(async () => {
     await site.stop();
   });
@@ -164,7 +164,7 @@ describe.each([1, 2])('with %i processes that serve', (workers) => {
       workers === 1 ? ['main'] : ['main', 'worker-1', 'worker-2'],
     );
     expect(samples.filter(({ name }) => name === 'nodejs_eventloop_lag_p99_seconds')).toHaveLength(processes.length);
-  }, 240_000);
+  });
 });
 
 test('a worker that dies takes nothing away that was told', async () => {
@@ -188,7 +188,7 @@ test('a worker that dies takes nothing away that was told', async () => {
   expect(names.map(({ labels }) => labels['process']).sort()).toEqual(['main', 'worker-1', 'worker-2']);
   for (const session of [...sessions, again]) session.close();
   await site.stop();
-}, 120_000);
+});
 
 test('who is not in the config is not in the metrics, and another token counts when the config is read again', async () => {
   const site = await startSite(1);
@@ -214,7 +214,7 @@ test('who is not in the config is not in the metrics, and another token counts w
   await site.process.waitForLine(/metrics\.listen: what was changed there needs a restart/);
   expect((await site.get('/metrics')).status).toBe(401);
   await site.stop();
-}, 120_000);
+});
 
 test('ready is who lets sessions in and can write the audit; healthy, who answers', async () => {
   const site = await startSite(2);
@@ -255,7 +255,7 @@ test('ready is who lets sessions in and can write the audit; healthy, who answer
   expect(sum(samples, 'sessions_total', { reason: 'client-ended' })).toBe(1);
   sessions[1]?.close();
   expect(await site.process.exited).toBe(0);
-}, 120_000);
+});
 
 test('an address that cannot be had, and one that is open to everybody, are told at the start', async () => {
   const site = await startSite(1);
@@ -275,4 +275,4 @@ test('an address that cannot be had, and one that is open to everybody, are told
   expect(open).toMatchObject({ code: 2 });
   expect(open.stderr).toMatch(/metrics\.listen: others than this machine can reach that address: add tokenFile/);
   await site.stop();
-}, 120_000);
+});

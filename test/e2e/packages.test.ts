@@ -2,12 +2,11 @@
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { validate } from 'dockerfile-utils';
 import { runtimeTrouble } from '../../src/core/node-releases.ts';
 import { freePort, lab, makeTree, restic, run, sameTree, startProcess, tempDir, type Outcome } from '../support/lab.ts';
 
-jest.setTimeout(240_000);
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const VERSION = /^0\.\d+\.\d+ \([0-9a-f]{12}(-dirty)?\)\n$/;
 

@@ -26,7 +26,7 @@ beforeAll(async () => {
     );
   }
   browser = await chromium.launch({ executablePath: lab().chromium, args: ['--no-sandbox'] });
-}, 120_000);
+});
 
 afterAll(async () => {
   await browser.close();

@@ -49,7 +49,7 @@ beforeAll(async () => {
     }
   // The sandbox of Chromium does not work for root, and loopback is all that it visits.
   browser = await chromium.launch({ executablePath: lab().chromium, args: ['--no-sandbox'] });
-}, 240_000);
+});
 
 afterAll(async () => {
   await browser.close();

@@ -120,4 +120,4 @@ test('every command that takes long shows at a terminal how far it is; piped, wi
     await one.stop();
     expect(one.lines.filter((line) => MOVES.test(line.replace(/\r$/, '')))).toEqual([]);
   }
-}, 240_000);
+});

@@ -57,7 +57,7 @@ beforeAll(async () => {
     .split('\n')
     .map((line) => JSON.parse(line) as { session: string; via: string; objects: number });
   session = lines.reduce((most, one) => (one.objects > most.objects ? one : most)).session;
-}, 120_000);
+});
 
 /** What differs from run to run, by one word. */
 function recorded(text: string): string {

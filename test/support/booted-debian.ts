@@ -62,7 +62,7 @@ export async function bootDebian(tree: string, mounts: Readonly<Record<string, s
     await run('sh', ['-c', LEAVE_NO_CGROUP, name]);
   });
   const first = await firstProcessOf(booted.pid, () => booted.lines.join('\n'));
-  const shell: Machine['shell'] = (script, timeoutMs = 120_000) =>
+  const shell: Machine['shell'] = (script, timeoutMs = 300_000) =>
     run(
       'nsenter',
       [
@@ -91,7 +91,7 @@ export async function bootDebian(tree: string, mounts: Readonly<Record<string, s
 
 /** The process of this machine that is process 1 of that one, once systemd answers there. */
 async function firstProcessOf(nspawn: number, said: () => string): Promise<string> {
-  for (const end = performance.now() + 60_000; performance.now() < end;) {
+  for (const end = performance.now() + 180_000; performance.now() < end;) {
     await sleep(50);
     const [pid] = (await run('pgrep', ['--parent', String(nspawn)])).stdout.split('\n');
     if (pid === undefined || pid === '') continue;

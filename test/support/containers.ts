@@ -76,7 +76,7 @@ export async function startEngine(): Promise<Engine> {
   const first = await childOf(place.pid);
   // By this mark in its environment, what podman leaves running would be taken for podman's own, and end with it.
   const inPlace = ['--target', first, '--mount', '--pid', 'env', '--unset=LAB_PROCESS', 'podman'];
-  const podman: Engine['podman'] = (args, timeoutMs = 120_000) =>
+  const podman: Engine['podman'] = (args, timeoutMs = 300_000) =>
     run('nsenter', [...inPlace, ...args], { env, timeoutMs });
   return {
     podman,
@@ -90,7 +90,7 @@ export async function startEngine(): Promise<Engine> {
 }
 
 async function childOf(parent: number): Promise<string> {
-  for (const end = performance.now() + 10_000; performance.now() < end;) {
+  for (const end = performance.now() + 60_000; performance.now() < end;) {
     const [child = ''] = (await run('pgrep', ['--parent', String(parent)])).stdout.split('\n');
     if (child !== '') return child;
     await sleep(20);

@@ -26,7 +26,7 @@ export interface FuzzedGateway {
 const MEMORY = 512 * 1024 ** 2;
 
 /** After this, what is still open counts as leaked. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 120_000;
 
 /** Starts a gateway on a directory store, with an object of each client in it. */
 export async function startFuzzedGateway(): Promise<FuzzedGateway> {

@@ -78,7 +78,7 @@ export function lab(): Lab {
   return found;
 }
 
-/** Runs a restic, one of `lab()`, with a password and a cache of the test file's own; 120 s at most unless `timeoutMs` says otherwise. */
+/** Runs a restic, one of `lab()`, with a password and a cache of the test file's own; 300 s at most unless `timeoutMs` says otherwise. */
 export async function restic(
   binary: string,
   { repo, options = {}, password = 'password', ...rest }: ResticTarget & RunOptions,
@@ -87,7 +87,7 @@ export async function restic(
   cache ??= tempDir();
   const extended = Object.entries(options).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
   return run(binary, ['-r', repo, ...extended, ...args], {
-    timeoutMs: 120_000,
+    timeoutMs: 300_000,
     ...rest,
     env: { RESTIC_PASSWORD: password, RESTIC_CACHE_DIR: cache, ...rest.env },
   });

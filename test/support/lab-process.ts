@@ -48,7 +48,7 @@ export interface LabProcess {
   signal(name: NodeJS.Signals): void;
   /** Resident memory of the program and all that it started, in bytes. */
   rssBytes(): number;
-  /** Asks it to end by SIGTERM, kills whatever of it is there after 10 s, and gives the exit status. May be called twice. */
+  /** Asks it to end by SIGTERM, kills whatever of it is there after a minute, and gives the exit status. May be called twice. */
   stop(): Promise<number>;
 }
 
@@ -69,7 +69,7 @@ const GRACE_MS = 5000;
  * @throws Error when it cannot be started, or does not end in time
  */
 export async function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
-  const { input, timeoutMs = 60_000 } = options;
+  const { input, timeoutMs = 180_000 } = options;
   const { child, family } = await begin(command, args, options, input === undefined ? 'ignore' : 'pipe');
   const ended = statusOf(child);
   const output = Promise.all([text(child.stdout), text(child.stderr)]);
@@ -143,7 +143,7 @@ export async function startProcess(
     pid: family.leader,
     lines,
     exited,
-    waitForLine: (pattern, timeoutMs = 60_000) =>
+    waitForLine: (pattern, timeoutMs = 180_000) =>
       new Promise((resolve, reject) => {
         const end = (): void => {
           clearTimeout(timer);
@@ -175,7 +175,7 @@ export async function startProcess(
       members = membersOf(family).map(memberOf);
       child.kill('SIGTERM');
       const timer = new AbortController();
-      const tooLong = sleep(10_000, undefined, { signal: timer.signal }).then(
+      const tooLong = sleep(60_000, undefined, { signal: timer.signal }).then(
         () => killAll(family, members),
         () => undefined,
       );
