@@ -99,12 +99,12 @@ test('a long file is sealed and followed by another, and nothing is lost on the 
   const ledgers = [ledger(1000), ledger(1000), ledger(1000)];
   const kept = await ledgers[0]?.reserve(5, undefined, 'data/kept');
   let stored = 0;
-  for (let round = 0; round < 45; round++)
+  for (let round = 0; round < 60; round++)
     await Promise.all(
       ledgers.map(async (each) => {
         await Promise.all(
           Array.from({ length: 25 }, async (_, index) => {
-            const token = (await each.reserve(3, undefined, `data/${'f'.repeat(300)}`)) ?? '';
+            const token = (await each.reserve(3, undefined, `data/${'f'.repeat(190)}`)) ?? '';
             if (index % 2 === 0) stored += 3;
             await each.settle(token, index % 2 === 0 ? 'stored' : 'failed');
           }),
