@@ -1,7 +1,9 @@
 /**
  * One client does at once everything that wears a gateway out (test/support/hostile-client.ts), while another backs up and restores on the same
  * gateway and a third keeps a session open. `scripts/hostile-soak` has it for a minute, measures how much longer the honest one takes, and
- * prints a table; HOSTILE_SECONDS, HOSTILE_STORE and HOSTILE_ACTIONS (with commas) say for how long, where and with what.
+ * prints a table; HOSTILE_SECONDS, HOSTILE_STORE and HOSTILE_ACTIONS (with commas) say for how long, where and with what. With
+ * HOSTILE_APART=1 the attack goes to a gateway of its own beside the honest one's, on the same machine and S3 server: how much longer the
+ * honest one takes then is what the machine is short of, and no gateway can help.
  */
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -36,6 +38,7 @@ const ONLY = process.env['HOSTILE_STORE'];
 const ACTIONS = process.env['HOSTILE_ACTIONS']?.split(',') ?? Object.keys(HOSTILE_ACTIONS);
 /** Then the same is done in quiet first, and the times are printed. */
 const MEASURED = process.env['HOSTILE_MEASURED'] === '1';
+const APART = process.env['HOSTILE_APART'] === '1';
 jest.setTimeout(400_000 + SECONDS * 4000);
 
 /** What the gateway may hold beyond what it holds at rest: its budget of buffered bytes, and what V8 needs for requests under way. */
@@ -201,7 +204,7 @@ async function soak(kind: 'directory' | 's3', { store, hostileStore, limits }: S
     ...{ keys: [keys[name].publicLine], repository: { store: on, prefix: name } },
   });
   const objects = await fill(kind, hostileStore);
-  const gateway = await startGateway(tempDir(), {
+  const config = {
     stores: { main: store, hostile: hostileStore },
     clients: {
       honest: client('honest'),
@@ -209,7 +212,9 @@ async function soak(kind: 'directory' | 's3', { store, hostileStore, limits }: S
       disabled: { ...client('disabled'), disabled: true },
       hostile: { ...client('hostile', 'hostile'), ...limits },
     },
-  });
+  };
+  const gateway = await startGateway(tempDir(), config);
+  const attacked = APART ? await startGateway(tempDir(), config) : gateway;
   const died: string[] = [];
   void gateway.process.exited.then((status) => {
     died.push(`the gateway ended with ${status} and said:\n${gateway.process.lines.slice(-30).join('\n')}`);
@@ -232,7 +237,7 @@ async function soak(kind: 'directory' | 's3', { store, hostileStore, limits }: S
   writeFileSync(
     targetFile,
     JSON.stringify({
-      port: gateway.port,
+      port: attacked.port,
       key,
       disabledKey: readFileSync(keys.disabled.privateFile, 'utf8'),
       objects,
@@ -245,6 +250,7 @@ async function soak(kind: 'directory' | 's3', { store, hostileStore, limits }: S
   ]);
   await hostile.waitForLine(/^attacking$/);
 
+  const cpuBefore = { gateway: cpuSeconds(gateway.process.pid), s3: s3CpuSeconds() };
   const began = Date.now();
   const times: number[] = [];
   const answers: number[] = [];
@@ -253,6 +259,10 @@ async function soak(kind: 'directory' | 's3', { store, hostileStore, limits }: S
     answers.push(await ask());
   }
   expect(died).toEqual([]);
+  const cpu = {
+    ...{ gateway: cpuSeconds(gateway.process.pid) - cpuBefore.gateway, s3: s3CpuSeconds() - cpuBefore.s3 },
+    ...{ attacker: cpuSeconds(hostile.pid), all: (Date.now() - began) / 1000 },
+  };
   hostile.signal('SIGTERM');
   const counts = JSON.parse(await hostile.waitForLine(/^\{/)) as Record<string, number>;
   await hostile.exited;
@@ -272,7 +282,7 @@ async function soak(kind: 'directory' | 's3', { store, hostileStore, limits }: S
       `memory: ${mib(before.memory)} MiB before, ${mib(watched.most.memory)} at most, ${mib(after.memory)} after; ` +
       `descriptors: ${before.descriptors}, ${watched.most.descriptors}, ${after.descriptors}; audit: ${mib(grown)} MiB more; ` +
       `${times.length} rounds, ${honest.dropped} logins dropped\n` +
-      (MEASURED ? `${ratioOf(quiet, times)}\n` : ''),
+      (MEASURED ? `${sharesOf(cpu)}\n${ratioOf(quiet, times)}\n` : ''),
   );
 
   expect(died).toEqual([]);
@@ -292,6 +302,33 @@ async function soak(kind: 'directory' | 's3', { store, hostileStore, limits }: S
   });
   bystander.close();
   expect(await gateway.stop()).toBe(0);
+  if (APART) await attacked.stop();
+}
+
+/** CPU that a process has had, in s: proc(5), in hundredths on Linux for users' programs. */
+function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]?.split(' ') ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+/** Of all of the S3 server's processes, which a loader starts, so that their names tell nothing. */
+function s3CpuSeconds(): number {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('/radosgw/ceph.conf');
+      } catch {
+        return false;
+      }
+    })
+    .reduce((sum, pid) => sum + cpuSeconds(Number(pid)), 0);
+}
+
+/** Of one core, how much each of them had while the attack went on. */
+function sharesOf({ all, ...cpu }: Readonly<Record<string, number>> & { readonly all: number }): string {
+  const shares = Object.entries(cpu).map(([who, seconds]) => `${who} ${Math.round((100 * seconds) / all)} %`);
+  return `CPU under attack, of one core: ${shares.join(', ')}`;
 }
 
 const mib = (bytes: number): string => (bytes / MIB).toFixed(1);
