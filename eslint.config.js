@@ -6,10 +6,11 @@ import { mayImport } from './scripts/layers.mjs';
 /** Every import of a file of src, dynamic ones and those of types included, goes by the table of layers. */
 const layers = {
   create: (context) => {
+    const inSrc = (path) => relative(join(import.meta.dirname, 'src'), path);
     const check = (node, source) => {
-      if (typeof source?.value !== 'string' || !source.value.startsWith('.')) return;
-      const inSrc = (path) => relative(join(import.meta.dirname, 'src'), path);
-      const [from, to] = [context.filename, resolve(dirname(context.filename), source.value)].map(inSrc);
+      const named = source?.type === 'TemplateLiteral' ? source.quasis[0].value.cooked : source?.value;
+      if (typeof named !== 'string' || !named.startsWith('.')) return;
+      const [from, to] = [context.filename, resolve(dirname(context.filename), named)].map(inSrc);
       if (!mayImport(from, to))
         context.report({ node, message: `${from} may not import ${to}: see scripts/layers.mjs` });
     };
@@ -21,8 +22,12 @@ const layers = {
       ExportAllDeclaration: ofSource,
       ExportNamedDeclaration: ofSource,
       ImportExpression: ofSource,
-      TSImportType: (node) => {
-        check(node, node.source ?? node.argument?.literal);
+      TSImportType: ofSource,
+      TSExternalModuleReference: (node) => {
+        check(node, node.expression);
+      },
+      "CallExpression[callee.name='require']": (node) => {
+        check(node, node.arguments[0]);
       },
     };
   },

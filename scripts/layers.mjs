@@ -1,80 +1,50 @@
 /**
- * What each room of src may import besides itself: `room/` for all of another room, or one file. Data flows one way: no listener sees a
- * store, the handler never sees SSH, and only the composition roots know everything. The lint rule and the architecture test both read it.
+ * What each room of src may import besides itself: a word is another room, a file of one, or `{several,files}`. Data flows one way: no
+ * listener sees a store, the handler never sees SSH, and only the composition roots know everything. The lint rule and the architecture
+ * test both read it.
  */
-export const LAYERS = {
-  core: [],
-  ports: ['core/'],
-  config: ['core/'],
-  state: ['core/'],
-  probe: ['core/', 'config/fingerprint.ts'],
-  web: ['core/', 'ports/', 'state/open-files.ts'],
-  restic: ['core/', 'ports/'],
-  maintenance: ['core/', 'ports/', 'state/state-file.ts'],
-  retention: ['core/', 'ports/', 'config/types.ts', 'maintenance/pool.ts', 'state/state-file.ts'],
-  limits: [
-    ...['core/', 'ports/', 'config/types.ts', 'config/repositories.ts'],
-    ...['state/state-file.ts', 'state/processes.ts', 'state/open-files.ts'],
-  ],
-  audit: ['core/', 'ports/', 'config/types.ts', 'state/state-file.ts'],
-  frontends: [
-    'core/',
-    'ports/',
-    'config/types.ts',
-    'config/trusted-files.ts',
-    'config/fingerprint.ts',
-    'state/open-files.ts',
-  ],
-  stores: [
-    ...['core/', 'ports/', 'config/types.ts', 'config/secrets.ts', 'config/certificates.ts'],
-    ...['state/processes.ts', 'state/open-files.ts'],
-  ],
-  safeguard: ['core/', 'ports/', 'config/types.ts', 'stores/open-storage.ts', 'state/state-file.ts'],
-  metrics: ['core/', 'ports/', 'monitor/client-status.ts'],
-  page: ['core/', 'ports/', 'config/types.ts', 'monitor/client-status.ts'],
-  monitor: [
-    'core/',
-    'ports/',
-    'config/types.ts',
-    'config/repositories.ts',
-    'audit/',
-    'limits/',
-    'state/',
-    'maintenance/scrub-state.ts',
-    'maintenance/trash-state.ts',
-    'retention/extended-state.ts',
-  ],
-  'client-maintenance.ts': ['core/', 'ports/', 'config/', 'stores/', 'audit/', 'maintenance/', 'retention/'],
-  gateway: [
-    ...['core/', 'ports/', 'config/', 'stores/', 'limits/', 'safeguard/', 'audit/', 'restic/', 'state/'],
-    'metrics/measured-store.ts',
-  ],
-  daemon: [
-    ...['core/', 'ports/', 'config/', 'safeguard/', 'audit/', 'state/', 'monitor/', 'web/', 'page/', 'metrics/'],
-    ...['limits/memory-limits.ts', 'frontends/', 'gateway/gateway.ts', 'client-maintenance.ts'],
-  ],
-  cli: [
-    ...[
-      'core/',
-      'ports/',
-      'config/',
-      'safeguard/',
-      'audit/',
-      'maintenance/',
-      'retention/',
-      'state/',
-      'monitor/',
-      'frontends/',
-      'probe/',
-    ],
-    ...['limits/memory-limits.ts', 'gateway/gateway.ts', 'client-maintenance.ts'],
-    ...['daemon/daemon.ts', 'daemon/worker.ts', 'daemon/last-net.ts'],
-  ],
+const TABLE = {
+  core: '',
+  ports: 'core',
+  config: 'core',
+  state: 'core',
+  probe: 'core config/fingerprint.ts',
+  web: 'core ports state/open-files.ts',
+  restic: 'core ports',
+  maintenance: 'core ports state/state-file.ts',
+  retention: 'core ports config/types.ts maintenance/pool.ts state/state-file.ts',
+  limits: 'core ports config/{types,repositories}.ts state/{state-file,processes,open-files}.ts',
+  audit: 'core ports config/types.ts state/state-file.ts',
+  frontends: 'core ports config/{types,trusted-files,fingerprint}.ts state/open-files.ts',
+  stores: 'core ports config/{types,secrets,certificates}.ts state/{processes,open-files}.ts',
+  safeguard: 'core ports config/types.ts stores/open-storage.ts state/state-file.ts',
+  metrics: 'core ports monitor/client-status.ts',
+  page: 'core ports config/types.ts monitor/client-status.ts',
+  monitor: `core ports config/{types,repositories}.ts audit limits state maintenance/{scrub-state,trash-state}.ts
+    retention/extended-state.ts`,
+  'client-maintenance.ts': 'core ports config stores audit maintenance retention',
+  gateway: 'core ports config limits safeguard audit restic state metrics/measured-store.ts',
+  daemon: `core ports config safeguard audit state monitor web page metrics limits/memory-limits.ts frontends
+    gateway/gateway.ts client-maintenance.ts`,
+  cli: `core ports config safeguard audit maintenance retention state monitor frontends probe limits/memory-limits.ts
+    gateway/gateway.ts client-maintenance.ts daemon/{daemon,worker,last-net}.ts`,
 };
+
+/** The table taken apart: of each room, the other rooms (`core/`) and single files (`config/types.ts`) that it may import. */
+export const LAYERS = Object.fromEntries(
+  Object.entries(TABLE).map(([room, words]) => [room, words.split(/\s+/).flatMap(paths)]),
+);
+
+function paths(word) {
+  const [, before, names, after] = /^(.*)\{(.*)\}(.*)$/.exec(word) ?? [];
+  if (names !== undefined) return names.split(',').map((name) => `${before}${name}${after}`);
+  if (word === '') return [];
+  return [word.endsWith('.ts') ? word : `${word}/`];
+}
 
 /** Whether a file may import another, both as paths below src. */
 export function mayImport(path, target) {
-  const [room = ''] = path.split('/');
+  const [room] = path.split('/');
   const allowed = [room.endsWith('.ts') ? room : `${room}/`, ...(LAYERS[room] ?? [])];
   return allowed.some((one) => (one.endsWith('/') ? target.startsWith(one) : target === one));
 }

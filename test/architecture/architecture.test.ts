@@ -151,6 +151,25 @@ describe('src', () => {
     expect(violations(sources, new Set(Object.keys(manifest.dependencies)))).toEqual([]);
   });
 
+  test('uses all that the table allows', () => {
+    const used = [...sources].flatMap(([path, text]) =>
+      read(path, text).imports.map(
+        ({ from }) => [path, relative('/src', resolve('/src', dirname(path), from))] as const,
+      ),
+    );
+    const unused = Object.entries(LAYERS).flatMap(([room, allowed]) =>
+      allowed
+        .filter(
+          (one) =>
+            !used.some(
+              ([path, to]) => path.split('/')[0] === room && (one.endsWith('/') ? to.startsWith(one) : to === one),
+            ),
+        )
+        .map((one) => `${room}: ${one}`),
+    );
+    expect(unused).toEqual([]);
+  });
+
   test('imports every package that is installed for it', () => {
     const imported = new Set(
       [...sources].flatMap(([path, text]) => read(path, text).imports.map(({ from }) => packageOf(from))),
