@@ -68,14 +68,20 @@ export interface Lab {
   close(): Promise<void>;
 }
 
-/** Settings of the person at the terminal that would change what the programs do. */
-const PRIVATE_SETTINGS = /^(NODE_OPTIONS$|npm_|RESTIC_|RCLONE_|AWS_|SSH_|LC_|LANG|S3_)/;
+/**
+ * What the programs are given of the environment here: whatever else the person at the terminal has set would change what they do. With
+ * NODE_EXTRA_CA_CERTS, for one, Node parses all those certificates at every start.
+ */
+const GIVEN = /^(PATH|HOME|USER|TMPDIR|LAB_|AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED$)/;
 
 /** The environment that everything runs in. */
 export function environment(extra: Readonly<Record<string, string>> = {}): Record<string, string> {
-  const own = Object.entries(process.env).filter(([name]) => !PRIVATE_SETTINGS.test(name));
+  const own = Object.entries(process.env).filter(([name]) => GIVEN.test(name));
   return { ...(Object.fromEntries(own) as Record<string, string>), LC_ALL: 'C.UTF-8', ...extra };
 }
+
+const wholeEnvironment = (): Record<string, string> =>
+  Object.fromEntries(Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined));
 
 /**
  * Opens the lab; fetches the peers when they are not there.
@@ -250,7 +256,8 @@ async function findPeers(say: (line: string) => void): Promise<Peers> {
   const file = path.join(path.resolve(directory), 'lab.env');
   if (!existsSync(file)) {
     say('setting up the lab; the first time this takes some minutes');
-    await must(run(path.join(SCRIPTS, 'setup'), []));
+    // It fetches over the network, so that it needs what is set for that, proxies and certificates.
+    await must(run(path.join(SCRIPTS, 'setup'), [], { env: wholeEnvironment() }));
   }
   const text = readFileSync(file, 'utf8');
   const locate = (name: string): string => {

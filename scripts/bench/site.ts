@@ -182,15 +182,19 @@ function writeConfig(
   ];
   writeFileSync(
     config,
-    stringify({
-      hostKeys: [hostKey.file],
-      stores: { store },
-      clients: Object.fromEntries(
-        [...keys, ...Array.from({ length: bystanders }, (): Key => ({ file: '', line: strangersKey() }))].map(client),
-      ),
-      audit: { file: path.join(place, 'audit.jsonl') },
-      ...configExtra,
-    }),
+    stringify(
+      {
+        // As `client add` writes it; a key over several lines would have every start load the library that reads all of YAML.
+        hostKeys: [hostKey.file],
+        stores: { store },
+        clients: Object.fromEntries(
+          [...keys, ...Array.from({ length: bystanders }, (): Key => ({ file: '', line: strangersKey() }))].map(client),
+        ),
+        audit: { file: path.join(place, 'audit.jsonl') },
+        ...configExtra,
+      },
+      { lineWidth: 0 },
+    ),
   );
   return config;
 }
