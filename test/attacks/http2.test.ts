@@ -183,7 +183,8 @@ describe('floods that end the session', () => {
       ]),
     );
     await session.ended;
-    await sleep(100);
+    // What the line still had under way.
+    await until(() => frames.filter(({ stream, flags }) => stream > 0 && (flags & END_STREAM) !== 0).length === 2);
     const received = frames.filter(({ type }) => type === FRAME.data).map(({ payload }) => payload);
     expect(Buffer.concat(received).equals(content)).toBe(true);
     const ends = frames.filter(({ stream, flags }) => stream > 0 && (flags & END_STREAM) !== 0);

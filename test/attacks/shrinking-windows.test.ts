@@ -48,6 +48,13 @@ test('a frame that was reserved from the large window and comes after the small 
     frames
       .filter((one) => one.type === FRAME.window && one.stream === stream)
       .reduce((sum, { payload }) => sum + payload.readUInt32BE(0), 0);
+  /** Until the server has answered this, and so has said all that it had to say before. */
+  const answeredPing = async (): Promise<void> => {
+    const pings = (): number => frames.filter(({ type, flags }) => type === FRAME.ping && flags === 1).length;
+    const before = pings();
+    client.write(frame(FRAME.ping, 0, 0, Buffer.alloc(8)));
+    await until(() => pings() > before);
+  };
 
   await until(() => windows().length === 1);
   begin(1);
@@ -64,15 +71,14 @@ test('a frame that was reserved from the large window and comes after the small 
   while (resets(last) === 0) {
     last += 2;
     begin(last);
-    await sleep(20);
+    await answeredPing();
   }
-  // It has said that it knows of whatever window there is by now; the frame was ready before.
-  await sleep(100);
+  // Whatever window there is by now is acknowledged; the frame was ready before.
   windows();
   client.write(frame(FRAME.data, 0, 1, Buffer.alloc(FRAME_BYTES)));
   sent += FRAME_BYTES;
   await until(() => resets(1) > 0 || granted(1) >= sent - 512 * KIB);
-  await sleep(100);
+  await answeredPing();
   expect(resets(1)).toBe(0);
 
   // With nothing under way, the window is small again.

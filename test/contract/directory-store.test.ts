@@ -36,7 +36,7 @@ import { assertLinked, linkIfFree } from '../../src/stores/directory/files.ts';
 import { lab, restic, run, startProcess, tempDir } from '../support/lab.ts';
 import { bundleProgram } from '../support/module-process.ts';
 import { must, withFreezable, withTmpfs } from '../support/mounts.ts';
-import { describeRepositoryStore } from './repository-store.ts';
+import { describeRepositoryStore, eventually } from './repository-store.ts';
 
 const storageAt = (root: string) => createDirectoryStorage({ type: 'directory', name: 'local', path: root });
 
@@ -136,18 +136,6 @@ async function asNobody(work: () => Promise<void>): Promise<void> {
   } finally {
     process.seteuid(0);
   }
-}
-
-/** Waits up to 4 s for the check to hold. */
-async function eventually(check: () => Promise<void>): Promise<void> {
-  for (let tries = 1; ; tries += 1)
-    try {
-      await check();
-      return;
-    } catch (error) {
-      if (tries === 80) throw error;
-      await sleep(50);
-    }
 }
 
 describe('files', () => {

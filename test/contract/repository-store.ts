@@ -101,14 +101,14 @@ async function codeOf(promise: Promise<unknown>): Promise<ErrorCode> {
   return outcome.error.code;
 }
 
-/** Waits up to 4 s for the check to hold. */
-async function eventually(check: () => Promise<void>): Promise<void> {
+/** Waits until the check holds, for as long as a busy machine may need. */
+export async function eventually(check: () => Promise<void>): Promise<void> {
   for (let tries = 1; ; tries += 1)
     try {
       await check();
       return;
     } catch (error) {
-      if (tries === 80) throw error;
+      if (tries === 400) throw error;
       await sleep(50);
     }
 }

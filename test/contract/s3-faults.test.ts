@@ -376,7 +376,8 @@ describe('create', () => {
     const creation = storage.repository(PREFIX).create(refOf(bytes), content, UPLOADER, NEVER);
     const ended = creation.then((outcome) => events.push(outcome));
     await until(() => proxy.requests.length > seen);
-    // The answer has long come by now; only the source is late.
+    // The answer has left the proxy; only the source is late. That nothing happens needs a bound: the answer's way over loopback, many times over.
+    await until(() => proxy.underWay(/^PUT/) === 0);
     await sleep(100);
     expect(events).toEqual([]);
     open();

@@ -37,6 +37,7 @@ test('a backup outlives an outage of its storage', async () => {
   proxy.heal();
   proxy.set({ fault: { kind: 'reset' } });
   const before = proxy.requests.length;
+  // How long the storage is away, not a wait for anything.
   await sleep(SECONDS * 1000);
   expect(state.over).toBe(false);
   expect(proxy.requests.length).toBeGreaterThan(before);

@@ -206,6 +206,7 @@ describe('a config that is read again', () => {
     while (!progress.over) {
       const reloaded = ++reloads;
       site.edit((yaml) => (clientOf(yaml, 'b')['maxSessions'] = reloaded));
+      // As fast as an admin may edit; whether each is read is no matter.
       await new Promise((resolve) => setTimeout(resolve, 400));
     }
     expect(await backup).toMatchObject({ code: 0 });
@@ -365,6 +366,7 @@ test('an audit log that is removed, replaced or cut is noticed while serve runs;
   expect((await run('gzip', [`${site.auditFile}.1`])).code).toBe(0);
   (await site.open('a')).close();
   await site.endOf('a');
+  // That nothing is reported needs a bound: serve looks each 2 s, so it has looked twice.
   await new Promise((resolve) => setTimeout(resolve, 4500));
   expect(site.process.lines.filter((line) => lost.test(line))).toEqual([]);
 

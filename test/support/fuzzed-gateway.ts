@@ -1,5 +1,5 @@
 /** A gateway that is fuzzed: the built program with a daemon's process of its own, and what must still be so when the fuzzing is over. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from '@jest/globals';
@@ -71,6 +71,15 @@ export async function startFuzzedGateway(): Promise<FuzzedGateway> {
     return { connection, restic };
   };
   const descriptors = (): number => readdirSync(`/proc/${gateway.process.pid}/fd`).length;
+  const sockets = (): number =>
+    readdirSync(`/proc/${gateway.process.pid}/fd`).filter((fd) => {
+      try {
+        return readlinkSync(`/proc/${gateway.process.pid}/fd/${fd}`).startsWith('socket:');
+      } catch {
+        return false;
+      }
+    }).length;
+  const listening = sockets();
   const events = (kind: string): number =>
     readFileSync(gateway.auditFile, 'utf8').split(`"event":"${kind}"`).length - 1;
   const objects = (): string[] =>
@@ -97,8 +106,8 @@ export async function startFuzzedGateway(): Promise<FuzzedGateway> {
     }
   };
   await settled(Infinity);
-  // The connections that have just ended.
-  await sleep(500);
+  // The connections that have just ended, too.
+  while (sockets() > listening) await sleep(20);
   const before = descriptors();
 
   return {
