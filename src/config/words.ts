@@ -126,9 +126,14 @@ export function anySection(known: string) {
   );
 }
 
+/** Of a section with more keys than this, an error names the first half as many: nobody reads all of them. */
+const MOST_NAMED = 8;
+
 /** A section with exactly these keys. @param refused - as `keysOf` */
 export function section<const T extends v.ObjectEntries>(entries: T, refused?: Readonly<Record<string, string>>) {
-  const schema = v.pipe(anySection(Object.keys(entries).join(', ')), keysOf(entries, refused));
+  const names = Object.keys(entries);
+  const known = names.length > MOST_NAMED ? [...names.slice(0, MOST_NAMED / 2), '…'] : names;
+  const schema = v.pipe(anySection(known.join(', ')), keysOf(entries, refused));
   // The loose object lets others through only to have them reported.
   return schema as unknown as v.GenericSchema<unknown, v.InferOutput<v.ObjectSchema<T, undefined>>>;
 }

@@ -299,20 +299,8 @@ describe('what is not YAML, or not the YAML of a config', () => {
     ['nothing', '', ['1:1: the file is empty; the README shows a whole config']],
     ['only a comment', '# soon\n', ['1:1: the file is empty; the README shows a whole config']],
     ['only a document mark', '---\n', ['1:4: the file is empty; the README shows a whole config']],
-    [
-      'a word',
-      'serve',
-      [
-        '1:1: must be a section with user, listen, hostKeys, ssh, stores, clients, defaults, audit, metrics, state, memory, maxSessions, workers, drainSeconds',
-      ],
-    ],
-    [
-      'a list',
-      '- listen',
-      [
-        '1:1: must be a section with user, listen, hostKeys, ssh, stores, clients, defaults, audit, metrics, state, memory, maxSessions, workers, drainSeconds',
-      ],
-    ],
+    ['a word', 'serve', ['1:1: must be a section with user, listen, hostKeys, ssh, …']],
+    ['a list', '- listen', ['1:1: must be a section with user, listen, hostKeys, ssh, …']],
     [
       'a variable inside of braces',
       'audit: { file: ${HOME} }\nssh: {}\n',
@@ -758,9 +746,7 @@ describe('clients', () => {
     [
       'a key alone',
       `clients:\n  a: ${KEY_1}`,
-      [
-        '2:6: clients.a: must be a section with keys, repository, id, role, access, addKeys, maxSessions, quota, maxLocks, bandwidth, requests, sessions, smallObjects, from, expectEvery, massRemoval, expires, disabled, shared, retention, protect, trash, removals, passwordFile',
-      ],
+      ['2:6: clients.a: must be a section with keys, repository, id, role, …'],
     ],
     [
       'everything missing',
