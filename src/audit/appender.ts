@@ -109,13 +109,7 @@ export async function openAppender({ file, notes, rotation, warn }: AppenderOpti
   const followPath = async (): Promise<{ readonly torn: boolean; readonly size: number }> => {
     for (;;) {
       const [mine, there] = await Promise.all([handle.stat(), statOrNone(file)]);
-      // What was in the file before may have been written by others alone; they have noted it.
-      if (position === 0 && mine.size === 0) {
-        for (const one of (await notes?.newest()) ?? []) prior.add(one);
-        // Nobody may have noted one yet.
-        const last = prior.size > 0 ? undefined : await lastMovedLine(file).catch(() => undefined);
-        if (last !== undefined) prior.add(hashLine(last));
-      }
+      if (position === 0 && mine.size === 0) for (const one of await endsBefore(file, notes, prior)) prior.add(one);
       const torn = await readNew(handle, mine.size);
       if (there?.ino === mine.ino && there.dev === mine.dev) return { torn, size: mine.size };
       const next = await openFile(file);
@@ -167,6 +161,19 @@ export async function openAppender({ file, notes, rotation, warn }: AppenderOpti
       await notes?.close();
     },
   };
+}
+
+/** What a file that is still empty has to name of the one before it, which may have been written by others alone; they have noted it. */
+async function endsBefore(
+  file: string,
+  notes: AppenderOptions['notes'],
+  prior: ReadonlySet<string>,
+): Promise<readonly string[]> {
+  const noted = (await notes?.newest()) ?? [];
+  if (noted.length > 0 || prior.size > 0) return noted;
+  // Nobody may have noted one yet.
+  const last = await lastMovedLine(file).catch(() => undefined);
+  return last === undefined ? [] : [hashLine(last)];
 }
 
 /**

@@ -70,10 +70,7 @@ export async function verifyAudit(files: readonly string[], heads?: readonly Hea
   const problems: AuditProblem[] = [];
   const torn: Position[] = [];
   const missing = new Map(heads?.map((head) => [head.hash, head]));
-  /** The last lines of the files before. */
-  const tails = new Set<string>();
-  /** Of the nearest of them, file by file. */
-  const near: string[][] = [];
+  const tails = createTails();
   let [lines, problemCount, tornCount, unlinked, loose] = [0, 0, 0, 0, 0];
   let continues = false;
   let linked = false;
@@ -161,33 +158,24 @@ export async function verifyAudit(files: readonly string[], heads?: readonly Hea
     if (first !== undefined && !joins)
       wrong(file, first, 'none of its lines refers to the file before it: that one was changed or removed');
     loose += Math.max(0, open.size - 1);
-    const tail = [...known.keys()].slice(-TAIL);
-    for (const hash of tail) tails.add(hash);
-    near.push(tail);
-    if (near.length > NEAR_FILES) for (const hash of near.shift()?.slice(0, -FAR_TAIL) ?? []) tails.delete(hash);
+    tails.add([...known.keys()]);
   }
 
-  // A note of a time to come is from before the clock was set back; what it is of may have been rotated away long since.
-  const now = new Date().toISOString();
-  for (const { time: noted } of missing.values())
-    if (last !== undefined && firstTime !== undefined && noted >= firstTime && noted <= now)
+  const notFound = [...missing.values()].map((head) => head.time).sort();
+  const newest = notFound.at(-1);
+  if (last !== undefined)
+    for (const noted of cutOff(notFound, firstTime))
       wrong(
         last.file,
         last.line,
         `the line that a process wrote at ${noted} is not there: the end was cut off or changed`,
       );
-  const newest = [...missing.values()]
-    .map((head) => head.time)
-    .sort()
-    .at(-1);
-  if (lines === 0 && newest !== undefined)
+  else if (newest !== undefined)
     wrong(files[0] ?? 'audit', 1, `no line is there, and a process wrote one at ${newest}: all of it was removed`);
-  const rank = new Map(files.map((file, index) => [file, index]));
-  problems.sort((a, b) => (rank.get(a.file) ?? 0) - (rank.get(b.file) ?? 0) || a.line - b.line);
   return {
     files,
     lines,
-    problems: problems.slice(0, MOST_REPORTED),
+    problems: inOrder(files, problems).slice(0, MOST_REPORTED),
     problemCount,
     torn,
     tornCount,
@@ -197,4 +185,33 @@ export async function verifyAudit(files: readonly string[], heads?: readonly Hea
     continues,
     endChecked: heads !== undefined,
   };
+}
+
+/**
+ * Of the times at which lines were noted that are not there, those that tell of an end that was cut off. A note of a time to come is from before
+ * the clock was set back; what it is of may have been rotated away long since.
+ */
+function cutOff(noted: readonly string[], firstTime: string | undefined): readonly string[] {
+  const now = new Date().toISOString();
+  return noted.filter((time) => firstTime !== undefined && time >= firstTime && time <= now);
+}
+
+/** The last lines of the files before, by hash: more of the nearest ones. */
+function createTails(): { has(hash: string): boolean; add(file: readonly string[]): void } {
+  const tails = new Set<string>();
+  const near: string[][] = [];
+  return {
+    has: (hash) => tails.has(hash),
+    add: (file) => {
+      const tail = file.slice(-TAIL);
+      for (const hash of tail) tails.add(hash);
+      near.push(tail);
+      if (near.length > NEAR_FILES) for (const hash of near.shift()?.slice(0, -FAR_TAIL) ?? []) tails.delete(hash);
+    },
+  };
+}
+
+function inOrder(files: readonly string[], problems: readonly AuditProblem[]): readonly AuditProblem[] {
+  const rank = new Map(files.map((file, index) => [file, index]));
+  return problems.toSorted((a, b) => (rank.get(a.file) ?? 0) - (rank.get(b.file) ?? 0) || a.line - b.line);
 }

@@ -102,11 +102,7 @@ export function openMonitor(options: {
     const byClient = live && groupByClient(live);
     const statusOf = (client: ClientConfig): Promise<ClientStatus> =>
       clientStatus(client, now, model, live === undefined ? undefined : (byClient?.get(client.name) ?? []));
-    const statuses: ClientStatus[] = [];
-    // A few at once: of hundreds, all at once would keep the sessions of this process waiting.
-    for (let from = 0; from < clients.length; from += AT_ONCE)
-      statuses.push(...(await Promise.all(clients.slice(from, from + AT_ONCE).map(statusOf))));
-    return statuses;
+    return fewAtOnce(clients, statusOf);
   };
 
   /** What `pick` finds of each client that the audit knows. */
@@ -187,6 +183,14 @@ export function openMonitor(options: {
       await audit.keep();
     },
   };
+}
+
+/** Of hundreds, all at once would keep the sessions of this process waiting. */
+async function fewAtOnce<A, B>(all: readonly A[], work: (one: A) => Promise<B>): Promise<readonly B[]> {
+  const done: B[] = [];
+  for (let from = 0; from < all.length; from += AT_ONCE)
+    done.push(...(await Promise.all(all.slice(from, from + AT_ONCE).map(work))));
+  return done;
 }
 
 /** The audit of the config as it is followed, with a checkpoint of what it adds up to. */

@@ -103,23 +103,6 @@ export function createChanges(context: HandlerContext, counts: Counts, pacing: P
     return outcome;
   };
 
-  /** A save whose answer was lost is sent again: good, if the very same content is there, whole. */
-  const isSame = async ({ ref, size, upload }: Saving, signal: AbortSignal): Promise<boolean> => {
-    if (!(await upload.verify())) return false;
-    const stored = await store.load(ref, undefined, { signal });
-    return stored.size === size && (await digestOf(stored.body)) === upload.content.sha256;
-  };
-
-  /**
-   * What the audit says of something that is removed, so that it can be told how much was lost: of each snapshot, and of all that a client
-   * removes. The admin's prune does not wait for it.
-   */
-  const describe = async (ref: ObjectRef, signal: AbortSignal): Promise<{ size?: number; arrived?: string }> => {
-    if (ref.type === 'locks' || (principal.via === 'admin' && ref.type !== 'snapshots')) return {};
-    const stat = await store.stat(ref, { signal });
-    return stat === undefined ? {} : { size: stat.size, arrived: new Date(Date.now() - stat.ageMs).toISOString() };
-  };
-
   /** @returns what to throw */
   const overwrite = (ref: ObjectRef): Promise<GatewayError> => {
     const line = new GatewayError('already-exists').clientMessage;
@@ -138,10 +121,10 @@ export function createChanges(context: HandlerContext, counts: Counts, pacing: P
       if (wait !== undefined) await wait;
       const saving = await receive(stream, operation, signal);
       if ((await deliver(saving, signal)) === 'created') counts.objectsCreated++;
-      else if (!(await isSame(saving, signal))) throw await overwrite(ref);
+      else if (!(await isSame(store, saving, signal))) throw await overwrite(ref);
     },
     remove: async (ref, signal) => {
-      const known = await describe(ref, signal);
+      const known = await describe(context, ref, signal);
       const attempt = begin();
       if (attempt === undefined) {
         if ((await store.stat(ref, { signal })) === undefined) return;
@@ -170,6 +153,31 @@ export function createChanges(context: HandlerContext, counts: Counts, pacing: P
         );
     },
   };
+}
+
+/** A save whose answer was lost is sent again: good, if the very same content is there, whole. */
+async function isSame(
+  store: HandlerContext['store'],
+  { ref, size, upload }: Saving,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (!(await upload.verify())) return false;
+  const stored = await store.load(ref, undefined, { signal });
+  return stored.size === size && (await digestOf(stored.body)) === upload.content.sha256;
+}
+
+/**
+ * What the audit says of something that is removed, so that it can be told how much was lost: of each snapshot, and of all that a client
+ * removes. The admin's prune does not wait for it.
+ */
+async function describe(
+  { store, identity: { principal } }: HandlerContext,
+  ref: ObjectRef,
+  signal: AbortSignal,
+): Promise<{ size?: number; arrived?: string }> {
+  if (ref.type === 'locks' || (principal.via === 'admin' && ref.type !== 'snapshots')) return {};
+  const stat = await store.stat(ref, { signal });
+  return stat === undefined ? {} : { size: stat.size, arrived: new Date(Date.now() - stat.ageMs).toISOString() };
 }
 
 /**

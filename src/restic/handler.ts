@@ -130,26 +130,14 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
   };
 
   const serve = async (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Promise<void> => {
-    const request = new AbortController();
-    const gone = (): void => {
-      request.abort();
-    };
-    stream.on('aborted', gone);
-    stream.on('close', gone);
+    const signal = untilGone(stream);
     let operation: Operation | undefined;
     try {
-      const wait = pacing.begin(stream, request.signal);
+      const wait = pacing.begin(stream, signal);
       if (wait !== undefined) await wait;
-      if (request.signal.aborted) throw new GatewayError('client-gone');
-      operation = parseOperation({
-        method: headers[':method'] ?? '',
-        path: headers[':path'] ?? '',
-        range: headers.range,
-        accept: headers.accept,
-        contentLength: headers['content-length'],
-        contentEncoding: headers['content-encoding'],
-      });
-      await perform(stream, operation, request.signal);
+      if (signal.aborted) throw new GatewayError('client-gone');
+      operation = operationOf(headers);
+      await perform(stream, operation, signal);
       if (operation.kind === 'remove') floor.settle(operation.ref, 'gone');
       meter?.operation(operation.kind, 'ok');
     } catch (error) {
@@ -178,6 +166,29 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
       await records.conclude();
     },
   };
+}
+
+/** Aborted when the client no longer waits for an answer, or has it. */
+function untilGone(stream: ServerHttp2Stream): AbortSignal {
+  const request = new AbortController();
+  const gone = (): void => {
+    request.abort();
+  };
+  stream.on('aborted', gone);
+  stream.on('close', gone);
+  return request.signal;
+}
+
+/** @throws GatewayError for what is none of restic's requests */
+function operationOf(headers: IncomingHttpHeaders): Operation {
+  return parseOperation({
+    method: headers[':method'] ?? '',
+    path: headers[':path'] ?? '',
+    range: headers.range,
+    accept: headers.accept,
+    contentLength: headers['content-length'],
+    contentEncoding: headers['content-encoding'],
+  });
 }
 
 /** Whether what is to be removed was looked up and is not there. */

@@ -57,6 +57,18 @@ export interface Http2Service {
   close(reason: EndReason): void;
 }
 
+/** What a client may send, as far as HTTP/2 can say so. */
+const SESSION_OPTIONS = {
+  settings: {
+    maxConcurrentStreams: MAX_CONCURRENT_STREAMS,
+    initialWindowSize: FIRST_WINDOW,
+    maxFrameSize: MAX_FRAME_SIZE,
+    maxHeaderListSize: MAX_HEADER_BYTES,
+    enablePush: false,
+  },
+  maxHeaderListPairs: MAX_HEADERS,
+};
+
 /** What a connection's streams and its end are given to. Whatever is thrown here is a defect that ends this connection, and no other. */
 export interface Http2Events {
   /** A request has come. Resolves when nothing works on it any more. */
@@ -95,20 +107,9 @@ export function serveHttp2(
   const ended = new Promise<EndReason>((resolve) => (finish = resolve));
   // After the write, so that the client may still read why.
   watchGoaway(duplex, () => {
-    setImmediate(() => {
-      end('protocol-error');
-    });
+    setImmediate(end, 'protocol-error');
   });
-  const session: ServerHttp2Session = performServerHandshake(duplex, {
-    settings: {
-      maxConcurrentStreams: MAX_CONCURRENT_STREAMS,
-      initialWindowSize: FIRST_WINDOW,
-      maxFrameSize: MAX_FRAME_SIZE,
-      maxHeaderListSize: MAX_HEADER_BYTES,
-      enablePush: false,
-    },
-    maxHeaderListPairs: MAX_HEADERS,
-  });
+  const session: ServerHttp2Session = performServerHandshake(duplex, SESSION_OPTIONS);
   session.setLocalWindowSize(CONNECTION_WINDOW);
   const streams = memory && createStreamMemory(session, memory.of, memory.own, memory.widen);
 
