@@ -59,7 +59,7 @@ describe('an sshd that takes any variable of the client', () => {
     const options = `NODE_OPTIONS=--import=data:text/javascript,${encodeURIComponent(code)}`;
     await run(lab().ssh, ['-o', `SetEnv=${options}`, ...sshClientArgs({ ...sshd, key })], {
       input: '',
-      timeoutMs: 60_000,
+      timeoutMs: 180_000,
     });
     await sshd.stop();
     return existsSync(mark);
@@ -88,7 +88,7 @@ describe('full access by a forced command that was set up wrong', () => {
     writeFileSync(file, `${process.pid} 0\n`);
     const sshd = await startSshd({ authorizedKeysLines: [admin(file)] });
     expect(
-      await run(lab().ssh, ['-T', ...sshClientArgs({ ...sshd, key })], { input: '', timeoutMs: 60_000 }),
+      await run(lab().ssh, ['-T', ...sshClientArgs({ ...sshd, key })], { input: '', timeoutMs: 180_000 }),
     ).toMatchObject(refused);
     await sshd.stop();
     // With nothing of sshd's about it, the file is what is left; and it is as good as who wrote it, and as long as that runs.
@@ -111,7 +111,7 @@ describe('full access by a forced command that was set up wrong', () => {
       ...{ SSH_CONNECTION: '192.0.2.1 1 192.0.2.2 22', SSH_CLIENT: '192.0.2.1 1 22', SSH_TTY: '/dev/pts/0' },
     };
     const args = [GATEWAY, 'restic', 'appsrv', '-c', config, '--', 'init', '--no-cache'];
-    expect(await run(process.execPath, args, { env, timeoutMs: 60_000 })).toMatchObject({ code: 0 });
+    expect(await run(process.execPath, args, { env, timeoutMs: 180_000 })).toMatchObject({ code: 0 });
     const { code, stderr } = await run(process.execPath, args, { env: { ...env, SSH_ORIGINAL_COMMAND: 'x' } });
     expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining('not for a forced command') });
   });
@@ -129,7 +129,7 @@ describe('a key that was taken out of the config', () => {
       repo: 'rclone:x',
       options: { 'rclone.program': [lab().ssh, ...sshClientArgs({ ...sshd, key: which })].join(' ') },
       password: 'secret',
-      timeoutMs: 60_000,
+      timeoutMs: 180_000,
     }) as const;
 
   test('has no session begun, though authorized_keys still has it, and loses the one that it has', async () => {

@@ -268,7 +268,7 @@ async function soak(kind: 'directory' | 's3', { store, hostileStore, limits }: S
   await hostile.exited;
 
   // All is given back: what is open is the bystander's session.
-  const patience = Date.now() + 60_000;
+  const patience = Date.now() + 180_000;
   while (Date.now() < patience && watched.descriptors() > before.descriptors + 4) await sleep(100);
   const after = { memory: watched.memory(), descriptors: watched.descriptors() };
   watched.stop();

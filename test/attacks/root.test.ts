@@ -43,7 +43,7 @@ beforeEach(() => {
   }
 });
 afterEach(() => {
-  rmSync(place, { recursive: true });
+  rmSync(place, { recursive: true, force: true, maxRetries: 20 });
 });
 
 const key = generateKey();

@@ -182,7 +182,7 @@ describe('one that goes on where another one was', () => {
 test('an audit that cannot be read is told, and read once it can', async () => {
   const follower = follow();
   const directory = path.dirname(file);
-  rmSync(directory, { recursive: true });
+  rmSync(directory, { recursive: true, force: true, maxRetries: 20 });
   await expect(follower.catchUp()).rejects.toMatchObject({ code: 'audit-unavailable' });
   await follower.close();
 });

@@ -411,7 +411,7 @@ describe('rotation', () => {
   /** Appends until a line reaches the file, which takes as long as the sink may wait before it looks at the path again. */
   async function appendUntilIn(sink: AuditSink, file: string): Promise<string[]> {
     const sessions: string[] = [];
-    const deadline = Date.now() + 10_000;
+    const deadline = Date.now() + 120_000;
     for (let i = 0; Date.now() < deadline && !(await stat(file).catch(() => undefined))?.size; i += 1) {
       sessions.push(`later-${i}`);
       await sink.append(inSession(`later-${i}`), START);

@@ -54,7 +54,7 @@ describe('processes', () => {
   test('run ends what does not end, with all that it started', async () => {
     const file = path.join(tempDir(), 'pids');
     const script = `(setsid sleep 1000 & echo $! >> ${file}); sleep 1000 & echo $! >> ${file}; echo waiting; wait`;
-    await expect(run('bash', ['-c', script], { timeoutMs: 1000 })).rejects.toThrow('it said: waiting');
+    await expect(run('bash', ['-c', script], { timeoutMs: 5000 })).rejects.toThrow('it said: waiting');
     const pids = readFileSync(file, 'utf8').trim().split('\n').map(Number);
     expect(pids.map((pid) => [pid, alive(pid)])).toEqual([
       [expect.any(Number), false],

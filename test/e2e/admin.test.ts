@@ -219,7 +219,7 @@ test('sshd asks for a key, and a config in an odd place answers for a client tha
       {
         repo: 'rclone:x',
         options: { 'rclone.program': [lab().ssh, ...sshClientArgs({ ...sshd, key })].join(' ') },
-        timeoutMs: 30_000,
+        timeoutMs: 180_000,
       },
       ['init'],
     );

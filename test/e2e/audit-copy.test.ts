@@ -19,7 +19,7 @@ test('what serve has copied shows what is changed here afterwards', async () => 
   });
   const { configFile, auditFile } = gateway;
   const command = (...args: string[]): Promise<Outcome> =>
-    run(process.execPath, [GATEWAY, ...args, '-c', configFile], { timeoutMs: 60_000 });
+    run(process.execPath, [GATEWAY, ...args, '-c', configFile], { timeoutMs: 180_000 });
   const session = async (): Promise<void> => {
     const client = startStdio(['appsrv', '-c', configFile]);
     const { name, body } = sample();
@@ -73,7 +73,7 @@ test('what serve has copied shows what is changed here afterwards', async () => 
 });
 
 test('audit show says which kinds of events there are', async () => {
-  const outcome = await run(process.execPath, [GATEWAY, 'audit', 'show', '--kind', 'deny'], { timeoutMs: 60_000 });
+  const outcome = await run(process.execPath, [GATEWAY, 'audit', 'show', '--kind', 'deny'], { timeoutMs: 180_000 });
   expect(outcome).toMatchObject({ code: 2, stdout: '' });
   expect(outcome.stderr).toMatch(/there is no such kind of event; there are: session-start, .*denied/);
 });

@@ -90,7 +90,9 @@ test('a full disk under the audit refuses changes in both ways in, and is over w
       ['check', '--read-data'],
     ])
       expect(await as(...args)).toMatchObject({ code: 0 });
-    const verified = await run(process.execPath, [GATEWAY, 'audit', 'verify', '-c', configFile], { timeoutMs: 60_000 });
+    const verified = await run(process.execPath, [GATEWAY, 'audit', 'verify', '-c', configFile], {
+      timeoutMs: 180_000,
+    });
     expect(verified.code).toBe(0);
     expect(verified.stdout).toMatch(/note: torn by a crash or a full disk/);
     await gateway.stop();

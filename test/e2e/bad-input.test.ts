@@ -25,7 +25,7 @@ async function serve(
           ...config,
         });
   writeFileSync(file, text);
-  const outcome = await run(process.execPath, [GATEWAY, 'serve', '-c', file], { env, timeoutMs: 60_000 });
+  const outcome = await run(process.execPath, [GATEWAY, 'serve', '-c', file], { env, timeoutMs: 180_000 });
   expect(outcome.stderr).not.toMatch(/\n\s+at /);
   return outcome;
 }

@@ -40,7 +40,7 @@ const reloaded = async (change: () => Promise<Outcome>): Promise<Outcome> => {
   const before = gateway.process.lines.filter((line) => /the config was read again/.test(line)).length;
   const done = await change();
   expect(done.stderr + String(done.code)).toMatch(/0$/);
-  const until = Date.now() + 60_000;
+  const until = Date.now() + 180_000;
   while (gateway.process.lines.filter((line) => /the config was read again/.test(line)).length === before) {
     if (Date.now() > until)
       throw new Error(`the gateway took nothing up; it said: ${gateway.process.lines.join('\n')}`);

@@ -29,7 +29,7 @@ const start = (client: string): StdioClient => {
 const post = async (client: StdioClient, at: string, body: Uint8Array): Promise<number> =>
   (await client.request('POST', at, { body })).status;
 const command = (...args: string[]) =>
-  run(process.execPath, [GATEWAY, ...args, '-c', configFile], { env, timeoutMs: 60_000 });
+  run(process.execPath, [GATEWAY, ...args, '-c', configFile], { env, timeoutMs: 180_000 });
 
 beforeEach(async () => {
   directory = tempDir();

@@ -9,7 +9,7 @@ import { run, tempDir } from '../support/lab.ts';
 const output = (file: string, args: readonly string[]): string =>
   execFileSync(file, args, {
     encoding: 'utf8',
-    timeout: 60_000,
+    timeout: 180_000,
     env: { ...process.env, SHELL: '/bin/bash', PATH: `${path.dirname(GATEWAY)}:${process.env['PATH'] ?? ''}` },
   });
 

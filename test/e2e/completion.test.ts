@@ -40,7 +40,7 @@ beforeAll(async () => {
 
 function shell(program: string, args: readonly string[]): string {
   return execFileSync(program, args, {
-    ...{ encoding: 'utf8', timeout: 60_000, cwd: home, stdio: ['ignore', 'pipe', 'pipe'] },
+    ...{ encoding: 'utf8', timeout: 180_000, cwd: home, stdio: ['ignore', 'pipe', 'pipe'] },
     env: { HOME: home, PATH: `${home}/bin:${process.env['PATH'] ?? ''}`, TERM: 'dumb', RESTIC_GATEWAY_CONFIG: file },
   });
 }

@@ -35,7 +35,7 @@ async function journalOf(unit: string): Promise<readonly { readonly severity: nu
 
 /** Waits until a unit's journal has a line that matches, since what a process wrote may come after its end. @returns its severity */
 async function severityOf(unit: string, pattern: RegExp): Promise<number> {
-  for (const end = performance.now() + 60_000; ;) {
+  for (const end = performance.now() + 180_000; ;) {
     const lines = await journalOf(unit);
     const found = lines.find(({ line }) => pattern.test(line));
     if (found !== undefined) return found.severity;

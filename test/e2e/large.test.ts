@@ -29,7 +29,7 @@ async function thereAndBack(site: Site, source: string): Promise<void> {
   expect(await watched(site, backup)).toBeLessThan(MEMORY);
   expect(await watched(site, run(site, ['restore', 'latest', '--target', target]))).toBeLessThan(MEMORY);
   await sameTree(source, path.join(target, source));
-  rmSync(target, { recursive: true });
+  rmSync(target, { recursive: true, force: true, maxRetries: 20 });
 }
 
 async function watched(site: Site, work: Promise<Outcome>): Promise<number> {

@@ -263,7 +263,7 @@ test('an address that cannot be had, and one that is open to everybody, are told
   const file = path.join(path.dirname(site.configFile), 'second.yaml');
   const serve = async (config: unknown, command = 'serve') => {
     writeFileSync(file, stringify(config));
-    return run(process.execPath, [GATEWAY, command, '-c', file], { timeoutMs: 60_000 });
+    return run(process.execPath, [GATEWAY, command, '-c', file], { timeoutMs: 180_000 });
   };
   for (const workers of [1, 2]) {
     const taken = await serve({ ...yaml, workers, listen: `127.0.0.1:${await freePort()}` });

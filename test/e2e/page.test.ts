@@ -107,7 +107,7 @@ test('an attack shows while it goes on, and what to do about it', async () => {
   expect((await session.request('DELETE', `/snapshots/${object}`)).status).toBe(403);
   // An overview is given again for a moment.
   let page = await open('');
-  for (const end = Date.now() + 20_000; Date.now() < end;) {
+  for (const end = Date.now() + 120_000; Date.now() < end;) {
     if ((await page.title()).startsWith('2 of 3')) break;
     await page.reload();
   }

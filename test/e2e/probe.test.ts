@@ -242,13 +242,13 @@ test('what rclone has removed by itself is not said to be left, though it goes o
   const command = `${lab().rclone} serve restic --stdio --append-only --config /dev/null ${repository}`;
   const sshd = await startSshd({ authorizedKeysLines: [`command="${command}" ${key.publicLine}`] });
   await good(lab().resticNewest, sshd, key, 'init');
-  const target = { host: '127.0.0.1', port: sshd.port, user: userInfo().username, timeoutMs: 10_000 };
+  const target = { host: '127.0.0.1', port: sshd.port, user: userInfo().username, timeoutMs: 60_000 };
   const login = await logIn(
     { ...target, known: { types: undefined, accepts: () => true, refusal: () => '' } },
     { privateKey: readFileSync(key.privateFile), authHandler: ['publickey'] },
   );
   if (!login.in) throw new Error(login.why);
-  const session = await openResticSession(login.client, 10_000);
+  const session = await openResticSession(login.client, 60_000);
   const lock = `locks/${'1'.repeat(64)}`;
   const upload = session.request('POST', `/${lock}`, { declared: 1000, timeoutMs: 2000 });
   while ((await session.request('HEAD', `/${lock}`)).status !== 200);

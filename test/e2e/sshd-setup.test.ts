@@ -101,7 +101,7 @@ asRoot('sshd-setup', () => {
   });
   afterEach(async () => {
     await run('userdel', ['-f', USER]);
-    rmSync(place, { recursive: true });
+    rmSync(place, { recursive: true, force: true, maxRetries: 20 });
   });
 
   test('after it, one client comes in through sshd and through serve, to one repository, and its second run has nothing to do', async () => {

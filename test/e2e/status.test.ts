@@ -47,7 +47,7 @@ afterAll(async () => {
 });
 
 const status = (...args: string[]): Promise<Outcome> =>
-  run(process.execPath, [GATEWAY, 'status', '-c', gateway.configFile, ...args], { timeoutMs: 60_000 });
+  run(process.execPath, [GATEWAY, 'status', '-c', gateway.configFile, ...args], { timeoutMs: 180_000 });
 const statuses = async (...args: string[]): Promise<[number | null, ClientStatus[]]> => {
   const { code, stdout } = await status('--json', ...args);
   const lines = stdout.split('\n').filter((line) => line !== '');
@@ -191,7 +191,7 @@ test('where there is no serve, status tells when it is told to', async () => {
   writeFileSync(configFile, stringify({ ...config, audit: { file: auditFile } }));
   await attack('appsrv', configFile);
   const alone = (...args: string[]): Promise<Outcome> =>
-    run(process.execPath, [GATEWAY, 'status', '-c', configFile, '--quiet', ...args], { timeoutMs: 60_000 });
+    run(process.execPath, [GATEWAY, 'status', '-c', configFile, '--quiet', ...args], { timeoutMs: 180_000 });
   const reported = (): number => readFileSync(auditFile, 'utf8').split('"event":"anomaly"').length - 1;
   expect([await alone(), reported()]).toMatchObject([{ code: 1, stderr: '' }, 0]);
   const words = /^client appsrv: Once it tried to remove backups, and was refused\. .*\n$/;

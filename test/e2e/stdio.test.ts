@@ -125,7 +125,7 @@ describe('who is refused hears one plain line', () => {
 
   test('a terminal', async () => {
     const command = `'${process.execPath}' '${GATEWAY}' stdio appsrv -c '${config}'`;
-    const { stdout } = await run('script', ['-qec', command, '/dev/null'], { timeoutMs: 20_000 });
+    const { stdout } = await run('script', ['-qec', command, '/dev/null'], { timeoutMs: 180_000 });
     expect(stdout.trim()).toBe(
       'restic-gateway: stdio speaks HTTP/2 to restic, not to a terminal; it is meant for command="…" in authorized_keys',
     );
@@ -218,5 +218,5 @@ test('full access is not to be had by what is not `restic-gateway restic`', asyn
   const { status, stderr } = await startStdio(['--admin', 'appsrv', '-c', config]).exited;
   expect(status).toBe(2);
   expect(stderr).toMatch(/usage: restic-gateway stdio CLIENT/);
-  rmSync(directory, { recursive: true });
+  rmSync(directory, { recursive: true, force: true, maxRetries: 20 });
 });

@@ -35,7 +35,7 @@ const configWith = (hostKey: string): string => {
 };
 const gateway = (args: readonly string[], input?: string): Promise<Outcome> =>
   run(process.execPath, ['--max-old-space-size=256', GATEWAY, ...args], {
-    timeoutMs: 60_000,
+    timeoutMs: 180_000,
     ...(input === undefined ? {} : { input }),
   });
 

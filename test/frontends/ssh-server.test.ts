@@ -200,7 +200,7 @@ describe('a server that cannot be opened says why', () => {
     writeFileSync(file, content);
     chmodSync(file, mode);
     await expect(readHostKey(file)).rejects.toThrow(message);
-    rmSync(directory, { recursive: true });
+    rmSync(directory, { recursive: true, force: true, maxRetries: 20 });
   });
 
   test('a host key that is not there', async () => {

@@ -31,7 +31,7 @@ test('the first session of a client with a quota and rates is collected', async 
   stack = await startStack({ appsrv: { quota: 1_000_000, bandwidth: { upload: 100_000_000 } } });
   const first = await serveOne();
   // Collected as soon as nothing holds it; should anything do, this never ends.
-  for (let tries = 0; first.deref() !== undefined && tries < 400; tries++) {
+  for (let tries = 0; first.deref() !== undefined && tries < 4000; tries++) {
     await sleep(25);
     collect();
   }

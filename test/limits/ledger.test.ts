@@ -14,7 +14,7 @@ beforeEach(() => {
 });
 afterEach(async () => {
   await Promise.all(open.map((ledger) => ledger.close()));
-  rmSync(directory, { recursive: true });
+  rmSync(directory, { recursive: true, force: true, maxRetries: 20 });
 });
 
 const at = (): string => path.join(directory, 'usage', 'repository');

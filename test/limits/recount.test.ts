@@ -43,7 +43,7 @@ beforeEach(() => {
 });
 afterEach(async () => {
   await usage.close();
-  rmSync(directory, { recursive: true });
+  rmSync(directory, { recursive: true, force: true, maxRetries: 20 });
 });
 
 /** Stores so many bytes as the gateway does. */

@@ -53,8 +53,8 @@ beforeEach(() => {
   writeFileSync(secret, 'root:secret', { mode: 0o600 });
 });
 afterEach(() => {
-  rmSync(place, { recursive: true });
-  rmSync(path.dirname(secret), { recursive: true });
+  rmSync(place, { recursive: true, force: true, maxRetries: 20 });
+  rmSync(path.dirname(secret), { recursive: true, force: true, maxRetries: 20 });
 });
 
 const REPOSITORY = { store: 'main', prefix: 'appsrv' };
@@ -518,7 +518,7 @@ describe('the audit', () => {
     const said: string[] = [];
     const say = (_fields: unknown, words: string): void => void said.push(words);
     const forwarding = forwardAudit(config, { info: say, warn: say, error: say });
-    for (let tries = 0; receiver.messages.length === 0 && tries < 400; tries++) {
+    for (let tries = 0; receiver.messages.length === 0 && tries < 4000; tries++) {
       appendFileSync(file(), `${JSON.stringify({ ...line, tries })}\n`);
       await new Promise((resolve) => setTimeout(resolve, 25));
     }

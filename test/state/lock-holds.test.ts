@@ -59,12 +59,12 @@ test('whoever holds waits for the locks that were let through before, and for no
   const hold = holds.hold();
   hold.set('closed');
   let settled = false;
-  const settling = hold.settled(AbortSignal.timeout(60_000)).then(() => (settled = true));
+  const settling = hold.settled(AbortSignal.timeout(180_000)).then(() => (settled = true));
   const later = holds.making();
   expect(settled).toBe(false);
   made();
   await settling;
   later();
-  await hold.settled(AbortSignal.timeout(60_000));
+  await hold.settled(AbortSignal.timeout(180_000));
   hold.release();
 });

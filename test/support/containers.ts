@@ -90,7 +90,7 @@ export async function startEngine(): Promise<Engine> {
 }
 
 async function childOf(parent: number): Promise<string> {
-  for (const end = performance.now() + 60_000; performance.now() < end;) {
+  for (const end = performance.now() + 180_000; performance.now() < end;) {
     const [child = ''] = (await run('pgrep', ['--parent', String(parent)])).stdout.split('\n');
     if (child !== '') return child;
     await sleep(20);

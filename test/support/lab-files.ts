@@ -21,7 +21,7 @@ const ZEROS = Buffer.alloc(512 * 1024);
 const directories: string[] = [];
 
 afterAll(() => {
-  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true, maxRetries: 20 });
 });
 
 /** A new empty directory, removed at the end of the test file. Nothing in its path needs quoting. */

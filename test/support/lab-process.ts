@@ -20,7 +20,7 @@ interface ProcessOptions {
 export interface RunOptions extends ProcessOptions {
   /** What it reads on stdin; nothing by default. */
   readonly input?: string | Uint8Array;
-  /** Then all its processes are killed and `run` rejects; 60,000 by default. */
+  /** Then all its processes are killed and `run` rejects; 180,000 by default. */
   readonly timeoutMs?: number;
 }
 
@@ -41,7 +41,7 @@ export interface LabProcess {
   readonly exited: Promise<number>;
   /**
    * The first line that matches, one already written included.
-   * @throws Error with its last words when it ends before, or the time is over (60,000 ms by default)
+   * @throws Error with its last words when it ends before, or the time is over (180,000 ms by default)
    */
   waitForLine(pattern: RegExp, timeoutMs?: number): Promise<string>;
   /** Sends a signal to the program itself, not to what it started. */

@@ -24,7 +24,7 @@ export function keyPair(type = 'ed25519', passphrase = ''): KeyPair {
   const file = path.join(directory, 'key');
   execFileSync('ssh-keygen', ['-q', '-t', type, '-N', passphrase, '-C', 'test', '-f', file]);
   const pair = { private: readFileSync(file, 'utf8'), public: readFileSync(`${file}.pub`, 'utf8').trim() };
-  rmSync(directory, { recursive: true });
+  rmSync(directory, { recursive: true, force: true, maxRetries: 20 });
   return pair;
 }
 

@@ -11,7 +11,7 @@ export async function onTerminal(
 ): Promise<{ readonly code: number | null; readonly shown: string }> {
   // In place of script's shell: dash for one would end with 130 after a ctrl-C, whatever the program made of it.
   const line = `exec ${command.join(' ')}`;
-  const child = spawn('script', ['-qec', line, '/dev/null'], { stdio: 'pipe', timeout: 60_000 });
+  const child = spawn('script', ['-qec', line, '/dev/null'], { stdio: 'pipe', timeout: 180_000 });
   const left = [...steps];
   let shown = '';
   let unseen = '';
