@@ -49,10 +49,9 @@ function taken(all: readonly Piece[], width: number, reversed = false): string {
   return (reversed ? parts.toReversed() : parts).join('');
 }
 
-/** The text with blanks after it, or before it, so that it takes so many columns. */
-export function padded(text: string, width: number, right = false): string {
-  const blanks = ' '.repeat(Math.max(0, width - textWidth(text)));
-  return right ? blanks + text : text + blanks;
+/** The text with blanks after it, so that it takes so many columns. */
+export function padded(text: string, width: number): string {
+  return text + ' '.repeat(Math.max(0, width - textWidth(text)));
 }
 
 /**

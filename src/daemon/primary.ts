@@ -127,11 +127,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
   state = 'running';
   return {
     ...ready.value,
-    sessionCount: () =>
-      countLiveSessions(
-        config.state,
-        [...workers].map(({ process }) => process.pid),
-      ),
+    sessionCount: () => countLiveSessions(config.state, pidsOf(workers)),
     served: () => kept.served(),
     isListening: () => state === 'running' && serving.size > 0,
     reconfigure: async (next) => {
@@ -147,6 +143,10 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
     },
     close,
   };
+}
+
+function pidsOf(workers: ReadonlySet<Worker>): readonly (number | undefined)[] {
+  return [...workers].map(({ process }) => process.pid);
 }
 
 function send(worker: Worker, message: ToWorker): void {

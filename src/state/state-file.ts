@@ -17,10 +17,10 @@ const CAREFULLY = constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCT
  * @param flags - as for open(2)
  * @throws Error that says what to do about whatever else is there; of the file system, such as `ENOENT`
  */
-export async function openStateFile(file: string, flags: number, mode?: number): Promise<FileHandle> {
+export async function openStateFile(file: string, flags: number): Promise<FileHandle> {
   let handle: FileHandle;
   try {
-    handle = await open(file, flags | CAREFULLY, mode);
+    handle = await open(file, flags | CAREFULLY);
   } catch (error) {
     throw explained(file, error);
   }

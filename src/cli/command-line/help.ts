@@ -59,14 +59,13 @@ export function shownCommands({ commands = [] }: Command): readonly Command[] {
 /** All of a command's help. @param width - columns to fit in */
 export function describeCommand(command: Command, path: readonly string[], width: number): string {
   const parts = [
-    lines([`usage: ${usageOf(command, path)}`], width, ''),
+    lines([`usage: ${usageOf(command, path)}`], width),
     lines(
       [
         `${command.about.charAt(0).toUpperCase()}${command.about.slice(1)}.`,
         ...(command.more === undefined ? [] : [command.more]),
       ],
       width,
-      '',
     ),
   ];
   const section = (title: string, rows: readonly (readonly [string, string])[]): void => {
@@ -93,7 +92,7 @@ export function describeCommand(command: Command, path: readonly string[], width
     parts.push(`Examples:\n${examples.map((line) => `${line}\n`).join('')}`);
   }
   if (command.commands !== undefined)
-    parts.push(lines([`${[PROGRAM, 'help', ...path].join(' ')} COMMAND says more about one.`], width, ''));
+    parts.push(lines([`${[PROGRAM, 'help', ...path].join(' ')} COMMAND says more about one.`], width));
   return parts.join('\n');
 }
 
@@ -116,9 +115,9 @@ function columns(rows: readonly (readonly [string, string])[], width: number): s
     .join('');
 }
 
-function lines(all: readonly string[], width: number, indent: string): string {
+function lines(all: readonly string[], width: number): string {
   return all
-    .flatMap((line) => wrapped(line, width, indent))
+    .flatMap((line) => wrapped(line, width))
     .map((line) => `${line}\n`)
     .join('');
 }
