@@ -9,6 +9,7 @@ import { Duplex } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { lab, makeTree, restic, run, sameTree, tempDir } from '../support/lab.ts';
+import { lightenKeys } from '../support/light-key.ts';
 import { repositoryFiles, type RepositoryFiles } from '../support/repository-files.ts';
 import { resticClient } from '../support/restic-client.ts';
 import { restoreAll } from '../support/restored.ts';
@@ -88,6 +89,7 @@ describe.each<[string, WayIn, (typeof STORES)[number], string, string]>([
     files = repositoryFiles(entry, 'appsrv');
     home = path.join(entry['path'] ?? '', 'appsrv');
     await good('init');
+    await lightenKeys(entry, 'appsrv', PASSWORD);
     for (const seed of ['one', 'two', 'three', 'four', 'five']) {
       const id = await backUp(seed);
       const kept = path.join(tempDir(), 'tree');

@@ -10,6 +10,7 @@ import { parse, stringify } from 'yaml';
 import { openSite, type Site } from '../support/sites.ts';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { lab, makeTree, restic, run, sameTree, tempDir, type Outcome } from '../support/lab.ts';
+import { lightenKeys } from '../support/light-key.ts';
 import { repositoryFiles, type RepositoryFiles } from '../support/repository-files.ts';
 import { startStdio } from '../support/stdio-client.ts';
 import { freshStore, STORES } from '../support/stores.ts';
@@ -47,6 +48,7 @@ describe.each(STORES)('a repository on %s that an attacker filled with junk', (k
     });
     await makeTree(source, { files: 10, bytes: 3_000_000, seed: 'undo' });
     expect((await restic(lab().resticNewest, target(), ['init'])).code).toBe(0);
+    await lightenKeys(store, 'appsrv', 'secret');
     expect((await restic(lab().resticNewest, target(), ['backup', source])).code).toBe(0);
     before = await objects();
   });

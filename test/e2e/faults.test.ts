@@ -8,6 +8,7 @@ import { startFaultProxy, type Fault, type FaultProxy, type Rule } from '../supp
 import { lab, makeTree, restic, run, s3, sameTree, tempDir, type Outcome } from '../support/lab.ts';
 import { withTmpfs } from '../support/mounts.ts';
 import { startStdio } from '../support/stdio-client.ts';
+import { lightenKeys } from '../support/light-key.ts';
 import { freshStore } from '../support/stores.ts';
 
 const MIB = 1024 * 1024;
@@ -17,12 +18,14 @@ let site: Site;
 let source: string;
 beforeAll(async () => {
   proxy = await startFaultProxy(s3().endpoint);
+  const store = await freshStore('s3');
   site = await openSite('ssh server', {
-    stores: { main: { ...(await freshStore('s3')), endpoint: proxy.endpoint } },
+    stores: { main: { ...store, endpoint: proxy.endpoint } },
     clients: { appsrv: { repository: { store: 'main' } } },
   });
   source = path.join(tempDir(), 'source');
   await good('init');
+  await lightenKeys(store, 'appsrv');
 });
 afterAll(async () => {
   await site.close();

@@ -4,7 +4,8 @@ import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { openSite } from '../support/sites.ts';
 import { freePort, lab, makeTree, restic, s3, sameTree, startProcess, tempDir, type Outcome } from '../support/lab.ts';
-import { freshStore } from '../support/stores.ts';
+import { lightenKeys } from '../support/light-key.ts';
+import { freshStore, type StoreEntry } from '../support/stores.ts';
 import { startTlsFront } from '../support/tls-front.ts';
 
 const CLIENTS = { appsrv: { repository: { store: 'main', prefix: 'hosts/appsrv' } } };
@@ -18,10 +19,11 @@ async function good(run: Promise<Outcome>): Promise<Outcome> {
 }
 
 /** Makes a repository one way, goes on with it the other way, and returns; each reads what the other wrote. */
-async function thereAndBack(first: Way, second: Way): Promise<void> {
+async function thereAndBack(first: Way, second: Way, store: StoreEntry, prefix = 'hosts/appsrv'): Promise<void> {
   const source = path.join(tempDir(), 'source');
   await makeTree(source, { files: 30, bytes: 6_000_000, seed: 'interop' });
   await first('init');
+  await lightenKeys(store, prefix);
   await first('backup', source);
   await second('check', '--read-data');
   writeFileSync(path.join(source, 'later'), 'added the second way');
@@ -55,7 +57,7 @@ describe.each(['resticDebian', 'resticNewest'] as const)('with %s', (version) =>
           ['--cacert', front.certificate, ...args],
         ),
       );
-    await (direction === 'there' ? thereAndBack(gateway, direct) : thereAndBack(direct, gateway));
+    await (direction === 'there' ? thereAndBack(gateway, direct, store) : thereAndBack(direct, gateway, store));
     await site.close();
     front.close();
   });
@@ -69,7 +71,7 @@ describe.each(['resticDebian', 'resticNewest'] as const)('with %s', (version) =>
         good(restic(binary, { repo: 'rclone:x', options: { 'rclone.program': site.program('appsrv') } }, args));
       const direct: Way = (...args) =>
         good(restic(binary, { repo: path.join(store['path'] ?? '', 'hosts/appsrv') }, args));
-      await (direction === 'there' ? thereAndBack(gateway, direct) : thereAndBack(direct, gateway));
+      await (direction === 'there' ? thereAndBack(gateway, direct, store) : thereAndBack(direct, gateway, store));
       await site.close();
     },
   );
@@ -102,7 +104,7 @@ test('an existing rclone forced command is replaced in three lines, and can be p
     );
   const gateway: Way = (...args) =>
     good(restic(lab().resticNewest, { repo: 'rclone:x', options: { 'rclone.program': site.program('appsrv') } }, args));
-  await thereAndBack(rclone, gateway);
+  await thereAndBack(rclone, gateway, store);
   await site.close();
 });
 
@@ -125,7 +127,9 @@ test.each(['there', 'back'])(
       good(
         restic(lab().resticNewest, { repo: 'rclone:x', options: { 'rclone.program': site.program('appsrv') } }, args),
       );
-    await (direction === 'there' ? thereAndBack(gateway, rest) : thereAndBack(rest, gateway));
+    await (direction === 'there'
+      ? thereAndBack(gateway, rest, store, 'appsrv')
+      : thereAndBack(rest, gateway, store, 'appsrv'));
     await server.stop();
     await site.close();
   },

@@ -7,6 +7,7 @@ import { setArrival } from '../support/arrivals.ts';
 import { openSite, type Site } from '../support/sites.ts';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { generateKey, lab, restic, run, tempDir, type Outcome } from '../support/lab.ts';
+import { lightenKeys, lightenLocalKeys } from '../support/light-key.ts';
 import { freshStore, secretFile, type StoreEntry } from '../support/stores.ts';
 import { writeSnapshots } from '../support/written-snapshots.ts';
 
@@ -38,6 +39,7 @@ describe('a repository that two clients have, each by another name of its store'
   const place = path.join(directory, 'fleet');
   beforeAll(async () => {
     expect((await restic(lab().resticNewest, { repo: place }, ['init'])).code).toBe(0);
+    await lightenLocalKeys(place);
     const hour = (hours: number): string => new Date(Date.now() - hours * 3_600_000).toISOString();
     const snapshots = [1, 2, 3, 4, 5, 6].map((at) => ({ time: hour(at), hostname: 'appsrv', paths: ['/srv'] }));
     writeSnapshots(place, 'password', snapshots);
@@ -103,6 +105,7 @@ describe('forget', () => {
       return stdout;
     };
     await client('init');
+    await lightenKeys(store, 'appsrv');
     const source = tempDir();
     for (let day = 8; day > 0; day--) {
       writeFileSync(path.join(source, 'day'), String(day));

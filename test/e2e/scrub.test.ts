@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { openSite, type Site } from '../support/sites.ts';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { makeTree, run, startProcess, tempDir, type Outcome } from '../support/lab.ts';
+import { lightenKeys } from '../support/light-key.ts';
 import { repositoryFiles, type RepositoryFiles } from '../support/repository-files.ts';
 import { freshStore, STORES } from '../support/stores.ts';
 
@@ -30,6 +31,7 @@ describe.each(STORES)('scrub of a repository on %s', (kind) => {
     const source = path.join(tempDir(), 'source');
     await makeTree(source, { files: 20, bytes: 12_000_000, seed: 'scrub' });
     expect((await site.admin('appsrv', ['init'], 'secret')).code).toBe(0);
+    await lightenKeys(store, 'appsrv', 'secret');
     expect((await site.admin('appsrv', ['backup', source], 'secret')).code).toBe(0);
   });
   afterAll(async () => {

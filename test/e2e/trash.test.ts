@@ -11,6 +11,7 @@ import { beforeAll, describe, expect, test } from '@jest/globals';
 import { stringify } from 'yaml';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { generateKey, lab, makeTree, run, sameTree, tempDir, type Outcome } from '../support/lab.ts';
+import { lightenKeys } from '../support/light-key.ts';
 import { repositoryFiles, type RepositoryFiles } from '../support/repository-files.ts';
 import { freshStore, type StoreEntry } from '../support/stores.ts';
 
@@ -87,6 +88,7 @@ describe.each([
       }),
     );
     await admin('init');
+    await lightenKeys(store, 'appsrv');
     for (const seed of ['one', 'two', 'three']) await backUp(seed);
   });
 

@@ -4,7 +4,8 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { AuditLine } from './stack.ts';
-import { freshStore, STORES } from './stores.ts';
+import { freshStore, STORES, type StoreEntry } from './stores.ts';
+import { lightenKeys } from './light-key.ts';
 import { openSite, type WayIn, type Site } from './sites.ts';
 import { lab, makeTree, restic, sameTree, tempDir, type Outcome } from './lab.ts';
 
@@ -15,9 +16,11 @@ const PASSWORD = 'correct horse';
 export function describeRestic(wayIn: WayIn, stores: readonly (typeof STORES)[number][] = STORES): void {
   describe.each(stores)('on the %s store', (storeKind) => {
     let site: Site;
+    let store: StoreEntry;
     beforeAll(async () => {
+      store = await freshStore(storeKind);
       site = await openSite(wayIn, {
-        stores: { main: await freshStore(storeKind) },
+        stores: { main: store },
         clients: {
           appsrv: { repository: { store: 'main', prefix: 'appsrv' }, shared: true },
           owner: { repository: { store: 'main', prefix: 'appsrv' }, shared: true, access: 'full' },
@@ -58,6 +61,7 @@ export function describeRestic(wayIn: WayIn, stores: readonly (typeof STORES)[nu
       const again = await as(client, binary, ['init']);
       expect(again.code).not.toBe(0);
       expect(again.stderr).toMatch(/already (exists|initialized)/);
+      await lightenKeys(store, client === 'old' ? 'old/appsrv' : client, PASSWORD);
 
       await good(client, binary, 'backup', source);
       mkdirSync(path.join(source, 'new'));
@@ -86,6 +90,7 @@ export function describeRestic(wayIn: WayIn, stores: readonly (typeof STORES)[nu
     test('two clients at once on two repositories, and neither sees the other', async () => {
       const binary = lab().resticNewest;
       await good('dbsrv', binary, 'init');
+      await lightenKeys(store, 'dbsrv', PASSWORD);
       const [one, two] = [path.join(tempDir(), 'one'), path.join(tempDir(), 'two')];
       await makeTree(one, { files: 20, bytes: 20_000_000, seed: '2' });
       await makeTree(two, { files: 20, bytes: 20_000_000, seed: '3' });
@@ -155,7 +160,7 @@ export function describeRestic(wayIn: WayIn, stores: readonly (typeof STORES)[nu
         const ended = new Set(eventsOf('session-end').map((line) => line['session']));
         return eventsOf('session-start').filter((line) => !ended.has(line['session']));
       };
-      for (let tries = 0; tries < 600 && unended().length > 0; tries++) await sleep(100);
+      for (let tries = 0; tries < 1800 && unended().length > 0; tries++) await sleep(100);
       expect(unended()).toEqual([]);
       const starts = eventsOf('session-start');
       expect(eventsOf('session-end')).toHaveLength(starts.length);

@@ -1,6 +1,7 @@
 /** What a client gets back of all its snapshots: read through the gateway in one session, and restored from the copy. */
 import path from 'node:path';
 import { restic, tempDir } from './lab.ts';
+import { lightenLocalKeys } from './light-key.ts';
 
 /**
  * Copies a repository out and restores each snapshot.
@@ -21,6 +22,7 @@ export async function restoreAll(
     return stdout;
   };
   await run('init');
+  await lightenLocalKeys(repo, password);
   await run('copy', '--from-repo', 'rclone:x');
   const restored = new Map<string, string>();
   for (const { id, original = id } of JSON.parse(await run('snapshots', '--json')) as readonly Copied[]) {
