@@ -3,7 +3,7 @@ import { readCaFile } from '../config/certificates.ts';
 import { loadConfig } from '../config/load.ts';
 import { ConfigError, type Problem } from '../config/problems.ts';
 import { readSecrets } from '../config/secrets.ts';
-import { MOST_CONFIG_BYTES, readSmallFile } from '../config/small-file.ts';
+import { readConfigText } from '../config/sources.ts';
 import { GatewayError } from '../core/errors.ts';
 import { readHostKey } from '../frontends/host-key.ts';
 import { processesOf } from '../limits/memory-limits.ts';
@@ -104,21 +104,27 @@ function warning(text: string): string {
   return prose(`warning: ${text}`).replace(/^warning:/, styled(process.stdout, 'yellow', 'warning:'));
 }
 
-function showProblems(file: string, problems: readonly Problem[]): void {
-  let lines: readonly string[] = [];
-  try {
-    lines = readSmallFile(file, MOST_CONFIG_BYTES).toString().split(/\r?\n/);
-  } catch {
-    // It was there a moment ago; the places are shown without it.
-  }
+function showProblems(config: string, problems: readonly Problem[]): void {
+  const texts = new Map<string, readonly string[]>();
   for (const problem of problems.slice(0, MOST_SHOWN)) {
-    const { path, line, column, message } = problem;
+    const { path, line, column, message, file = config } = problem;
+    const lines = texts.get(file) ?? linesOf(file);
+    texts.set(file, lines);
     process.stderr.write(
       `${styled(process.stderr, 'bold', `${printable(file)}:${line}:${column}:`)} ${printable(`${path === '' ? '' : `${path}: `}${message}`)}\n`,
     );
     for (const one of pointAt(lines, problem)) process.stderr.write(`${printable(one)}\n`);
   }
   if (problems.length > MOST_SHOWN) process.stderr.write(`and ${problems.length - MOST_SHOWN} problems more\n`);
+}
+
+function linesOf(file: string): readonly string[] {
+  try {
+    return readConfigText(file).split(/\r?\n/);
+  } catch {
+    // It is not to be read, or was there a moment ago; the places are shown without it.
+    return [];
+  }
 }
 
 type FoundCheck = StoreCheckPoint & { readonly store: string };

@@ -1,6 +1,6 @@
 /** `restic-gateway reload`: has a running `serve` take up the config, and fails when the config is wrong or was not taken up. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileState } from '../config/file-state.ts';
+import { configState } from '../config/file-state.ts';
 import { loadConfig } from '../config/load.ts';
 import { printableLines } from '../core/printable.ts';
 import { isRunning } from '../state/processes.ts';
@@ -28,7 +28,9 @@ export async function runReload({
   readonly force: boolean;
 }): Promise<number> {
   const found = chooseConfigFile(option);
-  const before = fileState(found);
+  const { clientsDirectory } = loadConfig(found);
+  const state = (): string => configState(found, clientsDirectory);
+  const before = state();
   const config = loadConfig(found);
   await goOnAsUser(config);
   const serving = await whoServes(config.state, config.file);
@@ -53,7 +55,7 @@ export async function runReload({
         break;
       }
       if (!isRunning({ pid, begun })) status = failed(`serve (process ${pid}) has ended`);
-      else if (fileState(found) !== before) status = failed(`${config.file} has changed meanwhile; run this again`);
+      else if (state() !== before) status = failed(`${config.file} has changed meanwhile; run this again`);
       else if (performance.now() > end)
         status = failed(`serve (process ${pid}) has not answered in ${PATIENCE_MS / 1000} s`);
       if (status !== 0) break;

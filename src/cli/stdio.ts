@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import { parseArgs } from 'node:util';
 import { findConfigFile, loadConfig } from '../config/load.ts';
+import type { GatewayConfig } from '../config/types.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import type { Via } from '../core/principal.ts';
 import { printable } from '../core/printable.ts';
@@ -89,13 +90,13 @@ async function serveStdio(
     served?.close('gateway-failed');
   });
   let gateway: Gateway;
-  let configFile: string;
+  let config: GatewayConfig;
   let configState: string;
   try {
-    configFile = findConfigFile(file);
+    const configFile = findConfigFile(file);
     // From before it is read, so that no change in between is missed.
     configState = fileState(configFile);
-    const config = loadConfig(configFile);
+    config = loadConfig(configFile);
     await goOnAsUser(config);
     // What happens here is in the audit; stderr belongs to the person at the client.
     gateway = await createGateway({ config, log: SILENT, memory: (given) => memoryOfOneSession(given, client) });
@@ -127,7 +128,7 @@ async function serveStdio(
           session.close('protocol-error');
         });
         // Begun this late, it costs the start nothing. The admin's own session is never revoked.
-        if (via === 'stdio') unfollow = followConfig(configFile, configState, (config) => gateway.reconfigure(config));
+        if (via === 'stdio') unfollow = followConfig(config, configState, client, (next) => gateway.reconfigure(next));
         return session;
       },
     });

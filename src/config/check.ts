@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import { GatewayError } from '../core/errors.ts';
 import { clientLimits, withoutLimits } from './client-limits.ts';
 import type { Path } from './problems.ts';
-import { clientSchema, ID, PUBLIC_KEY, REPOSITORY, rootSchema, SHARED, storeSchema } from './schema.ts';
+import { CLIENT_FILE, clientSchema, ID, PUBLIC_KEY, REPOSITORY, rootSchema, SHARED, storeSchema } from './schema.ts';
 import { removalRules } from './retention.ts';
 import type {
   ClientConfig,
@@ -26,6 +26,10 @@ export interface PathProblem {
   readonly path: Path;
   readonly part: 'key' | 'value';
   readonly message: string;
+  /** Absolute path of the file of `clientsDirectory` that it is in; undefined for the config's own. */
+  readonly file?: string;
+  /** What it clashes with, where that is in another file. */
+  readonly other?: { readonly file?: string; readonly path: Path };
 }
 
 /** A part of the config that is right, or what is wrong with it. */
@@ -68,6 +72,14 @@ export function checkRoot(raw: unknown, base: string): Checked<Root> {
     };
     return { config, defaults };
   });
+}
+
+/** Checks a file of `clientsDirectory` but the entries of its clients. An empty one is no way to say that there are none: it may be cut off. */
+export function checkClientFile(raw: unknown): readonly PathProblem[] {
+  const message = 'the file is empty; write its clients, or remove it';
+  if (raw === null) return [{ path: [], part: 'value', message }];
+  const checked = check(CLIENT_FILE, raw, [], () => undefined);
+  return 'problems' in checked ? checked.problems : [];
 }
 
 /** A secret by the name that the config gives it; nothing where there is none. */

@@ -63,6 +63,7 @@ function sharedKeys(claims: readonly Claim[]): PathProblem[] {
         path: ['clients', client, 'keys', index],
         part: 'value' as const,
         message: `this is also a key of client ${quote(owner)}; a key tells who a client is, so each client needs its own`,
+        other: { path: ['clients', owner] },
       };
     }),
   );
@@ -82,6 +83,7 @@ function sharedIds(claims: readonly Claim[]): PathProblem[] {
           path: ['clients', client, 'id'],
           part: 'value',
           message: `is also the id of client ${quote(owner)}, and a history is one client's; give one of them another, such as id: ${client}-2`,
+          other: { path: ['clients', owner] },
         });
     }
   return problems;
@@ -123,6 +125,7 @@ function overlaps(claims: readonly Claim[], stores: ReadonlyMap<string, StoreCon
       path: ['clients', client, 'repository'],
       part: 'value',
       message: `${relation} the repository of client ${quote(other.client)}; give it a place of its own, or write "shared: true" in both clients`,
+      other: { path: ['clients', other.client] },
     });
   };
 

@@ -19,7 +19,7 @@ interface PlacedProblem {
 }
 
 /** A file's text, read. */
-interface ConfigDocument {
+export interface ConfigDocument {
   /** Undefined when the text cannot be read as YAML. */
   readonly value: YamlValue | undefined;
   readonly problems: readonly PlacedProblem[];

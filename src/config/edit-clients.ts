@@ -1,12 +1,16 @@
 /** Changes to the clients of a config file, with its comments and order kept, and checked as a whole before they count. */
+import { existsSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Document, YAMLMap, YAMLSeq } from 'yaml';
 import type { Changes, Setting } from './client-keys.ts';
-import { loadConfig, parseConfig } from './load.ts';
+import { fileOfClient, parseConfig } from './load.ts';
 import { ConfigError, didYouMean, invalid, quote } from './problems.ts';
 import { parsePublicKey } from './public-key.ts';
-import { replaceFile } from './replace-file.ts';
+import { aloneWith, createFile, removeFile, renameFile, replaceFile } from './replace-file.ts';
+import { readConfigText } from './sources.ts';
 import type { ClientConfig, GatewayConfig } from './types.ts';
+import { parseName } from './values.ts';
 import { yamlLibrary } from './yaml-library.ts';
 
 /** What a new client's entry says; values as they stand in YAML, checked like the rest of the file. */
@@ -30,30 +34,124 @@ export type ClientChange =
   /** `key`: fingerprint, comment, or the line itself. */
   | { readonly do: 'remove-key'; readonly key: string };
 
+/** A config, and the files of `clientsDirectory` that are left out of it because they are wrong. */
+interface Loaded {
+  readonly config: GatewayConfig;
+  readonly leftOut: readonly string[];
+}
+
 /**
- * Makes one change in the config's file.
- * @returns the config that the file now holds
- * @throws GatewayError `invalid-config` when the file or what would become of it is not valid; the file then stays as it is
+ * The config for a change. What takes a client's access away goes on although files of other clients are wrong.
+ * @throws GatewayError `invalid-config`
+ */
+export function loadForChange(file: string, change: Pick<ClientChange, 'do'>): Loaded {
+  const text = readConfigText(file);
+  try {
+    return { config: parseConfig(text, file), leftOut: [] };
+  } catch (error) {
+    if (!(error instanceof ConfigError) || !TAKES_AWAY.has(change.do)) throw error;
+    const leftOut = new Set(error.problems.map((problem) => problem.file ?? file));
+    if (leftOut.has(file)) throw error;
+    try {
+      return { config: parseConfig(text, file, process.env, without([...leftOut])), leftOut: [...leftOut] };
+    } catch {
+      // What is wrong is wrong however one looks at it.
+      throw error;
+    }
+  }
+}
+
+const TAKES_AWAY: ReadonlySet<ClientChange['do']> = new Set(['disable', 'remove', 'remove-key']);
+
+function without(files: readonly string[]): Map<string, string | undefined> {
+  return new Map(files.map((one) => [one, undefined]));
+}
+
+/**
+ * Makes one change in the file of the config that the client stands in. A new one gets a file of its own where there is `clientsDirectory`.
+ * @param file - the config's own, an absolute path
+ * @returns the config that the files now hold
+ * @throws GatewayError `invalid-config` when they or what would become of them is not valid; they then stay as they are
  */
 export function editClient(file: string, name: string, change: ClientChange): GatewayConfig {
-  let config: GatewayConfig | undefined;
   // What is wrong already is reported with its place in the file.
-  loadConfig(file);
+  const { config } = loadForChange(file, change);
+  const target = targetOf(config, name, change);
+  if (target !== file) return aloneWith(file, () => editClientFile(file, target, name, change));
+  let after: GatewayConfig | undefined;
   replaceFile(file, (content) => {
+    const { config: before, leftOut } = loadForChange(file, change);
     const text = content.toString('utf8');
-    const before = parseConfig(text, file);
-    const after = edited(text, before, name, change);
-    try {
-      config = parseConfig(after, file);
-    } catch (error) {
-      // Its lines are those of a text that nobody sees.
-      if (!(error instanceof ConfigError)) throw error;
-      const wrong = error.problems.map(({ path, message }) => `${path}: ${message}`).join('\n  ');
-      throw invalid(`${file} stays as it is, because this would be wrong in it:\n  ${wrong}`);
-    }
-    return after;
+    mustStandIn(target, before, name, change);
+    const next = edited(text, before, name, change);
+    after = checked(target, () => parseConfig(next, file, process.env, without(leftOut)));
+    return next;
   });
-  return config ?? loadConfig(file);
+  return after ?? config;
+}
+
+/** With nobody else at work. */
+function editClientFile(file: string, target: string, name: string, change: ClientChange): GatewayConfig {
+  const { config: before, leftOut } = loadForChange(file, change);
+  mustStandIn(target, before, name, change);
+  const main = readConfigText(file);
+  const check = (text: string | undefined): GatewayConfig =>
+    checked(target, () => parseConfig(main, file, process.env, new Map([...without(leftOut), [target, text]])));
+  const others = Object.keys(before.clients).filter((one) => one !== name && fileOfClient(before, one) === target);
+  if (change.do === 'add' && !existsSync(target)) {
+    const text = edited('clients: {}\n', before, name, change);
+    const after = check(text);
+    createFile(target, text, file);
+    return after;
+  }
+  if (change.do === 'remove' && others.length === 0) {
+    const after = check(undefined);
+    removeFile(target);
+    return after;
+  }
+  let after = before;
+  replaceFile(target, (content) => {
+    const text = edited(content.toString('utf8'), before, name, change);
+    after = check(text);
+    return text;
+  });
+  if (change.do !== 'rename' || others.length > 0) return after;
+  const renamed = join(dirname(target), `${change.to}.yaml`);
+  if (basename(target) !== `${name}.yaml` || existsSync(renamed)) return after;
+  renameFile(target, renamed);
+  return loadForChange(file, change).config;
+}
+
+/** The file that a client stands in, or is to stand in. */
+function targetOf(config: GatewayConfig, name: string, change: ClientChange): string {
+  const { file, clientsDirectory } = config;
+  if (change.do !== 'add' || config.clients[name] !== undefined) return fileOfClient(config, name);
+  // A name that could lead elsewhere is refused with the whole config, and has no file.
+  return clientsDirectory === undefined || !isName(name) ? file : join(clientsDirectory, `${name}.yaml`);
+}
+
+function mustStandIn(target: string, config: GatewayConfig, name: string, change: ClientChange): void {
+  if (targetOf(config, name, change) !== target)
+    throw invalid(`${quote(name)} has just come to stand in another file; nothing was done, so try again`);
+}
+
+function isName(name: string): boolean {
+  try {
+    return parseName(name) === name && !name.startsWith('.');
+  } catch {
+    return false;
+  }
+}
+
+function checked(target: string, parse: () => GatewayConfig): GatewayConfig {
+  try {
+    return parse();
+  } catch (error) {
+    // Its lines are those of a text that nobody sees.
+    if (!(error instanceof ConfigError)) throw error;
+    const wrong = error.problems.map(({ path, message }) => `${path}: ${message}`).join('\n  ');
+    throw invalid(`${target} stays as it is, because this would be wrong in it:\n  ${wrong}`);
+  }
 }
 
 /** The client of this name. @throws GatewayError `invalid-config` that names the nearest one */

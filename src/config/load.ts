@@ -1,19 +1,26 @@
 /**
  * From a config file to a checked, resolved and frozen config, or to one error that names everything that is wrong with the file.
  */
-import { isUtf8 } from 'node:buffer';
 import { statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { GatewayError } from '../core/errors.ts';
 import { crossCheck } from './cross-checks.ts';
-import { lineAndColumn, readDocument, specialSpaces } from './document.ts';
-import { unreadable } from './files.ts';
+import { lineAndColumn, specialSpaces } from './document.ts';
 import { deepFreeze } from './freeze.ts';
-import { ConfigError, formatPath, invalid, type Path } from './problems.ts';
-import { checkRoot, clientChecker, entriesOf, resolveClient, storeChecker, type PathProblem } from './check.ts';
-import { readSimpleDocument } from './simple-document.ts';
-import { MOST_CONFIG_BYTES, readSmallFile, TooLarge } from './small-file.ts';
-import { mustBeTrusted } from './trusted-files.ts';
+import { ConfigError, formatPath, invalid, type Problem } from './problems.ts';
+import {
+  checkClientFile,
+  checkRoot,
+  clientChecker,
+  entriesOf,
+  resolveClient,
+  storeChecker,
+  type Claim,
+  type PathProblem,
+} from './check.ts';
+import { readClientFiles, readConfigText, sourceOf, type Source } from './sources.ts';
 import type { ClientConfig, ClientEntry, GatewayConfig, StoreConfig } from './types.ts';
+import { isSection } from './words.ts';
 
 const SYSTEM_FILE = '/etc/restic-gateway/gateway.yaml';
 const NEAR_FILE = 'gateway.yaml';
@@ -80,78 +87,129 @@ function presence(file: string): 'there' | 'not there' | 'unknown' {
 }
 
 /**
- * Reads and checks a config file, which must be one that is obeyed: see `trusted-files.ts`.
- * @throws ConfigError with everything that is wrong in the file; GatewayError `invalid-config` when it cannot be read or is not obeyed
+ * Reads and checks a config: its file and those of its `clientsDirectory`, which must be ones that are obeyed: see `trusted-files.ts`.
+ * @throws ConfigError with everything that is wrong in the files; GatewayError `invalid-config` when one cannot be read or is not obeyed
  */
 export function loadConfig(file: string, env: NodeJS.ProcessEnv = process.env): GatewayConfig {
   const absolute = resolve(file);
-  mustBeTrusted(absolute);
-  let bytes;
-  try {
-    bytes = readSmallFile(absolute, MOST_CONFIG_BYTES);
-  } catch (error) {
-    if (error instanceof TooLarge) throw invalid(`${absolute}: is too large for a config (over 16 MiB)`);
-    throw unreadable(absolute, error);
-  }
-  const text = bytes.toString('utf8');
-  if (!isUtf8(bytes)) {
-    const message = bytes.includes(0)
-      ? 'this is UTF-16, as some Windows programs save text; convert it: iconv -f UTF-16 -t UTF-8 FILE'
-      : 'this is not UTF-8 text; save the file as UTF-8';
-    throw new ConfigError(absolute, [{ path: '', ...lineAndColumn(text, text.indexOf('\ufffd')), message }]);
-  }
-  return parseConfig(text, absolute, env);
+  return parseConfig(readConfigText(absolute), absolute, env);
 }
 
 /**
- * Checks the text of a config.
- * @param file - absolute path of the file that the text is from or for: relative paths in it start from there
- * @throws ConfigError with everything that is wrong in the text
+ * Checks the text of a config, with the files of `clientsDirectory` if it names one.
+ * @param file - absolute path of the file that the text is from or for: relative paths in it, and in its clients' files, start from there
+ * @param instead - texts of clients' files, by absolute path, that count in the place of what is there; undefined: as if it were not there
+ * @throws ConfigError with everything that is wrong in the texts
  */
-export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv = process.env): GatewayConfig {
-  const unset: PathProblem[] = [];
-  const replace = (value: string, path: Path): string => {
-    // Most values have none, and there are thousands.
-    if (!value.includes('${')) return value;
-    const replaced = replaceVariables(value, path, env);
-    if ('value' in replaced) return replaced.value;
-    unset.push({ path: [...path], part: 'value', message: replaced.problem });
-    return value;
-  };
-
-  const simple = readSimpleDocument(text, replace);
-  const found = simple === undefined || unset.length > 0 ? undefined : checkAll(simple, file);
-  if (found !== undefined && !('problems' in found)) return deepFreeze(found);
-
-  // Something is wrong, or unusual: the long way knows where everything stands.
-  unset.length = 0;
-  const document = readDocument(text, replace);
-  const checked = document.value === undefined ? { problems: [] } : checkAll(document.value, file);
-  const problems = [...unset];
-  if ('problems' in checked) {
-    // What is wrong there is the variable that is not set or the alias of nothing, and that is reported already.
-    const reported = new Set([...unset, ...document.problems].map(({ path }) => formatPath(path)));
-    problems.push(...checked.problems.filter(({ path }) => !reported.has(formatPath(path))));
+export function parseConfig(
+  text: string,
+  file: string,
+  env: NodeJS.ProcessEnv = process.env,
+  instead: ReadonlyMap<string, string | undefined> = new Map(),
+): GatewayConfig {
+  const main = sourceOf(file, text, env);
+  const directory = directoryOf(main);
+  const found = directory === undefined ? undefined : orProblem(directory);
+  const texts = new Map([...(found?.texts ?? []), ...instead]);
+  const others = [...texts].flatMap(([name, one]) => (one === undefined ? [] : sourceOf(name, one, env)));
+  const sources = [main, ...others];
+  const checked = checkAll(main, others);
+  const unread = found?.problems.filter((problem) => !instead.has(problem.file ?? '')) ?? [];
+  if (
+    !('problems' in checked) &&
+    unread.length === 0 &&
+    found?.whole === undefined &&
+    sources.every(({ isWrong }) => !isWrong)
+  ) {
+    filesOfClients.set(checked.config, checked.files);
+    return deepFreeze(checked.config);
   }
-  const anyProblem = problems.length > 0 || document.problems.length > 0;
-  const spaces = anyProblem && document.value !== undefined ? specialSpaces(text) : [];
+  const problems = [...('problems' in checked ? checked.problems : []), ...(found?.whole ?? [])];
+  const documents = new Map(sources.map((source) => [source.file, source.document]));
+  const placed = sources.flatMap((source) => {
+    const own = problems.filter((problem) => (problem.file ?? file) === source.file);
+    if (own.length === 0 && !source.isWrong) return [];
+    return place(source, own, ({ file: other = file, path }) => {
+      const offset = documents.get(other)?.().offsetOf(path, 'key') ?? 0;
+      return `${other}:${lineAndColumn(texts.get(other) ?? text, offset).line}`;
+    }).map((problem) => (source === main ? problem : { ...problem, file: source.file }));
+  });
+  throw new ConfigError(file, [...unread, ...placed]);
+}
+
+/** The clients' files; `whole` is what is wrong with their directory. */
+function orProblem(
+  directory: string,
+): ReturnType<typeof readClientFiles> & { readonly whole?: readonly PathProblem[] } {
+  try {
+    return readClientFiles(directory);
+  } catch (error) {
+    if (!(error instanceof GatewayError)) throw error;
+    const whole = [{ path: ['clientsDirectory'], part: 'value' as const, message: error.message }];
+    return { texts: new Map(), problems: [], whole };
+  }
+}
+
+/** Which file each client stands in, for configs that were read from files. */
+const filesOfClients = new WeakMap<GatewayConfig, ReadonlyMap<string, string>>();
+
+/** The file that a client of a config stands in: an absolute path. */
+export function fileOfClient(config: GatewayConfig, client: string): string {
+  return filesOfClients.get(config)?.get(client) ?? config.file;
+}
+
+/** A config that was made of another one has its clients in the same files. */
+export function keepFiles(from: GatewayConfig, to: GatewayConfig): void {
+  const files = filesOfClients.get(from);
+  if (files !== undefined) filesOfClients.set(to, files);
+}
+
+/** As the schema has it; what is wrong with it is found there. */
+function directoryOf({ raw, file }: Source): string | undefined {
+  const said = isSection(raw) ? raw['clientsDirectory'] : undefined;
+  return typeof said === 'string' && said !== '' ? resolve(dirname(file), said) : undefined;
+}
+
+/** The problems of one file, in the order of their places. @param placeOf - FILE:LINE of another place */
+function place(
+  { text, unset, document: long }: Source,
+  found: readonly PathProblem[],
+  placeOf: (other: NonNullable<PathProblem['other']>) => string,
+): Problem[] {
+  const document = long();
+  // What is wrong there is the variable that is not set or the alias of nothing, and that is reported already.
+  const reported = new Set([...unset, ...document.problems].map(({ path }) => formatPath(path)));
+  const problems = [...unset, ...found.filter(({ path }) => !reported.has(formatPath(path)))];
+  const spaces = document.value === undefined ? [] : specialSpaces(text);
   // What else is wrong is mostly what comes of them.
   const placed =
     spaces.length > 0
       ? [...spaces]
       : [
           ...document.problems,
-          ...problems.map(({ path, part, message }) => ({ path, offset: document.offsetOf(path, part), message })),
+          ...problems.map(({ path, part, message, other }) => ({
+            path,
+            offset: document.offsetOf(path, part),
+            message: other === undefined ? message : `${message}; the other one is at ${placeOf(other)}`,
+          })),
         ];
-  if (placed.length === 0 && !('problems' in checked)) return deepFreeze(checked);
   placed.sort((a, b) => a.offset - b.offset);
-  throw new ConfigError(
-    file,
-    placed.map(({ path, offset, message }) => ({ path: formatPath(path), ...lineAndColumn(text, offset), message })),
-  );
+  return placed.map(({ path, offset, message }) => ({
+    path: formatPath(path),
+    ...lineAndColumn(text, offset),
+    message,
+  }));
 }
 
-function checkAll(raw: unknown, file: string): GatewayConfig | { readonly problems: readonly PathProblem[] } {
+/** A config, and which file each of its clients stands in. */
+interface Whole {
+  readonly config: GatewayConfig;
+  readonly files: ReadonlyMap<string, string>;
+}
+
+function checkAll(main: Source, others: readonly Source[]): Whole | { readonly problems: readonly PathProblem[] } {
+  const { raw, file } = main;
+  if (raw === undefined) return { problems: [] };
   if (raw === null)
     return {
       problems: [{ path: [], part: 'value', message: 'the file is empty; the README shows a whole config' }],
@@ -173,13 +231,33 @@ function checkAll(raw: unknown, file: string): GatewayConfig | { readonly proble
 
   const checkClient = clientChecker(base);
   const entries: ClientEntry[] = [];
-  const claims = entriesOf(raw, 'clients').map(([name, entry]) => {
-    const { checked, claim } = checkClient(name, entry);
-    if ('problems' in checked) problems.push(...checked.problems);
-    else entries.push(checked.value);
-    return claim;
-  });
-  problems.push(...crossCheck(claims, named, 'value' in root ? root.value.config.audit.copy : undefined));
+  const claims: Claim[] = [];
+  const files = new Map<string, string>();
+  for (const source of [main, ...others]) {
+    const inFile = (found: readonly PathProblem[]): PathProblem[] =>
+      source === main ? [...found] : found.map((problem) => ({ ...problem, file: source.file }));
+    if (source !== main && source.raw !== undefined) problems.push(...inFile(checkClientFile(source.raw)));
+    for (const [name, entry] of entriesOf(source.raw, 'clients')) {
+      const first = files.get(name);
+      if (first !== undefined) {
+        const path = ['clients', name];
+        const message = 'this client stands in two files; remove one of the two';
+        problems.push(...inFile([{ path, part: 'key', message, other: { file: first, path } }]));
+        continue;
+      }
+      files.set(name, source.file);
+      const { checked, claim } = checkClient(name, entry);
+      if ('problems' in checked) problems.push(...inFile(checked.problems));
+      else entries.push(checked.value);
+      claims.push(claim);
+    }
+  }
+  const placeOf = (client: string): string | undefined => {
+    const found = files.get(client);
+    return found === file ? undefined : found;
+  };
+  const wrong = crossCheck(claims, named, 'value' in root ? root.value.config.audit.copy : undefined);
+  problems.push(...wrong.map((problem) => withFiles(problem, placeOf)));
   if ('problems' in root) return { problems };
 
   const clients = Object.create(null) as Record<string, ClientConfig>;
@@ -187,31 +265,23 @@ function checkAll(raw: unknown, file: string): GatewayConfig | { readonly proble
     const store = named.get(entry.repository.store);
     if (store === undefined) continue;
     const resolved = resolveClient(entry, store, root.value.defaults);
-    if ('problems' in resolved) problems.push(...resolved.problems);
+    if ('problems' in resolved) problems.push(...resolved.problems.map((problem) => withFiles(problem, placeOf)));
     else clients[entry.name] = resolved.value;
   }
   if (problems.length > 0) return { problems };
-  return { file, ...root.value.config, stores, clients };
+  return { config: { file, ...root.value.config, stores, clients }, files };
 }
 
-/** `${NAME}` anywhere in a value stands for the environment's variable. There is no other use of `${`, and no way to write it. */
-function replaceVariables(
-  value: string,
-  path: Path,
-  env: NodeJS.ProcessEnv,
-): { readonly value: string } | { readonly problem: string } {
-  let problem: string | undefined;
-  const replaced = value.replace(/\$\{([^}]*)(\}?)/g, (_whole, name: string, end: string) => {
-    if (end === '' || !/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
-      problem ??= 'after "${" must come the name of an environment variable and "}"';
-    const found = Object.hasOwn(env, name) ? env[name] : undefined;
-    if (found === undefined || found === '') problem ??= `the environment variable ${name} is not set`;
-    return found ?? '';
-  });
-  if (problem !== undefined) return { problem };
-  // The secret itself is read when it is needed, and never becomes a part of the config.
-  const isSecret =
-    (path.length === 3 && path[0] === 'stores' && path[2] === 'secretAccessKey') ||
-    (path.length === 2 && path[0] === 'metrics' && path[1] === 'token');
-  return { value: isSecret ? value : replaced };
+/** A problem of a client with the file that it stands in; the other place is told where it is in another file. */
+function withFiles(problem: PathProblem, fileOf: (client: string) => string | undefined): PathProblem {
+  const { other, ...rest } = problem;
+  const [under, client = ''] = rest.path;
+  const file = under === 'clients' ? fileOf(String(client)) : undefined;
+  const theirs = other && fileOf(String(other.path[1] ?? ''));
+  return {
+    ...rest,
+    ...(file !== undefined && { file }),
+    ...(other !== undefined &&
+      theirs !== file && { other: { ...other, ...(theirs !== undefined && { file: theirs }) } }),
+  };
 }

@@ -9,6 +9,8 @@ export type Path = readonly (string | number)[];
 
 /** One thing that is wrong in a config file. */
 export interface Problem {
+  /** Absolute path of the file of `clientsDirectory` that it is in; undefined for the config's own. */
+  readonly file?: string;
   /** As `clients.appsrv.keys[0]`; empty for what concerns the file as a whole. */
   readonly path: string;
   /** Where it stands in the file; both count from 1, columns in characters. */
@@ -26,8 +28,9 @@ export class ConfigError extends GatewayError {
   readonly problems: readonly Problem[];
 
   constructor(file: string, problems: readonly Problem[], cause?: unknown) {
-    const lines = problems.slice(0, MOST_REPORTED).map(({ path, line, column, message }) => {
-      return `${file}:${line}:${column}: ${path === '' ? '' : `${path}: `}${message}`;
+    const lines = problems.slice(0, MOST_REPORTED).map((problem) => {
+      const { path, line, column, message } = problem;
+      return `${problem.file ?? file}:${line}:${column}: ${path === '' ? '' : `${path}: `}${message}`;
     });
     if (problems.length > MOST_REPORTED) lines.push(`${file}: and ${problems.length - MOST_REPORTED} problems more`);
     super('invalid-config', { detail: lines.join('\n'), cause });

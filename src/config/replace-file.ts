@@ -6,6 +6,7 @@ import {
   fchownSync,
   fstatSync,
   fsyncSync,
+  linkSync,
   openSync,
   realpathSync,
   renameSync,
@@ -50,6 +51,67 @@ export function replaceFile(file: string, change: (content: Buffer) => string): 
   } finally {
     closeSync(descriptor);
     if (!renamed) unlinkSync(next);
+  }
+}
+
+/**
+ * Works alone: while it does, nobody else changes the file by `replaceFile`, nor works alone with it. For changes to files that belong to it.
+ * @throws GatewayError `invalid-config` when someone else is at work
+ */
+export function aloneWith<T>(file: string, work: () => T): T {
+  const target = orUnreadable(file, () => realpathSync(file));
+  const next = `${target}.new`;
+  closeSync(begin(next, target));
+  try {
+    return work();
+  } finally {
+    unlinkSync(next);
+  }
+}
+
+/**
+ * Makes a file that is not there yet, whole or not at all.
+ * @param like - a file whose owner and mode it gets
+ * @throws GatewayError `invalid-config` when it cannot be made
+ */
+export function createFile(file: string, content: string, like: string): void {
+  const next = `${file}.new`;
+  const descriptor = begin(next, file);
+  try {
+    const { mode, uid, gid } = statSync(like);
+    writeFileSync(descriptor, content);
+    const made = fstatSync(descriptor);
+    if (made.uid !== uid || made.gid !== gid) fchownSync(descriptor, uid, gid);
+    fchmodSync(descriptor, mode & 0o7777);
+    fsyncSync(descriptor);
+    // Unlike a rename, it replaces nothing.
+    linkSync(next, file);
+  } catch (error) {
+    throw readable(file, error);
+  } finally {
+    closeSync(descriptor);
+    unlinkSync(next);
+  }
+  syncDirectory(dirname(file));
+}
+
+/** Takes a file away for good. @throws GatewayError `invalid-config` */
+export function removeFile(file: string): void {
+  try {
+    unlinkSync(file);
+    syncDirectory(dirname(file));
+  } catch (error) {
+    throw readable(file, error);
+  }
+}
+
+/** Gives a file another name in its directory, which must be free. @throws GatewayError `invalid-config` */
+export function renameFile(file: string, to: string): void {
+  try {
+    renameSync(file, to);
+    syncDirectory(dirname(to));
+  } catch (error) {
+    throw readable(file, error);
   }
 }
 

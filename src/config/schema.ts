@@ -388,6 +388,11 @@ const DEFAULTS = section({
   removals: optional(REMOVALS, { about: '`removals` of clients of access `append-only`', unless: '`refused`' }),
 });
 
+/** A file of `clientsDirectory`. Its entries are checked one by one. */
+export const CLIENT_FILE = section({
+  clients: needed(anySection('a name for each client'), { about: 'clients by name' }),
+});
+
 /** The whole file, but for the entries of `stores` and `clients`. @param base - the directory that relative paths start from */
 export function rootSchema(base: string) {
   const path = pathsFrom(base);
@@ -420,6 +425,9 @@ export function rootSchema(base: string) {
     clients: optional(v.nullable(anySection('a name for each client')), {
       about: 'clients by name (A–Z a–z 0–9 `. _ -`, at most 64 characters)',
       unless: '',
+    }),
+    clientsDirectory: optional(path('directory'), {
+      about: 'more clients, in its files `*.yaml`: [clients.md](clients.md#one-file-for-each-client)',
     }),
     defaults: optional(DEFAULTS, { about: 'for all clients that do not say otherwise', unless: '' }),
     audit: withDefault(auditSection(path), {}, { about: '[audit.md](audit.md)' }),

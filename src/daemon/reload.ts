@@ -1,8 +1,9 @@
 /** Takes up a config that has changed, and logs what that means. */
 import { isDeepStrictEqual } from 'node:util';
-import { fileState } from '../config/file-state.ts';
+import { configState } from '../config/file-state.ts';
 import { loadConfig } from '../config/load.ts';
 import { invalid } from '../config/problems.ts';
+import { withoutRevoked } from '../config/revoked.ts';
 import { readSecrets } from '../config/secrets.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { asGatewayError } from '../core/errors.ts';
@@ -32,7 +33,8 @@ interface Reloading {
 }
 
 /**
- * Reads the config again on SIGHUP and when its file has changed. A config that is wrong changes nothing. One that takes much away at once
+ * Reads the config again on SIGHUP and when its files have changed. A config that is wrong gives nothing new; what its right files take away
+ * from clients holds all the same: see `revoked.ts`. One that takes much away at once
  * waits until a second SIGHUP confirms it.
  * @param apply - takes up a config that is right; when it throws, the one from before stays
  * @param concluded - hears how each reading went
@@ -54,15 +56,17 @@ export function reloadOnChange(
 
   const reload = async (why: string): Promise<void> => {
     if (stopped) return;
-    const file = fileState(config.file);
-    const outcome = await takeUp(why, file);
+    const outcome = await takeUp(why);
     if (why === SIGHUP) hangUps += 1;
-    await concluded({ hangUps, file, ...outcome });
+    if (outcome.taken) watch();
+    await concluded({ hangUps, ...outcome });
   };
-  const takeUp = async (why: string, file: string): Promise<Pick<Reading, 'taken' | 'waits' | 'words'>> => {
+  const takeUp = async (why: string): Promise<Omit<Reading, 'hangUps'>> => {
+    let file = configState(config.file, config.clientsDirectory);
     let next;
     try {
       next = loadConfig(config.file);
+      if (next.clientsDirectory !== config.clientsDirectory) file = configState(config.file, next.clientsDirectory);
       readSecrets(next);
       mustKeepState(config, next);
       const loss = lossOf(config, next);
@@ -72,7 +76,7 @@ export function reloadOnChange(
         waiting = why === SIGHUP ? { file, since: performance.now() } : undefined;
         const words = `the config ${loss}; nothing has changed yet. If that is meant, run: restic-gateway reload --force`;
         log.error({ why }, words);
-        return { taken: false, waits: true, words };
+        return { file, taken: false, waits: true, words };
       }
       await apply(next);
       waiting = undefined;
@@ -80,7 +84,8 @@ export function reloadOnChange(
       log.error({ err: error, why }, 'the config was read again and is not used; the one from before stays in effect:');
       const { message } = asGatewayError(error);
       for (const line of message.split('\n')) log.error({}, line);
-      return { taken: false, waits: false, words: message };
+      if (next === undefined) await revoke(why);
+      return { file, taken: false, waits: false, words: message };
     }
     const { added, removed, changed } = differences(config, next);
     const reported = Object.entries({ added, removed, changed }).flatMap(([what, names]) =>
@@ -91,10 +96,38 @@ export function reloadOnChange(
     const late: string[] = AT_START.filter((key) => !isDeepStrictEqual(first[key], next[key]));
     if (!isDeepStrictEqual(first.metrics?.listen, next.metrics?.listen)) late.push('metrics.listen');
     config = next;
-    if (late.length === 0) return { taken: true, waits: false, words };
+    if (late.length === 0) return { file, taken: true, waits: false, words };
     const restart = `${late.join(', ')}: what was changed there needs a restart`;
     log.warn({ keys: late }, restart);
-    return { taken: true, waits: false, words: `${words}\n${restart}` };
+    return { file, taken: true, waits: false, words: `${words}\n${restart}` };
+  };
+  /** What is taken away by files that are right holds although others are wrong, unless it is so much that somebody has to confirm it. */
+  const revoke = async (why: string): Promise<void> => {
+    const less = withoutRevoked(config);
+    if (less === undefined) return;
+    const { removed, restricted } = less;
+    const loss = lossOf(config, less.config);
+    if (loss !== undefined) {
+      log.error({ why }, `what is right of the config ${loss}; that waits until all of it is right`);
+      return;
+    }
+    try {
+      await apply(less.config);
+    } catch (error) {
+      log.error(
+        { err: error, why },
+        `what the config takes away could not be taken away: ${asGatewayError(error).message}`,
+      );
+      return;
+    }
+    config = less.config;
+    const told = Object.entries({ removed, restricted }).flatMap(([what, names]) =>
+      names.length === 0 ? [] : `${what} ${listed(names)}`,
+    );
+    log.warn(
+      { why, removed, restricted },
+      `what the right files of the config take away holds all the same: ${told.join('; ')}`,
+    );
   };
   const begin = (why: string): void => {
     reloading = reloading.then(() => reload(why));
@@ -103,19 +136,26 @@ export function reloadOnChange(
     begin(SIGHUP);
   };
   process.on('SIGHUP', onHangUp);
-  const unwatch = watchConfig(
-    config.file,
-    () => {
+  let watched: string | undefined;
+  let unwatch: (() => void) | undefined;
+  /** Watches the directories that the config is in now. */
+  const watch = (): void => {
+    const { file, clientsDirectory } = config;
+    if (stopped || (unwatch !== undefined && watched === clientsDirectory)) return;
+    unwatch?.();
+    watched = clientsDirectory;
+    const changed = (): void => {
       begin('the file has changed');
-    },
-    log,
-  );
+    };
+    unwatch = watchConfig(file, clientsDirectory, changed, log);
+  };
+  watch();
   return {
     config: () => config,
     stop: () => {
       // A SIGHUP that comes later must still not end the process.
       stopped = true;
-      unwatch();
+      unwatch?.();
     },
   };
 }

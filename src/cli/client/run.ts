@@ -1,8 +1,8 @@
 /** `restic-gateway client …`: shows the clients of the config, and changes them in its file. */
 import { randomBytes } from 'node:crypto';
-import { clientNamed, editClient, type ClientChange } from '../../config/edit-clients.ts';
+import { clientNamed, editClient, loadForChange, type ClientChange } from '../../config/edit-clients.ts';
 import { readChanges, type Changes, type Setting } from '../../config/client-keys.ts';
-import { loadConfig } from '../../config/load.ts';
+import { fileOfClient, loadConfig } from '../../config/load.ts';
 import type { ClientConfig, GatewayConfig } from '../../config/types.ts';
 import { GatewayError, messageOf } from '../../core/errors.ts';
 import { UsageError } from '../command-line/usage-error.ts';
@@ -66,7 +66,9 @@ export async function addClient(options: AddOptions): Promise<number> {
   if (json) print({ ...described(client), privateKeyFile: key.privateFile, setup });
   else if (!quiet) {
     const { store: where, prefix: path } = client.repository;
-    process.stderr.write(`added ${name} to ${file}: ${client.access}, store ${where}, prefix ${path}\n`);
+    process.stderr.write(
+      `added ${name} to ${fileOfClient(config, name)}: ${client.access}, store ${where}, prefix ${path}\n`,
+    );
     if (key.privateFile !== undefined)
       process.stderr.write(`its private key is ${key.privateFile}: hand it over, then delete it here\n`);
     if (setup.guessedHost)
@@ -155,7 +157,12 @@ export function changeClient(
 ): number {
   refuseInForcedCommand();
   const file = chooseConfigFile(option);
-  const { repository } = clientNamed(loadConfig(file), name);
+  const { config: before, leftOut } = loadForChange(file, change);
+  const { repository } = clientNamed(before, name);
+  if (leftOut.length > 0)
+    process.stderr.write(
+      `warning: ${leftOut.map((one) => printable(one)).join(', ')}: wrong, see restic-gateway check; until that is put right nothing takes effect but what takes access away\n`,
+    );
   const config = editClient(file, name, change);
   const now = change.do === 'rename' ? change.to : name;
   if (json) print(change.do === 'remove' ? { client: name, repository } : described(clientNamed(config, now)));
@@ -205,14 +212,16 @@ export function listClients({ config: option, json }: CommonOptions): number {
 
 /** Shows one client. @returns the exit status */
 export function showClient({ config: option, json }: CommonOptions, name: string): number {
-  const client = clientNamed(loadConfig(chooseConfigFile(option)), name);
+  const config = loadConfig(chooseConfigFile(option));
+  const client = clientNamed(config, name);
   if (json) {
-    print(described(client));
+    print({ ...described(client), file: fileOfClient(config, name) });
     return 0;
   }
   const { repository, keys, from, expires } = client;
   const rows: [string, string][] = [
     ['client', client.name],
+    ['file', fileOfClient(config, name)],
     ['state', stateOf(client)],
     ['access', client.access],
     ['store', repository.store],

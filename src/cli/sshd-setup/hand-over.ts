@@ -17,6 +17,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { parseConfig } from '../../config/load.ts';
+import { clientFileNames } from '../../config/sources.ts';
 import { invalid } from '../../config/problems.ts';
 import { replaceFile } from '../../config/replace-file.ts';
 import { whyUntrusted } from '../../config/trusted-files.ts';
@@ -49,6 +50,7 @@ export function planHandOver(config: GatewayConfig, heir: Heir): readonly Step[]
     throw invalid(
       `${config.file}: sshd starts its children without the environment variable ${variable.variable}; put the secret into a file (secretAccessKeyFile, tokenFile)`,
     );
+  mustReadClients(config, heir);
   return [
     ...nameUser(config, heir),
     ...openConfig(config.file, heir),
@@ -123,6 +125,18 @@ function openConfig(given: string, heir: Heir): readonly Step[] {
       },
     },
   ];
+}
+
+/** Clients' files are not touched: whoever writes them, such as Ansible, gives them their modes. */
+function mustReadClients({ clientsDirectory: directory }: GatewayConfig, heir: Heir): void {
+  if (directory === undefined) return;
+  const words = [directory, '-maxdepth', '1', '!', '-readable', '-exec', '/usr/bin/false', '{}', '+'];
+  const all = [directory, ...clientFileNames(directory).map((name) => join(directory, name))];
+  if (heir.account() === undefined ? all.every((one) => may(heir, 'r', one)) : asHeir(heir, '/usr/bin/find', words))
+    return;
+  throw invalid(
+    `${directory}: ${heir.name} may not read all of it; run: chgrp -R ${heir.name} ${directory} && chmod -R g+rX ${directory}`,
+  );
 }
 
 /** @param isOurs - which names in it are the gateway's, where it may hold what is others' too */
