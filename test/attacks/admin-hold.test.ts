@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import { openSite, type WayIn, type Site } from '../support/sites.ts';
 import { lab, makeTree, restic, run, startProcess, tempDir } from '../support/lab.ts';
 import { resticClient, sample, sha256, type ResticClient } from '../support/restic-client.ts';
+import { lightenKeys } from '../support/light-key.ts';
 import { freshStore, type STORES } from '../support/stores.ts';
 
 const PASSWORD = 'secret';
@@ -74,11 +75,13 @@ const lock = async (client: ResticClient, body = sample().body): Promise<number>
   (await client.request('POST', `/locks/${sha256(body)}`, { body })).status;
 
 const open = async (kind: WayIn, store: (typeof STORES)[number]): Promise<void> => {
+  const entry = await freshStore(store);
   site = await openSite(kind, {
-    stores: { main: await freshStore(store) },
+    stores: { main: entry },
     clients: { appsrv: { repository: { store: 'main' } } },
   });
   expect((await restic(lab().resticNewest, target(), ['init'])).code).toBe(0);
+  await lightenKeys(entry, 'appsrv', PASSWORD);
   expect((await restic(lab().resticNewest, target(), ['backup', source])).code).toBe(0);
 };
 

@@ -11,6 +11,7 @@ import { ListObjectVersionsCommand, S3Client } from '@aws-sdk/client-s3';
 import { stringify } from 'yaml';
 import { GATEWAY } from '../support/gateway-process.ts';
 import { generateKey, lab, makeTree, newBucket, run, s3, sameTree, tempDir, type Outcome } from '../support/lab.ts';
+import { lightenKeys } from '../support/light-key.ts';
 import { repositoryFiles, type RepositoryFiles } from '../support/repository-files.ts';
 import { sample, sha256 } from '../support/restic-client.ts';
 import { startStdio } from '../support/stdio-client.ts';
@@ -187,6 +188,7 @@ describe.each(['directory', 's3', 's3 with versioning'])('on %s', (kind) => {
     const source = path.join(tempDir(), 'source');
     await makeTree(source, { files: 3, bytes: 200_000, seed: 'gone' });
     await good('init');
+    await lightenKeys(place.store, 'appsrv');
     await good('backup', source, '--tag', 'gone');
     const since = new Date().toISOString();
     const other = path.join(tempDir(), 'source');
