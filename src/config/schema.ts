@@ -14,6 +14,7 @@ import {
   isLoopback,
   parseAccessKeyId,
   parseAuditSize,
+  parseBalancers,
   parseBoolean,
   parseBucket,
   parseDuration,
@@ -419,6 +420,14 @@ export function rootSchema(base: string) {
       }),
       {},
       { about: 'the SSH server', restart: true },
+    ),
+    proxyProtocol: optional(
+      section({
+        from: needed(listOf(parsed('address or range', parseBalancers)), {
+          about: 'balancers, which must begin each connection with a PROXY header (v1 or v2); nobody else may',
+        }),
+      }),
+      { about: "connections with their clients' own addresses: [operate.md](operate.md#behind-a-balancer)" },
     ),
     // Their entries are checked one by one, so that what is right can be compared with others whatever is wrong elsewhere.
     stores: optional(v.nullable(anySection('a name for each store')), { about: 'stores by name', unless: '' }),

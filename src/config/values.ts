@@ -251,6 +251,20 @@ export function parseAddressRange(text: string): string {
   return `${formatAddress(network)}/${bits}`;
 }
 
+/** The widest range of balancers, in bits: who is in it may say any address. */
+const WIDEST = { v4: 16, v6: 48 };
+
+/** As `parseAddressRange`, but for ranges in which there are not balancers alone. */
+export function parseBalancers(text: string): string {
+  const range = parseAddressRange(text);
+  const bits = Number(range.slice(range.indexOf('/') + 1));
+  if (bits < (range.includes(':') ? WIDEST.v6 : WIDEST.v4))
+    throw invalid(
+      `is too wide (at most /${WIDEST.v4}, of IPv6 /${WIDEST.v6}): whoever has an address in it may claim any other; name the balancers`,
+    );
+  return range;
+}
+
 function isMapped(bytes: readonly number[]): boolean {
   return bytes.slice(0, 10).every((byte) => byte === 0) && bytes[10] === 0xff && bytes[11] === 0xff;
 }

@@ -5,6 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import { disconnectMessage, uint32 } from './messages.ts';
+import { beginsHeader } from './proxy-header.ts';
 
 /** The software version in the server's line. */
 export const SOFTWARE = 'restic-gateway';
@@ -29,7 +30,11 @@ export function exchangeIdentifications(socket: Socket, done: (wrong?: string) =
     socket.off('data', take);
     socket.pause();
     if (!starts || end < 0) {
-      done('what it sent is not SSH');
+      done(
+        beginsHeader(read)
+          ? 'what it sent is not SSH: it looks like a PROXY header, which is taken once, and from the addresses in proxyProtocol.from alone'
+          : 'what it sent is not SSH',
+      );
       return;
     }
     socket.unshift(read);

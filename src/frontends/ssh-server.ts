@@ -19,6 +19,7 @@ import type { OpenSession, Session, SessionRequest } from '../ports/sessions.ts'
 import { openFiles, type OpenFiles } from '../state/open-files.ts';
 import { offeredAlgorithms } from './algorithms.ts';
 import { announceSignatures, createHostKeyAnnouncement } from './announcements.ts';
+import { createBalancers } from './balancers.ts';
 import { ChannelStream } from './channel-stream.ts';
 import { keepDescriptors } from './descriptors.ts';
 import { createHearing } from './heard.ts';
@@ -51,7 +52,7 @@ export interface SshServer {
   /** The first of them. */
   readonly address: Endpoint;
   readonly hostKeys: readonly HostKey[];
-  /** Takes up the clients and keys of another config for all connections from now on. */
+  /** Takes up the clients, keys and balancers of another config for all connections from now on. */
   reconfigure(config: GatewayConfig): void;
   /** Lets nobody in any more; those who are in are not disturbed. */
   stopListening(): void;
@@ -94,6 +95,10 @@ export async function openSshServer({
   const unauthenticated = createUnauthenticatedConnections(limits, createCrowdWarning(limits, log));
   const pendingBySocket = new WeakMap<Socket, Unauthenticated>();
   const connectionBySocket = new WeakMap<Socket, Connection>();
+  // They have the places of all that have not logged in; some are theirs, whatever floods the others.
+  const balancers = createBalancers(config.proxyProtocol?.from ?? [], () =>
+    Math.max(limits.unauthenticated - unauthenticated.size(), Math.ceil(limits.unauthenticated / 10)),
+  );
   const warnOfShortage = createShortageWarning(files, log);
   const loggedIn = createLoggedInConnections(files, processes, givesWayMs, warnOfShortage);
   const ssh = new ssh2.Server(
@@ -115,7 +120,7 @@ export async function openSshServer({
         find: (blob) => known.get(blob),
         openSession,
         memory,
-        log,
+        log: balancers.logOf(socketOf(connection), log),
         limits,
         hostKeys,
         guardExchanges: (may) => {
@@ -129,6 +134,7 @@ export async function openSshServer({
   );
   const sockets = new Set<Socket>();
   const descriptors = keepDescriptors((code) => {
+    balancers.shrink();
     unauthenticated.shrink();
     warnOfShortage({ error: code });
   });
@@ -141,7 +147,7 @@ export async function openSshServer({
       socket.end(TOO_MANY, () => socket.destroy());
       return;
     }
-    const pending = unauthenticated.register(socket, {
+    const outcomes = {
       serve: () => {
         withoutOwnLine(socket);
         ssh.injectSocket(socket);
@@ -150,11 +156,14 @@ export async function openSshServer({
         const connection = connectionBySocket.get(socket);
         if (connection === undefined || sendsInClear(connection)) socket.write(TOO_MANY);
       },
-      refuse: (why) => {
-        log.warn({ ...peerOf(socket), error: why }, 'connection failed');
+      refuse: (why: string) => {
+        balancers.logOf(socket, log).warn({ ...peerOf(socket), error: why }, 'connection failed');
       },
+    };
+    balancers.receive(socket, {
+      refuse: outcomes.refuse,
+      from: (origin) => pendingBySocket.set(socket, unauthenticated.register(socket, outcomes, origin)),
     });
-    pendingBySocket.set(socket, pending);
   };
 
   const listeners = await listenAll(config.listen, take, log).catch((error: unknown) => {
@@ -170,25 +179,30 @@ export async function openSshServer({
     addresses: listeners.map(addressOf),
     address: addressOf(listeners[0]),
     hostKeys,
-    reconfigure: ({ clients }) => {
+    reconfigure: ({ clients, proxyProtocol }) => {
+      balancers.list(proxyProtocol?.from ?? []);
       known = keysOf(Object.values(clients));
     },
     stopListening,
     close: async () => {
       stopListening();
-      // Clients whose session has just ended hang up by themselves, and are not told of a connection that was closed.
-      const timers = [
-        setTimeout(() => {
-          for (const socket of sockets) socket.end();
-        }, 500),
-        setTimeout(() => {
-          for (const socket of sockets) socket.destroy();
-        }, 1500),
-      ];
-      await closed;
-      for (const timer of timers) clearTimeout(timer);
+      await endAll(sockets, closed);
     },
   };
+}
+
+/** Clients whose session has just ended hang up by themselves, and are not told of a connection that was closed. */
+async function endAll(sockets: ReadonlySet<Socket>, closed: Promise<unknown>): Promise<void> {
+  const timers = [
+    setTimeout(() => {
+      for (const socket of sockets) socket.end();
+    }, 500),
+    setTimeout(() => {
+      for (const socket of sockets) socket.destroy();
+    }, 1500),
+  ];
+  await closed;
+  for (const timer of timers) clearTimeout(timer);
 }
 
 function createCrowdWarning({ unauthenticated: limit }: SshLimits, log: Log): (cut: number) => void {

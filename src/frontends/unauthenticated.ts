@@ -15,6 +15,7 @@ import { exchangeIdentifications } from './identification.ts';
 import type { SshLimits } from './limits.ts';
 import { createLoginTurns, type LoginTurns } from './login-turns.ts';
 import { createPenalties } from './penalties.ts';
+import type { Origin } from './proxy-header.ts';
 
 /** The steps of a login that have places of their own. */
 const STEPS = ['silent', 'exchanging', 'authenticating'] as const;
@@ -56,8 +57,9 @@ interface Outcomes {
 
 /** All of them. */
 export interface UnauthenticatedConnections {
-  /** Takes a connection in. */
-  register(socket: Socket, reception: Outcomes): Unauthenticated;
+  size(): number;
+  /** Takes a connection in. @param origin - what a balancer has said of it */
+  register(socket: Socket, reception: Outcomes, origin?: Pick<Origin, 'length' | 'isOwn'>): Unauthenticated;
   /** Cuts some, to free descriptors. */
   shrink(): void;
 }
@@ -74,6 +76,7 @@ interface Present {
   readonly reception: Outcomes;
   readonly networks: readonly string[];
   readonly address: string;
+  readonly origin: Pick<Origin, 'length' | 'isOwn'>;
   /** When it came to its step, in ms, as it counts for who goes first. */
   since: number;
   step: Step;
@@ -84,11 +87,12 @@ interface Present {
 }
 
 /**
- * Whether one that has gone had its chance to log in. One that never sent a byte is a load balancer's look at the port, and one that still
- * had to wait has failed at nothing.
+ * Whether one that has gone had its chance to log in. One that never sent a byte is a load balancer's look at the port, as is whatever a
+ * balancer sends by itself, and one that still had to wait has failed at nothing.
  */
-function hasFailed({ step, waits, cut, socket }: Present): boolean {
-  return step === 'silent' ? socket.bytesRead > 0 && !cut : !waits;
+function hasFailed({ step, waits, cut, socket, origin }: Present): boolean {
+  if (origin.isOwn) return false;
+  return step === 'silent' ? socket.bytesRead > origin.length && !cut : !waits;
 }
 
 /** What each is at first. */
@@ -147,11 +151,12 @@ export function createUnauthenticatedConnections(
   };
 
   return {
-    register: (socket, reception) => {
+    size: () => STEPS.reduce((sum, step) => sum + pools[step].size, 0),
+    register: (socket, reception, origin = { length: 0, isOwn: false }) => {
       const networks = networksOf(socket.remoteAddress ?? '');
       const address = networks.at(-1) ?? '';
       const delay = penalties.of(address);
-      const pending: Present = { socket, reception, networks, address, since: now(), ...NEW };
+      const pending: Present = { ...{ socket, reception, networks, address, origin }, since: now(), ...NEW };
       present.set(address, (present.get(address) ?? new Set()).add(pending));
       pools.silent.add(pending);
 

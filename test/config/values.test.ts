@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import {
   parseAccessKeyId,
   parseAddressRange,
+  parseBalancers,
   parseBoolean,
   parseBucket,
   parseEndpoint,
@@ -142,6 +143,25 @@ describe('addresses', () => {
   ])('refuses %j', (text, message) => {
     expect(outcome(parseAddressRange, text)).toEqual({ refused: message });
   });
+});
+
+describe('parseBalancers', () => {
+  test.each([
+    ['192.0.2.10', '192.0.2.10/32'],
+    ['10.1.0.0/16', '10.1.0.0/16'],
+    ['2001:db8:1::/48', '2001:db8:1::/48'],
+  ])('%s', (text, range) => {
+    expect(outcome(parseBalancers, text)).toEqual({ value: range });
+  });
+
+  test.each(['0.0.0.0/0', '10.0.0.0/8', '::/0', '2001:db8::/32', '::ffff:0:0/96', '::ffff:10.0.0.0/104'])(
+    '%s is too wide',
+    (text) => {
+      expect(outcome(parseBalancers, text)).toEqual({
+        refused: expect.stringContaining('may claim any other; name the balancers'),
+      });
+    },
+  );
 });
 
 describe('the day or moment of expiry', () => {

@@ -25,6 +25,8 @@ const PEERS = {
   sshKeygen: 'SSH_KEYGEN',
   /** A browser, for the page. */
   chromium: 'CHROMIUM',
+  /** A balancer, which speaks the PROXY protocol. */
+  haproxy: 'HAPROXY',
   /** OpenSSH 10 or newer. */
   sshNewest: 'SSH_NEWEST',
   sshdNewest: 'SSHD_NEWEST',
