@@ -115,6 +115,7 @@ asRoot('sshd-setup', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     const [, snippet = '', block = ''] = /Put this into (\S+), then run: .*\n\n([^]*)$/.exec(stdout) ?? [];
     expect(snippet).toBe(at('ssh/sshd_config.d/restic-gateway.conf'));
+    expect(block).toMatch(/^ {4}ClientAliveInterval 15\n {4}ClientAliveCountMax 40$/m);
     writeFileSync(snippet, block);
 
     const known = at('ssh/known_hosts');

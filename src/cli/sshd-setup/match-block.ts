@@ -42,6 +42,9 @@ export function settingsFor(user: string, program: readonly string[], config: st
     ['DisableForwarding', 'yes'],
     ['PermitTTY', 'no'],
     ['PermitUserRC', 'no'],
+    // A client that falls silent keeps its session for ten minutes, as at our own server, and not until TCP gives up.
+    ['ClientAliveInterval', '15'],
+    ['ClientAliveCountMax', '40'],
   ];
 }
 
