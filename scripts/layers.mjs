@@ -15,7 +15,7 @@ const TABLE = {
   retention: 'core ports config/types.ts maintenance/pool.ts state/state-file.ts',
   limits: 'core ports config/{types,repositories}.ts state/{state-file,processes,open-files}.ts',
   audit: 'core ports config/types.ts state/state-file.ts',
-  frontends: 'core ports config/{types,trusted-files,fingerprint}.ts state/open-files.ts',
+  frontends: 'core ports config/{types,trusted-files,fingerprint,authority-key,address-ranges}.ts state/open-files.ts',
   stores: 'core ports config/{types,secrets,certificates}.ts state/{processes,open-files}.ts',
   safeguard: 'core ports config/types.ts stores/open-storage.ts state/state-file.ts',
   metrics: 'core ports monitor/client-status.ts',

@@ -57,7 +57,8 @@ export const EVENT_FIELDS = {
 export const COMMON_FIELDS = {
   ...{ time: 'always', v: 'always', prev: 'always', prior: 'sometimes', joined: 'sometimes' },
   ...{ event: 'always', session: 'sometimes', client: 'sometimes', id: 'sometimes', via: 'always' },
-  ...{ key: 'sometimes', from: 'sometimes', fromPort: 'sometimes', user: 'sometimes', command: 'sometimes' },
+  ...{ key: 'sometimes', ca: 'sometimes', keyId: 'sometimes', serial: 'sometimes' },
+  ...{ from: 'sometimes', fromPort: 'sometimes', user: 'sometimes', command: 'sometimes' },
   ...{ access: 'sometimes', store: 'sometimes', prefix: 'sometimes' },
 } as const satisfies Readonly<Record<string, Presence>>;
 

@@ -8,6 +8,7 @@ import { dirname } from 'node:path';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import type { ObjectRef } from '../core/object.ts';
 import { printableJson } from '../core/printable.ts';
+import type { CertifiedBy } from '../core/ssh-certificate.ts';
 import { within } from '../core/waiting.ts';
 import type { AuditEvent, AuditSink, SessionIdentity } from '../ports/audit-sink.ts';
 import { openAppender, type Appender, type Line } from './appender.ts';
@@ -162,13 +163,14 @@ function formatEvent(time: Date, identity: SessionIdentity | 'gateway', event: A
 const OPENING: ReadonlySet<AuditEvent['kind']> = new Set(['session-start', 'session-refused']);
 
 function fieldsOf({ session, principal, access, repository }: SessionIdentity, opening: boolean) {
-  const { client, id, via, key, from, fromPort, user, command } = principal;
+  const { client, id, via, key, certificate, from, fromPort, user, command } = principal;
   return {
     session,
     client,
     id,
     via,
     key,
+    ...(opening && certificate !== undefined && namesOf(certificate)),
     from,
     fromPort,
     user: opening && user !== undefined ? cut(user, PEER_TEXT_BYTES) : undefined,
@@ -177,6 +179,10 @@ function fieldsOf({ session, principal, access, repository }: SessionIdentity, o
     store: repository.store,
     prefix: repository.prefix,
   };
+}
+
+function namesOf({ ca, keyId, serial }: CertifiedBy) {
+  return { ca, keyId: cut(keyId, PEER_TEXT_BYTES), serial };
 }
 
 function nameObject(ref: ObjectRef): string {

@@ -388,7 +388,7 @@ export const PROGRAM: Command = {
     }),
     clientCommands(),
     ...[status, sessions, audit, restic, forget, trash, scrub, undo, extend, probe],
-    // These two have a parser of their own: main.ts.
+    // These have a parser of their own: main.ts.
     command({
       name: 'authorized-keys',
       about: "print authorized_keys lines for sshd's AuthorizedKeysCommand",
@@ -398,6 +398,15 @@ export const PROGRAM: Command = {
       },
       examples: [['authorized-keys', 'prints a line for each key of each client']],
       run: async () => (await import('./authorized-keys.ts')).runAuthorizedKeys([]),
+    }),
+    command({
+      name: 'authorized-principals',
+      about: "print lines of principals for sshd's AuthorizedPrincipalsCommand",
+      options: {
+        key: text('KEY', 'of this certificate, as sshd has it in %k'),
+      },
+      examples: [['authorized-principals', 'prints a line for each principal of each client']],
+      run: async () => (await import('./authorized-keys.ts')).runAuthorizedPrincipals([]),
     }),
     command({
       name: 'stdio',

@@ -10,8 +10,9 @@ export async function main(argv: readonly string[]): Promise<void> {
 
 async function run(argv: readonly string[]): Promise<number> {
   const [command, ...rest] = argv;
-  // These two have entries of their own (see scripts/build.mjs); here they are for whatever has but one, as the single-file bundle.
+  // These have entries of their own (see scripts/build.mjs); here they are for whatever has but one, as the single-file bundle.
   if (command === 'stdio') return (await import('./stdio.ts')).runStdio(rest);
   if (command === 'authorized-keys') return (await import('./authorized-keys.ts')).runAuthorizedKeys(rest);
+  if (command === 'authorized-principals') return (await import('./authorized-keys.ts')).runAuthorizedPrincipals(rest);
   return (await import('./command-line/run.ts')).runCommand(argv);
 }

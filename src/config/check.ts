@@ -4,7 +4,17 @@ import * as v from 'valibot';
 import { GatewayError } from '../core/errors.ts';
 import { clientLimits, withoutLimits } from './client-limits.ts';
 import type { Path } from './problems.ts';
-import { CLIENT_FILE, clientSchema, ID, PUBLIC_KEY, REPOSITORY, rootSchema, SHARED, storeSchema } from './schema.ts';
+import {
+  CLIENT_FILE,
+  clientSchema,
+  ID,
+  PRINCIPAL,
+  PUBLIC_KEY,
+  REPOSITORY,
+  rootSchema,
+  SHARED,
+  storeSchema,
+} from './schema.ts';
 import { removalRules } from './retention.ts';
 import type {
   ClientConfig,
@@ -42,6 +52,8 @@ export interface Claim {
   readonly id: string | undefined;
   /** With the place of each in the client's list. */
   readonly keys: readonly { readonly index: number; readonly key: PublicKey }[];
+  /** With the place of each in the client's list. */
+  readonly principals: readonly { readonly index: number; readonly principal: string }[];
   /** Undefined when it is not known. */
   readonly repository: ClientConfig['repository'] | undefined;
   /** Whether others may have the same repository, or one that lies in it or around it. */
@@ -129,7 +141,9 @@ export function clientChecker(
     const checked = checkEntry(schema, 'clients', name, raw, (entry): ClientEntry => {
       const { shared, repository, id = name, ...rest } = entry;
       const place = { store: repository.store, prefix: repository.prefix ?? name };
-      claim = { client: name, id, keys: rest.keys.map((key, index) => ({ index, key })), repository: place, shared };
+      const keys = rest.keys.map((key, index) => ({ index, key }));
+      const principals = rest.principals.map((principal, index) => ({ index, principal }));
+      claim = { client: name, id, keys, principals, repository: place, shared };
       return { name, id, ...rest, shared, repository: place };
     });
     return { checked, claim: claim ?? salvage(name, isSection(raw) ? raw : {}) };
@@ -148,6 +162,7 @@ export function resolveClient(entry: ClientEntry, store: StoreConfig, defaults: 
 
 function salvage(client: string, raw: Record<string, unknown>): Claim {
   const keys = Array.isArray(raw['keys']) ? raw['keys'] : [];
+  const principals = Array.isArray(raw['principals']) ? raw['principals'] : [];
   const place = v.safeParse(REPOSITORY, raw['repository']);
   const id = v.safeParse(ID, raw['id'] ?? client);
   const shared = v.safeParse(SHARED, raw['shared']);
@@ -157,6 +172,10 @@ function salvage(client: string, raw: Record<string, unknown>): Claim {
     keys: keys.flatMap((line, index) => {
       const key = v.safeParse(PUBLIC_KEY, line);
       return key.success ? [{ index, key: key.output }] : [];
+    }),
+    principals: principals.flatMap((one, index) => {
+      const principal = v.safeParse(PRINCIPAL, one);
+      return principal.success ? [{ index, principal: principal.output }] : [];
     }),
     repository: place.success ? { store: place.output.store, prefix: place.output.prefix ?? client } : undefined,
     shared: shared.success && shared.output,

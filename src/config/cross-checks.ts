@@ -1,6 +1,7 @@
 /**
  * What no entry of the config can break by itself: one key is one client, and one repository is one client's unless it is shared.
  */
+import type { AuthorityKey } from './authority-key.ts';
 import { didYouMean, quote } from './problems.ts';
 import type { Claim, PathProblem } from './check.ts';
 import { placeOf } from './repositories.ts';
@@ -10,14 +11,18 @@ import type { AuditCopyConfig, StoreConfig } from './types.ts';
  * Compares all clients with one another.
  * @param stores - every store that is named; undefined for one that has something wrong of its own
  * @param copy - where the audit is copied to, which must be no client's
+ * @param authorities - the keys of CAs
  */
 export function crossCheck(
   claims: readonly Claim[],
   stores: ReadonlyMap<string, StoreConfig | undefined>,
   copy: AuditCopyConfig | undefined,
+  authorities: readonly AuthorityKey[],
 ): readonly PathProblem[] {
   return [
     ...sharedKeys(claims),
+    ...sharedPrincipals(claims),
+    ...keysOfAuthorities(claims, authorities),
     ...sharedIds(claims),
     ...unknownStores(claims, stores),
     ...overlaps(claims, stores),
@@ -66,6 +71,38 @@ function sharedKeys(claims: readonly Claim[]): PathProblem[] {
         other: { path: ['clients', owner] },
       };
     }),
+  );
+}
+
+function sharedPrincipals(claims: readonly Claim[]): PathProblem[] {
+  const owners = new Map<string, string>();
+  return claims.flatMap(({ client, principals }) =>
+    principals.flatMap(({ index, principal }) => {
+      const owner = owners.get(principal) ?? client;
+      owners.set(principal, owner);
+      if (owner === client) return [];
+      return {
+        path: ['clients', client, 'principals', index],
+        part: 'value' as const,
+        message: `this is also a principal of client ${quote(owner)}; a principal tells who a client is, so each client needs its own`,
+        other: { path: ['clients', owner] },
+      };
+    }),
+  );
+}
+
+function keysOfAuthorities(claims: readonly Claim[], authorities: readonly AuthorityKey[]): PathProblem[] {
+  const blobs = new Set(authorities.map(({ blob }) => blob));
+  return claims.flatMap(({ client, keys }) =>
+    keys.flatMap(({ index, key: { blob } }) =>
+      blobs.has(blob)
+        ? {
+            path: ['clients', client, 'keys', index],
+            part: 'value' as const,
+            message: 'this is also one of trustedUserCAKeys; the key of a CA signs certificates, and is no client',
+          }
+        : [],
+    ),
   );
 }
 

@@ -256,7 +256,8 @@ function checkAll(main: Source, others: readonly Source[]): Whole | { readonly p
     const found = files.get(client);
     return found === file ? undefined : found;
   };
-  const wrong = crossCheck(claims, named, 'value' in root ? root.value.config.audit.copy : undefined);
+  const { audit, trustedUserCAKeys = [] } = 'value' in root ? root.value.config : {};
+  const wrong = crossCheck(claims, named, audit?.copy, trustedUserCAKeys);
   problems.push(...wrong.map((problem) => withFiles(problem, placeOf)));
   if ('problems' in root) return { problems };
 

@@ -38,6 +38,21 @@ const PRIVATE_KEY = /PRIVATE KEY-----|b3BlbnNzaC1rZXktdjE|PuTTY-User-Key-File/;
  * @throws GatewayError `invalid-config`; its message says what to do and holds nothing of the line
  */
 export function parsePublicKey(line: string): PublicKey {
+  const { type, blob, comment } = readKeyLine(line);
+  if (type !== TYPE) throw wrongType(type, line);
+  const wire = wireOf(blob);
+  if (wire.length >= WIRE_TYPE.length && !wire.subarray(0, WIRE_TYPE.length).equals(WIRE_TYPE))
+    throw invalid(`the line says ${TYPE}, but the key in it is of another type; paste the whole line of the .pub file`);
+  if (wire.length !== WIRE_HEAD.length + KEY_LENGTH || !wire.subarray(0, WIRE_HEAD.length).equals(WIRE_HEAD))
+    throw damaged();
+  return { type: TYPE, blob, fingerprint: fingerprintOf(wire), comment };
+}
+
+/**
+ * The words of a line of a `.pub` file of any type.
+ * @throws GatewayError `invalid-config` for what is no such line, though people may take it for one
+ */
+export function readKeyLine(line: string): { readonly type: string; readonly blob: string; readonly comment: string } {
   if (PRIVATE_KEY.test(line))
     throw invalid(
       'this is a PRIVATE key: delete it here, consider it disclosed and make a new one; what belongs here is the line of its .pub file',
@@ -67,23 +82,27 @@ export function parsePublicKey(line: string): PublicKey {
   if (hasControls(line.replace(/\t/g, ' ').trim()))
     throw invalid('a public key is one line without control characters');
   const [type = '', blob = '', ...comment] = line.trim().split(/[ \t]+/);
-  if (type !== TYPE) throw wrongType(type, line);
+  return { type, blob, comment: comment.join(' ') };
+}
+
+/** The key itself in SSH wire format. @throws GatewayError `invalid-config` when it is no base64 */
+export function wireOf(blob: string): Buffer {
   const wire = Buffer.from(blob, 'base64');
   // Node's decoder skips what is not base64; only what it would write itself is taken.
   if (wire.toString('base64') !== blob) throw damaged();
-  if (wire.length >= WIRE_TYPE.length && !wire.subarray(0, WIRE_TYPE.length).equals(WIRE_TYPE))
-    throw invalid(`the line says ${TYPE}, but the key in it is of another type; paste the whole line of the .pub file`);
-  if (wire.length !== WIRE_HEAD.length + KEY_LENGTH || !wire.subarray(0, WIRE_HEAD.length).equals(WIRE_HEAD))
-    throw damaged();
-  return { type: TYPE, blob, fingerprint: fingerprintOf(wire), comment: comment.join(' ') };
+  return wire;
 }
 
-function damaged(): Error {
+/** What is said of a key of which a part is missing. */
+export function damaged(): Error {
   return invalid('the key is cut off or damaged; paste the whole line of the .pub file');
 }
 
 function wrongType(type: string, line: string): Error {
-  if (CERTIFICATE.test(type)) return invalid(`certificates are not taken, only plain ${TYPE} keys`);
+  if (CERTIFICATE.test(type))
+    return invalid(
+      `certificates do not stand here, only plain ${TYPE} keys; name the CA in trustedUserCAKeys, and principals of the client`,
+    );
   if (OTHER_TYPE.test(type)) return invalid(`only ${TYPE} keys are taken, not ${type}; ${MAKE_ONE}`);
   if (/[\s,"]ssh-ed25519[ \t]+AAAA/.test(line))
     return invalid(`options before the key are not used here; begin the line with ${TYPE}`);

@@ -7,6 +7,7 @@
 import * as v from 'valibot';
 import { ACCESS_LEVELS, ROLES } from '../core/principal.ts';
 import { DEFAULT_LIMITS, OWN_LIMITS, whole } from './client-limits.ts';
+import { parseAuthorityKey } from './authority-key.ts';
 import { didYouMean } from './problems.ts';
 import { parsePublicKey } from './public-key.ts';
 import { PROTECT, REMOVALS, RETENTION, TRASH } from './retention.ts';
@@ -25,8 +26,10 @@ import {
   parseName,
   parsePath,
   parsePrefix,
+  parsePrincipal,
   parseProxy,
   parseRegion,
+  parseRevocation,
   parseSecretReference,
   parseSizeFrom,
   parseSyslogAddress,
@@ -65,7 +68,9 @@ const LEAST_MEMORY = 4 * LEAST_MEMORY_PER_CLIENT;
 
 // The types of values.
 
-const written = (endpoint: unknown): string => JSON.stringify(endpoint);
+/** What makes two values the same. */
+const written = (value: unknown): string =>
+  JSON.stringify(value, (_key, each: unknown) => (typeof each === 'bigint' ? each.toString() : each));
 /** Where the SSH server listens: all of them, none twice. */
 const LISTEN = v.pipe(
   oneOrList(parsed('HOST:PORT', parseListenAll), written, 'HOST:PORT or PORT, or a list of them'),
@@ -99,6 +104,8 @@ export const REPOSITORY = section({
 
 /** `keys` of a client: one of them. */
 export const PUBLIC_KEY = publicKey;
+/** `principals` of a client: one of them. */
+export const PRINCIPAL = parsed('name', parsePrincipal);
 /** `id` of a client. */
 export const ID = parsed('name', parseName);
 /** `shared` of a client. */
@@ -111,6 +118,9 @@ export function clientSchema(base: string) {
       listOf(publicKey, (key) => key.blob),
       { about: '`ssh-ed25519 AAAA… comment`; a key belongs to one client' },
     ),
+    principals: withDefault(listOf(PRINCIPAL), [], {
+      about: 'whose certificates of `trustedUserCAKeys` are this client: [certificates.md](certificates.md)',
+    }),
     repository: needed(REPOSITORY, { about: 'its one repository' }),
     id: optional(ID, {
       about: 'under which its history is kept, whatever its name becomes: [clients.md](clients.md#rename-a-client)',
@@ -429,6 +439,16 @@ export function rootSchema(base: string) {
       }),
       { about: "connections with their clients' own addresses: [operate.md](operate.md#behind-a-balancer)" },
     ),
+    trustedUserCAKeys: withDefault(
+      listOf(parsed('public key', parseAuthorityKey, filledText), (key) => key.blob),
+      [],
+      {
+        about: 'keys of CAs; the certificates they sign log in by their principals: [certificates.md](certificates.md)',
+      },
+    ),
+    revokedCertificates: withDefault(listOf(parsed('`id:…`, `serial:…`, `SHA256:…`', parseRevocation), written), [], {
+      about: 'certificates that are refused: [certificates.md](certificates.md#revoke-a-certificate)',
+    }),
     // Their entries are checked one by one, so that what is right can be compared with others whatever is wrong elsewhere.
     stores: optional(v.nullable(anySection('a name for each store')), { about: 'stores by name', unless: '' }),
     clients: optional(v.nullable(anySection('a name for each client')), {

@@ -4,6 +4,7 @@
  */
 import { isIPv4, isIPv6 } from 'node:net';
 import { isAbsolute, join, normalize } from 'node:path';
+import type { Revocation } from '../core/ssh-certificate.ts';
 import { invalid } from './problems.ts';
 
 /** Where syslog messages go. */
@@ -32,6 +33,36 @@ export function parseName(text: string): string {
   if (!NAME.test(text))
     throw invalid('a name is 1 to 64 letters, digits, ".", "_" or "-", and begins with a letter or digit');
   return text;
+}
+
+// One word of a line of sshd's principals, and nothing that could be an option or a comment there.
+const PRINCIPAL = /^[A-Za-z0-9][A-Za-z0-9._@:+/-]{0,127}$/;
+
+/** A principal of certificates, exactly as the CA writes it. */
+export function parsePrincipal(text: string): string {
+  if (!PRINCIPAL.test(text))
+    throw invalid(
+      'a principal is 1 to 128 letters, digits, ".", "_", "@", ":", "+", "/" or "-", and begins with a letter or digit',
+    );
+  return text;
+}
+
+const SERIALS = /^serial:([1-9]\d{0,19})(?:-([1-9]\d{0,19}))?(?: (SHA256:[A-Za-z0-9+/]{43}))?$/;
+const MOST_SERIAL = 2n ** 64n - 1n;
+
+/** Which certificates are revoked: `id:` and a key id, `serial:` and a number or two, or the fingerprint of a certified key. */
+export function parseRevocation(text: string): Revocation {
+  if (text.startsWith('id:') && text.length > 3) return { by: 'keyId', keyId: text.slice(3) };
+  if (/^SHA256:[A-Za-z0-9+/]{43}$/.test(text)) return { by: 'key', key: text };
+  if (/^serial:0+(?:$|[- ])/.test(text))
+    throw invalid('0 is the serial of all certificates that are made without ssh-keygen -z; revoke by id: or SHA256:');
+  const [, first = '', last = first, ca] = SERIALS.exec(text) ?? [];
+  const [from, to] = [BigInt(first), BigInt(last)];
+  if (first === '' || to < from || to > MOST_SERIAL)
+    throw invalid(
+      'must be id:KEY_ID, serial:NUMBER, serial:NUMBER-NUMBER or the SHA256: fingerprint of a certified key',
+    );
+  return { by: 'serial', from, to, ...(ca !== undefined && { ca }) };
 }
 
 /** A user of this machine, by name or number. Whether there is one is looked at when it matters. */

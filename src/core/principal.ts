@@ -1,6 +1,7 @@
 /**
  * Who is at the other end of a session, as a front end has authenticated it, and what that client has been granted.
  */
+import type { CertifiedBy } from './ssh-certificate.ts';
 
 /** How strongly a client may touch its repository; each level includes the reading of the one before. */
 export const ACCESS_LEVELS = ['read-only', 'append-only', 'full'] as const;
@@ -24,6 +25,8 @@ export interface Principal {
   readonly key?: string;
   /** The key's algorithm as in authorized_keys, where sshd has told it. */
   readonly keyType?: string;
+  /** The certificate by which the key came in, where it was one. */
+  readonly certificate?: CertifiedBy;
   /** The peer's IP address and port, where there is one. */
   readonly from?: string;
   readonly fromPort?: number;

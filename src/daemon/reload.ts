@@ -91,6 +91,8 @@ export function reloadOnChange(
     const reported = Object.entries({ added, removed, changed }).flatMap(([what, names]) =>
       names.length === 0 ? [] : `${what} ${listed(names)}`,
     );
+    for (const key of ['trustedUserCAKeys', 'revokedCertificates'] as const)
+      if (!isDeepStrictEqual(config[key], next[key])) reported.push(`changed ${key}`);
     const words = `the config was read again: ${reported.length === 0 ? 'no client has changed' : reported.join('; ')}`;
     log.info({ why, added, removed, changed }, words);
     const late: string[] = AT_START.filter((key) => !isDeepStrictEqual(first[key], next[key]));
@@ -105,7 +107,7 @@ export function reloadOnChange(
   const revoke = async (why: string): Promise<void> => {
     const less = withoutRevoked(config);
     if (less === undefined) return;
-    const { removed, restricted } = less;
+    const { removed, restricted, certificates } = less;
     const loss = lossOf(config, less.config);
     if (loss !== undefined) {
       log.error({ why }, `what is right of the config ${loss}; that waits until all of it is right`);
@@ -124,8 +126,9 @@ export function reloadOnChange(
     const told = Object.entries({ removed, restricted }).flatMap(([what, names]) =>
       names.length === 0 ? [] : `${what} ${listed(names)}`,
     );
+    if (certificates) told.push('fewer certificates');
     log.warn(
-      { why, removed, restricted },
+      { why, removed, restricted, certificates },
       `what the right files of the config take away holds all the same: ${told.join('; ')}`,
     );
   };

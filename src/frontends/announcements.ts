@@ -7,8 +7,9 @@
  * Source: RFC 8308, 2.4 and 3.1 (EXT_INFO is the first message under the first keys); OpenSSH, PROTOCOL, 2.5 (hostkeys-00 and hostkeys-prove-00).
  */
 import type { Connection } from 'ssh2';
+import { stringsIn } from '../core/ssh-certificate.ts';
 import type { HostKey } from './host-key.ts';
-import { globalRequest, signaturesMessage, string, stringsOf } from './messages.ts';
+import { globalRequest, signaturesMessage, string } from './messages.ts';
 import type { Link } from './peer-guard.ts';
 import { protocolOf, sendMessage } from './ssh2-internals.ts';
 
@@ -46,7 +47,7 @@ export function createHostKeyAnnouncement(connection: Connection, keys: readonly
   /** @returns undefined when something else is asked for than keys that are still to be proved */
   const proofsOf = (data: unknown): Buffer | undefined => {
     const session = protocol._kex?.sessionID;
-    const blobs = Buffer.isBuffer(data) ? stringsOf(data, keys.length) : undefined;
+    const blobs = Buffer.isBuffer(data) ? stringsIn(data, keys.length) : undefined;
     const names = new Set(blobs?.map((blob) => blob.toString('latin1')));
     const asked = [...names].flatMap((name) => unproved?.get(name) ?? []);
     if (session === undefined || asked.length === 0 || asked.length !== blobs?.length) return undefined;

@@ -1,7 +1,7 @@
 /**
- * The config's keys as lines of authorized_keys, each bound to its client's forced command.
+ * The config's keys, CAs and principals as lines for sshd, each bound to its client's forced command.
  *
- * Source: sshd(8), AUTHORIZED_KEYS FILE FORMAT: options `command`, `restrict`, `from`, `expiry-time`; in a quoted value only `\"` is an
+ * Source: sshd(8), AUTHORIZED_KEYS FILE FORMAT: options `command`, `restrict`, `from`, `expiry-time`, `cert-authority`, `principals`; in a quoted value only `\"` is an
  * escape. sshd hands the command to the login user's shell.
  */
 import type { ClientConfig, PublicKey } from '../config/types.ts';
@@ -24,19 +24,44 @@ const ENVIRONMENT = [
   ...['SSH_CONNECTION', 'SSH_ORIGINAL_COMMAND', 'SSH_USER_AUTH', 'LOGNAME'].map((name) => `${name}="$${name}"`),
 ];
 
+type Bound = Pick<ClientConfig, 'name' | 'from' | 'expires'>;
+
 /** The line for one key of a client. A disabled client has one too: the forced command then says so, in words and in the audit. */
 export function authorizedKeysLine(
-  client: Pick<ClientConfig, 'name' | 'from' | 'expires'>,
+  client: Bound,
   key: Pick<PublicKey, 'type' | 'blob'>,
   line: ForcedCommandLine,
 ): string {
+  return `${optionsOf(client, line).join(',')} ${key.type} ${key.blob} ${client.name}`;
+}
+
+/** The line for certificates of a CA that have one of a client's principals. */
+export function authorityLine(
+  client: Bound & Pick<ClientConfig, 'principals'>,
+  authority: Pick<PublicKey, 'blob'> & { readonly type: string },
+  line: ForcedCommandLine,
+): string {
+  const options = [
+    ...optionsOf(client, line),
+    'cert-authority',
+    `principals=${optionQuote(client.principals.join(','))}`,
+  ];
+  return `${options.join(',')} ${authority.type} ${authority.blob} ${client.name}`;
+}
+
+/** The line for one principal of a client, as AuthorizedPrincipalsCommand and AuthorizedPrincipalsFile have it. */
+export function authorizedPrincipalsLine(client: Bound, principal: string, line: ForcedCommandLine): string {
+  return `${optionsOf(client, line).join(',')} ${principal}`;
+}
+
+function optionsOf(client: Bound, line: ForcedCommandLine): readonly string[] {
   const program = [...line.program, 'stdio', client.name, '-c', line.config].map(shellQuote);
   const command = ['/usr/bin/env -i', ...ENVIRONMENT, ...program].join(' ');
   const options = [`command=${optionQuote(command)}`, 'restrict'];
   if (client.from.length > 0) options.push(`from=${optionQuote(client.from.join(','))}`);
   if (client.expires !== undefined)
     options.push(`expiry-time=${optionQuote(client.expires.toISOString().replace(/[-:T]|\.\d+/g, ''))}`);
-  return `${options.join(',')} ${key.type} ${key.blob} ${client.name}`;
+  return options;
 }
 
 /** One word for a POSIX shell, as `'…'` where it needs to be. */

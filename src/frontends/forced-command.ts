@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fingerprintOf } from '../config/fingerprint.ts';
 import type { Via, Principal } from '../core/principal.ts';
 import { asGatewayError } from '../core/errors.ts';
+import { certifiedBy, isCertificateType, readCertificate } from '../core/ssh-certificate.ts';
 import { HEARD_MS } from './heard.ts';
 import type { HoldRequest, OpenSession } from '../ports/sessions.ts';
 
@@ -57,7 +58,7 @@ export async function serveForcedCommand(command: ForcedCommand): Promise<number
 
 function principalOf({ client, via, environment }: ForcedCommand): Principal {
   const [from, fromPort] = (environment['SSH_CONNECTION'] ?? '').split(' ');
-  const { key, keyType } = keyOf(environment['SSH_USER_AUTH']);
+  const { key, keyType, certificate } = keyOf(environment['SSH_USER_AUTH']);
   // The line that we print gives each variable, and empty where sshd has set none.
   const user = environment['LOGNAME'] || environment['USER'] || undefined;
   const asked = environment['SSH_ORIGINAL_COMMAND'] || undefined;
@@ -66,6 +67,7 @@ function principalOf({ client, via, environment }: ForcedCommand): Principal {
     via,
     ...(key === undefined ? {} : { key }),
     ...(keyType === undefined ? {} : { keyType }),
+    ...(certificate === undefined ? {} : { certificate }),
     ...(from === undefined || from === '' ? {} : { from }),
     ...(fromPort === undefined || fromPort === '' ? {} : { fromPort: Number(fromPort) }),
     ...(user === undefined ? {} : { user }),
@@ -73,15 +75,11 @@ function principalOf({ client, via, environment }: ForcedCommand): Principal {
   };
 }
 
-/** No file of sshd's is larger: a line of some hundred bytes for each method. */
+/** Larger than any file of sshd's: for each method a line, of some hundred bytes, or with the certificate. */
 const MOST_AUTH_BYTES = 64 * 1024;
 
-/**
- * The key that sshd accepted, from the file that ExposeAuthInfo makes: a line `publickey TYPE BLOB`. Of a certificate, the key that it is for.
- *
- * Source: PROTOCOL.certkeys: a certificate for an ed25519 key is its type, a nonce, the public key, and more.
- */
-function keyOf(file: string | undefined): { readonly key?: string; readonly keyType?: string } {
+/** The key that sshd accepted, from the file that ExposeAuthInfo makes: a line `publickey TYPE BLOB`. Of a certificate, the key that it is for. */
+function keyOf(file: string | undefined): Pick<Principal, 'key' | 'keyType' | 'certificate'> {
   if (file === undefined || file === '') return {};
   let descriptor;
   try {
@@ -95,24 +93,15 @@ function keyOf(file: string | undefined): { readonly key?: string; readonly keyT
     const [, keyType, base64] = line?.split(' ') ?? [];
     if (keyType === undefined || base64 === undefined) return {};
     const blob = Buffer.from(base64, 'base64');
-    const bare = keyType === ED25519_CERTIFICATE ? certifiedKey(blob) : blob;
-    return { keyType, key: fingerprintOf(bare) };
+    if (!isCertificateType(keyType)) return { keyType, key: fingerprintOf(blob) };
+    const certificate = readCertificate(blob);
+    if (certificate === undefined) return { keyType };
+    const by = certifiedBy(certificate, fingerprintOf(certificate.authority));
+    return { keyType, key: fingerprintOf(certificate.key), certificate: by };
   } catch {
     // The file is sshd's; without it the session is as good, its audit one field poorer.
     return {};
   } finally {
     if (descriptor !== undefined) closeSync(descriptor);
   }
-}
-
-const ED25519_CERTIFICATE = 'ssh-ed25519-cert-v01@openssh.com';
-
-/** The public key in SSH wire format that a certificate is for. @throws RangeError when it is cut off */
-function certifiedKey(blob: Buffer): Buffer {
-  const next = (at: number): number => at + 4 + blob.readUInt32BE(at);
-  const from = next(next(0));
-  const type = Buffer.from('ssh-ed25519');
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(type.length);
-  return Buffer.concat([length, type, blob.subarray(from, next(from))]);
 }

@@ -24,23 +24,6 @@ export function string(value: string | Uint8Array): Buffer {
   return Buffer.concat([uint32(bytes.length), bytes]);
 }
 
-/**
- * The strings that data consists of.
- * @param most - how many there may be
- * @returns undefined when it consists of something else, or of more
- */
-export function stringsOf(data: Buffer, most: number): readonly Buffer[] | undefined {
-  const found: Buffer[] = [];
-  for (let at = 0; at < data.length;) {
-    if (data.length - at < 4 || found.length === most) return undefined;
-    const from = at + 4;
-    at = from + data.readUInt32BE(at);
-    if (at > data.length) return undefined;
-    found.push(data.subarray(from, at));
-  }
-  return found;
-}
-
 /** The end of a connection. @param reason - of `DISCONNECT`. @param text - what the peer's user reads */
 export function disconnectMessage(reason: number, text: string): Buffer {
   return Buffer.concat([Buffer.of(SSH_MSG_DISCONNECT), uint32(reason), string(text), string('')]);

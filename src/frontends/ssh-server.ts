@@ -7,7 +7,7 @@
 import { once } from 'node:events';
 import { createServer, isIPv4, type AddressInfo, type Server, type Socket } from 'node:net';
 import ssh2, { type Connection, type ServerChannel, type Session as SshSession } from 'ssh2';
-import type { ClientConfig, GatewayConfig } from '../config/types.ts';
+import type { GatewayConfig } from '../config/types.ts';
 import { createAllowance } from '../core/allowance.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
 import { whyNotListening, written } from '../core/listening.ts';
@@ -20,6 +20,7 @@ import { openFiles, type OpenFiles } from '../state/open-files.ts';
 import { offeredAlgorithms } from './algorithms.ts';
 import { announceSignatures, createHostKeyAnnouncement } from './announcements.ts';
 import { createBalancers } from './balancers.ts';
+import { certificatesOf, type Certificates } from './certificates.ts';
 import { ChannelStream } from './channel-stream.ts';
 import { keepDescriptors } from './descriptors.ts';
 import { createHearing } from './heard.ts';
@@ -31,7 +32,13 @@ import { DISCONNECT, disconnectMessage } from './messages.ts';
 import { addMlKemKex } from './mlkem-kex.ts';
 import { guardPeer, UNSERVED_WINDOW } from './peer-guard.ts';
 import { quietLog } from './quiet-log.ts';
-import { CLIENT_SIGNATURES, createAuthentication, type KnownKey, type AuthenticatedKey } from './ssh-auth.ts';
+import {
+  clientSignatures,
+  createAuthentication,
+  type AuthenticatedKey,
+  type KnownKey,
+  type KnownKeys,
+} from './ssh-auth.ts';
 import { checkSsh2, protocolOf, sendMessage, sendsInClear, socketOf } from './ssh2-internals.ts';
 import { createUnauthenticatedConnections, type Unauthenticated } from './unauthenticated.ts';
 
@@ -85,7 +92,7 @@ export async function openSshServer({
       detail: `${config.file}: hostKeys is missing; make a key with: ssh-keygen -t ed25519 -N '' -f ssh_host_ed25519_key, and name it there`,
     });
   const hostKeys = await Promise.all(config.hostKeys.map((file) => readHostKey(file)));
-  let known = keysOf(Object.values(config.clients));
+  let known = keysOf(config);
   await checkSsh2();
   const mlKemKex = await addMlKemKex();
   const log = quietLog(loud);
@@ -117,7 +124,7 @@ export async function openSshServer({
       connection.once('handshake', () => pending?.exchanged());
       mlKemKex.inTurns(connection, (go) => pending?.takeTurn(go));
       serveConnection(connection, {
-        find: (blob) => known.get(blob),
+        known: () => known,
         openSession,
         memory,
         log: balancers.logOf(socketOf(connection), log),
@@ -179,9 +186,9 @@ export async function openSshServer({
     addresses: listeners.map(addressOf),
     address: addressOf(listeners[0]),
     hostKeys,
-    reconfigure: ({ clients, proxyProtocol }) => {
-      balancers.list(proxyProtocol?.from ?? []);
-      known = keysOf(Object.values(clients));
+    reconfigure: (next) => {
+      balancers.list(next.proxyProtocol?.from ?? []);
+      known = keysOf(next);
     },
     stopListening,
     close: async () => {
@@ -292,8 +299,33 @@ function peerOf(socket: Socket): { readonly from: string; readonly fromPort: num
   return { from: socket.remoteAddress ?? '', fromPort: socket.remotePort ?? 0 };
 }
 
-function keysOf(clients: readonly ClientConfig[]): ReadonlyMap<string, KnownKey> {
-  return new Map(clients.flatMap((client) => client.keys.map((key) => [key.blob, { client, key }] as const)));
+/** What a config says of who may log in. */
+interface Known {
+  readonly keys: ReadonlyMap<string, KnownKey>;
+  readonly certificates: Certificates;
+}
+
+function keysOf(config: GatewayConfig): Known {
+  const keys = Object.values(config.clients).flatMap((client) =>
+    client.keys.map(({ blob, fingerprint }) => [blob, { client, key: fingerprint }] as const),
+  );
+  return { keys: new Map(keys), certificates: certificatesOf(config) };
+}
+
+/** What is known when a key is shown, which may be a while after its connection came. A CA's certificate that is refused is told of. */
+function knownTo(known: () => Known, from: { readonly from: string }, log: Log): KnownKeys {
+  return {
+    find: (blob) => known().keys.get(blob),
+    certified: (blob) => {
+      const judged = known().certificates.judge(blob, from.from);
+      if ('client' in judged) return judged;
+      if (judged.refused === undefined) return undefined;
+      const { why, key, certificate } = judged.refused;
+      const { ca, keyId, serial } = certificate;
+      log.warn({ ...from, ca, keyId: printable(keyId), serial, key }, `a certificate is refused: ${why}`);
+      return undefined;
+    },
+  };
 }
 
 /** @returns ends a connection; `text` is what the client's user reads */
@@ -314,7 +346,7 @@ function hangingUp(connection: Connection): (reason: number, text: string) => vo
 type SessionBy = Pick<SessionRequest, 'principal' | 'isCrowdedOut' | 'makeRoom'>;
 
 interface ConnectionContext {
-  readonly find: (blob: string) => KnownKey | undefined;
+  readonly known: () => Known;
   readonly openSession: OpenSession;
   readonly memory: Memory | undefined;
   readonly log: Log;
@@ -331,16 +363,16 @@ interface ConnectionContext {
 }
 
 function serveConnection(connection: Connection, context: ConnectionContext): void {
-  const { find, openSession, memory, log, limits, hostKeys, guardExchanges, accept, makeRoom, mayOpen, welcome } =
+  const { known, openSession, memory, log, limits, hostKeys, guardExchanges, accept, makeRoom, mayOpen, welcome } =
     context;
   const socket = socketOf(connection);
   const hangUp = hangingUp(connection);
-  const authentication = createAuthentication(find, () => {
+  const from = peerOf(socket);
+  const authentication = createAuthentication(knownTo(known, from, log), () => {
     hangUp(DISCONNECT.protocolError, 'Too many authentication failures');
   });
-  announceSignatures(connection, CLIENT_SIGNATURES);
+  announceSignatures(connection, clientSignatures(known().certificates.areTaken));
   const announcement = createHostKeyAnnouncement(connection, hostKeys);
-  const from = peerOf(socket);
   const sessions = new Set<Session>();
   connection.on('authentication', (context) => {
     authentication.attempt(context);
@@ -474,10 +506,12 @@ function principalOf(
   from: { from: string; fromPort: number },
   command: string,
 ): Principal {
+  const { client, key, certificate } = authenticated;
   return {
-    client: authenticated.client.name,
+    client: client.name,
     via: 'ssh',
-    key: authenticated.key.fingerprint,
+    key,
+    ...(certificate && { certificate }),
     ...from,
     user: authenticated.user,
     command,

@@ -31,7 +31,7 @@ export function createAdmission({ config, records, memory, logs, meter }: Gatewa
   const acceptSession: Admission['acceptSession'] = async (served, identity, { isCrowdedOut, makeRoom }) => {
     const { client, principal } = served;
     const admin = principal.via === 'admin';
-    let refusal = admin ? undefined : refusalOf(client, principal, 0);
+    let refusal = admin ? undefined : refusalOf(client, principal, 0, config());
     if (refusal === undefined && !admin) {
       const own = records.of(client.name);
       if (!own.session()) refusal = tooMany(client, own.sessionRate);
@@ -69,7 +69,8 @@ export function createAdmission({ config, records, memory, logs, meter }: Gatewa
       const tryIt = () => enterLiveSessions(config().state, { id: identity.session, principal }, most);
       let entry = await tryIt();
       if (!entry.entered && entry.of === 'client' && (await makeRoom?.()) === true) entry = await tryIt();
-      if (!entry.entered) return entry.of === 'all' ? noRoom(entry.others) : refusalOf(client, principal, entry.others);
+      if (!entry.entered)
+        return entry.of === 'all' ? noRoom(entry.others) : refusalOf(client, principal, entry.others, config());
       served.leave = entry.leave;
       return undefined;
     } catch (error) {

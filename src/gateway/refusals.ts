@@ -1,9 +1,10 @@
 /** Why a client may not open a session, or may not go on with one: decided from the config and the principal alone. */
-import { BlockList, isIPv6 } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
+import { isWithin } from '../config/address-ranges.ts';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { refuseAdmission } from '../core/admission.ts';
 import type { Principal } from '../core/principal.ts';
+import { isCertificateType, isOver, refuseCertificate } from '../core/ssh-certificate.ts';
 import type { Served } from './served.ts';
 
 /** Why a client is not let in: a word for the audit, and one plain line for the client. */
@@ -13,9 +14,40 @@ export interface AdmissionRefusal {
 }
 
 /** Why a client is not let in now, or undefined. @param sessions - how many it has open */
-export function refusalOf(client: ClientConfig, principal: Principal, sessions: number): AdmissionRefusal | undefined {
-  // A connection may have authenticated before that key was taken out of the config.
-  if (isListable(client, principal) && !hasKey(client, principal))
+export function refusalOf(
+  client: ClientConfig,
+  principal: Principal,
+  sessions: number,
+  config: GatewayConfig,
+): AdmissionRefusal | undefined {
+  const { certificate } = principal;
+  if (certificate !== undefined && isOver(certificate.validBefore, new Date()) && isHeldToConfig(principal, config))
+    return {
+      reason: 'certificate-expired',
+      line: `the certificate of client ${client.name} has expired; get a new one.`,
+    };
+  return refusalBut(client, principal, sessions, config);
+}
+
+/**
+ * The same but for the time of a certificate, which is that of logging in and of opening sessions. One that is open goes on: certificates may be good
+ * for minutes, and a backup takes hours.
+ */
+function refusalBut(
+  client: ClientConfig,
+  principal: Principal,
+  sessions: number,
+  config: GatewayConfig,
+): AdmissionRefusal | undefined {
+  const { via, certificate, key = '', keyType = '' } = principal;
+  if (certificate === undefined && via === 'stdio' && isCertificateType(keyType) && config.trustedUserCAKeys.length > 0)
+    return { reason: 'certificate-unreadable', line: 'the gateway cannot read this certificate; ask its admin.' };
+  if (certificate !== undefined) {
+    const refusal = isHeldToConfig(principal, config) ? refuseCertificate(certificate, key, client, config) : undefined;
+    if (refusal !== undefined)
+      return { reason: refusal.reason, line: `this certificate is not for client ${client.name}: ${refusal.why}.` };
+    // A connection may have authenticated before that key was taken out of the config.
+  } else if (isListable(client, principal) && !hasKey(client, principal))
     return { reason: 'key-removed', line: `this key is not, or no longer, one of client ${client.name}.` };
   return refuseAdmission(client.name, client, {
     now: new Date(),
@@ -26,12 +58,17 @@ export function refusalOf(client: ClientConfig, principal: Principal, sessions: 
 
 /**
  * Whether the key must be one of the config's. At the forced command sshd decides on keys, but where it has told which one it took, a key
- * that was taken out of the config ends there, too. Left to authorized_keys alone are keys of other algorithms and certificates, which the
- * config cannot hold, and all keys of a client that has none in the config.
+ * that was taken out of the config ends there, too. Left to authorized_keys alone are keys of other algorithms, which the config cannot hold,
+ * and all keys of a client that has none in the config.
  */
 function isListable(client: ClientConfig, { via, key, keyType }: Principal): boolean {
   if (key === undefined) return false;
   return via === 'ssh' || (via === 'stdio' && keyType === 'ssh-ed25519' && client.keys.length > 0);
+}
+
+/** Whether a certificate must be as the config says. At the forced command, where the config has no CA, sshd alone decides on certificates. */
+export function isHeldToConfig({ via, certificate }: Principal, config: GatewayConfig): boolean {
+  return certificate !== undefined && (via === 'ssh' || (via === 'stdio' && config.trustedUserCAKeys.length > 0));
 }
 
 function hasKey({ keys }: ClientConfig, { key }: Principal): boolean {
@@ -66,15 +103,16 @@ export function tooMany(client: ClientConfig, rate: string): AdmissionRefusal {
 
 /** Why a session cannot go on under a config, as one plain line for its client; undefined when it can. */
 export function revocationOf(
-  { client: before, store, principal }: Pick<Served, 'client' | 'store' | 'principal'>,
+  { client: before, store, principal, byCertificate }: Pick<Served, 'client' | 'store' | 'principal' | 'byCertificate'>,
   config: GatewayConfig,
 ): string | undefined {
   if (principal.via === 'admin') return undefined;
   const client = config.clients[before.name];
   if (client === undefined) return `client ${before.name} was removed; ask the gateway's admin.`;
-  const refusal = refusalOf(client, principal, 0);
+  const refusal = refusalBut(client, principal, 0, config);
   if (refusal !== undefined) return refusal.line;
   // The last one may have gone.
+  if (byCertificate && !isHeldToConfig(principal, config)) return `this certificate's CA is no longer trusted.`;
   if (principal.keyType !== undefined && hasKey(before, principal) && !hasKey(client, principal))
     return `this key is no longer one of client ${before.name}.`;
   const same =
@@ -89,14 +127,5 @@ export function revocationOf(
 function addressAllowed(client: ClientConfig, principal: Principal): boolean {
   if (client.from.length === 0) return true;
   if (principal.from === undefined) return false;
-  const list = new BlockList();
-  for (const range of client.from) {
-    const [address = '', bits] = range.split('/');
-    const family = isIPv6(address) ? 'ipv6' : 'ipv4';
-    if (bits === undefined) list.addAddress(address, family);
-    else list.addSubnet(address, Number(bits), family);
-  }
-  // An IPv4 peer of a dual-stack listener comes as ::ffff:a.b.c.d.
-  const address = principal.from.replace(/^::ffff:(?=\d+\.)/i, '');
-  return list.check(address, isIPv6(address) ? 'ipv6' : 'ipv4');
+  return isWithin(principal.from, client.from);
 }

@@ -13,6 +13,8 @@ export interface Served {
   client: ClientConfig;
   readonly store: StoreConfig | undefined;
   readonly principal: Principal;
+  /** Whether it came by a certificate of a CA of the config. */
+  readonly byCertificate: boolean;
   readonly audit: AuditSink;
   readonly notify: (line: string) => void;
   /** What the session holds by itself; set once it is taken. */

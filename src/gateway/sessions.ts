@@ -7,7 +7,7 @@ import type { OpenSession } from '../ports/sessions.ts';
 import { serveRestic } from '../restic/session.ts';
 import { sessionsToEnd } from '../state/lock-holds.ts';
 import type { Admission } from './admission.ts';
-import { revocationOf } from './refusals.ts';
+import { isHeldToConfig, revocationOf } from './refusals.ts';
 import type { GatewayParts } from './parts.ts';
 import type { Served } from './served.ts';
 import type { SessionContexts } from './session-context.ts';
@@ -49,6 +49,7 @@ export function createSessions(parts: GatewayParts, admission: Admission, contex
     const store = config().stores[client.repository.store];
     const served: Served = {
       ...{ client, store, principal, audit: resources.audit(), notify },
+      byCertificate: isHeldToConfig(principal, config()),
       ...{ hold: undefined, memory: undefined, leave: undefined, storage: undefined },
       ...{ session: undefined, ending: false },
     };

@@ -139,9 +139,11 @@ function addStart(event: Event): void {
   const { client, line, at, session, admin } = event;
   if (session === undefined) return;
   const [from, key] = [text(line['from']), text(line['key'])];
+  // A certificate is often for a new key each time: what one knows of it is its CA.
+  const known = text(line['ca']) ?? key;
   if (!admin) {
     if (from !== undefined) see(client.addresses, networkOf(from), event, beforeNewAddress);
-    if (key !== undefined) see(client.keys, key, event, beforeNewKey);
+    if (known !== undefined) see(client.keys, known, event, beforeNewKey);
     if (client.sessions === 0) client.first = at;
     client.sessions += 1;
   }

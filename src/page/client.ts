@@ -1,5 +1,5 @@
 /** The page of one client: what is open, how it stands, and its sessions with what each added. */
-import type { ClientConfig } from '../config/types.ts';
+import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { counted, formatBytes, formatDuration } from '../core/quantities.ts';
 import type { ClientStatus, Refusal, RemovedFigures, SessionFigures } from '../monitor/client-status.ts';
 import { html, type Html } from './html.ts';
@@ -9,7 +9,12 @@ import { table, type Row } from './table.ts';
 import { badge, distance, foundWords, mark, dateAndTime, quotaBar, sizeWords, withShortNames } from './words.ts';
 
 /** The text of the page. @param config - what the config says of the client's keys and addresses */
-export function renderClient(one: ClientStatus, config: ClientConfig, frame: Frame): string {
+export function renderClient(
+  one: ClientStatus,
+  config: ClientConfig,
+  frame: Frame,
+  authorities: GatewayConfig['trustedUserCAKeys'],
+): string {
   const { client, state } = one;
   const { now } = frame;
   // They have a section of their own.
@@ -26,7 +31,7 @@ export function renderClient(one: ClientStatus, config: ClientConfig, frame: Fra
         </div>
         ${badge(state)}
       </div>
-      ${openSection(one)}${firstSection(one, config)}${factsSection(one, config, now)}${growthSection(one)}${removalsSection(one, now)}${refusalsSection(one)}${scrubSection(one, now)}${keysSection(one, config)}${sessionsSection(one, now)}`,
+      ${openSection(one)}${firstSection(one, config)}${factsSection(one, config, now)}${growthSection(one)}${removalsSection(one, now)}${refusalsSection(one)}${scrubSection(one, now)}${keysSection(one, config, authorities)}${sessionsSection(one, now)}`,
   });
 }
 
@@ -385,11 +390,22 @@ function refusalRow({ at, reason, operation, object, count, session }: Refusal) 
   };
 }
 
-function keysSection({ keys, addresses }: ClientStatus, config: ClientConfig): Html {
+function keysSection(
+  { keys, addresses }: ClientStatus,
+  config: ClientConfig,
+  authorities: GatewayConfig['trustedUserCAKeys'],
+): Html {
   const seen = new Map(keys.map((key) => [key.value, key]));
-  const known = new Set(config.keys.map(({ fingerprint }) => fingerprint));
   const rows = [
     ...config.keys.map(({ fingerprint, comment }) => ({ fingerprint, words: comment })),
+    ...(config.principals.length === 0 ? [] : authorities).map(({ fingerprint, comment }) => ({
+      fingerprint,
+      words: `certificates of this CA ${comment}`.trim(),
+    })),
+  ];
+  const known = new Set(rows.map(({ fingerprint }) => fingerprint));
+  const all = [
+    ...rows,
     ...keys.flatMap(({ value }) => (known.has(value) ? [] : [{ fingerprint: value, words: undefined }])),
   ];
   return html`<section class="tables" aria-labelledby="keys">
@@ -398,7 +414,7 @@ function keysSection({ keys, addresses }: ClientStatus, config: ClientConfig): H
       caption: 'Keys',
       columns: [{ title: 'Fingerprint' }, { title: 'Comment' }, { title: 'First used' }, { title: 'Last used' }],
       head: 0,
-      rows: rows.map(({ fingerprint, words }) => ({
+      rows: all.map(({ fingerprint, words }) => ({
         cells: [
           html`<span class="id">${fingerprint}</span>`,
           words === undefined

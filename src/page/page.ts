@@ -73,7 +73,7 @@ export function pageRoutes(options: {
           const status = known && (await monitor.status(name));
           if (known === undefined || status === undefined)
             return note(404, '../', frame, 'disabled', 'There is no such client', `The config has no client ${name}.`);
-          return page(200, renderClient(status, known, frame));
+          return page(200, renderClient(status, known, frame, config().trustedUserCAKeys));
         }),
     },
     { path: /^\/help$/, open: false, answer: ({ query }) => page(200, renderHelp(frameOf(query))) },

@@ -227,6 +227,24 @@ describe('while one file is wrong, what others take away holds', () => {
     expect(left()['web']?.keys).toEqual(before.clients['web']?.keys.slice(1));
     expect(left()['web']?.expires?.getTime()).toBeLessThan(Date.now());
   });
+  test('a principal, a CA, and certificates that are revoked; no new ones come', () => {
+    rmSync(path.join(directory, 'bad.yaml'));
+    const [cas, revoked] = [`[${keyLine(30)}, ${keyLine(31)}]`, '["serial:1"]'];
+    const main = (ca: string, list: string): string =>
+      `trustedUserCAKeys: ${ca}\nrevokedCertificates: ${list}\n${MAIN}`;
+    writeFileSync(file, main(cas, revoked));
+    put('db.yaml', entry('db', 3, '    principals: [one, two]\n'));
+    before = load();
+    writeFileSync(path.join(directory, 'bad.yaml'), 'clients:\n  ba');
+    expect(withoutRevoked(before, {})).toBeUndefined();
+    put('db.yaml', entry('db', 3, '    principals: [two, three]\n'));
+    expect(left()['db']?.principals).toEqual(['two']);
+    writeFileSync(file, main(`[${keyLine(31)}, ${keyLine(32)}]`, '["id:x"]'));
+    const less = withoutRevoked(before, {});
+    expect(less?.certificates).toBe(true);
+    expect(less?.config.trustedUserCAKeys).toEqual(before.trustedUserCAKeys.slice(1));
+    expect(less?.config.revokedCertificates.map(({ by }) => by)).toEqual(['serial', 'keyId']);
+  });
   test('a client that has moved to a file that is right stays', () => {
     put('db.yaml', entry('db', 3));
     put('new.yaml', entry('db2', 4));

@@ -1,4 +1,5 @@
 /** From YAML to a config: what a whole file becomes, and for every way to get it wrong the exact lines that an admin reads. */
+import { generateKeyPairSync } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -94,6 +95,8 @@ describe('a whole file', () => {
       listen: [{ host: '::', port: 2222 }],
       hostKeys: ['/etc/restic-gateway/ssh_host_ed25519_key', '/etc/ssh/other'],
       ssh: { extraCiphers: ['chacha20-poly1305@openssh.com'], limits: { unauthenticated: 50, maxDelaySeconds: 0 } },
+      trustedUserCAKeys: [],
+      revokedCertificates: [],
       maxSessions: 200,
       workers: 'auto',
       drainSeconds: 300,
@@ -137,6 +140,7 @@ describe('a whole file', () => {
           keys: [parsePublicKey(KEY_1), parsePublicKey(KEY_2)],
           repository: { store: 'archive', prefix: 'fleet/appsrv' },
           access: 'read-only',
+          principals: [],
           addKeys: true,
           maxSessions: 4,
           quota: 1_610_612_736,
@@ -165,6 +169,7 @@ describe('a whole file', () => {
           keys: [parsePublicKey(keyLine(3))],
           repository: { store: 'local', prefix: 'small' },
           access: 'append-only',
+          principals: [],
           addKeys: false,
           maxSessions: 10,
           maxLocks: 200,
@@ -193,6 +198,8 @@ describe('a whole file', () => {
       ],
       hostKeys: [],
       ssh: { extraCiphers: [] },
+      trustedUserCAKeys: [],
+      revokedCertificates: [],
       maxSessions: 1000,
       workers: 1,
       drainSeconds: 60,
@@ -746,7 +753,7 @@ describe('clients', () => {
     [
       'a key alone',
       `clients:\n  a: ${KEY_1}`,
-      ['2:6: clients.a: must be a section with keys, repository, id, role, …'],
+      ['2:6: clients.a: must be a section with keys, principals, repository, id, …'],
     ],
     [
       'everything missing',
@@ -1097,6 +1104,92 @@ describe('one key is one client', () => {
     expect(problemsOf(text)).toEqual([
       '4:104: clients.b.keys[1]: this is also a key of client "a"; a key tells who a client is, so each client needs its own',
       '5:15: clients.c.keys[0]: this is also a key of client "a"; a key tells who a client is, so each client needs its own',
+    ]);
+  });
+});
+
+describe('certificates', () => {
+  const { publicKey: rsa } = generateKeyPairSync('rsa', { modulusLength: 1024 });
+  const { e = '', n = '' } = rsa.export({ format: 'jwk' });
+  const wire = (...parts: (string | Buffer)[]): string =>
+    Buffer.concat(
+      parts.flatMap((part) => {
+        const length = Buffer.alloc(4);
+        length.writeUInt32BE(part.length);
+        return [length, Buffer.from(part as string)];
+      }),
+    ).toString('base64');
+  const number = (text: string): Buffer => Buffer.concat([Buffer.of(0), Buffer.from(text, 'base64url')]);
+  const root = (cas: string, revoked = '[]'): string =>
+    `${STORES}\ntrustedUserCAKeys: ${cas}\nrevokedCertificates: ${revoked}\n`;
+  const at = (column: number, message: string, key = 'trustedUserCAKeys[0]', line = 2): string =>
+    `${line}:${column}: ${key}: ${message}`;
+
+  test('CAs, what is revoked, and whose principals', () => {
+    const revoked = '["id:web 7", "serial:7", "serial:8-18446744073709551615 SHA256:' + 'A'.repeat(43) + '"]';
+    const clients =
+      'clients:\n  a: { keys: [], principals: [web-7, host/web@EXAMPLE], repository: { store: local } }\n';
+    const config = parse(`${root(`[${KEY_1}]`, revoked)}${clients}`);
+    expect(config.trustedUserCAKeys).toMatchObject([{ type: 'ssh-ed25519', fingerprint: expect.any(String) }]);
+    expect(config.revokedCertificates).toEqual([
+      { by: 'keyId', keyId: 'web 7' },
+      { by: 'serial', from: 7n, to: 7n },
+      { by: 'serial', from: 8n, to: 2n ** 64n - 1n, ca: `SHA256:${'A'.repeat(43)}` },
+    ]);
+    expect(config.clients['a']?.principals).toEqual(['web-7', 'host/web@EXAMPLE']);
+  });
+
+  const cut = 'the key is cut off or damaged; paste the whole line of the .pub file';
+  const types = 'ssh-ed25519, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, ecdsa-sha2-nistp521, ssh-rsa';
+  test.each([
+    [
+      'a certificate',
+      'ssh-ed25519-cert-v01@openssh.com AAAA',
+      'this is a certificate; what belongs here is the public key of its CA',
+    ],
+    [
+      'a security key',
+      'sk-ssh-ed25519@openssh.com AAAA',
+      `the key of a CA is of type ${types}, and its line begins with that`,
+    ],
+    [
+      'a short RSA key',
+      `ssh-rsa ${wire('ssh-rsa', number(e), number(n))}`,
+      'an RSA key of 1024 bits is not taken; it must have 2048 to 8192',
+    ],
+    ['a key of another type than it says', `ssh-rsa ${wire('ssh-ed25519', Buffer.alloc(32))}`, cut],
+    ['a point on no curve', `ecdsa-sha2-nistp256 ${wire('ecdsa-sha2-nistp256', 'nistp256', Buffer.alloc(65, 4))}`, cut],
+    [
+      'a point of another curve',
+      `ecdsa-sha2-nistp256 ${wire('ecdsa-sha2-nistp256', 'nistp384', Buffer.alloc(97, 4))}`,
+      cut,
+    ],
+    ['a key that is cut off', `ssh-ed25519 ${wire('ssh-ed25519', Buffer.alloc(31))}`, cut],
+    ['a key with something behind it', `ssh-ed25519 ${wire('ssh-ed25519', Buffer.alloc(32), 'x')}`, cut],
+  ])('%s is no CA', (_what, line, message) => {
+    expect(problemsOf(root(`[${line}]`))).toEqual([at(21, message)]);
+  });
+
+  test.each([
+    ['serial:0', '0 is the serial of all certificates that are made without ssh-keygen -z; revoke by id: or SHA256:'],
+    ...['serial:9-7', 'serial:18446744073709551616', 'serial:x', 'id:', '7', 'SHA256:short'].map((text) => [
+      text,
+      'must be id:KEY_ID, serial:NUMBER, serial:NUMBER-NUMBER or the SHA256: fingerprint of a certified key',
+    ]),
+  ])('%s revokes nothing', (text, message) => {
+    expect(problemsOf(root('[]', `["${text}"]`))).toEqual([at(23, message, 'revokedCertificates[0]', 3)]);
+  });
+
+  test('a principal is one word and one client’s, and a CA is no client', () => {
+    const text = `${root(`[${KEY_1}]`)}clients:
+  a: { keys: [], principals: [web-7, "a b"], repository: { store: local } }
+  b: { keys: [${KEY_1}], principals: [web-7], repository: { store: local } }
+`;
+    const problems = problemsOf(text).map((line) => line.replace(/^\d+:\d+: /, ''));
+    expect(problems).toEqual([
+      'clients.a.principals[1]: a principal is 1 to 128 letters, digits, ".", "_", "@", ":", "+", "/" or "-", and begins with a letter or digit',
+      'clients.b.keys[0]: this is also one of trustedUserCAKeys; the key of a CA signs certificates, and is no client',
+      'clients.b.principals[0]: this is also a principal of client "a"; a principal tells who a client is, so each client needs its own',
     ]);
   });
 });

@@ -148,7 +148,7 @@ describe('a key that is not right', () => {
     [
       'a certificate',
       'ssh-ed25519-cert-v01@openssh.com AAAA',
-      'certificates are not taken, only plain ssh-ed25519 keys',
+      'certificates do not stand here, only plain ssh-ed25519 keys; name the CA in trustedUserCAKeys, and principals of the client',
     ],
     [
       'options before the key',

@@ -127,7 +127,8 @@ async function everyKindOfEvent(stack: Stack): Promise<AuditLine[]> {
   };
 
   // session-start, create and its failure, throttled, remove and its failure, denied
-  const appsrv = await connect('appsrv', { ...peer, via: 'stdio' });
+  const certificate = { ca: peer.key, keyId: 'appsrv', serial: '7', principals: ['appsrv'], validBefore: '0' };
+  const appsrv = await connect('appsrv', { ...peer, certificate, via: 'stdio' });
   (await connect('appsrv', { via: 'admin' }, { overrideProtect: true })).close();
   const [first, large] = [sample(), sample(4 * 1024 * 1024)];
   expect(await post(appsrv, '/config', Buffer.from('config'))).toBe(200);

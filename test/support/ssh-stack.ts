@@ -33,7 +33,11 @@ export interface SshStack {
   readonly server: SshServer;
   readonly directory: string;
   readonly key: KeyPair;
+  /** What the server has warned of. */
+  readonly warnings: readonly string[];
   audit(): AuditLine[];
+  /** Takes up another config, as a reload does. */
+  reconfigure(changes: Partial<GatewayConfig>): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -54,11 +58,19 @@ export async function startSshStack(
   });
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
   const gateway = await createGateway({ config, log: silent });
-  const server = await openSshServer({ config, openSession: gateway.openSession, memory: gateway.memory, log: silent });
+  const warnings: string[] = [];
+  const log = { ...silent, warn: (_about: unknown, message: string) => warnings.push(message) };
+  const server = await openSshServer({ config, openSession: gateway.openSession, memory: gateway.memory, log });
   return {
     server,
     directory,
     key,
+    warnings,
+    reconfigure: async (changes) => {
+      const next = { ...config, ...changes };
+      server.reconfigure(next);
+      await gateway.reconfigure(next);
+    },
     audit: () =>
       readFileSync(config.audit.file, 'utf8')
         .split('\n')

@@ -218,7 +218,7 @@ export function showClient({ config: option, json }: CommonOptions, name: string
     print({ ...described(client), file: fileOfClient(config, name) });
     return 0;
   }
-  const { repository, keys, from, expires } = client;
+  const { repository, keys, principals, from, expires } = client;
   const rows: [string, string][] = [
     ['client', client.name],
     ['file', fileOfClient(config, name)],
@@ -227,6 +227,7 @@ export function showClient({ config: option, json }: CommonOptions, name: string
     ['store', repository.store],
     ['prefix', repository.prefix],
     ...keys.map(({ fingerprint, comment }): [string, string] => ['key', `${fingerprint} ${comment}`.trim()]),
+    ...principals.map((principal): [string, string] => ['principal', principal]),
     ['sessions', `${client.maxSessions} at once`],
     ['from', from.length === 0 ? 'anywhere' : from.join(', ')],
     ['expires', expires === undefined ? 'never' : expires.toISOString()],

@@ -29,7 +29,7 @@ export function settingsFor(user: string, program: readonly string[], config: st
     ['AuthorizedKeysCommand', `${command} --type %t --key %k`],
     ['AuthorizedKeysCommandUser', user],
     ['AuthorizedKeysFile', 'none'],
-    // A certificate would get a shell: it brings no command of ours.
+    // Certificates come in by AuthorizedKeysCommand, too. By a CA of all users one would get a shell: it brings no command of ours.
     ['TrustedUserCAKeys', 'none'],
     ['AuthenticationMethods', 'publickey'],
     ['PubkeyAuthentication', 'yes'],
