@@ -8,7 +8,7 @@
 import { parseArgs } from 'node:util';
 import { findConfigFile, loadConfig } from '../config/load.ts';
 import { printable } from '../core/printable.ts';
-import { isCertificateType } from '../core/ssh-certificate.ts';
+import { isCertificateType, isRevoked } from '../core/ssh-certificate.ts';
 import { authorityLine, authorizedKeysLine, authorizedPrincipalsLine } from '../frontends/authorized-keys.ts';
 import { certificatesOf, type GoodCertificate } from '../frontends/certificates.ts';
 import type { GatewayConfig } from '../config/types.ts';
@@ -31,7 +31,11 @@ export function runAuthorizedKeys(argv: readonly string[]): number {
   }
   for (const client of Object.values(config.clients)) {
     for (const key of client.keys)
-      if ((type ?? key.type) === key.type && (blob ?? key.blob) === key.blob)
+      if (
+        (type ?? key.type) === key.type &&
+        (blob ?? key.blob) === key.blob &&
+        !isRevoked(config.revokedCertificates, key.fingerprint)
+      )
         print(authorizedKeysLine(client, key, line));
     if (type === undefined && blob === undefined && client.principals.length > 0)
       for (const authority of authorities) print(authorityLine(client, authority, line));

@@ -66,11 +66,13 @@ export async function runCheck({
   const { describeRuntime, NOT_NATIVE } = await import('./runtime.ts');
   const runtime = describeRuntime();
   const files = tooFewOpenFiles(openFiles(), config.maxSessions, processesOf(config));
+  const certificates = whyNoCertificates(config);
   if (json) {
     process.stdout.write(
       jsonLine('check', {
         ...{ config: config.file, good: failed === 0, clients, stores, runtime },
         ...(files && { openFiles: files }),
+        ...(certificates && { certificates }),
         ...(live && { checks }),
       }),
     );
@@ -82,6 +84,7 @@ export async function runCheck({
   );
   if (runtime.trouble !== undefined) process.stdout.write(warning(runtime.trouble));
   if (files !== undefined) process.stdout.write(warning(`for serve, started like this: ${files}`));
+  if (certificates !== undefined) process.stdout.write(warning(certificates));
   if (runtime.encryption === 'node') process.stdout.write(prose(`note: ${NOT_NATIVE}`));
   if (!live) return 0;
   const columns: readonly Column[] = [
@@ -98,6 +101,18 @@ export async function runCheck({
   if (failed > 0)
     process.stdout.write(`\n${styled(process.stdout, 'red', `${counted(failed, 'thing')} must be put right`)}\n`);
   return failed === 0 ? 0 : 1;
+}
+
+/** Why what the config says of certificates lets nobody in; undefined when it may, or says nothing. */
+function whyNoCertificates({ clients, trustedUserCAKeys }: ReturnType<typeof loadConfig>): string | undefined {
+  const named = Object.values(clients).find(({ principals }) => principals.length > 0);
+  if (trustedUserCAKeys.length > 0)
+    return named === undefined
+      ? 'no client has principals, so the certificates of trustedUserCAKeys let nobody in'
+      : undefined;
+  return (
+    named && `client ${named.name} has principals, but trustedUserCAKeys has no CA, so no certificate lets anybody in`
+  );
 }
 
 function warning(text: string): string {

@@ -50,7 +50,7 @@ export function parsePrincipal(text: string): string {
 const SERIALS = /^serial:([1-9]\d{0,19})(?:-([1-9]\d{0,19}))?(?: (SHA256:[A-Za-z0-9+/]{43}))?$/;
 const MOST_SERIAL = 2n ** 64n - 1n;
 
-/** Which certificates are revoked: `id:` and a key id, `serial:` and a number or two, or the fingerprint of a certified key. */
+/** Which certificates are revoked: `id:` and a key id, `serial:` and a number or two, or the fingerprint of a key or a CA. */
 export function parseRevocation(text: string): Revocation {
   if (text.startsWith('id:') && text.length > 3) return { by: 'keyId', keyId: text.slice(3) };
   if (/^SHA256:[A-Za-z0-9+/]{43}$/.test(text)) return { by: 'key', key: text };
@@ -60,7 +60,7 @@ export function parseRevocation(text: string): Revocation {
   const [from, to] = [BigInt(first), BigInt(last)];
   if (first === '' || to < from || to > MOST_SERIAL)
     throw invalid(
-      'must be id:KEY_ID, serial:NUMBER, serial:NUMBER-NUMBER or the SHA256: fingerprint of a certified key',
+      'must be id:KEY_ID, serial:NUMBER, serial:NUMBER-NUMBER or the SHA256: fingerprint of a key or a CA',
     );
   return { by: 'serial', from, to, ...(ca !== undefined && { ca }) };
 }

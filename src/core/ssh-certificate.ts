@@ -102,50 +102,61 @@ export function certifiedBy({ keyId, serial, principals, validBefore }: Certific
   return { ca, keyId, serial: serial.toString(), principals, validBefore: validBefore.toString() };
 }
 
-/** A certificate, or several, that the config revokes. */
+/** What the config revokes: certificates, and keys. */
 export type Revocation =
   | { readonly by: 'keyId'; readonly keyId: string }
-  /** Fingerprint of the key that it is for. */
+  /** Fingerprint of a key, of one that is certified, or of a CA. */
   | { readonly by: 'key'; readonly key: string }
   /** Both bounds are in it; without a CA, of each. */
   | { readonly by: 'serial'; readonly from: bigint; readonly to: bigint; readonly ca?: string };
 
+/** Who a certificate may be for. */
+interface Certifiable {
+  readonly name: string;
+  readonly principals: readonly string[];
+}
+
 /** What the config says of all certificates. */
 interface CertificateRules {
   readonly trustedUserCAKeys: readonly { readonly fingerprint: string }[];
-  readonly revokedCertificates: readonly Revocation[];
+  readonly clients: Readonly<Record<string, Certifiable>>;
 }
 
 /** Why a certificate is good for no session: a stable word for the audit, and half a sentence. */
 interface CertificateRefusal {
-  readonly reason: 'ca-removed' | 'certificate-revoked' | 'principal-removed';
+  readonly reason: 'ca-removed' | 'principal-removed' | 'several-clients';
   readonly why: string;
 }
 
-/**
- * Why a certificate does not, or no longer, stand for a client; undefined when it does. Its times are not asked for.
- * @param key - fingerprint of the key that it is for
- */
+/** Why a certificate does not, or no longer, stand for a client; undefined when it does. Neither its times are asked for nor what is revoked. */
 export function refuseCertificate(
   certificate: CertifiedBy,
-  key: string,
-  client: { readonly principals: readonly string[] },
-  rules: CertificateRules,
+  client: Certifiable,
+  { trustedUserCAKeys, clients }: CertificateRules,
 ): CertificateRefusal | undefined {
-  if (!rules.trustedUserCAKeys.some(({ fingerprint }) => fingerprint === certificate.ca))
+  if (!trustedUserCAKeys.some(({ fingerprint }) => fingerprint === certificate.ca))
     return { reason: 'ca-removed', why: 'its CA is not, or no longer, trusted' };
-  if (rules.revokedCertificates.some((one) => revokes(one, certificate, key)))
-    return { reason: 'certificate-revoked', why: 'it was revoked' };
-  if (!certificate.principals.some((principal) => client.principals.includes(principal)))
+  const named = new Set(certificate.principals);
+  const isOf = ({ principals }: Certifiable): boolean => principals.some((principal) => named.has(principal));
+  if (!isOf(client))
     return { reason: 'principal-removed', why: 'none of its principals is, or is any longer, one of the client' };
+  if (Object.values(clients).some((other) => other.name !== client.name && isOf(other)))
+    return { reason: 'several-clients', why: 'its principals are those of several clients, and it must be one' };
   return undefined;
 }
 
-function revokes(revocation: Revocation, { ca, keyId, serial }: CertifiedBy, key: string): boolean {
-  if (revocation.by === 'keyId') return revocation.keyId === keyId;
-  if (revocation.by === 'key') return revocation.key === key;
-  const number = BigInt(serial);
-  return (revocation.ca ?? ca) === ca && number >= revocation.from && number <= revocation.to;
+/**
+ * Whether a key is revoked, or the certificate it comes with.
+ * @param key - its fingerprint
+ */
+export function isRevoked(revocations: readonly Revocation[], key: string, certificate?: CertifiedBy): boolean {
+  return revocations.some((one) => {
+    if (one.by === 'key') return one.key === key || one.key === certificate?.ca;
+    if (certificate === undefined) return false;
+    if (one.by === 'keyId') return one.keyId === certificate.keyId;
+    const number = BigInt(certificate.serial);
+    return (one.ca ?? certificate.ca) === certificate.ca && number >= one.from && number <= one.to;
+  });
 }
 
 /** Whether the time of a certificate is over. */

@@ -15,6 +15,7 @@ import {
   certifiedBy,
   createReader,
   isOver,
+  isRevoked,
   readCertificate,
   refuseCertificate,
   secondsOf,
@@ -73,13 +74,12 @@ export function certificatesOf(
       const key = fingerprintOf(certificate.key);
       const facts = certifiedBy(certificate, authority.fingerprint);
       const refused = (why: string): BadCertificate => ({ refused: { why, key, certificate: facts } });
-      const clients = new Set(certificate.principals.flatMap((one) => owners.get(one) ?? []));
-      const [client] = clients;
       const unfit = whyUnfit(certificate, from, new Date());
       if (unfit !== undefined) return refused(unfit);
+      if (isRevoked(config.revokedCertificates, key, facts)) return refused('it was revoked');
+      const [client] = certificate.principals.flatMap((one) => owners.get(one) ?? []);
       if (client === undefined) return refused('none of its principals is one of a client');
-      if (clients.size > 1) return refused('its principals are those of several clients, and it must be one');
-      const refusal = refuseCertificate(facts, key, client, config);
+      const refusal = refuseCertificate(facts, client, config);
       return refusal === undefined
         ? { client, key, keyBlob: certificate.key, certificate: facts }
         : refused(refusal.why);
@@ -143,7 +143,7 @@ function isSignedBy(key: KeyObject | undefined, { authority, signed, signature }
   }
 }
 
-/** A number of so many bytes. @returns undefined when it is negative or does not go into them */
+/** A number of so many bytes. @returns undefined when it does not go into them */
 function padded(number: Buffer, bytes: number): Buffer | undefined {
   const from = number.length > bytes && number[0] === 0 ? 1 : 0;
   const length = number.length - from;

@@ -43,7 +43,7 @@ export interface Link {
   readonly protocol: Protocol;
   /** Calls `next` when no key exchange is under way, in which ssh2 would gather without bound what it is given to send. */
   whenOpen(next: () => void): void;
-  /** Resolves when the peer has taken all that was sent before; never for one that answers nothing. Never rejects. */
+  /** Resolves when the peer has taken all that was sent before, or has gone; never for one that answers nothing. Never rejects. */
   readonly reached: () => Promise<void>;
   /** For how long nothing has come from the peer, in ms. */
   readonly silentMs: () => number;
@@ -109,10 +109,10 @@ export function guardPeer(connection: Connection, guardExchanges: (may: () => bo
   };
 
   // Every peer answers a request that it does not know, in order (RFC 4254, 4); ssh2's server takes no notice of that.
-  const awaiting: (() => void)[] = [];
+  const answers = createAnswers(socket);
   for (const kind of ['REQUEST_FAILURE', 'REQUEST_SUCCESS'])
     handlers[kind] = () => {
-      awaiting.shift()?.();
+      answers.came();
     };
   let loggedIn = false;
   connection.once('ready', () => {
@@ -178,8 +178,23 @@ export function guardPeer(connection: Connection, guardExchanges: (may: () => bo
     },
     reached: () =>
       new Promise((resolve) => {
-        awaiting.push(resolve);
+        answers.wait(resolve);
         if (socket.writable) protocol.ping();
       }),
+  };
+}
+
+/** Those who wait for an answer of the peer each, in that order. One that has gone answers all. */
+function createAnswers(socket: Socket): { readonly came: () => void; readonly wait: (then: () => void) => void } {
+  const waiting: (() => void)[] = [];
+  socket.once('close', () => {
+    for (const then of waiting.splice(0)) then();
+  });
+  return {
+    came: () => waiting.shift()?.(),
+    wait: (then) => {
+      if (socket.destroyed) then();
+      else waiting.push(then);
+    },
   };
 }

@@ -28,6 +28,8 @@ export interface KnownKey {
 export interface KnownKeys {
   /** The client of a key. @param blob - the key in SSH wire format, base64 */
   find(blob: string): KnownKey | undefined;
+  /** Whether there is a CA. */
+  areCertified(): boolean;
   /** The client of a certificate, and the key that it is for in SSH wire format. @param blob - in SSH wire format */
   certified(blob: Buffer): (KnownKey & { readonly keyBlob: Buffer }) | undefined;
 }
@@ -54,8 +56,14 @@ const MOST_ATTEMPTS = 20;
 
 /**
  * @param giveUp - ends the connection, after too many attempts
+ * @param inTurn - does work that costs thread time and needs no key of the config, at once or later, or never when the connection has gone. ssh2 keeps what
+ *   comes meanwhile
  */
-export function createAuthentication(keys: KnownKeys, giveUp: () => void): Authentication {
+export function createAuthentication(
+  keys: KnownKeys,
+  giveUp: () => void,
+  inTurn: (work: () => void) => void,
+): Authentication {
   let authenticated: AuthenticatedKey | undefined;
   let refusals = 0;
   let attempts = 0;
@@ -63,6 +71,25 @@ export function createAuthentication(keys: KnownKeys, giveUp: () => void): Authe
     if (context.method !== 'none' || attempts > 1) refusals++;
     if (refusals >= MOST_REFUSALS) giveUp();
     else context.reject(['publickey']);
+  };
+  const answer = (context: AuthContext): void => {
+    // Every refusal is the same, whatever the user's name: the name decides nothing, so it can be guessed at in vain.
+    const login = context.method === 'publickey' ? loginBy(context, keys) : undefined;
+    if (login === undefined) {
+      refuse(context);
+      return;
+    }
+    if (login.signature === undefined) {
+      // An offer: the client may go on and sign with this key. Nothing is proved yet.
+      context.accept();
+      return;
+    }
+    if (!verified(login.keyBlob, login.signed, login.signature)) {
+      refuse(context);
+      return;
+    }
+    authenticated = { ...login.known, user: context.username };
+    context.accept();
   };
   return {
     attempt: (context) => {
@@ -72,23 +99,12 @@ export function createAuthentication(keys: KnownKeys, giveUp: () => void): Authe
         giveUp();
         return;
       }
-      // Every refusal is the same, whatever the user's name: the name decides nothing, so it can be guessed at in vain.
-      const login = context.method === 'publickey' ? loginBy(context, keys) : undefined;
-      if (login === undefined) {
-        refuse(context);
-        return;
-      }
-      if (login.signature === undefined) {
-        // An offer: the client may go on and sign with this key. Nothing is proved yet.
-        context.accept();
-        return;
-      }
-      if (!verified(login.keyBlob, login.signed, login.signature)) {
-        refuse(context);
-        return;
-      }
-      authenticated = { ...login.known, user: context.username };
-      context.accept();
+      // A CA's signature takes up to some ms to verify, and anybody may show a certificate that names a CA.
+      if (keys.areCertified() && context.method === 'publickey' && context.key.algo === ED25519_CERTIFICATE)
+        inTurn(() => {
+          answer(context);
+        });
+      else answer(context);
     },
     authenticated: () => authenticated,
   };

@@ -124,7 +124,7 @@ export async function openSshServer({
       connection.once('handshake', () => pending?.exchanged());
       mlKemKex.inTurns(connection, (go) => pending?.takeTurn(go));
       serveConnection(connection, {
-        known: () => known,
+        ...{ known: () => known, takeTurn: (work) => pending?.takeTurn(work) },
         openSession,
         memory,
         log: balancers.logOf(socketOf(connection), log),
@@ -312,17 +312,21 @@ function keysOf(config: GatewayConfig): Known {
   return { keys: new Map(keys), certificates: certificatesOf(config) };
 }
 
+/** Of what a CA calls its certificate, which may be its 32 KiB, that is logged, in characters. */
+const LONGEST_ID = 256;
+
 /** What is known when a key is shown, which may be a while after its connection came. A CA's certificate that is refused is told of. */
 function knownTo(known: () => Known, from: { readonly from: string }, log: Log): KnownKeys {
   return {
     find: (blob) => known().keys.get(blob),
+    areCertified: () => known().certificates.areTaken,
     certified: (blob) => {
       const judged = known().certificates.judge(blob, from.from);
       if ('client' in judged) return judged;
       if (judged.refused === undefined) return undefined;
       const { why, key, certificate } = judged.refused;
       const { ca, keyId, serial } = certificate;
-      log.warn({ ...from, ca, keyId: printable(keyId), serial, key }, `a certificate is refused: ${why}`);
+      log.warn({ ...from, ca, keyId: printable(keyId, LONGEST_ID), serial, key }, `a certificate is refused: ${why}`);
       return undefined;
     },
   };
@@ -347,6 +351,8 @@ type SessionBy = Pick<SessionRequest, 'principal' | 'isCrowdedOut' | 'makeRoom'>
 
 interface ConnectionContext {
   readonly known: () => Known;
+  /** Does work of a login in this connection's turn. */
+  readonly takeTurn: (work: () => void) => void;
   readonly openSession: OpenSession;
   readonly memory: Memory | undefined;
   readonly log: Log;
@@ -362,21 +368,32 @@ interface ConnectionContext {
   readonly welcome: () => void;
 }
 
+/** Has a connection log in by what is known. */
+function authenticationOf(
+  connection: Connection,
+  { known, takeTurn, log }: ConnectionContext,
+  from: { readonly from: string },
+  hangUp: ReturnType<typeof hangingUp>,
+): ReturnType<typeof createAuthentication> {
+  const tooMany = (): void => {
+    hangUp(DISCONNECT.protocolError, 'Too many authentication failures');
+  };
+  const authentication = createAuthentication(knownTo(known, from, log), tooMany, takeTurn);
+  announceSignatures(connection, clientSignatures(known().certificates.areTaken));
+  connection.on('authentication', (attempt) => {
+    authentication.attempt(attempt);
+  });
+  return authentication;
+}
+
 function serveConnection(connection: Connection, context: ConnectionContext): void {
-  const { known, openSession, memory, log, limits, hostKeys, guardExchanges, accept, makeRoom, mayOpen, welcome } =
-    context;
+  const { openSession, memory, log, limits, hostKeys, guardExchanges, accept, makeRoom, mayOpen, welcome } = context;
   const socket = socketOf(connection);
   const hangUp = hangingUp(connection);
   const from = peerOf(socket);
-  const authentication = createAuthentication(knownTo(known, from, log), () => {
-    hangUp(DISCONNECT.protocolError, 'Too many authentication failures');
-  });
-  announceSignatures(connection, clientSignatures(known().certificates.areTaken));
+  const authentication = authenticationOf(connection, context, from, hangUp);
   const announcement = createHostKeyAnnouncement(connection, hostKeys);
   const sessions = new Set<Session>();
-  connection.on('authentication', (context) => {
-    authentication.attempt(context);
-  });
   connection.on('error', (error: Error) => {
     log.warn({ ...from, error: error.message }, 'connection failed');
   });

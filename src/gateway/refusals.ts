@@ -4,7 +4,7 @@ import { isWithin } from '../config/address-ranges.ts';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { refuseAdmission } from '../core/admission.ts';
 import type { Principal } from '../core/principal.ts';
-import { isCertificateType, isOver, refuseCertificate } from '../core/ssh-certificate.ts';
+import { isCertificateType, isOver, isRevoked, refuseCertificate } from '../core/ssh-certificate.ts';
 import type { Served } from './served.ts';
 
 /** Why a client is not let in: a word for the audit, and one plain line for the client. */
@@ -39,11 +39,15 @@ function refusalBut(
   sessions: number,
   config: GatewayConfig,
 ): AdmissionRefusal | undefined {
-  const { via, certificate, key = '', keyType = '' } = principal;
-  if (certificate === undefined && via === 'stdio' && isCertificateType(keyType) && config.trustedUserCAKeys.length > 0)
+  const { via, certificate, key, keyType = '' } = principal;
+  if (certificate === undefined && via === 'stdio' && isCertificateType(keyType) && hasSayOn(client, config))
     return { reason: 'certificate-unreadable', line: 'the gateway cannot read this certificate; ask its admin.' };
+  if (key !== undefined && isRevoked(config.revokedCertificates, key, certificate)) {
+    const what = certificate === undefined ? 'key' : 'certificate';
+    return { reason: `${what}-revoked`, line: `this ${what} of client ${client.name} was revoked.` };
+  }
   if (certificate !== undefined) {
-    const refusal = isHeldToConfig(principal, config) ? refuseCertificate(certificate, key, client, config) : undefined;
+    const refusal = isHeldToConfig(principal, config) ? refuseCertificate(certificate, client, config) : undefined;
     if (refusal !== undefined)
       return { reason: refusal.reason, line: `this certificate is not for client ${client.name}: ${refusal.why}.` };
     // A connection may have authenticated before that key was taken out of the config.
@@ -66,9 +70,17 @@ function isListable(client: ClientConfig, { via, key, keyType }: Principal): boo
   return via === 'ssh' || (via === 'stdio' && keyType === 'ssh-ed25519' && client.keys.length > 0);
 }
 
-/** Whether a certificate must be as the config says. At the forced command, where the config has no CA, sshd alone decides on certificates. */
-export function isHeldToConfig({ via, certificate }: Principal, config: GatewayConfig): boolean {
-  return certificate !== undefined && (via === 'ssh' || (via === 'stdio' && config.trustedUserCAKeys.length > 0));
+/** Whether a certificate must be as the config says. */
+export function isHeldToConfig({ client, via, certificate }: Principal, config: GatewayConfig): boolean {
+  if (certificate === undefined) return false;
+  return via === 'ssh' || (via === 'stdio' && hasSayOn(config.clients[client], config));
+}
+
+/**
+ * Whether the config decides on certificates at the forced command: where it has a CA, or had one, of which the principals are left. Else sshd alone does.
+ */
+function hasSayOn(client: ClientConfig | undefined, { trustedUserCAKeys }: GatewayConfig): boolean {
+  return trustedUserCAKeys.length > 0 || (client !== undefined && client.principals.length > 0);
 }
 
 function hasKey({ keys }: ClientConfig, { key }: Principal): boolean {

@@ -197,6 +197,7 @@ describe('a certificate that is not for here', () => {
       () => revoked(`serial:7 ${ca.fingerprint}`),
     ],
     ['whose key is revoked', hour, 'it was revoked', () => revoked(key.fingerprint)],
+    ['whose CA is revoked, though it is trusted', hour, 'it was revoked', () => revoked(ca.fingerprint)],
     ['of a CA that nobody trusts', hour, undefined, () => ({ trustedUserCAKeys: [] })],
   ])('%s is refused, and the log says why', async (_what, options, warned, changes = () => ({})) => {
     await open([ca], changes());
@@ -231,7 +232,7 @@ describe('what a reload takes away', () => {
   test.each<[what: string, web: Partial<ClientConfig>, changes: () => Partial<GatewayConfig>, said: string]>([
     ['its CA', {}, () => ({ trustedUserCAKeys: [] }), 'its CA is not, or no longer, trusted'],
     ['its principal', { principals: ['web-8'] }, () => ({}), 'none of its principals is, or is any longer'],
-    ['the certificate', {}, () => revoked('serial:7'), 'it was revoked'],
+    ['the certificate', {}, () => revoked('serial:7'), 'this certificate of client web was revoked'],
     ['the whole client', { disabled: true }, () => ({}), 'client web is disabled'],
   ])('%s: its session ends, and no other', async (_what, web, changes, said) => {
     await open();
@@ -245,6 +246,26 @@ describe('what a reload takes away', () => {
     // But for the CA, which was the other's as well.
     expect(ended().some(({ client }) => client === 'db')).toBe(said.startsWith('its CA'));
     await other.stop();
+  });
+
+  test('a key that stands in the config, too: revoked, it is of no use by itself either', async () => {
+    await open([ca], {}, { keys: [parsePublicKey(key.publicLine)] });
+    const held = await staying({ ...key, certificate: Buffer.alloc(0) });
+    await reload({ keys: [parsePublicKey(key.publicLine)] }, revoked(key.fingerprint));
+    await held.exited;
+    expect(held.lines.join('\n')).toContain('this key of client web was revoked');
+    expect((await ssh(key)).stderr).toContain('this key of client web was revoked');
+    expect(stack.audit().at(-1)).toMatchObject({ event: 'session-refused', reason: 'key-revoked' });
+  });
+
+  test('its being one client alone: its session ends when another gets one of its principals', async () => {
+    await open();
+    const held = await staying(await certify(ca, key, '-n', 'web-7,new'));
+    const { honest } = stack as unknown as { readonly honest: KeyFiles };
+    const clients = { ...clientsOf({}, honest), new: testClient('new', { principals: ['new'] }) };
+    await stack.reconfigure({ clients });
+    await held.exited;
+    expect(held.lines.join('\n')).toContain('its principals are those of several clients');
   });
 
   test('time: a session goes on when its certificate expires, and on its connection no other begins', async () => {
@@ -347,6 +368,7 @@ describe('a stranger at the login', () => {
     for (const signatureOf of attempts) {
       const { client, answers } = await atLogin();
       sendMessage(client, offer(good));
+      await until(() => answers.length === 1);
       sendMessage(client, login(client, good, signatureOf));
       await until(() => answers.length === 2 || tcpOf(client).closed);
       expect(answers).not.toContain('success');
@@ -364,6 +386,15 @@ describe('a stranger at the login', () => {
     await until(() => right.answers.length === 1);
     expect(right.answers).toEqual(['success']);
     expect(stack.audit()).toEqual([]);
+  });
+
+  test('fills no log by a certificate with a key id of 30 KB that was refused', async () => {
+    await openWithHands();
+    const { client, answers } = await atLogin();
+    sendMessage(client, offer(makeCertificate(hands, mine, { keyId: 'x'.repeat(30_000), validBefore: 1n })));
+    await until(() => answers.length === 1);
+    const about = stack.warned.find((fields) => fields['keyId'] !== undefined);
+    expect(String(about?.['keyId'])).toMatch(/^x{256}\u2026 \(cut from 30000 characters\)$/);
   });
 
   test('floods of forged certificates, each as large as one may be, leave the server serving', async () => {

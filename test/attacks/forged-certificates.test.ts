@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, test } from '@jest/globals';
 import { parseAuthorityKey } from '../../src/config/authority-key.ts';
 import { readCertificate } from '../../src/core/ssh-certificate.ts';
 import { certificatesOf } from '../../src/frontends/certificates.ts';
+import { createAuthentication } from '../../src/frontends/ssh-auth.ts';
 import { makeCertificate, pairInMemory, strings, type Saying } from '../support/certificates.ts';
 import { testClient } from '../support/test-client.ts';
 
@@ -88,6 +89,30 @@ describe('a certificate of one’s own making', () => {
         expect(readCertificate(Buffer.alloc(length, fill))).toBeUndefined();
     const head = strings(CERTIFICATE, '', '');
     expect(readCertificate(Buffer.concat([head, Buffer.alloc(32_000)]))).toBeUndefined();
+  });
+});
+
+describe('a certificate that is shown', () => {
+  test('is verified in its connection’s turn, as keys are exchanged, and a key of the config does not wait', () => {
+    const [turns, seen]: [(() => void)[], string[]] = [[], []];
+    const authentication = createAuthentication(
+      {
+        find: () => void seen.push('key'),
+        areCertified: () => true,
+        certified: () => void seen.push('certificate'),
+      },
+      () => undefined,
+      (work) => turns.push(work),
+    );
+    const attempt = (algo: string): void => {
+      const asked = { method: 'publickey', key: { algo, data: Buffer.alloc(9) }, accept: () => undefined };
+      authentication.attempt({ ...asked, reject: () => undefined } as never);
+    };
+    attempt(CERTIFICATE);
+    attempt('ssh-ed25519');
+    expect(seen).toEqual(['key']);
+    for (const turn of turns) turn();
+    expect(seen).toEqual(['key', 'certificate']);
   });
 });
 

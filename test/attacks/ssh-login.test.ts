@@ -146,8 +146,12 @@ describe('methods and names', () => {
 
   test('the name is not so much as looked at before a key is proved, so that there is no time to measure', () => {
     const answers: unknown[] = [];
-    const authentication = createAuthentication({ find: () => undefined, certified: () => undefined }, () =>
-      answers.push('cut'),
+    const authentication = createAuthentication(
+      { find: () => undefined, areCertified: () => true, certified: () => undefined },
+      () => answers.push('cut'),
+      (work) => {
+        work();
+      },
     );
     const attempt = (rest: object): void => {
       const context = {

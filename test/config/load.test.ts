@@ -1174,7 +1174,7 @@ describe('certificates', () => {
     ['serial:0', '0 is the serial of all certificates that are made without ssh-keygen -z; revoke by id: or SHA256:'],
     ...['serial:9-7', 'serial:18446744073709551616', 'serial:x', 'id:', '7', 'SHA256:short'].map((text) => [
       text,
-      'must be id:KEY_ID, serial:NUMBER, serial:NUMBER-NUMBER or the SHA256: fingerprint of a certified key',
+      'must be id:KEY_ID, serial:NUMBER, serial:NUMBER-NUMBER or the SHA256: fingerprint of a key or a CA',
     ]),
   ])('%s revokes nothing', (text, message) => {
     expect(problemsOf(root('[]', `["${text}"]`))).toEqual([at(23, message, 'revokedCertificates[0]', 3)]);

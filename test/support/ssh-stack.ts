@@ -35,6 +35,8 @@ export interface SshStack {
   readonly key: KeyPair;
   /** What the server has warned of. */
   readonly warnings: readonly string[];
+  /** The fields of each. */
+  readonly warned: readonly Readonly<Record<string, unknown>>[];
   audit(): AuditLine[];
   /** Takes up another config, as a reload does. */
   reconfigure(changes: Partial<GatewayConfig>): Promise<void>;
@@ -59,13 +61,19 @@ export async function startSshStack(
   const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
   const gateway = await createGateway({ config, log: silent });
   const warnings: string[] = [];
-  const log = { ...silent, warn: (_about: unknown, message: string) => warnings.push(message) };
+  const warned: Readonly<Record<string, unknown>>[] = [];
+  const warn = (about: Readonly<Record<string, unknown>>, message: string): void => {
+    warned.push(about);
+    warnings.push(message);
+  };
+  const log = { ...silent, warn };
   const server = await openSshServer({ config, openSession: gateway.openSession, memory: gateway.memory, log });
   return {
     server,
     directory,
     key,
     warnings,
+    warned,
     reconfigure: async (changes) => {
       const next = { ...config, ...changes };
       server.reconfigure(next);
