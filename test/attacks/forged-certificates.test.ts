@@ -69,6 +69,7 @@ describe('a certificate of one’s own making', () => {
     ['with a list of no addresses', { options: strings('source-address', strings('127.0.0.1,*')) }],
     ['with a list that is no string', { options: strings('source-address', '127.0.0.1') }],
     ['with two lists in one', { options: strings('source-address', strings('127.0.0.1', '10.0.0.1')) }],
+    ['with an unknown option that holds addresses', { options: strings('x@example.com', strings('127.0.0.1')) }],
     ['with an option of no name', { options: strings('', '') }],
     ['with extensions that are cut off', { extensions: strings('permit-pty') }],
     [
