@@ -59,9 +59,7 @@ export function parseRevocation(text: string): Revocation {
   const [, first = '', last = first, ca] = SERIALS.exec(text) ?? [];
   const [from, to] = [BigInt(first), BigInt(last)];
   if (first === '' || to < from || to > MOST_SERIAL)
-    throw invalid(
-      'must be id:KEY_ID, serial:NUMBER, serial:NUMBER-NUMBER or the SHA256: fingerprint of a key or a CA',
-    );
+    throw invalid('must be id:KEY_ID, serial:NUMBER, serial:NUMBER-NUMBER or the SHA256: fingerprint of a key or a CA');
   return { by: 'serial', from, to, ...(ca !== undefined && { ca }) };
 }
 
