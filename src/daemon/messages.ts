@@ -3,10 +3,13 @@ import type { GatewayConfig } from '../config/types.ts';
 import type { ErrorCode } from '../core/errors.ts';
 import type { Figures } from '../metrics/figures.ts';
 import type { Service } from './service.ts';
+import type { Heard, Said } from './siblings.ts';
 
 /** To a worker. The first is `config`, and each later one is to be taken up. */
 export type ToWorker =
   | { readonly kind: 'config'; readonly config: GatewayConfig }
+  /** Of another worker. */
+  | { readonly kind: 'sibling'; readonly heard: Heard }
   /** Asks for `figures`. */
   | { readonly kind: 'count' }
   /** Let nobody in any more, and end when the last session has ended. */
@@ -20,6 +23,8 @@ export type FromWorker =
   | { readonly kind: 'hello' }
   /** It serves. */
   | ({ readonly kind: 'ready' } & Pick<Service, 'addresses' | 'hostKeys'>)
+  /** To the other workers. */
+  | { readonly kind: 'siblings'; readonly said: Said }
   /** It could not start, and ends. */
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly detail: string }
   /** What it has counted: when it is asked, and when it ends. */

@@ -13,6 +13,7 @@ import { countLiveSessions } from '../state/live-sessions.ts';
 import { handOnLostConnections } from './lost-connections.ts';
 import type { FromWorker, ToWorker } from './messages.ts';
 import type { Service } from './service.ts';
+import type { Heard, Said } from './siblings.ts';
 import { keepWorkerFigures, type WorkerFigures } from './worker-figures.ts';
 
 /** A worker that lived shorter than this, in ms, is replaced later and later. */
@@ -58,11 +59,15 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
             return;
           case 'ready':
             if (state === 'running') log.info({ worker: pid }, `worker ${pid} serves`);
+            introduce(worker, serving);
             serving.add(worker);
             figures = kept.begin(() => {
               send(worker, { kind: 'count' });
             });
             resolve(message);
+            return;
+          case 'siblings':
+            passOnSaid(worker, serving, message.said);
             return;
           case 'failed':
             failure = new GatewayError(message.code, { detail: message.detail });
@@ -77,6 +82,7 @@ export async function startWorkers(count: number, first: GatewayConfig, log: Log
       worker.once('exit', (status: number | null, signal: string | null) => {
         workers.delete(worker);
         serving.delete(worker);
+        tellSiblings(worker, serving, { kind: 'gone', from: worker.id });
         figures?.ended();
         const how = signal ?? `exit status ${status ?? 0}`;
         reject(failure ?? new GatewayError('internal', { detail: `a worker ended before it served (${how})` }));
@@ -152,6 +158,21 @@ function pidsOf(workers: ReadonlySet<Worker>): readonly (number | undefined)[] {
 function send(worker: Worker, message: ToWorker): void {
   // To one that is just ending nothing can be sent, and its end is an event of its own.
   if (worker.isConnected()) worker.send(message, () => undefined);
+}
+
+/** To all who serve but this one, or to one of them. */
+function tellSiblings(worker: Worker, serving: ReadonlySet<Worker>, heard: Heard, only?: number): void {
+  for (const other of serving)
+    if (other !== worker && (only ?? other.id) === other.id) send(other, { kind: 'sibling', heard });
+}
+
+function introduce(worker: Worker, serving: ReadonlySet<Worker>): void {
+  tellSiblings(worker, serving, { kind: 'came', from: worker.id });
+  for (const { id } of serving) send(worker, { kind: 'sibling', heard: { kind: 'came', from: id } });
+}
+
+function passOnSaid(worker: Worker, serving: ReadonlySet<Worker>, said: Said): void {
+  tellSiblings(worker, serving, { kind: 'said', from: worker.id, said }, said.kind === 'news' ? undefined : said.to);
 }
 
 /** A worker's log goes where this one's goes, in whole lines, whatever the worker's end. */

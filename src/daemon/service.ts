@@ -7,6 +7,7 @@ import type { Figures } from '../metrics/figures.ts';
 import type { ProcessMeter } from '../metrics/process-meter.ts';
 import type { Log } from '../ports/log.ts';
 import type { Memory } from '../ports/memory.ts';
+import type { Siblings } from '../ports/siblings.ts';
 
 /** What processes have counted. */
 export interface Served {
@@ -39,7 +40,14 @@ export interface Service {
  * Starts to serve, and to count where the config has metrics.
  * @throws GatewayError `invalid-config`, `audit-unavailable`
  */
-export async function startService(options: { readonly config: GatewayConfig; readonly log: Log }): Promise<Service> {
+export async function startService({
+  siblings,
+  ...options
+}: {
+  readonly config: GatewayConfig;
+  readonly log: Log;
+  readonly siblings?: Siblings;
+}): Promise<Service> {
   // Loaded before the first session comes, and only for who wants it.
   const meter = await openMeter(options.config, () => gateway.memory);
   const gateway: Gateway = await createGateway({
@@ -51,7 +59,7 @@ export async function startService(options: { readonly config: GatewayConfig; re
   try {
     const { config, log } = options;
     const { openSession, memory } = gateway;
-    via = await openSshServer({ config, processes: processesOf(config), openSession, memory, log });
+    via = await openSshServer({ config, processes: processesOf(config), siblings, openSession, memory, log });
   } catch (error) {
     await gateway.close();
     throw error;

@@ -5,6 +5,7 @@ import type { Log } from '../ports/log.ts';
 import { surviveDefects } from './last-net.ts';
 import { receivedConfig, type FromWorker, type ToWorker } from './messages.ts';
 import { startService, type Service } from './service.ts';
+import { linkSiblings } from './siblings.ts';
 
 /** How long a worker whose primary is gone may take to end its sessions, in ms. */
 const ORPHAN_MS = 5000;
@@ -14,6 +15,9 @@ export function runWorker(log: Log): Promise<number> {
   // A terminal and systemd send these to every process of the service.
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
   let service: Service | undefined;
+  const siblings = linkSiblings((said) => {
+    send({ kind: 'siblings', said });
+  });
 
   // Else Node ends this process as soon as the channel is closed, and the audit would not hear how the sessions ended.
   if (cluster.worker !== undefined) cluster.worker.exitedAfterDisconnect = true;
@@ -40,12 +44,15 @@ export function runWorker(log: Log): Promise<number> {
             await service.reconfigure(config);
             return;
           }
-          service = await startService({ config, log });
+          service = await startService({ config, log, siblings });
           surviveDefects(log);
           const { addresses, hostKeys } = service;
           send({ kind: 'ready', addresses, hostKeys });
           return;
         }
+        case 'sibling':
+          siblings.hear(message.heard);
+          return;
         case 'count':
           await sendFigures();
           return;
@@ -63,7 +70,7 @@ export function runWorker(log: Log): Promise<number> {
     // In their order, but for what changes nothing.
     let handled = Promise.resolve();
     process.on('message', (message: ToWorker) => {
-      if (message.kind === 'count') {
+      if (message.kind === 'count' || message.kind === 'sibling') {
         handle(message).catch(() => undefined);
         return;
       }

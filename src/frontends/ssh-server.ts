@@ -15,6 +15,7 @@ import { printable } from '../core/printable.ts';
 import type { Principal } from '../core/principal.ts';
 import { reportDefect, type Log } from '../ports/log.ts';
 import type { Lease, Memory } from '../ports/memory.ts';
+import { NO_SIBLINGS, type Siblings } from '../ports/siblings.ts';
 import type { OpenSession, Session, SessionRequest } from '../ports/sessions.ts';
 import { openFiles, type OpenFiles } from '../state/open-files.ts';
 import { offeredAlgorithms } from './algorithms.ts';
@@ -75,13 +76,15 @@ export interface SshServer {
 export async function openSshServer({
   config,
   processes = 1,
+  siblings = NO_SIBLINGS,
   openSession,
   memory,
   log: loud,
 }: {
   readonly config: GatewayConfig;
-  /** How many processes take turns at the port, each with its part of the limits. */
+  /** How many processes take turns at the port, each with its part of the limits; and the others of them. */
   readonly processes?: number;
+  readonly siblings?: Siblings | undefined;
   readonly openSession: OpenSession;
   /** Undefined: nobody bounds what is held. */
   readonly memory?: Memory | undefined;
@@ -99,7 +102,7 @@ export async function openSshServer({
   const files = openFiles();
   const limits = withinDescriptors(limitsOf(config.ssh, processes), files, log);
   const { givesWayMs, unanswered } = patienceOf(limits);
-  const unauthenticated = createUnauthenticatedConnections(limits, createCrowdWarning(limits, log));
+  const unauthenticated = createUnauthenticatedConnections(limits, createCrowdWarning(limits, log), { siblings });
   const pendingBySocket = new WeakMap<Socket, Unauthenticated>();
   const connectionBySocket = new WeakMap<Socket, Connection>();
   // They have the places of all that have not logged in; some are theirs, whatever floods the others.
@@ -107,7 +110,7 @@ export async function openSshServer({
     Math.max(limits.unauthenticated - unauthenticated.size(), Math.ceil(limits.unauthenticated / 10)),
   );
   const warnOfShortage = createShortageWarning(files, log);
-  const loggedIn = createLoggedInConnections(files, processes, givesWayMs, warnOfShortage);
+  const loggedIn = createLoggedInConnections({ files, processes, siblings, givesWayMs, onShortage: warnOfShortage });
   const ssh = new ssh2.Server(
     {
       // A key that is parsed is taken as it is, which the types do not say.
@@ -399,7 +402,10 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
   });
   const link = guardPeer(connection, guardExchanges);
   const sessionsEnded = (): Promise<unknown> => Promise.all([...sessions].map(({ ended }) => ended));
-  const loggedIn = { socket, silentMs: link.silentMs, sessionsEnded };
+  const refuse = (): void => {
+    hangUp(DISCONNECT.tooManyConnections, 'this client has too many connections open; wait for one to end');
+  };
+  const loggedIn = { socket, silentMs: link.silentMs, sessionsEnded, refuse };
   // The socket may die without the channels hearing of it.
   connection.on('close', () => {
     for (const session of sessions) session.close('connection-lost');
@@ -408,7 +414,7 @@ function serveConnection(connection: Connection, context: ConnectionContext): vo
     const authenticated = authentication.authenticated();
     const acceptance = authenticated === undefined ? 'refused' : accept(authenticated.client, loggedIn);
     if (authenticated === undefined || acceptance === 'refused') {
-      hangUp(DISCONNECT.tooManyConnections, 'this client has too many connections open; wait for one to end');
+      refuse();
       return;
     }
     announcement.announce(link);

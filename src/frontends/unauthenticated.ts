@@ -11,6 +11,7 @@
  */
 import type { Socket } from 'node:net';
 import { createFairPool, networksOf, type FairPool } from '../core/fair-pool.ts';
+import { NO_SIBLINGS, type Siblings } from '../ports/siblings.ts';
 import { exchangeIdentifications } from './identification.ts';
 import type { SshLimits } from './limits.ts';
 import { createLoginTurns, type LoginTurns } from './login-turns.ts';
@@ -95,25 +96,34 @@ function hasFailed({ step, waits, cut, socket, origin }: Present): boolean {
   return step === 'silent' ? socket.bytesRead > origin.length && !cut : !waits;
 }
 
+/** What the room needs of what is around it. */
+interface Surroundings {
+  /** What fails there counts here. */
+  readonly siblings?: Siblings;
+  /** A clock that only goes forward, in ms. */
+  readonly now?: () => number;
+  /** From 0 up to 1. */
+  readonly random?: () => number;
+  readonly turns?: LoginTurns;
+}
+
 /** What each is at first. */
 const NEW = { step: 'silent', waits: false, cut: false } as const;
 
 /**
  * @param onDropped - how many were cut for want of places since the last time
- * @param now - a clock that only goes forward, in ms
- * @param random - from 0 up to 1
  */
 export function createUnauthenticatedConnections(
   limits: SshLimits,
   onDropped: (cut: number) => void = () => undefined,
-  now: () => number = () => performance.now(),
-  random: () => number = Math.random,
-  turns: LoginTurns = createLoginTurns(),
+  surroundings: Surroundings = {},
 ): UnauthenticatedConnections {
+  const { siblings = NO_SIBLINGS, now = () => performance.now(), random = Math.random } = surroundings;
+  const { turns = createLoginTurns() } = surroundings;
   const pools = createPools(random);
   /** By address, in the order of their coming. */
   const present = new Map<string, Set<Present>>();
-  const penalties = createPenalties(limits.maxDelaySeconds * 1000, now);
+  const penalties = createPenalties(limits.maxDelaySeconds * 1000, now, siblings);
   const reportCut = seldom(onDropped, now);
 
   const remove = (one: Present): void => {

@@ -1,7 +1,7 @@
 /** Floods of connections without a key, from many addresses of loopback: newcomers with a real OpenSSH get in all the same. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import path from 'node:path';
@@ -310,6 +310,31 @@ test('with two workers, an address has as many connections that have not logged 
   // The others are closed for their silence, after a while.
   await Promise.all(silent);
   expect(cut).toBe(30);
+});
+
+test('with two workers, a client has as many connections that have logged in as with one', async () => {
+  const key = await generateKey();
+  const gateway = await startGateway(tempDir(), {
+    stores: { main: await freshStore('directory') },
+    clients: { thief: { keys: [key.publicLine], maxSessions: 10, repository: { store: 'main', prefix: 'thief' } } },
+    workers: 2,
+    ssh: { limits: { idleSeconds: 3600 } },
+  });
+  cleanups.push(() => gateway.stop());
+  const privateKey = readFileSync(key.privateFile);
+  let [open, inside] = [60, 0];
+  for (let index = 0; index < 60; index++) {
+    const client = new ssh2.Client();
+    client.on('error', () => undefined);
+    client.on('ready', () => inside++);
+    client.on('close', () => open--);
+    client.connect({ host: '127.0.0.1', port: gateway.port, username: 'x', privateKey, readyTimeout: 0 });
+    cleanups.push(() => client.end());
+  }
+  // Twenty in one process; two hear of each other a moment later.
+  while (open > 25) await sleep(10);
+  while (inside < 60) await sleep(10);
+  expect(open).toBeGreaterThanOrEqual(20);
 });
 
 test('a thousand honest logins behind one address, a hundred a second, are no flood', async () => {

@@ -119,10 +119,8 @@ describe('the room', () => {
     return createUnauthenticatedConnections(
       { ...limits, ...own },
       (cut) => reported.push(cut),
-      () => time,
-      dice(),
       // All at once, as nobody here takes any time.
-      { take: (_networks, work) => (work(), () => undefined) },
+      { now: () => time, random: dice(), turns: { take: (_networks, work) => (work(), () => undefined) } },
     );
   };
   interface Guest {
