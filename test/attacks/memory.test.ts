@@ -135,6 +135,32 @@ describe('inside of sessions', () => {
     await neighbourWorks();
   });
 
+  test('sixty streams are sent pieces of one byte by turns, fewer on each than would end it', async () => {
+    await open(STALLED);
+    const before = buffered();
+    const { socket, frames } = await attacker();
+    // What has come is paced: from here on, nothing is read.
+    const streams = Array.from({ length: 60 }, (_, index) => 2 * index + 1);
+    socket.write(
+      Buffer.concat([
+        ...streams.map((stream) => post(stream, 16 * MIB)),
+        ...Array.from({ length: 3 }, () => frame(FRAME.data, 0, 1, Buffer.alloc(15 * KIB))),
+      ]),
+    );
+    const rest = frame(0xee, 0, 0, Buffer.alloc(15 * KIB));
+    for (let round = 0; round < 100; round++)
+      for (const stream of streams)
+        if (!socket.write(Buffer.concat([frame(FRAME.data, 0, stream, Buffer.of(1)), rest])))
+          await once(socket, 'drain');
+    // Its answer says that all of it has been looked at.
+    socket.write(frame(FRAME.ping, 0, 0, Buffer.alloc(8)));
+    await until(() => frames.some(({ type, flags }) => type === FRAME.ping && flags === 1));
+    expect(frames.filter(({ type }) => type === FRAME.reset)).toEqual([]);
+    // 90 MiB came.
+    expect(buffered() - before).toBeLessThan(2 * MEMORY.perClient);
+    await neighbourWorks();
+  });
+
   test('a body is never longer than it was declared, so that a small one takes little', async () => {
     await open(STALLED);
     const { socket, frames } = await attacker();
