@@ -90,11 +90,7 @@ export async function openSshServer({
   readonly memory?: Memory | undefined;
   readonly log: Log;
 }): Promise<SshServer> {
-  if (config.hostKeys.length === 0)
-    throw new GatewayError('invalid-config', {
-      detail: `${config.file}: hostKeys is missing; make a key with: ssh-keygen -t ed25519 -N '' -f ssh_host_ed25519_key, and name it there`,
-    });
-  const hostKeys = await Promise.all(config.hostKeys.map((file) => readHostKey(file)));
+  const hostKeys = await readHostKeys(config);
   let known = keysOf(config);
   await checkSsh2();
   const mlKemKex = await addMlKemKex();
@@ -199,6 +195,15 @@ export async function openSshServer({
       await endAll(sockets, closed);
     },
   };
+}
+
+/** @throws GatewayError `invalid-config` where there is none, or one that cannot be used */
+async function readHostKeys({ hostKeys, file }: GatewayConfig): Promise<readonly HostKey[]> {
+  if (hostKeys.length === 0)
+    throw new GatewayError('invalid-config', {
+      detail: `${file}: hostKeys is missing; make a key with: ssh-keygen -t ed25519 -N '' -f ssh_host_ed25519_key, and name it there`,
+    });
+  return Promise.all(hostKeys.map((one) => readHostKey(one)));
 }
 
 /** Clients whose session has just ended hang up by themselves, and are not told of a connection that was closed. */
