@@ -11,6 +11,7 @@ import { VERSION } from './version.ts';
 export async function runServe({ config: file }: { readonly config: string | undefined }): Promise<number> {
   collectGarbageForThroughput();
   const log = await createLog();
+  await loadInParts();
   if (cluster.isWorker) return (await import('../daemon/worker.ts')).runWorker(log);
   const config = await loadOwnConfig(file);
   const { describeRuntime, NOT_NATIVE } = await import('./runtime.ts');
@@ -23,6 +24,12 @@ export async function runServe({ config: file }: { readonly config: string | und
   };
   await runDaemon({ config, log, version: VERSION, started });
   return 0;
+}
+
+/** Node opens all files of one import at once, and where few may be open, those of the whole daemon would be too many. */
+async function loadInParts(): Promise<void> {
+  await import('../gateway/gateway.ts');
+  await import('../frontends/ssh-server.ts');
 }
 
 /** The SDK would say so on stderr itself, also where a client's user reads it; here it reaches who can act on it. */
