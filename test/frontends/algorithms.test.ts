@@ -30,6 +30,7 @@ function tables(): Map<string, Row[]> {
 }
 
 const EXTRA = 'by `ssh: { extraCiphers: [ … ] }`';
+const OF_CAS = 'with `trustedUserCAKeys`';
 
 /** What the document says of a kind of algorithm. */
 function documented(kind: string, offered: readonly string[]): string[] {
@@ -49,7 +50,8 @@ describe('docs/ssh-algorithms.md', () => {
   test('has a table of each kind, all of whose rows say when it is offered', () => {
     expect([...tables().keys()]).toEqual(['Key exchange', 'Host key', 'Client key', 'Cipher', 'MAC', 'Compression']);
     const offered = [...tables().values()].flat().map((row) => row.offered);
-    expect(new Set(offered)).toEqual(new Set(['always', EXTRA]));
+    expect(new Set(offered)).toEqual(new Set(['always', EXTRA, OF_CAS]));
+    expect((tables().get('Client key') ?? []).some((row) => row.offered === OF_CAS)).toBe(true);
   });
 
   test.each([
