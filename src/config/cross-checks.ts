@@ -58,33 +58,40 @@ function checkCopy(
 }
 
 function sharedKeys(claims: readonly Claim[]): PathProblem[] {
-  const owners = new Map<string, string>();
-  return claims.flatMap(({ client, keys }) =>
-    keys.flatMap(({ index, key: { blob } }) => {
-      const owner = owners.get(blob) ?? client;
-      owners.set(blob, owner);
-      if (owner === client) return [];
-      return {
-        path: ['clients', client, 'keys', index],
-        part: 'value' as const,
-        message: `this is also a key of client ${quote(owner)}; a key tells who a client is, so each client needs its own`,
-        other: { path: ['clients', owner] },
-      };
-    }),
-  );
+  const named = claims.map(({ client, keys }) => ({
+    client,
+    items: keys.map(({ index, key: { blob } }) => ({ index, item: blob })),
+  }));
+  return sharedItems(named, 'keys', 'key');
 }
 
 function sharedPrincipals(claims: readonly Claim[]): PathProblem[] {
+  const named = claims.map(({ client, principals }) => ({
+    client,
+    items: principals.map(({ index, principal }) => ({ index, item: principal })),
+  }));
+  return sharedItems(named, 'principals', 'principal');
+}
+
+/** Whatever tells who a client is must be one client's alone. */
+function sharedItems(
+  named: readonly {
+    readonly client: string;
+    readonly items: readonly { readonly index: number; readonly item: string }[];
+  }[],
+  under: 'keys' | 'principals',
+  word: string,
+): PathProblem[] {
   const owners = new Map<string, string>();
-  return claims.flatMap(({ client, principals }) =>
-    principals.flatMap(({ index, principal }) => {
-      const owner = owners.get(principal) ?? client;
-      owners.set(principal, owner);
+  return named.flatMap(({ client, items }) =>
+    items.flatMap(({ index, item }) => {
+      const owner = owners.get(item) ?? client;
+      owners.set(item, owner);
       if (owner === client) return [];
       return {
-        path: ['clients', client, 'principals', index],
+        path: ['clients', client, under, index],
         part: 'value' as const,
-        message: `this is also a principal of client ${quote(owner)}; a principal tells who a client is, so each client needs its own`,
+        message: `this is also a ${word} of client ${quote(owner)}; a ${word} tells who a client is, so each client needs its own`,
         other: { path: ['clients', owner] },
       };
     }),

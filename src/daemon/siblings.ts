@@ -48,8 +48,9 @@ export function linkSiblings(say: (said: Said) => void): LinkedSiblings {
         for (const listener of listeners) listener.heard(from, said.news);
         return;
       case 'room':
-        void Promise.all(listeners.map((listener) => listener.makeRoom(said.client))).then((made) => {
-          say({ kind: 'room-made', to: from, request: said.request, made: made.includes(true) });
+        void Promise.allSettled(listeners.map((listener) => listener.makeRoom(said.client))).then((outcomes) => {
+          const made = outcomes.some((one) => one.status === 'fulfilled' && one.value);
+          say({ kind: 'room-made', to: from, request: said.request, made });
         });
         return;
       case 'room-made':

@@ -4,7 +4,8 @@
  * Who is listed must send one, since a connection without it would count as the balancer's own; who is not must not, and is told so where
  * lines are read (identification.ts). Until its header has come, a connection is nobody's: it costs a socket, and is the first to go.
  */
-import { BlockList, isIPv6, type Socket } from 'node:net';
+import { isIPv6, type Socket } from 'node:net';
+import { rangesOf } from '../config/address-ranges.ts';
 import type { Log } from '../ports/log.ts';
 import { readProxyHeader, type Origin } from './proxy-header.ts';
 
@@ -40,7 +41,7 @@ interface Balancers {
  * @param places - how many connections may wait for their header now; the oldest give way
  */
 export function createBalancers(ranges: readonly string[], places: () => number): Balancers {
-  let listed = listOf(ranges);
+  let isListed = listedIn(ranges);
   /** In the order of their coming. */
   const waiting = new Set<Socket>();
   const ownConnections = new WeakSet<Socket>();
@@ -53,10 +54,10 @@ export function createBalancers(ranges: readonly string[], places: () => number)
   };
   return {
     list: (next) => {
-      listed = listOf(next);
+      isListed = listedIn(next);
     },
     receive: (socket, reception) => {
-      if (listed === undefined || !isIn(listed, socket.remoteAddress ?? '')) {
+      if (isListed === undefined || !isListed(socket.remoteAddress ?? '')) {
         reception.from(DIRECT);
         return;
       }
@@ -127,17 +128,7 @@ function speakFor(socket: Socket, { address, port }: NonNullable<Origin['client'
     Object.defineProperty(socket, key, { value, configurable: true });
 }
 
-function listOf(ranges: readonly string[]): BlockList | undefined {
-  if (ranges.length === 0) return undefined;
-  const list = new BlockList();
-  for (const range of ranges) {
-    const [network = '', bits] = range.split('/');
-    list.addSubnet(network, Number(bits), isIPv6(network) ? 'ipv6' : 'ipv4');
-  }
-  return list;
-}
-
-function isIn(list: BlockList, address: string): boolean {
-  const plain = address.replace(/^::ffff:(?=\d+\.)/i, '').replace(/%.*$/, '');
-  return list.check(plain, isIPv6(plain) ? 'ipv6' : 'ipv4');
+/** Undefined where there are none, so that nobody has to be looked up. */
+function listedIn(ranges: readonly string[]): ((address: string) => boolean) | undefined {
+  return ranges.length === 0 ? undefined : rangesOf(ranges);
 }
