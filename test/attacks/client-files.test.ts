@@ -91,6 +91,11 @@ describe('while one file is wrong', () => {
       status: 1,
       stderr: expect.stringContaining('client three is disabled') as unknown,
     });
+    // One that comes now reads the whole config, and is refused in one line.
+    expect(await start('honest').exited).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('configuration cannot be used') as unknown,
+    });
     expect((await honest.request('GET', '/locks/')).status).toBe(200);
     honest.end();
     expect((await honest.exited).status).toBe(0);
