@@ -11,7 +11,7 @@ import { link, mkdir, readdir, unlink, writeFile, type FileHandle } from 'node:f
 import { join } from 'node:path';
 import { asGatewayError, GatewayError, messageOf } from '../core/errors.ts';
 import { ownProcess, type ProcessMark } from '../state/processes.ts';
-import { openStateFile, readStateFile } from '../state/state-file.ts';
+import { openStateFile } from '../state/state-file.ts';
 import { applyLine, emptyLedger, formatLine } from './ledger-lines.ts';
 import type { LedgerLine, LedgerState, LedgerWindow } from './ledger-lines.ts';
 
@@ -19,9 +19,9 @@ import type { LedgerLine, LedgerState, LedgerWindow } from './ledger-lines.ts';
 const SEAL_BYTES = 1024 * 1024;
 const READ_BYTES = 64 * 1024;
 /** Many who append at once, each a line, do not come near it; what is longer is no ledger. */
-const MOST_BYTES = 64 * SEAL_BYTES;
+export const MOST_LEDGER_BYTES = 64 * SEAL_BYTES;
 /** A line has some 200. */
-const MOST_LINE_BYTES = 4096;
+export const MOST_LINE_BYTES = 4096;
 /** After a first count: uploads that began before anyone kept a ledger may have been missed by it. In ms. */
 const FIRST_DUE_MS = 60 * 60 * 1000;
 /** No count is put off for so long, in ms: one that is due later was noted by a clock that has been set back since. */
@@ -201,7 +201,8 @@ function openFiles(directory: string, identity: string, measure: () => Promise<n
       try {
         const path = join(directory, String(number));
         file = { handle: await openStateFile(path, constants.O_RDWR | constants.O_APPEND), number };
-        if ((await file.handle.stat()).size > MOST_BYTES) throw new Error(`${path} is no ledger, it is too long`);
+        if ((await file.handle.stat()).size > MOST_LEDGER_BYTES)
+          throw new Error(`${path} is no ledger, it is too long`);
       } catch (error) {
         // Someone has put a newer one in its place.
         if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
@@ -291,22 +292,8 @@ export function ownerOf(token: string): ProcessMark | undefined {
   return pid === undefined ? undefined : { pid: Number(pid), begun: Number(begun) };
 }
 
-/** What a repository has in use, in bytes, by its ledger; undefined when there is none that can be read. */
-export async function readLedger(directory: string): Promise<number | undefined> {
-  try {
-    const number = (await numbersIn(directory)).at(-1);
-    if (number === undefined) return undefined;
-    const state = emptyLedger();
-    const text = String(await readStateFile(join(directory, String(number)), MOST_BYTES));
-    for (const line of text.slice(0, text.lastIndexOf('\n') + 1).split('\n')) applyLine(line, state, new Set());
-    return Math.max(0, state.used);
-  } catch {
-    return undefined;
-  }
-}
-
 /** The numbers of the files in a ledger's directory, lowest first; none when it is not there. */
-async function numbersIn(directory: string): Promise<readonly number[]> {
+export async function numbersIn(directory: string): Promise<readonly number[]> {
   let names: string[];
   try {
     names = await readdir(directory);

@@ -4,7 +4,7 @@
 import { commonName, protectionOf } from '../config/repositories.ts';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { asGatewayError, isGatewayError } from '../core/errors.ts';
-import { usedBytes } from '../limits/counted-repository.ts';
+import { createUsedBytes, patientUntil, type UsedBytes } from '../limits/counted-repository.ts';
 import type { Log } from '../ports/log.ts';
 import { readLiveSessions, type LiveSession } from '../state/live-sessions.ts';
 import { scrubState, type ScrubProgress } from '../maintenance/scrub-state.ts';
@@ -75,6 +75,7 @@ export function openMonitor(options: {
 }): Monitor {
   const { log, watch, saw } = options;
   let { config } = options;
+  const usedBytes = createUsedBytes();
   let closed = false;
   /** What was last told to be wrong; said once. */
   let trouble: string | undefined;
@@ -100,8 +101,13 @@ export function openMonitor(options: {
     const now = config;
     const live = await readLiveSessions(now.state).catch(() => undefined);
     const byClient = live && groupByClient(live);
+    const until = watch ? patientUntil() : undefined;
     const statusOf = (client: ClientConfig): Promise<ClientStatus> =>
-      clientStatus(client, now, model, live === undefined ? undefined : (byClient?.get(client.name) ?? []));
+      clientStatus(client, now, {
+        model,
+        live: live === undefined ? undefined : (byClient?.get(client.name) ?? []),
+        used: usedBytes.of(now, client.repository, until),
+      });
     return fewAtOnce(clients, statusOf);
   };
 
@@ -295,14 +301,21 @@ function followAudit({
 async function clientStatus(
   client: ClientConfig,
   config: GatewayConfig,
-  model: Model,
-  live: readonly LiveSession[] | undefined,
+  {
+    model,
+    live,
+    used: counting,
+  }: {
+    readonly model: Model;
+    readonly live: readonly LiveSession[] | undefined;
+    readonly used: ReturnType<UsedBytes['of']>;
+  },
 ): Promise<ClientStatus> {
   const common = commonName(config, client.repository);
   const { trashMs } = protectionOf(config, client.repository);
   const scrubs = scrubState(config.state, common);
   const [used, result, progress, trash, extended] = await Promise.all([
-    usedBytes(config, client.repository),
+    counting,
     scrubs.readResult(),
     scrubs.readProgress(),
     trashState(config.state, common).read(),
