@@ -74,6 +74,37 @@ const add = command({
   run: async (given) => (await load()).addClient({ ...given, settings: settingsOf({ ...given }) }),
 });
 
+const apply = command({
+  name: 'apply',
+  about: 'add and change many clients at once, as a file says them; all of it is written, or nothing',
+  more: 'The file has a clients block as gateway.yaml(5) has it, in YAML or JSON, such as client export prints. Clients that it does not name stay as they are, unless --prune. The id of a client and that it is disabled stay, unless the file says otherwise. Applied again, it changes nothing.',
+  options: {
+    file: { ...text('FILE', 'the clients; - for stdin', 'file'), short: 'f', required: true },
+    prune: flag('remove the clients that the file does not name; their data stay'),
+    'dry-run': { ...flag('change nothing, and show what would be done'), short: 'n' },
+    ...OPTIONS,
+  },
+  examples: [
+    ['client apply -f clients.yaml --dry-run', 'shows the difference'],
+    ['client apply -f clients.yaml --prune', 'these clients, and no others'],
+  ],
+  run: async (given) => (await import('./client/apply.ts')).runApply(given),
+});
+
+const exportClients = command({
+  name: 'export',
+  about: 'print clients as client apply takes them, for another gateway or a change of many',
+  options: {
+    client: { type: 'list', value: 'NAME', about: 'only this one, and again for others', kind: 'client' },
+    json: OPTIONS.json,
+  },
+  examples: [
+    ['client export >clients.yaml', 'all clients'],
+    ['client export --client appsrv --json', 'one, as JSON'],
+  ],
+  run: async (given) => (await import('./client/apply.ts')).runExport(given),
+});
+
 /** The commands on the config's clients. */
 export function clientCommands(): Command {
   return group({
@@ -163,6 +194,8 @@ export function clientCommands(): Command {
         examples: [['client remove appsrv', 'its repository stays in the store']],
         run: async ({ name, ...options }) => (await load()).changeClient(options, name, { do: 'remove' }),
       }),
+      apply,
+      exportClients,
       command({
         name: 'hold',
         about: 'legal hold, under Object Lock: nobody can remove what is in its repository now, until client release',

@@ -10,7 +10,8 @@ type JsonKind = (typeof JSON_KINDS)[number];
 
 /** All kinds, in the order of the docs. */
 export const JSON_KINDS = [
-  ...(['status', 'session', 'event', 'verify', 'check', 'client', 'legal-hold', 'scrub', 'forget', 'trash'] as const),
+  ...(['status', 'session', 'event', 'verify', 'check', 'client'] as const),
+  ...(['client-change', 'clients', 'legal-hold', 'scrub', 'forget', 'trash'] as const),
   ...(['trash-restore', 'trash-purge', 'undo', 'quarantine', 'quarantine-made', 'quarantine-restored'] as const),
   ...(['extend', 'probe', 'error', 'warning'] as const),
 ] as const;

@@ -4,6 +4,8 @@ import { basename, dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Document, YAMLMap, YAMLSeq } from 'yaml';
 import type { Changes, Setting } from './client-keys.ts';
+import { clientText } from './client-text.ts';
+import type { YamlValue } from './document.ts';
 import { fileOfClient, parseConfig } from './load.ts';
 import { ConfigError, didYouMean, invalid, quote } from './problems.ts';
 import { parsePublicKey } from './public-key.ts';
@@ -60,6 +62,9 @@ export function loadForChange(file: string, change: Pick<ClientChange, 'do'>): L
     }
   }
 }
+
+/** More problems than this are no help. */
+const MOST_REPORTED = 20;
 
 const TAKES_AWAY: ReadonlySet<ClientChange['do']> = new Set(['disable', 'remove', 'remove-key']);
 
@@ -135,7 +140,8 @@ function mustStandIn(target: string, config: GatewayConfig, name: string, change
     throw invalid(`${quote(name)} has just come to stand in another file; nothing was done, so try again`);
 }
 
-function isName(name: string): boolean {
+/** Whether a client of this name can have a file of its name. */
+export function isName(name: string): boolean {
   try {
     return parseName(name) === name && !name.startsWith('.');
   } catch {
@@ -143,14 +149,21 @@ function isName(name: string): boolean {
   }
 }
 
-function checked(target: string, parse: () => GatewayConfig): GatewayConfig {
+/** @param words - before what would be wrong; that the file stays as it is unless given */
+export function checked(
+  target: string,
+  parse: () => GatewayConfig,
+  words = `${target} stays as it is, because this would be wrong in it`,
+): GatewayConfig {
   try {
     return parse();
   } catch (error) {
     // Its lines are those of a text that nobody sees.
     if (!(error instanceof ConfigError)) throw error;
-    const wrong = error.problems.map(({ path, message }) => `${path}: ${message}`).join('\n  ');
-    throw invalid(`${target} stays as it is, because this would be wrong in it:\n  ${wrong}`);
+    const lines = error.problems.slice(0, MOST_REPORTED).map(({ path, message }) => `${path}: ${message}`);
+    const more = error.problems.length - lines.length;
+    if (more > 0) lines.push(`and ${more} problems more`);
+    throw invalid(`${words}:\n  ${lines.join('\n  ')}`);
   }
 }
 
@@ -162,11 +175,47 @@ export function clientNamed({ clients, file }: GatewayConfig, name: string): Cli
   return client;
 }
 
+/**
+ * The text with these entries in the place of those of the same names, or after them; undefined removes one. By the YAML library, for what
+ * is too unusual to be changed by lines.
+ */
+export function rewriteClients(
+  text: string,
+  entries: ReadonlyMap<string, { readonly [key: string]: YamlValue } | undefined>,
+): string {
+  const { parseDocument } = yamlLibrary();
+  const document = parseDocument(text, { schema: 'failsafe', uniqueKeys: false });
+  const { indent, write } = writing(document, text);
+  const unchanged = write();
+  const clients = clientsOf(document);
+  for (const [name, entry] of entries) {
+    if (entry === undefined) clients.delete(name);
+    else {
+      const made = parseDocument(clientText(name, entry, 0, indent), { schema: 'failsafe' }).get(name, true);
+      clients.set(clients.has(name) ? name : document.createNode(name), made);
+    }
+  }
+  let changed;
+  try {
+    changed = write();
+  } catch {
+    // An alias of what is gone.
+    return text;
+  }
+  return keepLines(text, unchanged, changed);
+}
+
+/** How a text is written that is changed by the library. */
+function writing(document: Document, text: string): { readonly indent: number; readonly write: () => string } {
+  const found = /^[^\s#][^\n]*:[ \t]*(?:#[^\n]*)?\r?\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*( {1,8})[^\s#-]/m.exec(text)?.[1];
+  const indent = found?.length ?? 2;
+  return { indent, write: () => document.toString({ lineWidth: 0, indent }) };
+}
+
 function edited(text: string, before: GatewayConfig, name: string, change: ClientChange): string {
   const { parseDocument } = yamlLibrary();
   const document = parseDocument(text, { schema: 'failsafe', uniqueKeys: false });
-  const indent = /^[^\s#][^\n]*:[ \t]*(?:#[^\n]*)?\r?\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*( {1,8})[^\s#-]/m.exec(text)?.[1];
-  const write = (): string => document.toString({ lineWidth: 0, indent: indent?.length ?? 2 });
+  const { write } = writing(document, text);
   const unchanged = write();
   if (change.do === 'add') {
     if (before.clients[name] !== undefined)

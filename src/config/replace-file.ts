@@ -59,14 +59,22 @@ export function replaceFile(file: string, change: (content: Buffer) => string): 
  * @throws GatewayError `invalid-config` when someone else is at work
  */
 export function aloneWith<T>(file: string, work: () => T): T {
-  const target = orUnreadable(file, () => realpathSync(file));
-  const next = `${target}.new`;
-  closeSync(begin(next, target));
+  const end = workAlone(file);
   try {
     return work();
   } finally {
-    unlinkSync(next);
+    end();
   }
+}
+
+/** As `aloneWith`, until what it returns is called. */
+export function workAlone(file: string): () => void {
+  const target = orUnreadable(file, () => realpathSync(file));
+  const next = `${target}.new`;
+  closeSync(begin(next, target));
+  return () => {
+    unlinkSync(next);
+  };
 }
 
 /**
@@ -136,14 +144,15 @@ function begin(next: string, target: string): number {
 }
 
 /** A failure of the system as one that says what to do; any other as it is. */
-function readable(target: string, error: unknown): unknown {
+export function readable(target: string, error: unknown): unknown {
   const { code, syscall } = error as NodeJS.ErrnoException;
   if (code === undefined || syscall === undefined) return error;
   const why = code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? 'run as a user who may, such as root' : code;
   return invalid(`${target}: cannot be replaced in ${dirname(target)} (${why}); it stays as it is`);
 }
 
-function syncDirectory(directory: string): void {
+/** Has what was made, renamed or removed in a directory outlast the machine. */
+export function syncDirectory(directory: string): void {
   const descriptor = openSync(directory, constants.O_RDONLY);
   try {
     fsyncSync(descriptor);

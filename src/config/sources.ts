@@ -118,6 +118,28 @@ export function readClientFiles(directory: string): ClientFiles {
   return { texts, problems };
 }
 
+/**
+ * Whether files that are to be written could be read again.
+ * @param others - those of `clientsDirectory`; undefined: one that is not to be there
+ * @throws GatewayError `invalid-config`
+ */
+export function mustFit(file: string, main: string, others: Iterable<readonly [string, string | undefined]>): void {
+  let files = 0;
+  let bytes = 0;
+  for (const [name, text] of [[file, main] as const, ...others]) {
+    if (text === undefined) continue;
+    if (Buffer.byteLength(text) > MOST_CONFIG_BYTES)
+      throw invalid(`${name}: would be too large for a config (over 16 MiB); use clientsDirectory`);
+    if (name === file) continue;
+    files += 1;
+    bytes += text.length;
+  }
+  if (files > MOST_FILES)
+    throw invalid(`clientsDirectory would hold more than ${MOST_FILES} files; write several clients into one`);
+  if (bytes > MOST_BYTES)
+    throw invalid(`clientsDirectory would hold more than ${MOST_BYTES / 1024 / 1024} MiB of clients`);
+}
+
 /** Whether a file of a directory that is obeyed is a plain one that nobody else can have written: almost every one is. */
 function isPlainlyTrusted(file: string, users: readonly number[]): boolean {
   const found = lstatSync(file, { throwIfNoEntry: false });

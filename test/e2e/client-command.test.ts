@@ -213,6 +213,48 @@ describe('client', () => {
     expect((await client('enable', 'db', '--quiet')).stdout).toBe('');
   });
 
+  test('apply: a block of clients in one write, which the gateway takes up; those that go are let in no more', async () => {
+    const key = await generateKey('many');
+    const login = async (): Promise<string> => {
+      copyFileSync(key.privateFile, path.join(home, '.ssh/appsrv_ed25519'));
+      return (await onClient('ssh restic-gateway-appsrv true 2>&1 || echo ended')).stdout;
+    };
+    const block = path.join(home, 'block.yaml');
+    const exported = await client('export');
+    writeFileSync(
+      block,
+      `${exported.stdout}  many:\n    keys: [${key.publicLine}]\n    repository: { store: main, prefix: many }\n`,
+    );
+    const before = readFileSync(gateway.configFile);
+    const dry = await client('apply', '-f', block, '--dry-run');
+    expect([dry.code, dry.stdout]).toEqual([0, 'added many\n']);
+    expect(readFileSync(gateway.configFile)).toEqual(before);
+    await reloaded(() => client('apply', '-f', block));
+    expect(await login()).not.toMatch(/Permission denied/);
+    const again = await client('apply', '-f', block, '--json');
+    expect([again.code, again.stdout]).toEqual([0, '']);
+    writeFileSync(path.join(home, 'wrong.yaml'), 'clients:\n  many:\n    keys: []\n');
+    const wrong = await client('apply', '-f', 'wrong.yaml');
+    expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringMatching(/wrong\.yaml:\d+:\d+: clients\.many/)]);
+    const piped = await run(
+      process.execPath,
+      [GATEWAY, 'client', 'apply', '-f', '-', '--prune', '--json', '-c', gateway.configFile],
+      { input: exported.stdout },
+    );
+    expect(JSON.parse(piped.stdout)).toEqual({
+      ...{ v: 1, kind: 'client-change', client: 'many', change: 'removed', keys: [], dryRun: false },
+      file: gateway.configFile,
+    });
+    while (!/Permission denied/.test(await login())) await new Promise((resolve) => setTimeout(resolve, 50));
+    const empty = await run(
+      process.execPath,
+      [GATEWAY, 'client', 'apply', '-f', '-', '--prune', '-c', gateway.configFile],
+      { input: 'clients: {}\n' },
+    );
+    expect([empty.code, empty.stderr]).toEqual([2, expect.stringContaining('would remove all of them')]);
+    expect((await client('export', '--client', 'nobody')).code).toBe(2);
+  });
+
   test('a disk’s own directories leave a place free for a client, and anything else does not', async () => {
     const place = path.join(store['path'] ?? '', 'volume');
     for (const own of ['lost+found', '@eaDir', '.snapshot/hourly'])

@@ -78,6 +78,9 @@ test('every field that a command prints is in the reference', async () => {
     for (const line of stdout.split('\n').filter(Boolean)) expect(line).toMatch(/^\{"v":1,"kind":"/);
     take(stdout + stderr);
   };
+  const block = path.join(directory, 'block.yaml');
+  const entry = { keys: [other.publicLine], repository: { store: 'main' }, bandwidth: { upload: '50MiB/s' } };
+  writeFileSync(block, stringify({ clients: { dbsrv: entry } }));
   await client('init');
   await client('backup', tree, '--host', 'appsrv');
   await client('backup', tree, '--host', 'appsrv');
@@ -88,6 +91,8 @@ test('every field that a command prints is in the reference', async () => {
     ['client', 'list'],
     ['client', 'add', 'other', '--generate', '--out', path.join(directory, 'other'), '--host', 'gw'],
     ['client', 'remove', 'other'],
+    ['client', 'export'],
+    ['client', 'apply', '-f', block],
     ['sessions'],
     ['audit', 'show'],
     ['audit', 'verify'],
