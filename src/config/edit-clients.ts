@@ -6,10 +6,12 @@ import type { Document, YAMLMap, YAMLSeq } from 'yaml';
 import type { Changes, Setting } from './client-keys.ts';
 import { clientText } from './client-text.ts';
 import type { YamlValue } from './document.ts';
-import { fileOfClient, parseConfig } from './load.ts';
+import { clientBlocks, commentsAbove, spliced } from './client-blocks.ts';
+import { fileOfClient, parseConfig, type Known } from './load.ts';
 import { ConfigError, didYouMean, invalid, quote } from './problems.ts';
 import { parsePublicKey } from './public-key.ts';
 import { aloneWith, createFile, removeFile, renameFile, replaceFile } from './replace-file.ts';
+import { readSimpleDocument } from './simple-document.ts';
 import { readConfigText } from './sources.ts';
 import type { ClientConfig, GatewayConfig } from './types.ts';
 import { parseName } from './values.ts';
@@ -49,13 +51,13 @@ interface Loaded {
 export function loadForChange(file: string, change: Pick<ClientChange, 'do'>): Loaded {
   const text = readConfigText(file);
   try {
-    return { config: parseConfig(text, file), leftOut: [] };
+    return { config: parsed(text, file), leftOut: [] };
   } catch (error) {
     if (!(error instanceof ConfigError) || !TAKES_AWAY.has(change.do)) throw error;
     const leftOut = new Set(error.problems.map((problem) => problem.file ?? file));
     if (leftOut.has(file)) throw error;
     try {
-      return { config: parseConfig(text, file, process.env, without([...leftOut])), leftOut: [...leftOut] };
+      return { config: parsed(text, file, without([...leftOut])), leftOut: [...leftOut] };
     } catch {
       // What is wrong is wrong however one looks at it.
       throw error;
@@ -65,6 +67,20 @@ export function loadForChange(file: string, change: Pick<ClientChange, 'do'>): L
 
 /** More problems than this are no help. */
 const MOST_REPORTED = 20;
+
+/**
+ * What was read and checked: a change reads the config before it, again with nobody else at work, and after it. These commands
+ * end soon.
+ */
+const known: Known = { sources: new Map(), entries: new Map() };
+
+function parsed(text: string, file: string, instead?: ReadonlyMap<string, string | undefined>): GatewayConfig {
+  return parseConfig(text, file, process.env, instead, known);
+}
+
+function isSimple(text: string): boolean {
+  return readSimpleDocument(text, (value) => value) !== undefined;
+}
 
 const TAKES_AWAY: ReadonlySet<ClientChange['do']> = new Set(['disable', 'remove', 'remove-key']);
 
@@ -89,7 +105,7 @@ export function editClient(file: string, name: string, change: ClientChange): Ga
     const text = content.toString('utf8');
     mustStandIn(target, before, name, change);
     const next = edited(text, before, name, change);
-    after = checked(target, () => parseConfig(next, file, process.env, without(leftOut)));
+    after = checked(target, () => parsed(next, file, without(leftOut)));
     return next;
   });
   return after ?? config;
@@ -101,7 +117,7 @@ function editClientFile(file: string, target: string, name: string, change: Clie
   mustStandIn(target, before, name, change);
   const main = readConfigText(file);
   const check = (text: string | undefined): GatewayConfig =>
-    checked(target, () => parseConfig(main, file, process.env, new Map([...without(leftOut), [target, text]])));
+    checked(target, () => parsed(main, file, new Map([...without(leftOut), [target, text]])));
   const others = Object.keys(before.clients).filter((one) => one !== name && fileOfClient(before, one) === target);
   if (change.do === 'add' && !existsSync(target)) {
     const text = edited('clients: {}\n', before, name, change);
@@ -213,13 +229,46 @@ function writing(document: Document, text: string): { readonly indent: number; r
 }
 
 function edited(text: string, before: GatewayConfig, name: string, change: ClientChange): string {
+  if (change.do === 'add' && before.clients[name] !== undefined)
+    throw invalid(`there is a client ${quote(name)} already; for another key of it use: client add-key`);
+  if (change.do === 'rename' && before.clients[change.to] !== undefined)
+    throw invalid(`there is a client ${quote(change.to)} already`);
+  return editedAlone(text, before, name, change) ?? editedWhole(text, before, name, change);
+}
+
+/**
+ * The change made in the lines of the one client, as if it stood alone: what it costs does not grow with the number of the others.
+ * @returns undefined where the text is too unusual for that
+ */
+function editedAlone(text: string, before: GatewayConfig, name: string, change: ClientChange): string | undefined {
+  if (!isSimple(text)) return undefined;
+  const blocks = clientBlocks(text);
+  if (blocks === undefined) return undefined;
+  const { entries, indent, append, none } = blocks;
+  // A new one looks like the one before it.
+  const block = change.do === 'add' ? [...entries.values()].at(-1) : entries.get(name);
+  if (block === undefined) return undefined;
+  if (change.do === 'remove') {
+    const start = commentsAbove(text, block.start, indent);
+    const gone = { start, end: block.end, text: '' };
+    return spliced(text, entries.size === 1 && none !== undefined ? [gone, none] : [gone]);
+  }
+  const own = text.slice(block.start, block.end);
+  const alone = `clients:\n${own.endsWith('\n') ? own : `${own}\n`}`;
+  const after = editedWhole(alone, before, name, change);
+  if (change.do !== 'add')
+    return after.startsWith('clients:\n')
+      ? spliced(text, [{ start: block.start, end: block.end, text: after.slice('clients:\n'.length) }])
+      : undefined;
+  return after.startsWith(alone) ? spliced(text, append(after.slice(alone.length))) : undefined;
+}
+
+function editedWhole(text: string, before: GatewayConfig, name: string, change: ClientChange): string {
   const { parseDocument } = yamlLibrary();
   const document = parseDocument(text, { schema: 'failsafe', uniqueKeys: false });
   const { write } = writing(document, text);
   const unchanged = write();
   if (change.do === 'add') {
-    if (before.clients[name] !== undefined)
-      throw invalid(`there is a client ${quote(name)} already; for another key of it use: client add-key`);
     clientsOf(document).set(document.createNode(name), newEntry(document, name, change.client));
   } else changeEntry(document, clientNamed(before, name), change);
   return keepLines(text, unchanged, write());
@@ -283,7 +332,6 @@ function changeEntry(document: Document, client: ClientConfig, change: Exclude<C
       entryOf(clients, name).delete('disabled');
       return;
     case 'rename': {
-      if (clients.has(change.to)) throw invalid(`there is a client ${quote(change.to)} already`);
       // Its repository stays where it is, also where the name alone says where that is.
       const repository = entryOf(clients, name).get('repository');
       if (!yamlLibrary().isMap(repository)) throw byHand(name, 'repository');

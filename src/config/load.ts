@@ -3,6 +3,7 @@
  */
 import { statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { GatewayError } from '../core/errors.ts';
 import { crossCheck } from './cross-checks.ts';
 import { lineAndColumn, specialSpaces } from './document.ts';
@@ -95,10 +96,21 @@ export function loadConfig(file: string, env: NodeJS.ProcessEnv = process.env): 
   return parseConfig(readConfigText(absolute), absolute, env);
 }
 
+/** What was read and checked, for whoever reads a config again and again, with one environment and from one directory. */
+export interface Known {
+  /** By their absolute paths. */
+  readonly sources: Map<string, Source>;
+  /** Clients by their names, with what stood in their entries. */
+  readonly entries: Map<string, { readonly raw: unknown; readonly found: CheckedClient }>;
+}
+
+type CheckedClient = ReturnType<ReturnType<typeof clientChecker>>;
+
 /**
  * Checks the text of a config, with the files of `clientsDirectory` if it names one.
  * @param file - absolute path of the file that the text is from or for: relative paths in it, and in its clients' files, start from there
  * @param instead - texts of clients' files, by absolute path, that count in the place of what is there; undefined: as if it were not there
+ * @param known - what was read before with the same `env`, and is kept for the next time
  * @throws ConfigError with everything that is wrong in the texts
  */
 export function parseConfig(
@@ -106,14 +118,22 @@ export function parseConfig(
   file: string,
   env: NodeJS.ProcessEnv = process.env,
   instead: ReadonlyMap<string, string | undefined> = new Map(),
+  known?: Known,
 ): GatewayConfig {
-  const main = sourceOf(file, text, env);
+  const read = (name: string, content: string): Source => {
+    const before = known?.sources.get(name);
+    if (before?.text === content) return before;
+    const source = sourceOf(name, content, env);
+    known?.sources.set(name, source);
+    return source;
+  };
+  const main = read(file, text);
   const directory = directoryOf(main);
   const found = directory === undefined ? undefined : orProblem(directory);
   const texts = new Map([...(found?.texts ?? []), ...instead]);
-  const others = [...texts].flatMap(([name, one]) => (one === undefined ? [] : sourceOf(name, one, env)));
+  const others = [...texts].flatMap(([name, one]) => (one === undefined ? [] : read(name, one)));
   const sources = [main, ...others];
-  const checked = checkAll(main, others);
+  const checked = checkAll(main, others, known);
   const unread = found?.problems.filter((problem) => !instead.has(problem.file ?? '')) ?? [];
   if (
     !('problems' in checked) &&
@@ -207,7 +227,11 @@ interface Whole {
   readonly files: ReadonlyMap<string, string>;
 }
 
-function checkAll(main: Source, others: readonly Source[]): Whole | { readonly problems: readonly PathProblem[] } {
+function checkAll(
+  main: Source,
+  others: readonly Source[],
+  known: Known | undefined,
+): Whole | { readonly problems: readonly PathProblem[] } {
   const { raw, file } = main;
   if (raw === undefined) return { problems: [] };
   if (raw === null)
@@ -229,7 +253,7 @@ function checkAll(main: Source, others: readonly Source[]): Whole | { readonly p
     named.set(name, stores[name]);
   }
 
-  const checkClient = clientChecker(base);
+  const checkClient = checkedOnce(clientChecker(base), known);
   const entries: ClientEntry[] = [];
   const claims: Claim[] = [];
   const files = new Map<string, string>();
@@ -271,6 +295,21 @@ function checkAll(main: Source, others: readonly Source[]): Whole | { readonly p
   }
   if (problems.length > 0) return { problems };
   return { config: { file, ...root.value.config, stores, clients }, files };
+}
+
+/** Checks an entry that is still the same no second time. */
+function checkedOnce(
+  check: (name: string, raw: unknown) => CheckedClient,
+  known: Known | undefined,
+): (name: string, raw: unknown) => CheckedClient {
+  if (known === undefined) return check;
+  return (name, raw) => {
+    const before = known.entries.get(name);
+    if (before !== undefined && isDeepStrictEqual(before.raw, raw)) return before.found;
+    const found = check(name, raw);
+    known.entries.set(name, { raw, found });
+    return found;
+  };
 }
 
 /** A problem of a client with the file that it stands in; the other place is told where it is in another file. */

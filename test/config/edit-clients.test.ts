@@ -228,3 +228,53 @@ describe('what is refused changes nothing', () => {
     expect(() => editClient(file, 'first', { do: 'disable' })).toThrow(/gateway\.yaml:18:1: adit: unknown key/);
   });
 });
+
+test('one of many is changed in its own lines as it is in the whole text, whose every other line stays', () => {
+  const many = (first: string): string =>
+    `${first}${TEXT.split('clients:\n')[0] ?? ''}clients:
+${[1, 2, 3, 4]
+  .map(
+    (n) => `  # above ${n}
+  web${n}: # beside ${n}
+    keys:
+    - ${keyLine(n, `one-${n}`)}
+      # within ${n}
+    - ${keyLine(n + 10, `two-${n}`)}
+    repository: { store: main, prefix: p/${n} }
+    bandwidth: { upload: 5MiB/s }
+`,
+  )
+  .join('\n')}
+# how we log
+audit: {file: ./audit.jsonl}
+`;
+  const changes: [string, ClientChange][] = [
+    ['new', add({ settings: new Map<string, Setting>([['from', ['10.0.0.0/8']]]) })],
+    ...['web1', 'web3', 'web4'].flatMap((name) =>
+      [
+        { do: 'disable' },
+        { do: 'remove' },
+        { do: 'rename', to: 'other' },
+        { do: 'add-key', key: keyLine(30) },
+        { do: 'remove-key', key: `one-${name.slice(3)}` },
+        { do: 'set', changes: readChanges(['quota=5GiB', 'bandwidth.upload=', 'maxSessions=3']) },
+      ].map((change) => [name, change] as [string, ClientChange]),
+    ),
+  ];
+  for (const [name, change] of changes) {
+    writeFileSync(file, many(''));
+    const { clients } = editClient(file, name, change);
+    const short = text();
+    // What a line of the short way does not read has the library change the whole.
+    writeFileSync(file, many('# \t\n'));
+    expect(editClient(file, name, change).clients).toEqual(clients);
+    const others = many('')
+      .split('\n')
+      .filter(
+        (line) =>
+          !/[^\n]*\b(?:web|above |beside |within |one-|two-|p\/)?\d/.test(line) || !line.includes(name.slice(3)),
+      );
+    const kept = short.split('\n');
+    for (const line of others.filter((one) => /above|beside|within|web/.test(one))) expect(kept).toContain(line);
+  }
+});
