@@ -43,7 +43,8 @@ for (const [outdir, { entry, format }] of Object.entries(BUNDLES)) {
     mainFields: ['module', 'main'],
     loader: { '.css': 'text' },
     define: { BUILD_VERSION: JSON.stringify(buildVersion()) },
-    external: EXTERNALS,
+    // pg asks for the first only where it is wanted, and for the second in no process of Node.
+    external: [...EXTERNALS, 'pg-native', 'pg-cloudflare'],
     plugins: [yamlBeside(outdir === 'dist' ? './yaml.cjs' : '../yaml.cjs')],
     // Bundled CommonJS still calls require for Node's own modules.
     ...(format === 'esm' && {

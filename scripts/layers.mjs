@@ -8,6 +8,7 @@ const TABLE = {
   ports: 'core',
   config: 'core',
   state: 'core',
+  database: `core ports config/{types,secrets,certificates,values,freeze,load}.ts state/state-file.ts`,
   probe: 'core config/fingerprint.ts',
   web: 'core ports state/open-files.ts',
   restic: 'core ports',
@@ -20,13 +21,13 @@ const TABLE = {
   safeguard: 'core ports config/types.ts stores/open-storage.ts state/state-file.ts',
   metrics: 'core ports monitor/client-status.ts',
   page: 'core ports config/types.ts monitor/client-status.ts',
-  monitor: `core ports config/{types,repositories}.ts audit limits state maintenance/{scrub-state,trash-state}.ts
+  monitor: `core ports config/{types,repositories}.ts audit limits state database/kept.ts maintenance/{scrub-state,trash-state}.ts
     retention/extended-state.ts`,
   'client-maintenance.ts': 'core ports config stores audit maintenance retention',
   gateway: 'core ports config limits safeguard audit restic state metrics/measured-store.ts',
   daemon: `core ports config safeguard audit state monitor web page metrics limits/memory-limits.ts frontends
-    gateway/gateway.ts client-maintenance.ts`,
-  cli: `core ports config safeguard audit maintenance retention state monitor frontends probe limits/memory-limits.ts
+    database gateway/gateway.ts client-maintenance.ts`,
+  cli: `core ports config safeguard audit database maintenance retention state monitor frontends probe limits/memory-limits.ts
     gateway/gateway.ts client-maintenance.ts daemon/{daemon,worker,last-net}.ts`,
 };
 

@@ -54,6 +54,7 @@ export async function runCheck({
   readSecrets(config);
   for (const store of Object.values(config.stores))
     if (store.type === 's3' && store.caFile !== undefined) readCaFile(store.caFile);
+  if (config.database?.caFile !== undefined) readCaFile(config.database.caFile);
   if (live) {
     const { mustBeListenable, mustBeWritable } = await import('./check-host.ts');
     await mustBeWritable(config);
@@ -62,6 +63,7 @@ export async function runCheck({
   const clients = Object.keys(config.clients).length;
   const stores = Object.keys(config.stores).length;
   const checks = live ? await tryStores(config) : [];
+  const away = live ? await whyNoDatabase(config) : undefined;
   const failed = checks.filter(({ outcome }) => outcome === 'fails').length;
   const { describeRuntime, NOT_NATIVE } = await import('./runtime.ts');
   const runtime = describeRuntime();
@@ -73,11 +75,13 @@ export async function runCheck({
         ...{ config: config.file, good: failed === 0, clients, stores, runtime },
         ...(files && { openFiles: files }),
         ...(certificates && { certificates }),
+        ...(away !== undefined && { database: away }),
         ...(live && { checks }),
       }),
     );
     return failed === 0 ? 0 : 1;
   }
+  if (away !== undefined) process.stderr.write(warning(`the database: ${away}`));
   if (quiet && failed === 0) return 0;
   process.stdout.write(
     prose(`${printable(config.file)}: good, ${counted(clients, 'client')}, ${counted(stores, 'store')}`),
@@ -101,6 +105,12 @@ export async function runCheck({
   if (failed > 0)
     process.stdout.write(`\n${styled(process.stdout, 'red', `${counted(failed, 'thing')} must be put right`)}\n`);
   return failed === 0 ? 0 : 1;
+}
+
+/** Why the database cannot be used; undefined when it can, and where there is none. Clients are served without it, too. */
+async function whyNoDatabase(config: ReturnType<typeof loadConfig>): Promise<string | undefined> {
+  if (config.database === undefined) return undefined;
+  return (await import('./gateways.ts')).whyAway(config);
 }
 
 /** Why what the config says of certificates lets nobody in; undefined when it may, or says nothing. */

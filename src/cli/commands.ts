@@ -349,6 +349,22 @@ const audit = group({
   ],
 });
 
+const gateways = command({
+  name: 'gateways',
+  about: 'the gateways that share the database, and whom they refuse; ends with 1 when one is away or differs',
+  options: {
+    lift: text('CLIENT', 'take back that other gateways refuse this client', 'client'),
+    forget: text('GATEWAY', 'forget a gateway that is gone for good, and what it has refused'),
+    json: JSON_LINES,
+    quiet: { ...flag('nothing when all is well'), short: 'q' },
+  },
+  examples: [
+    ['gateways', 'which run, with which config, and who is refused by all'],
+    ['gateways --lift appsrv', 'lets appsrv in again that another gateway has disabled'],
+  ],
+  run: async (given) => (await import('./gateways.ts')).runGateways(given),
+});
+
 /** The program: all of its commands, in the order in which an admin meets them. */
 export const PROGRAM: Command = {
   name: 'restic-gateway',
@@ -387,6 +403,7 @@ export const PROGRAM: Command = {
       run: async (given) => (await import('./health.ts')).runHealth(given),
     }),
     clientCommands(),
+    gateways,
     ...[status, sessions, audit, restic, forget, trash, scrub, undo, extend, probe],
     // These have a parser of their own: main.ts.
     command({

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import { parseArgs } from 'node:util';
+import type { Fleet } from '../database/fleet.ts';
 import { findConfigFile, loadConfig } from '../config/load.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { asGatewayError, GatewayError } from '../core/errors.ts';
@@ -92,14 +93,22 @@ async function serveStdio(
   let gateway: Gateway;
   let config: GatewayConfig;
   let configState: string;
+  let fleet: Fleet | undefined;
   try {
     const configFile = findConfigFile(file);
     // From before it is read, so that no change in between is missed.
     configState = fileState(configFile);
     config = loadConfig(configFile);
     await goOnAsUser(config);
+    // The admin's own session is nobody's to refuse.
+    if (via === 'stdio') fleet = await joinFleet(config);
     // What happens here is in the audit; stderr belongs to the person at the client.
-    gateway = await createGateway({ config, log: SILENT, memory: (given) => memoryOfOneSession(given, client) });
+    gateway = await createGateway({
+      config: fleet?.effective() ?? config,
+      log: SILENT,
+      memory: (given) => memoryOfOneSession(given, client),
+    });
+    fleet?.follow((next) => gateway.reconfigure(next));
   } catch (error) {
     const failure = asGatewayError(error);
     notify(
@@ -128,7 +137,10 @@ async function serveStdio(
           session.close('protocol-error');
         });
         // Begun this late, it costs the start nothing. The admin's own session is never revoked.
-        if (via === 'stdio') unfollow = followConfig(config, configState, client, (next) => gateway.reconfigure(next));
+        if (via === 'stdio') {
+          const apply = fleet?.reconfigure ?? ((next: GatewayConfig) => gateway.reconfigure(next));
+          unfollow = followConfig(config, configState, client, apply);
+        }
         return session;
       },
     });
@@ -136,5 +148,14 @@ async function serveStdio(
   } finally {
     unfollow?.();
     await gateway.close();
+    await fleet?.close();
   }
+}
+
+/** What is shared with other gateways; undefined where the config names no database. */
+async function joinFleet(config: GatewayConfig): Promise<Fleet | undefined> {
+  const { database } = config;
+  if (database === undefined) return undefined;
+  const [{ openFleet }, { VERSION }] = await Promise.all([import('../database/fleet.ts'), import('./version.ts')]);
+  return openFleet({ config, database, version: VERSION, isServe: false, log: SILENT });
 }

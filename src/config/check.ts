@@ -69,7 +69,7 @@ interface Root {
 /** Checks the whole but the entries of its stores and clients. @param base - directory that relative paths start from */
 export function checkRoot(raw: unknown, base: string): Checked<Root> {
   return check(rootSchema(base), raw, [], ({ stores: _stores, clients: _clients, ...entry }): Root => {
-    const { defaults = {}, audit, metrics, state, ...root } = entry;
+    const { defaults = {}, audit, metrics, database, state, ...root } = entry;
     const { maxSize, keep, syslog, ...rest } = audit;
     const config = {
       ...root,
@@ -80,6 +80,7 @@ export function checkRoot(raw: unknown, base: string): Checked<Root> {
         ...(syslog && { syslog: { ...syslog.address, facility: syslog.facility } }),
       },
       ...(metrics && { metrics: { listen: metrics.listen, ...secretOf('token', metrics.tokenFile, metrics.token) } }),
+      ...(database && { database: databaseOf(database) }),
       state: state ?? join(dirname(audit.file), 'state'),
     };
     return { config, defaults };
@@ -102,6 +103,14 @@ function secretOf<K extends string>(
 ): { readonly [name in K]?: SecretSource } {
   const secret = file !== undefined ? { file } : variable !== undefined ? { variable } : undefined;
   return (secret === undefined ? {} : { [name]: secret }) as { readonly [name in K]?: SecretSource };
+}
+
+function databaseOf({
+  passwordFile,
+  password,
+  ...rest
+}: NonNullable<v.InferOutput<ReturnType<typeof rootSchema>>['database']>): NonNullable<GatewayConfig['database']> {
+  return { ...rest, ...secretOf('password', passwordFile, password) };
 }
 
 /** The entries of `stores` or `clients` by name, as they stand in the file. */

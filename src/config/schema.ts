@@ -18,6 +18,7 @@ import {
   parseBalancers,
   parseBoolean,
   parseBucket,
+  parseDatabaseUrl,
   parseDuration,
   parseEndpoint,
   parseExpiry,
@@ -321,6 +322,36 @@ function metricsSection(path: ReturnType<typeof pathsFrom>) {
   );
 }
 
+function databaseSection(path: ReturnType<typeof pathsFrom>) {
+  return v.pipe(
+    section({
+      url: needed(parsed('postgresql://USER@HOST/DATABASE', parseDatabaseUrl), {
+        about: 'the database; other machines are asked over TLS alone. `?host=/run/postgresql` for a socket',
+      }),
+      passwordFile: optional(path('file, mode 0600'), { about: "the role's password" }),
+      password: optional(secretVariable('passwordFile'), { about: 'the same, from an environment variable' }),
+      caFile: optional(path('file of certificates in PEM'), {
+        about: 'the only CAs that may vouch for the server',
+        unless: "Node's own",
+      }),
+      gateway: optional(parsed('name', parseName), {
+        about: "this gateway's name, which no other one has",
+        unless: "the machine's name",
+      }),
+    }),
+    v.rawCheck(({ dataset, addIssue }) => {
+      if (!dataset.typed) return;
+      const { password, passwordFile } = dataset.value;
+      if (password === undefined || passwordFile === undefined) return;
+      const input = dataset.value as Record<string, unknown>;
+      addIssue({
+        message: 'stands beside passwordFile; remove one of the two',
+        path: [{ type: 'object', origin: 'key', input, key: 'password', value: password }],
+      });
+    }),
+  );
+}
+
 const MEMORY = v.pipe(
   section({
     total: optional(
@@ -439,6 +470,10 @@ export function rootSchema(base: string) {
       }),
       { about: "connections with their clients' own addresses: [operate.md](operate.md#behind-a-balancer)" },
     ),
+    database: optional(databaseSection(path), {
+      about: 'PostgreSQL, by which several gateways are one: [high-availability.md](high-availability.md)',
+      restart: true,
+    }),
     trustedUserCAKeys: withDefault(
       listOf(parsed('public key', parseAuthorityKey, filledText), (key) => key.blob),
       [],

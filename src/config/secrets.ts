@@ -38,7 +38,7 @@ export function readToken(source: SecretSource, env: NodeJS.ProcessEnv = process
 export function readSecret(
   source: SecretSource,
   env: NodeJS.ProcessEnv = process.env,
-  what: 'secret access key' | 'token' = 'secret access key',
+  what: 'secret access key' | 'token' | 'database password' = 'secret access key',
 ): string {
   if ('variable' in source) {
     const value = Object.hasOwn(env, source.variable) ? env[source.variable] : undefined;
@@ -52,10 +52,15 @@ export function readSecret(
  * Reads every secret that a config names, so that what cannot be used is seen before it is needed.
  * @throws GatewayError as `readSecret`
  */
-export function readSecrets({ stores, metrics }: Pick<GatewayConfig, 'stores' | 'metrics'>): void {
+export function readSecrets({
+  stores,
+  metrics,
+  database,
+}: Pick<GatewayConfig, 'stores' | 'metrics' | 'database'>): void {
   for (const store of Object.values(stores))
     if (store.type === 's3' && store.credentials !== undefined) readSecret(store.credentials.secret);
   if (metrics?.token !== undefined) readToken(metrics.token);
+  if (database?.password !== undefined) readSecret(database.password, process.env, 'database password');
 }
 
 /**
@@ -116,7 +121,7 @@ function checkSecret(text: string, where: string, what: string): string {
   // Access keys of every S3, and tokens in headers, are printable ASCII without spaces; a byte order mark or `KEY = value` is a mistake.
   if (!/^[\x21-\x7e]+$/.test(secret))
     throw invalid(
-      `${where}: holds spaces or bytes that no ${what} has; it must hold the ${what === 'token' ? what : 'key'} alone`,
+      `${where}: holds spaces or bytes that no ${what} has; it must hold the ${what === 'secret access key' ? 'key' : what} alone`,
     );
   return secret;
 }

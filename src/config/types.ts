@@ -62,7 +62,10 @@ export type ClientDefaults = DeepReadonly<NonNullable<RootEntry['defaults']>>;
 /** One entry of `clients:` with what its store and `defaults` say for it; the schema says what each key means. */
 export type ClientConfig = Omit<ClientEntry, 'shared' | 'protect' | keyof RemovalRules | 'trash' | keyof ClientLimits> &
   RemovalRules &
-  ClientLimits;
+  ClientLimits & {
+    /** The other gateway that has it disabled, where its own entry has not: see `src/database`. */
+    readonly disabledBy?: string;
+  };
 
 /** A copy of the audit in a bucket. Its prefix is not empty, and each gateway host has its own; `every` is in ms. */
 export type AuditCopyConfig = DeepReadonly<NonNullable<RootEntry['audit']['copy']>>;
@@ -72,7 +75,7 @@ export type SyslogConfig = SyslogAddress & { readonly facility: number };
 
 /** The whole configuration; the schema says what each key means. */
 export type GatewayConfig = DeepReadonly<
-  Omit<RootEntry, 'stores' | 'clients' | 'defaults' | 'audit' | 'metrics' | 'state'> & {
+  Omit<RootEntry, 'stores' | 'clients' | 'defaults' | 'audit' | 'metrics' | 'database' | 'state'> & {
     /** Absolute path of the file it came from. */
     file: string;
     /** By name; objects without a prototype. */
@@ -94,6 +97,8 @@ export type GatewayConfig = DeepReadonly<
       /** What whoever reads them must bring; there wherever `listen` is beyond loopback. */
       token?: SecretSource;
     };
+    /** PostgreSQL, by which several gateways are one; undefined: this one is alone. */
+    database?: Omit<NonNullable<RootEntry['database']>, 'password' | 'passwordFile'> & { password?: SecretSource };
     /**
      * Absolute path of the directory where the gateway's processes on this machine keep what they share: counts, live sessions, how far a
      * scrub has come. By default `state` beside the audit file. All of it can be made anew from the stores; made when it is first needed.

@@ -390,6 +390,29 @@ export function parseProxy(text: string): string {
   return url.href;
 }
 
+/** Where PostgreSQL is. */
+interface DatabaseAddress {
+  /** Its name or address, or the directory of its Unix socket. */
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly database: string;
+}
+
+/** `postgresql://USER@HOST:PORT/DATABASE`, or with `?host=/run/postgresql` for a socket of this machine. */
+export function parseDatabaseUrl(text: string): DatabaseAddress {
+  const example = 'write it as postgresql://restic_gateway@db.example.com/restic_gateway';
+  const [, user, password, host = '', port = '5432', database, socket] =
+    /^postgres(?:ql)?:\/\/([\w.-]{1,63})(:[^@]*)?@([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?\/([\w.-]{1,63})(?:\?host=(\/[\w./-]{1,90}))?$/.exec(
+      text,
+    ) ?? [];
+  if (password !== undefined) throw invalid('must hold no password; it goes into passwordFile');
+  if (user === undefined || database === undefined || (host === '') === (socket === undefined))
+    throw invalid(`must be the address of a PostgreSQL database; ${example}`);
+  if (Number(port) < 1 || Number(port) > 65_535) throw invalid(`must have a port from 1 to 65535; ${example}`);
+  return { host: socket ?? host.replace(/^\[|\]$/g, ''), port: Number(port), user, database };
+}
+
 /** A region of AWS or of what speaks its protocol. */
 export function parseRegion(text: string): string {
   if (!/^[A-Za-z0-9_-]{1,64}$/.test(text)) throw invalid('a region is a name such as eu-central-1');

@@ -5,6 +5,8 @@
 /** What the config says of a client's sessions. */
 export interface AdmissionRule {
   readonly disabled: boolean;
+  /** The other gateway that has it disabled. */
+  readonly disabledBy?: string;
   /** The last moment at which the key works. */
   readonly expires?: Date;
   /** Sessions at once. */
@@ -28,7 +30,10 @@ interface Refusal {
 
 /** The reason to refuse, or undefined to let in. */
 export function refuseAdmission(client: string, rule: AdmissionRule, facts: AdmissionFacts): Refusal | undefined {
-  if (rule.disabled) return { reason: 'disabled', line: `client ${client} is disabled; ask the gateway's admin.` };
+  if (rule.disabled) {
+    const by = rule.disabledBy === undefined ? '' : ` by gateway ${rule.disabledBy}`;
+    return { reason: 'disabled', line: `client ${client} is disabled${by}; ask the gateway's admin.` };
+  }
   if (rule.expires !== undefined && facts.now > rule.expires)
     return {
       reason: 'expired',

@@ -9,6 +9,7 @@ import { counted } from '../core/quantities.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import { written } from '../core/listening.ts';
 import { processesOf } from '../limits/memory-limits.ts';
+import type { Fleet } from '../database/fleet.ts';
 import { openMonitor, type Monitor } from '../monitor/monitor.ts';
 import type { Log } from '../ports/log.ts';
 import { reachStores } from '../safeguard/try-stores.ts';
@@ -51,7 +52,12 @@ export async function runDaemon(options: {
   await tryStores(config, log);
   const stores = await storeChecks(config, log);
   // One process needs none above it.
-  const service = await (workers === 1 ? startService({ config, log }) : startWorkers(workers, config, log));
+  const fleet = await joinFleet(config, version, log);
+  // Without whom other gateways keep out.
+  const effective = fleet?.effective() ?? config;
+  const service = await (workers === 1
+    ? startService({ config: effective, log })
+    : startWorkers(workers, effective, log));
   // What goes wrong before this is an error of the start.
   surviveDefects(log);
   for (const fingerprint of service.hostKeys) log.info({ fingerprint }, `host key ${fingerprint}`);
@@ -76,10 +82,12 @@ export async function runDaemon(options: {
     () => watchAudit(config, log),
   ];
   const parts = await startParts(starts);
-  const apply = async (next: GatewayConfig): Promise<void> => {
+  const takeUp = async (next: GatewayConfig): Promise<void> => {
     await parts.reconfigure(next);
     current = next;
   };
+  fleet?.follow(takeUp);
+  const apply = (next: GatewayConfig): Promise<void> => (fleet === undefined ? takeUp(next) : fleet.reconfigure(next));
   // Where the start said it is: a reload does not move `state`.
   const read = async (reading: Reading): Promise<void> => {
     await writeServing(config.state, config.file, reading).catch((error: unknown) => {
@@ -109,7 +117,16 @@ export async function runDaemon(options: {
   manager.stopping(words);
   await drained(service.drain(), drainSeconds, signals.second);
   await parts.close();
+  await fleet?.close();
   await leaveServing(config.state);
+}
+
+/** What is shared with other gateways; undefined where the config names no database. */
+async function joinFleet(config: GatewayConfig, version: string, log: Log): Promise<Fleet | undefined> {
+  const { database } = config;
+  if (database === undefined) return undefined;
+  const { openFleet } = await import('../database/fleet.ts');
+  return openFleet({ config, database, version, isServe: true, log });
 }
 
 function listening({ clients }: GatewayConfig, { addresses }: Service): string {

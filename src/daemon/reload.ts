@@ -12,7 +12,7 @@ import type { Reading } from '../state/serving.ts';
 import { watchConfig } from './watch-config.ts';
 
 /** What is read once, at the start. */
-const AT_START = ['listen', 'hostKeys', 'ssh', 'workers'] as const;
+const AT_START = ['listen', 'hostKeys', 'ssh', 'workers', 'database'] as const;
 
 const SIGHUP = 'SIGHUP';
 

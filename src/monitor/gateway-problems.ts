@@ -2,12 +2,13 @@
 import { readAuditLoss } from '../audit/loss.ts';
 import { readCopyState } from '../audit/copy-state.ts';
 import type { GatewayConfig } from '../config/types.ts';
+import { readKept } from '../database/kept.ts';
 import { whoServes } from '../state/serving.ts';
 
 /** What is wrong. */
 export interface GatewayProblem {
-  /** `config`: the file is not what `serve` goes by. `audit-lost`: the audit's file was removed, replaced or cut off. `audit-copy`: its copy is behind. */
-  readonly kind: 'config' | 'audit-lost' | 'audit-copy';
+  /** `config`: the file is not what `serve` goes by. `audit-lost`: the audit's file was removed, replaced or cut off. `audit-copy`: its copy is behind. `database`: it is away. */
+  readonly kind: 'config' | 'audit-lost' | 'audit-copy' | 'database';
   /** Whether somebody must look at it now. */
   readonly urgent: boolean;
   /** A sentence, and what to do. */
@@ -19,7 +20,8 @@ export async function gatewayProblems({
   audit,
   state,
   file,
-}: Pick<GatewayConfig, 'audit' | 'state' | 'file'>): Promise<readonly GatewayProblem[]> {
+  database,
+}: Pick<GatewayConfig, 'audit' | 'state' | 'file' | 'database'>): Promise<readonly GatewayProblem[]> {
   const problems: GatewayProblem[] = [];
   const serving = await whoServes(state, file);
   for (const words of new Set(serving.filter(({ taken }) => !taken).map((one) => one.words)))
@@ -39,6 +41,12 @@ export async function gatewayProblems({
     problems.push({
       ...{ kind: 'audit-copy', urgent: copy.late },
       words: `the audit has not been copied to ${audit.copy?.store ?? ''} since ${copy.since}: ${copy.why}`,
+    });
+  const away = database === undefined ? undefined : readKept(state)?.away;
+  if (away !== undefined)
+    problems.push({
+      ...{ kind: 'database', urgent: true },
+      words: `the database is away since ${away.since.toISOString()} (${away.why}): clients are served, but what other gateways do is not known here`,
     });
   return problems;
 }

@@ -23,6 +23,7 @@ const PACKAGE_PLACES: Readonly<Record<string, string | readonly string[]>> = {
   'proxy-from-env': 'stores/s3/',
   'prom-client': 'metrics/',
   pino: 'cli/',
+  pg: 'database/',
   'pino-pretty': 'cli/',
 };
 

@@ -19,6 +19,7 @@ import {
   parseSecretReference,
   parseWhole,
   parseBandwidth,
+  parseDatabaseUrl,
   parseDuration,
   parseShare,
   parseSize,
@@ -687,4 +688,29 @@ describe('a length of time', () => {
       refused: 'must be a length of time with its unit, up to a year, such as 90s, 30m, 26h, 8d or 2w',
     });
   });
+});
+
+test.each([
+  ['postgresql://me@db.example.com/gateways', { host: 'db.example.com', port: 5432, user: 'me', database: 'gateways' }],
+  ['postgres://me@[2001:db8::1]:6543/g', { host: '2001:db8::1', port: 6543, user: 'me', database: 'g' }],
+  ['postgresql://me@/g?host=/run/postgresql', { host: '/run/postgresql', port: 5432, user: 'me', database: 'g' }],
+  ['postgresql://me@192.0.2.1/g', { host: '192.0.2.1', port: 5432, user: 'me', database: 'g' }],
+])('the database %s', (text, address) => {
+  expect(parseDatabaseUrl(text)).toEqual(address);
+});
+
+test.each([
+  ['postgresql://me:secret@db/g', /no password/],
+  ['postgresql://me@db/g?sslmode=disable', /address of a PostgreSQL/],
+  ['postgresql://me@db/g?host=/run', /address of a PostgreSQL/],
+  ['postgresql://me@/g', /address of a PostgreSQL/],
+  ['postgresql://db/g', /address of a PostgreSQL/],
+  ['postgresql://me@db:0/g', /port from 1/],
+  ['postgresql://me@db:65536/g', /port from 1/],
+  ['mysql://me@db/g', /address of a PostgreSQL/],
+  ['postgresql://me@db', /address of a PostgreSQL/],
+])('no database: %s', (text, why) => {
+  expect(() => parseDatabaseUrl(text)).toThrow(why);
+  // The password is in no error.
+  expect(() => parseDatabaseUrl(text)).not.toThrow(/secret/);
 });

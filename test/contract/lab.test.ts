@@ -26,6 +26,7 @@ describe('the programs', () => {
     ['resticNewest', ['version'], /^restic 0\.(19|[2-9]\d)\./],
     ['rclone', ['version'], /^rclone v1\./],
     ['restServer', ['--version'], /rest-server 0\.\d+/],
+    ['postgres', ['--version'], /^postgres \(PostgreSQL\) 1[5-9]/],
     ['ssh', ['-V'], /^OpenSSH_/],
     ['sshNewest', ['-V'], /^OpenSSH_1\d/],
     ['sshdNewest', ['-V'], /^OpenSSH_1\d/],

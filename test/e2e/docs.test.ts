@@ -46,7 +46,7 @@ const BASE = {
   audit: { file: '/var/log/restic-gateway/audit.jsonl' },
 };
 /** Files that the config of the docs name, the gateway's user's; and one of root's. */
-const SECRETS = ['s3.secret', 'ceph.secret', 'evidence.secret', 'metrics.token'].map(
+const SECRETS = ['s3.secret', 'ceph.secret', 'evidence.secret', 'metrics.token', 'database.password'].map(
   (name) => `/etc/restic-gateway/${name}`,
 );
 const PASSWORD = '/etc/restic-gateway/passwords/appsrv';

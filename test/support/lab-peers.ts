@@ -27,6 +27,8 @@ const PEERS = {
   chromium: 'CHROMIUM',
   /** A balancer, which speaks the PROXY protocol. */
   haproxy: 'HAPROXY',
+  /** The server of PostgreSQL, with its other programs beside it. */
+  postgres: 'POSTGRES',
   /** OpenSSH 10 or newer. */
   sshNewest: 'SSH_NEWEST',
   sshdNewest: 'SSHD_NEWEST',

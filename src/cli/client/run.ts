@@ -5,6 +5,7 @@ import { readChanges, type Changes, type Setting } from '../../config/client-key
 import { fileOfClient, loadConfig } from '../../config/load.ts';
 import type { ClientConfig, GatewayConfig } from '../../config/types.ts';
 import { GatewayError, messageOf } from '../../core/errors.ts';
+import { whoServes } from '../../state/serving.ts';
 import { UsageError } from '../command-line/usage-error.ts';
 import { jsonLine } from '../json.ts';
 import { chooseConfigFile } from '../own-user.ts';
@@ -149,12 +150,12 @@ function placeAfter(name: string, before: Place, changes: Changes): Place {
   };
 }
 
-/** Changes a client. @returns the exit status */
+/** Changes a client. @returns the exit status; a promise where other gateways have to be told */
 export function changeClient(
   { config: option, json, quiet }: CommonOptions,
   name: string,
   change: ClientChange,
-): number {
+): number | Promise<number> {
   refuseInForcedCommand();
   const file = chooseConfigFile(option);
   const { config: before, leftOut } = loadForChange(file, change);
@@ -167,11 +168,19 @@ export function changeClient(
   const now = change.do === 'rename' ? change.to : name;
   if (json) print(change.do === 'remove' ? { client: name, repository } : described(clientNamed(config, now)));
   else if (!quiet) process.stdout.write(`${said(name, change, repository)}\n`);
+  return config.database === undefined ? 0 : tellOthers(config, name, change);
+}
+
+/** Where `serve` runs, it tells them within a second. @returns the exit status, which is that of the change */
+async function tellOthers(config: GatewayConfig, name: string, { do: what }: ClientChange): Promise<number> {
+  const gateways = await import('../gateways.ts');
+  if ((await whoServes(config.state, config.file)).length === 0) await gateways.tellOthers(config);
+  if (what === 'enable') gateways.warnOfOthers(config, name);
   return 0;
 }
 
 /** Adds another key to a client. @returns the exit status */
-export function addKey(options: CommonOptions & KeyOptions & { readonly name: string }): number {
+export function addKey(options: CommonOptions & KeyOptions & { readonly name: string }): number | Promise<number> {
   refuseInForcedCommand();
   const key = clientKey(options.name, options);
   try {
