@@ -27,11 +27,14 @@ interface Handler {
 }
 
 /**
- * What an object on its way out takes, in bytes: what was read ahead of it, what waits to be sent, and its packets; and what a list takes
- * for each page that it holds, of a thousand names and the XML that they were cut out of.
+ * What an object on its way out takes, in bytes: what the store has read ahead of it (256 KiB on S3), what waits to be sent, and its
+ * packets; and what a list takes for each page that it holds, of a thousand names and the XML that they were cut out of.
  */
-const LOAD_BYTES = 640 * 1024;
+const LOAD_BYTES = 896 * 1024;
 const LIST_BYTES = 640 * 1024;
+/** What of it waits to be sent at most; and while there is plenty of memory, of an object that is worth it. */
+const SENT_AHEAD = 256 * 1024;
+const MORE_AHEAD = 768 * 1024;
 /** What a page of a list comes to on the wire. */
 const PAGE_TEXT = 96 * 1024;
 
@@ -94,7 +97,9 @@ export function createHandler(context: HandlerContext, defect: (error: unknown) 
     if (room !== undefined) await hold(stream, room);
     const object = await store.load(ref, range, { signal });
     const pace = pacing.body('download', stream, signal, (bytes) => (counts.bytesOut += bytes));
-    await respondObject(stream, object, range !== undefined && object.size > 0, pace);
+    const more = object.length > SENT_AHEAD + MORE_AHEAD && takeMoreFor(stream, MORE_AHEAD);
+    const ahead = more ? SENT_AHEAD + MORE_AHEAD : SENT_AHEAD;
+    await respondObject(stream, object, range !== undefined && object.size > 0, pace, ahead);
   };
 
   const perform = async (stream: ServerHttp2Stream, operation: Operation, signal: AbortSignal): Promise<void> => {

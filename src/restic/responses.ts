@@ -34,12 +34,17 @@ export function respondStat(stream: ServerHttp2Stream, stat: ObjectStat): void {
   respondEmpty(stream, 200, { 'content-length': stat.size, 'accept-ranges': 'bytes' });
 }
 
-/** Answers a GET with an object or a part of it. */
+/**
+ * Answers a GET with an object or a part of it.
+ * @param ahead - how many bytes may wait in the stream to be sent. Node sends what waits in one go, which takes some turns of the event loop
+ *   however much it is: of a busy process, a client gets the more in each turn the more waits
+ */
 export async function respondObject(
   stream: ServerHttp2Stream,
   object: LoadedObject,
   ranged: boolean,
   pace: Pace,
+  ahead: number,
 ): Promise<void> {
   const begun = begin(stream, {
     ':status': ranged ? 206 : 200,
@@ -57,7 +62,7 @@ export async function respondObject(
     for (const piece of inPieces(chunk, pace.piece())) {
       const wait = pace.before(piece.length);
       if (wait !== undefined) await wait;
-      await write(stream, piece);
+      await write(stream, piece, ahead);
     }
   }
   stream.end();
@@ -99,10 +104,10 @@ export function inPieces(chunk: Uint8Array, most: number): readonly Uint8Array[]
   return pieces;
 }
 
-/** Resolves when the client has room for more; throws when it is gone. */
-async function write(stream: ServerHttp2Stream, chunk: Uint8Array | string): Promise<void> {
+/** Resolves when the client has room for more, or when no more than `ahead` bytes wait for it; throws when it is gone. */
+async function write(stream: ServerHttp2Stream, chunk: Uint8Array | string, ahead = 0): Promise<void> {
   if (!isOpen(stream)) throw new GatewayError('client-gone');
-  if (stream.write(chunk)) return;
+  if (stream.write(chunk) || stream.writableLength <= ahead) return;
   await new Promise<void>((resolve) => {
     const done = (): void => {
       stream.off('drain', done);

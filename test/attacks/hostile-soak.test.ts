@@ -5,7 +5,7 @@
  * HOSTILE_APART=1 the attack goes to a gateway of its own beside the honest one's, on the same machine and S3 server: how much longer the
  * honest one takes then is what the machine is short of, and no gateway can help.
  */
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
@@ -48,6 +48,8 @@ const MOST_AUDIT = 10 * MIB;
 /** How many objects are in the hostile client's repository, for its lists. */
 const LISTED = { directory: 4000, s3: 1000 };
 const BIG = 4 * MIB;
+/** How often it is looked what the gateway holds, in ms: each look takes CPU from those who are measured. */
+const LOOK_MS = 20;
 
 /** Fills the repository of `hostile` behind the gateway's back. @returns names of objects that are large */
 async function fill(kind: 'directory' | 's3', store: StoreEntry): Promise<readonly string[]> {
@@ -147,6 +149,8 @@ class Honest {
   /** Backs up what has changed, restores all, and compares. @returns how long that took, in ms */
   async round(): Promise<number> {
     const restored = path.join(this.#target, String(this.#rounds++));
+    // The last round's goes, so that each has as much to do.
+    rmSync(path.join(this.#source, `round-${this.#rounds - 1}`), { recursive: true, force: true });
     await makeTree(path.join(this.#source, `round-${this.#rounds}`), {
       ...{ files: 10, bytes: 8 * MIB, seed: `round ${this.#rounds}` },
     });
@@ -177,7 +181,7 @@ function watch(pid: number): {
     } catch {
       clearInterval(timer);
     }
-  });
+  }, LOOK_MS);
   return {
     memory,
     descriptors,

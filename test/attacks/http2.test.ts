@@ -289,7 +289,7 @@ describe('streams on which nothing moves', () => {
       server,
       events((stream) => {
         const object = { size: 1024 * MIB, first: 0, length: 1024 * MIB, body: endless() };
-        return respondObject(stream, object, false, NO_PACE).catch(() => undefined);
+        return respondObject(stream, object, false, NO_PACE, 0).catch(() => undefined);
       }),
       undefined,
       300,
@@ -322,7 +322,7 @@ describe('streams on which nothing moves', () => {
         if (path !== '/paced') return Promise.resolve();
         const object = { size: 2 * body.length, first: 0, length: 2 * body.length, body: chunks() };
         const pace = { piece: () => 16 * 1024, before: () => hold(stream, wait) };
-        return respondObject(stream, object, false, pace).catch(() => undefined);
+        return respondObject(stream, object, false, pace, 0).catch(() => undefined);
       }),
       undefined,
       100,

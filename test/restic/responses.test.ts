@@ -53,7 +53,7 @@ const answers: Record<string, (stream: ServerHttp2Stream) => unknown> = {
   'with an error': (stream) => {
     respondError(stream, new GatewayError('store-failed'));
   },
-  'with an object': (stream) => respondObject(stream, object, false, NO_PACE).catch(expectGone),
+  'with an object': (stream) => respondObject(stream, object, false, NO_PACE, 0).catch(expectGone),
   'with a list': (stream) => respondList(stream, 2, nothing, NO_PACE).catch(expectGone),
   'that it was not begun': refuse,
 };

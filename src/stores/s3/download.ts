@@ -4,6 +4,12 @@
 import type { IncomingMessage } from 'node:http';
 import { BadAnswer, Limit } from './transport.ts';
 
+/**
+ * What is read before it is asked for, in bytes: each turn of the event loop that fetches as much as one write takes is a turn that the
+ * download does not wait for, and a busy gateway has long ones. Counted by whoever takes memory for a download.
+ */
+const READ_AHEAD = 256 * 1024;
+
 /** Tells an error in the gateway's terms. */
 type Classify = (error: unknown) => Error;
 
@@ -15,6 +21,9 @@ export class Download implements AsyncIterableIterator<Uint8Array> {
   readonly #signal: AbortSignal;
   readonly #classify: Classify;
   readonly #limit: Limit;
+  /** What has come and was not asked for yet. */
+  readonly #ahead: Buffer[] = [];
+  #aheadBytes = 0;
   #received = 0;
   #over = false;
   #failure: { readonly error: unknown } | undefined;
@@ -31,10 +40,9 @@ export class Download implements AsyncIterableIterator<Uint8Array> {
     this.#signal = signal;
     this.#classify = classify;
     this.#limit = new Limit(this.#fail);
-    const wake = (): void => {
+    incoming.on('data', this.#onData).on('end', () => {
       this.#wake();
-    };
-    incoming.on('readable', wake).on('end', wake);
+    });
     const onCut = (cause?: unknown): void => {
       if (!incoming.readableEnded) this.#fail(new BadAnswer('the connection broke in the middle of it', { cause }));
     };
@@ -52,11 +60,11 @@ export class Download implements AsyncIterableIterator<Uint8Array> {
     for (;;) {
       if (this.#failure !== undefined) throw this.#classify(this.#failure.error);
       if (this.#over) return { done: true, value: undefined };
-      const chunk = this.#incoming.read() as Buffer | null;
-      if (chunk !== null) {
-        this.#received += chunk.length;
-        if (this.#received <= this.#length) return { done: false, value: chunk };
-        this.#fail(this.#wrongLength());
+      const chunk = this.#ahead.shift();
+      if (chunk !== undefined) {
+        this.#aheadBytes -= chunk.length;
+        if (this.#aheadBytes < READ_AHEAD / 2 && this.#incoming.isPaused()) this.#incoming.resume();
+        return { done: false, value: chunk };
       } else if (!this.#incoming.readableEnded) {
         this.#limit.arm(this.#idleMs, 'sent no more of a download');
         await new Promise<void>((resolve) => {
@@ -74,12 +82,25 @@ export class Download implements AsyncIterableIterator<Uint8Array> {
   return(): Promise<IteratorResult<Uint8Array, undefined>> {
     if (!this.#over) {
       this.#end();
-      // All of it was read: the connection can serve the next request. Else the rest would have to be fetched only to be thrown away.
-      if (this.#received === this.#length) this.#incoming.removeAllListeners('readable').resume();
+      // All of it has come: the connection can serve the next request. Else the rest would have to be fetched only to be thrown away.
+      if (this.#received === this.#length) this.#incoming.resume();
       else this.#incoming.destroy();
     }
     return Promise.resolve({ done: true, value: undefined });
   }
+
+  readonly #onData = (chunk: Buffer): void => {
+    if (this.#over) return;
+    this.#received += chunk.length;
+    if (this.#received > this.#length) {
+      this.#fail(this.#wrongLength());
+      return;
+    }
+    this.#ahead.push(chunk);
+    this.#aheadBytes += chunk.length;
+    if (this.#aheadBytes >= READ_AHEAD) this.#incoming.pause();
+    this.#wake();
+  };
 
   readonly #onAbort = (): void => {
     this.#fail(this.#signal.reason);
@@ -96,6 +117,8 @@ export class Download implements AsyncIterableIterator<Uint8Array> {
     this.#over = true;
     this.#limit.disarm();
     this.#signal.removeEventListener('abort', this.#onAbort);
+    this.#ahead.length = 0;
+    this.#aheadBytes = 0;
     this.#wake();
   }
 
