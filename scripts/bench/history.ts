@@ -122,6 +122,7 @@ async function measure(config: GatewayConfig): Promise<void> {
     served: () => Promise.resolve({ processes: new Map([['main', { counted: [], own: [] }]]), ended: [] }),
     ...{ isReady: () => Promise.resolve(true), problems: () => Promise.resolve(new Set<string>()) },
     knownClient: (name) => config.clients[name] !== undefined,
+    ...{ clientCount: () => Object.keys(config.clients).length, mostWithSeries: () => undefined },
   });
   const size = (body: string | Uint8Array): string =>
     `${(Buffer.byteLength(body) / KIB).toFixed(0)} KiB, gzip ${(gzipSync(body).length / KIB).toFixed(0)} KiB`;

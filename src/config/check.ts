@@ -79,7 +79,13 @@ export function checkRoot(raw: unknown, base: string): Checked<Root> {
         ...(keep !== 'all' && { keep }),
         ...(syslog && { syslog: { ...syslog.address, facility: syslog.facility } }),
       },
-      ...(metrics && { metrics: { listen: metrics.listen, ...secretOf('token', metrics.tokenFile, metrics.token) } }),
+      ...(metrics && {
+        metrics: {
+          listen: metrics.listen,
+          ...(metrics.mostClients !== undefined && { mostClients: metrics.mostClients }),
+          ...secretOf('token', metrics.tokenFile, metrics.token),
+        },
+      }),
       ...(database && { database: databaseOf(database) }),
       state: state ?? join(dirname(audit.file), 'state'),
     };

@@ -1,6 +1,7 @@
 /** Which clients have one and the same repository, whatever their stores are called, and what holds for it by what all of them say. */
 import { realpathSync } from 'node:fs';
 import { basename, dirname, join, sep } from 'node:path';
+import { getOrMake } from '../core/get-or-make.ts';
 import type { ClientConfig, GatewayConfig, StoreConfig } from './types.ts';
 
 type Repository = ClientConfig['repository'];
@@ -17,6 +18,8 @@ interface Protection {
 interface Known {
   readonly identities: ReadonlyMap<string, string>;
   readonly protections: ReadonlyMap<string, Protection>;
+  /** By identity, in the order of the config. */
+  readonly clients: ReadonlyMap<string, readonly ClientConfig[]>;
 }
 const knownOf = new WeakMap<GatewayConfig, Known>();
 
@@ -33,8 +36,7 @@ export function protectionOf(config: GatewayConfig, repository: Repository): Pro
 
 /** The clients that have a repository. */
 export function clientsOf(config: GatewayConfig, repository: Repository): readonly ClientConfig[] {
-  const identity = repositoryIdentity(config, repository);
-  return Object.values(config.clients).filter((one) => repositoryIdentity(config, one.repository) === identity);
+  return known(config).clients.get(repositoryIdentity(config, repository)) ?? [];
 }
 
 /** The name that a repository has for its first client: under which the files in `state` are that are about all of it. */
@@ -47,15 +49,18 @@ function known(config: GatewayConfig): Known {
   if (before !== undefined) return before;
   const identities = identitiesIn(config);
   const protections = new Map<string, Protection>();
-  for (const { repository, protectMs, trashMs } of Object.values(config.clients)) {
+  const clients = new Map<string, ClientConfig[]>();
+  for (const client of Object.values(config.clients)) {
+    const { repository, protectMs, trashMs } = client;
     const identity = identities.get(nameOf(repository)) ?? '';
+    getOrMake(clients, identity, (): ClientConfig[] => []).push(client);
     const others = protections.get(identity);
     protections.set(identity, {
       protectMs: longest(others?.protectMs, protectMs),
       trashMs: longest(others?.trashMs, trashMs),
     });
   }
-  const found = { identities, protections };
+  const found = { identities, protections, clients };
   knownOf.set(config, found);
   return found;
 }

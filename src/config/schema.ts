@@ -303,6 +303,11 @@ function metricsSection(path: ReturnType<typeof pathsFrom>) {
         about: 'token that callers must send; required if `listen` is not loopback',
       }),
       token: optional(secretVariable('tokenFile'), { about: 'the same, from an environment variable' }),
+      mostClients: optional(whole(0, 1_000_000), {
+        about:
+          'with more clients than this, only clients that need a look have metrics of their own: [metrics.md](metrics.md#many-clients)',
+        unless: 'all clients have',
+      }),
     }),
     v.rawCheck(({ dataset, addIssue }) => {
       if (!dataset.typed) return;

@@ -94,6 +94,8 @@ export type GatewayConfig = DeepReadonly<
     /** Where metrics and the status page are served; undefined: nowhere. */
     metrics?: {
       listen: { host: string; port: number };
+      /** With more clients than this, not all of them have metrics of their own. */
+      mostClients?: number;
       /** What whoever reads them must bring; there wherever `listen` is beyond loopback. */
       token?: SecretSource;
     };

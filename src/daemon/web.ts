@@ -92,6 +92,8 @@ async function routesOf(sources: WebSources): Promise<readonly WebRoute[]> {
     isReady: async () => (await whyNotReady(sources)) === undefined,
     problems: async () => new Set((await urgentProblems(config())).map(({ kind }) => kind)),
     knownClient: (name) => config().clients[name] !== undefined,
+    clientCount: () => countOf(config().clients),
+    mostWithSeries: () => config().metrics?.mostClients,
   });
   return [
     { path: /^\/healthz$/, open: true, answer: () => text(200, 'ok') },
@@ -105,6 +107,10 @@ async function routesOf(sources: WebSources): Promise<readonly WebRoute[]> {
     },
     { path: /^\/metrics$/, open: false, answer: () => metrics() },
   ];
+}
+
+function countOf(clients: GatewayConfig['clients']): number {
+  return Object.keys(clients).length;
 }
 
 /** @param line - for everybody: nothing of clients, paths or storage */

@@ -3,8 +3,10 @@ import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import { within } from '../core/waiting.ts';
 import type { ClientStatus } from '../monitor/client-status.ts';
 import type { WebAnswer } from '../ports/web.ts';
-import { formatFigures, type Figures } from './figures.ts';
-import { statusMetrics } from './status-metrics.ts';
+import { keptByCost } from '../core/kept-by-cost.ts';
+import { formatOwn, writeCounted, type Figures } from './figures.ts';
+import { writeStatusMetrics } from './status-metrics.ts';
+import { openTextWriter } from './text-format.ts';
 
 interface MetricSources {
   /** `0.1.0 (1a2b3c4d5e6f)`. */
@@ -19,7 +21,14 @@ interface MetricSources {
   /** What is wrong with the gateway itself and has to be looked at, by its kind. */
   readonly problems: () => Promise<ReadonlySet<string>>;
   readonly knownClient: (name: string) => boolean;
+  /** How many clients the config has. */
+  readonly clientCount: () => number;
+  /** With more clients than this, series of their own are for those alone who need a look; undefined: however many there are. */
+  readonly mostWithSeries: () => number | undefined;
 }
+
+/** From so many clients on, who asks shortly after another one gets the same. */
+const MANY_CLIENTS = 500;
 
 /** How long a scrape waits for the audit to be read, in ms, which after a long absence may take minutes; Prometheus waits for 10 s. */
 const PATIENCE_MS = 4000;
@@ -65,24 +74,27 @@ export function createExporter(sources: MetricSources): () => Promise<WebAnswer>
       }
       ofProcesses.set('main', (await own.getMetricsAsJSON()) as unknown as Figures['own']);
     }
-    const body = await formatFigures(
-      [
-        (await self.getMetricsAsJSON()) as unknown as Figures['counted'],
-        await statusMetrics(statuses),
-        served.ended,
-        ...[...served.processes.values()].map(({ counted }) => counted),
-      ],
-      ofProcesses,
-      sources.knownClient,
-    );
-    return { status: 200, headers: { 'content-type': Registry.PROMETHEUS_CONTENT_TYPE }, body };
+    const everyClient = sources.clientCount() <= (sources.mostWithSeries() ?? Infinity);
+    const writer = openTextWriter();
+    await writeStatusMetrics(writer, statuses, everyClient);
+    const counted = [
+      (await self.getMetricsAsJSON()) as unknown as Figures['counted'],
+      served.ended,
+      ...[...served.processes.values()].map((figures) => figures.counted),
+    ];
+    await writeCounted(writer, counted, everyClient, sources.knownClient);
+    writer.add(`${(await formatOwn(ofProcesses)).trimEnd()}\n`);
+    return { status: 200, headers: { 'content-type': Registry.PROMETHEUS_CONTENT_TYPE }, body: writer.end() };
   };
 
   /** The answer that is being made. */
   let rendering: Promise<WebAnswer> | undefined;
+  const kept = keptByCost(render);
   // Whoever asks meanwhile gets the same one, so that many who ask cost the sessions no more than one.
   return () =>
-    (rendering ??= render().finally(() => {
-      rendering = undefined;
-    }));
+    sources.clientCount() >= MANY_CLIENTS
+      ? kept.get()
+      : (rendering ??= render().finally(() => {
+          rendering = undefined;
+        }));
 }

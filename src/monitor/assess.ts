@@ -68,7 +68,6 @@ export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): C
   const anomalies = [...(late === undefined ? [] : [late]), ...openAnomalies(config, record, now)];
   const denials = denialsOf(record, time);
   const size = sizeOf(knowledge);
-  const days = daysOf(record, time);
   const newest = config.role === 'probe' ? record.probe?.at : last?.at;
   const { state, reasons } = judge(config, { last: newest, anomalies, scrub, extended, used }, now);
   return {
@@ -82,14 +81,26 @@ export function assess(config: ClientConfig, knowledge: Knowledge, now: Date): C
     ...(due !== undefined && { lateAt: new Date(due) }),
     ...(size !== undefined && { size }),
     arrived: record.arrived,
-    arrivedLately: days.slice(-DAYS_LATELY).reduce((sum, { added }) => sum + added, 0),
-    days,
+    arrivedLately: arrivedLately(record, time),
+    // Of thousands of clients, hardly anyone looks at these: they are made for who does.
+    get days() {
+      return daysOf(record, time);
+    },
     ...(config.quota !== undefined && { quota: { limit: config.quota, ...(used !== undefined && { used }) } }),
-    ...sessionsOf(knowledge),
+    running: runningOf(knowledge),
+    get latest() {
+      return latestOf(knowledge);
+    },
     denials,
-    refusals: record.refusals.map(refusalOf).reverse(),
-    addresses: record.addresses.map(seenOf),
-    keys: record.keys.map(seenOf),
+    get refusals() {
+      return record.refusals.map(refusalOf).reverse();
+    },
+    get addresses() {
+      return record.addresses.map(seenOf);
+    },
+    get keys() {
+      return record.keys.map(seenOf);
+    },
     ...removedOf(config, knowledge, time),
     purgeHeld: anomalies.some(({ rule, note }) => note !== true && holdsPurge(config, rule)),
     ...(scrub !== undefined && { scrub }),
@@ -221,6 +232,13 @@ function sizeOf({ used, repository, scrub }: Knowledge): ClientStatus['size'] {
   return scrub === undefined ? undefined : { bytes: scrub.bytes, by: 'scrub' };
 }
 
+function arrivedLately({ days }: ClientRecord, now: number): number {
+  const [oldest, today] = [dayOf(now - (DAYS_LATELY - 1) * DAY_MS), dayOf(now)];
+  let sum = 0;
+  for (const { day, added } of days) if (day >= oldest && day <= today) sum += Math.max(0, added);
+  return sum;
+}
+
 function daysOf({ days }: ClientRecord, now: number): readonly DayFigures[] {
   const found = new Map(days.map((one) => [one.day, one]));
   // Where nothing changed it stays what it was.
@@ -309,20 +327,27 @@ function total(denied: Readonly<Record<string, number>>): number {
   return Object.entries(denied).reduce((sum, [reason, count]) => (reason === OWN_CLEANUP ? sum : sum + count), 0);
 }
 
-function sessionsOf({ record, live }: Knowledge): Pick<ClientStatus, 'running' | 'latest'> {
-  const ids = live === undefined ? undefined : new Set(live.map(({ id }) => id));
-  const isLive = ({ session }: OpenRecord): boolean => ids?.has(session) ?? true;
-  const running = record.open.filter(isLive).map((one) => openFigures(one, 'running'));
+function runningOf({ record, live }: Knowledge): readonly SessionFigures[] {
+  const running = record.open.filter(isLiveIn(live)).map((one) => openFigures(one, 'running'));
   const known = new Set(record.open.map(({ session }) => session));
   const none = { added: 0, objects: 0, snapshots: 0, removed: 0, bytesIn: 0, bytesOut: 0, denied: 0, failed: 0 };
   // One that is just beginning has no line in the audit yet.
   for (const { id, via, started } of live ?? [])
     if (!known.has(id) && !record.latest.some(({ session }) => session === id))
       running.push({ session: id, via, start: started, outcome: 'running', ...none });
+  return running;
+}
+
+function latestOf({ record, live }: Knowledge): readonly SessionFigures[] {
+  const isLive = isLiveIn(live);
   const lost = record.open.filter((one) => !isLive(one)).map((one) => openFigures(one, 'lost'));
   const ended = record.latest.map(endedFigures);
-  const latest = [...lost, ...ended].sort((a, b) => b.start.getTime() - a.start.getTime()).slice(0, MOST.latest);
-  return { running, latest };
+  return [...lost, ...ended].sort((a, b) => b.start.getTime() - a.start.getTime()).slice(0, MOST.latest);
+}
+
+function isLiveIn(live: Knowledge['live']): (one: OpenRecord) => boolean {
+  const ids = live === undefined ? undefined : new Set(live.map(({ id }) => id));
+  return ({ session }) => ids?.has(session) ?? true;
 }
 
 /** For every session of every client whenever someone looks: leaving out by `...rest` would take five times as long. */

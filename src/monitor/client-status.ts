@@ -124,7 +124,7 @@ interface SeenValue {
   readonly last: Date;
 }
 
-/** How a client stands now. Sizes are in bytes, times in ms. Nothing in it is a secret; `from` and the like are of others' making. */
+/** How a client stands now; its lists may be of a moment later, when they are first looked at. Sizes are in bytes, times in ms. Nothing in it is a secret; `from` and the like are of others' making. */
 export interface ClientStatus {
   readonly client: string;
   readonly state: ClientState;

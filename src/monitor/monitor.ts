@@ -1,20 +1,20 @@
 /**
  * How all clients stand, from the audit that all processes write: kept up while it is open, by following the audit.
  */
+import { setImmediate } from 'node:timers/promises';
 import { commonName, protectionOf } from '../config/repositories.ts';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { asGatewayError, isGatewayError } from '../core/errors.ts';
-import { createUsedBytes, patientUntil, type UsedBytes } from '../limits/counted-repository.ts';
+import { keptByCost } from '../core/kept-by-cost.ts';
+import { createUsedBytes, patientUntil } from '../limits/counted-repository.ts';
 import type { Log } from '../ports/log.ts';
 import { readLiveSessions, type LiveSession } from '../state/live-sessions.ts';
-import { scrubState, type ScrubProgress } from '../maintenance/scrub-state.ts';
-import { trashState } from '../maintenance/trash-state.ts';
-import { extendedState } from '../retention/extended-state.ts';
 import { assess, openAnomalies, unreported } from './assess.ts';
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { openFollower, type Follower } from '../audit/follow.ts';
 import { emptyClient, emptyModel, repositoryKey, type ClientRecord, type Model } from './model.ts';
 import { addLine } from './reduce.ts';
+import { createRepositoryFacts } from './repository-facts.ts';
 import type { Anomaly, ClientStatus } from './client-status.ts';
 import { acknowledgeAnomalies, reportAnomalies, type Found } from './report.ts';
 
@@ -22,7 +22,10 @@ import { acknowledgeAnomalies, reportAnomalies, type Found } from './report.ts';
 export interface Monitor {
   /** One client as it stands now; undefined when the config has none of that name. @throws GatewayError `audit-unavailable` */
   status(client: string): Promise<ClientStatus | undefined>;
-  /** All clients of the config, in its order. What has come to the audit since is read, and nothing twice. @throws as `status` */
+  /**
+   * All clients of the config, in its order. What has come to the audit since is read, and nothing twice. Where there are so many that it
+   * takes long, it may be what others were told up to half a minute ago. @throws as `status`
+   */
   statuses(): Promise<readonly ClientStatus[]>;
   /** The id of the client who last added a snapshot to a repository, or made it; undefined when the audit does not tell. @throws as `status` */
   lastClientOf(repository: ClientConfig['repository']): Promise<string | undefined>;
@@ -53,8 +56,8 @@ const PAUSE_MS = 10;
 
 /** How many clients are assessed at once. */
 const AT_ONCE = 16;
-/** How many findings of a scrub are told one by one. */
-const FOUND_SHOWN = 20;
+/** From so many on, what one is told of all is told to others too. */
+const MANY_CLIENTS = 500;
 
 /** One audit as it is followed. */
 interface Following {
@@ -75,7 +78,6 @@ export function openMonitor(options: {
 }): Monitor {
   const { log, watch, saw } = options;
   let { config } = options;
-  const usedBytes = createUsedBytes();
   let closed = false;
   /** What was last told to be wrong; said once. */
   let trouble: string | undefined;
@@ -96,20 +98,10 @@ export function openMonitor(options: {
     },
   });
 
-  const statusesOf = async (clients: readonly ClientConfig[]): Promise<readonly ClientStatus[]> => {
-    const model = await audit.catchUp();
-    const now = config;
-    const live = await readLiveSessions(now.state).catch(() => undefined);
-    const byClient = live && groupByClient(live);
-    const until = watch ? patientUntil() : undefined;
-    const statusOf = (client: ClientConfig): Promise<ClientStatus> =>
-      clientStatus(client, now, {
-        model,
-        live: live === undefined ? undefined : (byClient?.get(client.name) ?? []),
-        used: usedBytes.of(now, client.repository, until),
-      });
-    return fewAtOnce(clients, statusOf);
-  };
+  const statusesFrom = createStatuses(watch);
+  const statusesOf = async (clients: readonly ClientConfig[]): Promise<readonly ClientStatus[]> =>
+    statusesFrom(await audit.catchUp(), config, clients);
+  const all = keptByCost(() => statusesOf(Object.values(config.clients)));
 
   /** What `pick` finds of each client that the audit knows. */
   const found = async (
@@ -117,10 +109,11 @@ export function openMonitor(options: {
   ): Promise<readonly Found[]> => {
     const model = await audit.catchUp();
     const now = new Date();
-    return Object.values(config.clients).flatMap((client) => {
+    const lists = await fewAtOnce(Object.values(config.clients), (client) => {
       const record = model.clients.get(client.id);
       return record === undefined ? [] : pick(client, record, now).map((anomaly) => ({ client, anomaly }));
     });
+    return lists.flat();
   };
 
   const report = async (): Promise<number> => {
@@ -165,7 +158,10 @@ export function openMonitor(options: {
       const client = config.clients[name];
       return client === undefined ? undefined : (await statusesOf([client]))[0];
     },
-    statuses: () => statusesOf(Object.values(config.clients)),
+    statuses: () => {
+      const clients = Object.values(config.clients);
+      return watch && clients.length >= MANY_CLIENTS ? all.get() : statusesOf(clients);
+    },
     lastClientOf: async (repository) => (await audit.catchUp()).repositories.get(repositoryKey(repository))?.by,
     report,
     acknowledge: async (name) => {
@@ -178,6 +174,7 @@ export function openMonitor(options: {
     reconfigure: (next) => {
       const before = config;
       config = next;
+      all.drop();
       if (next.audit.file === before.audit.file && next.state === before.state) return;
       audit.restart();
     },
@@ -192,10 +189,13 @@ export function openMonitor(options: {
 }
 
 /** Of hundreds, all at once would keep the sessions of this process waiting. */
-async function fewAtOnce<A, B>(all: readonly A[], work: (one: A) => Promise<B>): Promise<readonly B[]> {
+async function fewAtOnce<A, B>(all: readonly A[], work: (one: A) => B | Promise<B>): Promise<readonly B[]> {
   const done: B[] = [];
-  for (let from = 0; from < all.length; from += AT_ONCE)
+  for (let from = 0; from < all.length; from += AT_ONCE) {
     done.push(...(await Promise.all(all.slice(from, from + AT_ONCE).map(work))));
+    // Where nothing had to be read, there was no turn for anybody else.
+    if (from + AT_ONCE < all.length) await setImmediate();
+  }
   return done;
 }
 
@@ -297,59 +297,34 @@ function followAudit({
   };
 }
 
-/** The status of a client by what the audit, the quota's ledger, its scrubs and the live sessions say. */
-async function clientStatus(
-  client: ClientConfig,
-  config: GatewayConfig,
-  {
-    model,
-    live,
-    used: counting,
-  }: {
-    readonly model: Model;
-    readonly live: readonly LiveSession[] | undefined;
-    readonly used: ReturnType<UsedBytes['of']>;
-  },
-): Promise<ClientStatus> {
-  const common = commonName(config, client.repository);
-  const { trashMs } = protectionOf(config, client.repository);
-  const scrubs = scrubState(config.state, common);
-  const [used, result, progress, trash, extended] = await Promise.all([
-    counting,
-    scrubs.readResult(),
-    scrubs.readProgress(),
-    trashState(config.state, common).read(),
-    extendedState(config.state, common).read(),
-  ]);
-  const knowledge = {
-    record: model.clients.get(client.id) ?? emptyClient(),
-    repository: model.repositories.get(repositoryKey(client.repository)),
-    ...{ live, used },
-    scrub: result && {
-      ...{ finished: new Date(result.finished), quick: result.quick, objects: result.objects },
-      ...{ bytes: result.bytes, findings: result.findings.length + (result.unlisted ?? 0) },
-      found: result.findings.slice(0, FOUND_SHOWN),
-    },
-    unfinishedScrub: progress && unfinished(progress),
-    extended: extended && {
-      ...{ at: new Date(extended.at), objects: extended.objects, renewed: extended.renewed, failed: extended.failed },
-      ...{ complete: extended.complete, ...(extended.problem !== undefined && { problem: extended.problem }) },
-    },
-    trash: trash && {
-      ...{ at: Date.parse(trash.at), snapshots: trash.snapshots, objects: trash.objects, bytes: trash.bytes },
-      oldest: trash.oldest === undefined ? undefined : Date.parse(trash.oldest),
-    },
-  };
-  return assess({ ...client, ...(trashMs !== undefined && { trashMs }) }, knowledge, new Date());
-}
-
-function unfinished({ started, quick, parts }: ScrubProgress): NonNullable<ClientStatus['unfinishedScrub']> {
-  const all = Object.values(parts);
-  const sum = (of: (part: (typeof all)[number]) => number): number => all.reduce((total, part) => total + of(part), 0);
-  return {
-    ...{ started: new Date(started), quick },
-    ...{ objects: sum(({ objects }) => objects), bytes: sum(({ bytes }) => bytes) },
-    findings: sum(({ findings }) => findings.length),
+/**
+ * What makes the statuses of clients by what the audit, the quota's ledgers, the state directory and the live sessions say.
+ * @param impatient - not to wait for ledgers that take long to read
+ */
+function createStatuses(
+  impatient: boolean,
+): (model: Model, config: GatewayConfig, clients: readonly ClientConfig[]) => Promise<readonly ClientStatus[]> {
+  const usedBytes = createUsedBytes();
+  const factsOf = createRepositoryFacts();
+  return async (model, config, clients) => {
+    const { state } = config;
+    const [live, lookAt] = await Promise.all([readLiveSessions(state).catch(() => undefined), factsOf(state)]);
+    const byClient = live && groupByClient(live);
+    const until = impatient ? patientUntil() : undefined;
+    return fewAtOnce(clients, async (client) => {
+      const [used, facts] = await Promise.all([
+        usedBytes.of(config, client.repository, until),
+        lookAt(commonName(config, client.repository)),
+      ]);
+      const { trashMs } = protectionOf(config, client.repository);
+      const knowledge = {
+        record: model.clients.get(client.id) ?? emptyClient(),
+        repository: model.repositories.get(repositoryKey(client.repository)),
+        live: live === undefined ? undefined : (byClient?.get(client.name) ?? []),
+        ...{ used, ...facts },
+      };
+      return assess({ ...client, ...(trashMs !== undefined && { trashMs }) }, knowledge, new Date());
+    });
   };
 }
 

@@ -39,6 +39,7 @@ const STATUS: ClientStatus = {
 async function scrape(
   meters: Readonly<Record<string, ProcessMeter>>,
   statuses: () => Promise<readonly ClientStatus[]> = () => Promise.resolve([STATUS]),
+  { clients = 1, most }: { readonly clients?: number; readonly most?: number } = {},
 ): Promise<string> {
   const answer = createExporter({
     version: '1.2.3 (abc)',
@@ -51,7 +52,8 @@ async function scrape(
     statuses,
     isReady: () => Promise.resolve(true),
     problems: () => Promise.resolve(new Set<string>()),
-    knownClient: (name) => name === 'appsrv',
+    knownClient: (name) => name === 'appsrv' || name.startsWith('many-'),
+    ...{ clientCount: () => clients, mostWithSeries: () => most },
   });
   return String((await answer()).body);
 }
@@ -231,11 +233,75 @@ describe('figures', () => {
       isReady: () => Promise.resolve(true),
       problems: () => Promise.resolve(new Set<string>()),
       knownClient: () => true,
+      ...{ clientCount: () => 1, mostWithSeries: () => undefined },
     });
     await Promise.all([answer(), answer(), answer()]);
     expect(asked).toBe(1);
     await answer();
     expect(asked).toBe(2);
+  });
+
+  const many = (count: number, more: (index: number) => Partial<ClientStatus> = () => ({})): ClientStatus[] =>
+    Array.from({ length: count }, (_, index) => ({ ...STATUS, client: `many-${index}`, state: 'ok', ...more(index) }));
+
+  test('with more clients than the config says, those who need a look alone have their own', async () => {
+    const all = many(6, (index) => ({
+      state: (['ok', 'late', 'attention', 'never', 'disabled', 'ok'] as const)[index] ?? 'ok',
+      quota: { limit: 100, used: index === 5 ? 85 : 5 },
+    }));
+    const counter = meter();
+    for (const name of ['many-0', 'many-4']) counter.session(name).operation('save', 'ok');
+    const told = (): Promise<readonly ClientStatus[]> => Promise.resolve(all);
+    const each = await scrape({ main: counter }, told, { clients: 6, most: 6 });
+    const few = await scrape({ main: counter }, told, { clients: 6, most: 5 });
+    const named = (body: string): string[] =>
+      [...new Set(parseMetrics(body).flatMap(({ labels: { client } }) => (client === undefined ? [] : [client])))]
+        .filter((name) => name !== 'appsrv')
+        .sort();
+    expect(named(each)).toEqual(all.map(({ client }) => client));
+    expect(named(few)).toEqual(['many-1', 'many-2', 'many-3', 'many-5']);
+    for (const body of [each, few]) {
+      expect(valueOf(body, 'restic_gateway_clients{state="ok"}')).toBe(2);
+      expect(valueOf(body, 'restic_gateway_clients{state="late"}')).toBe(1);
+    }
+    expect(valueOf(few, 'restic_gateway_operations_total{operation="save",result="ok"}')).toBe(2);
+  });
+
+  test('of thousands of clients leave others their turn, and are made once for all who ask', async () => {
+    const all = many(1500);
+    let [asked, turns, making] = [0, 0, true];
+    const answer = createExporter({
+      version: '1.2.3',
+      served: () => Promise.resolve({ processes: new Map(), ended: [] }),
+      statuses: () => {
+        asked++;
+        return Promise.resolve(all);
+      },
+      ...{ isReady: () => Promise.resolve(true), problems: () => Promise.resolve(new Set<string>()) },
+      ...{ knownClient: () => true, clientCount: () => 1500, mostWithSeries: () => undefined },
+    });
+    const turn = (): void => {
+      turns += 1;
+      if (making) setImmediate(turn);
+    };
+    turn();
+    const [one, two] = await Promise.all([answer(), answer()]);
+    making = false;
+    expect(one).toBe(two);
+    expect(asked).toBe(1);
+    const samples = parseMetrics(String(one.body));
+    expect(samples.filter(({ name }) => name === 'restic_gateway_client_snapshots_total')).toHaveLength(1500);
+    // 50,000 samples, in turns of some ms.
+    expect(turns).toBeGreaterThan(3);
+  });
+
+  test('have what stands in the audit log as text, whatever it is', async () => {
+    const byReason = { 'a"b\\c\nd{e}': 3 };
+    const body = await scrape({ main: meter() }, () =>
+      Promise.resolve([{ ...STATUS, denials: { total: 3, byReason } }]),
+    );
+    expect(valueOf(body, 'restic_gateway_client_denials_week{client="appsrv",reason="a\\"b\\\\c\\nd{e}"}')).toBe(3);
+    expect(parseMetrics(body).find(({ name }) => name.endsWith('denials_week'))?.value).toBe(3);
   });
 
   test('of clients are left out, and that is told, when the audit cannot be read', async () => {
