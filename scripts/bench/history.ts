@@ -131,7 +131,8 @@ async function measure(config: GatewayConfig): Promise<void> {
     console.log(`  ${size(body)}, audit read: ${/^restic_gateway_audit_read \d/m.exec(String(body))?.[0] ?? '?'}`);
   }
   const [overview] = pageRoutes({
-    ...{ monitor: { statuses, status: (name: string) => monitor.status(name) }, config: () => config },
+    monitor: { statuses, status: (name: string) => monitor.status(name), reading: () => monitor.reading() },
+    config: () => config,
     ...{ problems: () => Promise.resolve([]), about: { host: 'gateway', version: '0.1.0' } },
   });
   for (const query of ['', 'find=client-77', 'page=2']) {

@@ -5,6 +5,7 @@
 import { GatewayError, messageOf } from '../core/errors.ts';
 import type { CopyStore } from '../ports/copy-store.ts';
 import { LINE_BREAK } from './lines.ts';
+import { inodeOf, statOrNone } from './open-file.ts';
 import { auditFiles } from './read.ts';
 import { chunkKey, openSegment, parseChunkKey, type Segment } from './segments.ts';
 
@@ -35,6 +36,8 @@ export function createCopier({
 }) {
   /** Up to where each segment is copied, as far as this copier knows. */
   const copied = new Map<string, number>();
+  /** Rotated files that are copied to their end, as they were then: they are not read, and packed ones not unpacked, each time anew. */
+  let whole: ReadonlySet<string> = new Set();
 
   /** What the copy lacks of a segment, the open end included. */
   const missing = async (segment: string, signal: AbortSignal): Promise<readonly Part[]> => {
@@ -116,8 +119,15 @@ export function createCopier({
     run: async (signal: AbortSignal): Promise<number> => {
       let bytes = 0;
       let failure: GatewayError | undefined;
+      const wholeNow = new Set<string>();
       for (const name of await auditFiles(file))
         try {
+          // Before it is opened: what comes into it or into its place after that is looked at the next time.
+          const version = name === file ? undefined : await versionOf(name);
+          if (version !== undefined && whole.has(version)) {
+            wholeNow.add(version);
+            continue;
+          }
           const segment = await openSegment(name);
           if (segment === undefined) continue;
           try {
@@ -125,6 +135,7 @@ export function createCopier({
           } finally {
             await segment.close();
           }
+          if (version !== undefined) wholeNow.add(version);
         } catch (error) {
           if (signal.aborted) throw error;
           // Renamed while it was looked at: it is found under its new name next time.
@@ -134,10 +145,17 @@ export function createCopier({
               ? error
               : new GatewayError('audit-unavailable', { detail: `${name}: ${messageOf(error)}`, cause: error });
         }
+      whole = wholeNow;
       if (failure !== undefined) throw failure;
       return bytes;
     },
   };
+}
+
+/** What a file is known by whose name rotation changes; undefined for one that is gone. */
+async function versionOf(file: string): Promise<string | undefined> {
+  const stats = await statOrNone(file);
+  return stats && `${inodeOf(stats)} ${stats.size} ${stats.mtimeMs}`;
 }
 
 /** Another copier has made the object. */

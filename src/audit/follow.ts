@@ -34,10 +34,14 @@ export interface Follower {
   catchUp(): Promise<boolean>;
   /** Up to where it has read; undefined before the first line. */
   position(): Position | undefined;
+  /** How much of what a long reading has to read is read, from 0 to 1; undefined while there is none. */
+  reading(): number | undefined;
   /** Cuts off what is under way. */
   close(): Promise<void>;
 }
 
+/** What is shorter is read in a moment, in bytes. */
+const LONG_BYTES = 32 * 1024 * 1024;
 const READ_BYTES = 256 * 1024;
 /** Empty lines that may stand between a line and the place behind it. */
 const MOST_EMPTY = 64;
@@ -198,6 +202,15 @@ export function openFollower(options: FollowerOptions): Follower {
     if (closed) throw new GatewayError('shutting-down');
   });
 
+  /** Bytes that the reading under way has read, of all that it is to read, and the file that it is at; packed ones count as they are packed. */
+  let progress: { done: number; readonly all: number; current: Found | undefined } | undefined;
+  const reading = (): number | undefined => {
+    if (progress === undefined || progress.all < LONG_BYTES) return undefined;
+    const { done, all, current } = progress;
+    const { first, offset } = reader.position ?? { first: undefined, offset: 0 };
+    return Math.min(1, Math.max(0, done + (first === current?.first ? offset : 0)) / all);
+  };
+
   /** Finds the place among the files, and reads from there on to the end. @returns as `catchUp` */
   const readFiles = async (): Promise<boolean | typeof MOVED> => {
     const before = await statOrNone(file);
@@ -219,10 +232,20 @@ export function openFollower(options: FollowerOptions): Follower {
         if (begin < 0) return files.length === 0;
       }
     }
-    for (const found of files.slice(begin)) {
-      if ((await reader.read(found)) === MOVED) return MOVED;
+    try {
+      const lengths = await lengthsOf(files.slice(begin));
+      const start = files[begin]?.first === reader.position?.first ? (reader.position?.offset ?? 0) : 0;
+      const all = lengths.reduce((sum, length) => sum + length, 0) - start;
+      progress = { done: -start, all, current: undefined };
+      for (const [index, found] of files.slice(begin).entries()) {
+        progress.current = found;
+        if ((await reader.read(found)) === MOVED) return MOVED;
+        progress.done += lengths[index] ?? 0;
+      }
+      return true;
+    } finally {
+      progress = undefined;
     }
-    return true;
   };
 
   const readAll = async (): Promise<boolean> => {
@@ -271,6 +294,7 @@ export function openFollower(options: FollowerOptions): Follower {
       return done;
     },
     position: () => reader.position,
+    reading,
     close: async () => {
       closed = true;
       await running;
@@ -292,6 +316,11 @@ async function findFiles(file: string): Promise<readonly Found[]> {
     }
   }
   return found;
+}
+
+/** How many bytes each of the files has. */
+function lengthsOf(files: readonly Found[]): Promise<readonly number[]> {
+  return Promise.all(files.map(async ({ name }) => (await statOrNone(name))?.size ?? 0));
 }
 
 /** Whether a file has before a place what was read there. */

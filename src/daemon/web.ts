@@ -40,6 +40,7 @@ export async function openWeb(config: GatewayConfig, log: Log, sources: WebSourc
   const monitor = {
     statuses: () => sources.monitor().statuses(),
     status: (name: string) => sources.monitor().status(name),
+    reading: () => sources.monitor().reading(),
   };
   const routes = [
     ...(await routesOf(sources)),

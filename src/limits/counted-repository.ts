@@ -35,7 +35,7 @@ export function countedRepository(config: GatewayConfig, repository: ClientConfi
 const PATIENCE_MS = 1000;
 
 /** What repositories have in use, as one process keeps it. */
-export interface UsedBytes {
+interface UsedBytes {
   /**
    * What a repository has in use, in bytes, where it is counted and the count can be read.
    * @param until - by `performance.now()`: what is not read by then is read on without anyone waiting, and what it last came to is given,

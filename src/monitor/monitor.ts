@@ -27,6 +27,8 @@ export interface Monitor {
    * takes long, it may be what others were told up to half a minute ago. @throws as `status`
    */
   statuses(): Promise<readonly ClientStatus[]>;
+  /** How much of a long audit that is being read has been, from 0 to 1; undefined while none is. */
+  reading(): number | undefined;
   /** The id of the client who last added a snapshot to a repository, or made it; undefined when the audit does not tell. @throws as `status` */
   lastClientOf(repository: ClientConfig['repository']): Promise<string | undefined>;
   /**
@@ -162,6 +164,7 @@ export function openMonitor(options: {
       const clients = Object.values(config.clients);
       return watch && clients.length >= MANY_CLIENTS ? all.get() : statusesOf(clients);
     },
+    reading: () => audit.reading(),
     lastClientOf: async (repository) => (await audit.catchUp()).repositories.get(repositoryKey(repository))?.by,
     report,
     acknowledge: async (name) => {
@@ -203,6 +206,8 @@ async function fewAtOnce<A, B>(all: readonly A[], work: (one: A) => B | Promise<
 interface FollowedAudit {
   /** Reads what has come to the audit. @throws as `Follower.catchUp` */
   catchUp(): Promise<Model>;
+  /** As `Follower.reading`. */
+  reading(): number | undefined;
   /** Keeps what it adds up to. Never rejects. */
   keep(): Promise<void>;
   /** The same if it was not done for a while. */
@@ -225,6 +230,8 @@ function followAudit({
   readonly notKept: (error: unknown) => void;
 }): FollowedAudit {
   let following: Promise<Following> | undefined;
+  /** The follower of it, once it is open. */
+  let opened: Follower | undefined;
   let catching: Promise<unknown> = Promise.resolve();
   let keptAt = performance.now();
   /** Up to where the checkpoint reaches that was read or written last. */
@@ -242,6 +249,7 @@ function followAudit({
         saw?.();
       },
     });
+    opened = follower;
     return { follower, model };
   };
 
@@ -281,6 +289,7 @@ function followAudit({
 
   return {
     catchUp,
+    reading: () => opened?.reading(),
     keep,
     keepSometimes: async () => {
       if (performance.now() - keptAt >= KEEP_MS) await keep();

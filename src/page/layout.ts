@@ -82,11 +82,14 @@ function isRefreshing(query: URLSearchParams): boolean {
   return query.get('refresh') === `${REFRESH_SECONDS}`;
 }
 
+/** Of what stands in an address, in characters. */
+const LONGEST_VALUE = 200;
+
 /** The same address with other values in its query; without those that are empty. */
 export function changed(query: URLSearchParams, changes: Readonly<Record<string, string>>): string {
   const next = new URLSearchParams();
-  for (const name of ['find', 'page', 'refresh']) {
-    const value = changes[name] ?? query.get(name) ?? '';
+  for (const name of ['find', 'state', 'page', 'refresh']) {
+    const value = (changes[name] ?? query.get(name) ?? '').slice(0, LONGEST_VALUE);
     if (value !== '') next.set(name, value);
   }
   return `?${next.toString()}`;

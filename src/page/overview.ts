@@ -28,8 +28,10 @@ const ROWS_AT_ONCE = 25;
 
 /** From so many clients on, there is a form to find one, and what is OK or disabled is folded where it is more than a few. */
 const MANY = 12;
-/** Clients on one page: what a browser, and this process, has to make of them at once. */
-const PER_PAGE = 500;
+/** Clients on one page: some 170 KiB, which a browser, and this process, have to make at once. */
+const PER_PAGE = 80;
+/** After how many clients that were searched the sessions of this process have their turn. */
+const SEARCHED_AT_ONCE = 500;
 /** Of what is searched for, in characters. */
 const LONGEST_FIND = 200;
 
@@ -48,7 +50,9 @@ export async function renderOverview(
   const verdict = verdictOf(statuses);
   const state = problems.length > 0 ? 'attention' : (sorted[0]?.state ?? 'never');
   const find = (query.get('find') ?? '').trim().slice(0, LONGEST_FIND);
-  const found = find === '' ? sorted : sorted.filter((one) => isFound(one, find));
+  const only = STATES.find((one) => one === query.get('state'));
+  const inState = only === undefined ? sorted : sorted.filter((one) => one.state === only);
+  const found = find === '' ? inState : await search(inState, find);
   const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
   const number = Math.min(pages, Math.max(1, Number(/^\d{1,4}$/.exec(query.get('page') ?? '')?.[0] ?? 1)));
   const groups: { readonly state: ClientState; readonly rows: Row[] }[] = [];
@@ -71,11 +75,11 @@ export async function renderOverview(
             ${problems.map((words) => html`<p>The gateway: ${words}</p>`)}
           </div>
         </div>
-        ${statuses.length > 1 ? countsOf(statuses) : undefined}
+        ${statuses.length > 1 ? countsOf(statuses, only, query) : undefined}
       </div>
       ${statuses.length === 0 ? undefined : sums(statuses)}
       ${statuses.length < MANY ? undefined : findForm(find, query)}
-      ${find === '' ? undefined : foundNote(found.length, find, query)}${clientTables(groups, find !== '', totals)}${pageLinks(number, pages, query)}
+      ${find === '' && only === undefined ? undefined : foundNote(found.length, find, only, query)}${clientTables(groups, find !== '' || only !== undefined, totals)}${pageLinks(number, pages, query)}
       ${statuses.length === 0 ? undefined : html`<p><a href="help#columns">What the columns mean</a></p>`}`,
   });
 }
@@ -85,6 +89,15 @@ function worstFirst(a: ClientStatus, b: ClientStatus): number {
   if (a.state !== b.state) return STATES.indexOf(a.state) - STATES.indexOf(b.state);
   if (a.state === 'late') return (a.lateAt?.getTime() ?? 0) - (b.lateAt?.getTime() ?? 0);
   return 0;
+}
+
+async function search(statuses: readonly ClientStatus[], find: string): Promise<readonly ClientStatus[]> {
+  const found: ClientStatus[] = [];
+  for (const [index, one] of statuses.entries()) {
+    if (isFound(one, find)) found.push(one);
+    if (index % SEARCHED_AT_ONCE === SEARCHED_AT_ONCE - 1) await setImmediate();
+  }
+  return found;
 }
 
 /** Whether a client is meant by what somebody looks for: a part of its name, its repository, an address or a key, whatever its case. */
@@ -99,7 +112,11 @@ function isFound({ client, repository, addresses, keys }: ClientStatus, find: st
 }
 
 function findForm(find: string, query: URLSearchParams): Html {
-  const refresh = query.get('refresh');
+  // What else was asked for stays.
+  const kept = ['state', 'refresh'].flatMap((name) => {
+    const value = query.get(name);
+    return value === null ? [] : [html`<input type="hidden" name="${name}" value="${value.slice(0, LONGEST_FIND)}" />`];
+  });
   return html`<form class="find" method="get" role="search" action="./">
     <label for="find">Find a client</label>
     <input
@@ -110,15 +127,16 @@ function findForm(find: string, query: URLSearchParams): Html {
       maxlength="${LONGEST_FIND}"
       placeholder="name, repository, address or key"
     />
-    ${refresh === null ? undefined : html`<input type="hidden" name="refresh" value="${refresh}" />`}
+    ${kept}
     <button>Find</button>
   </form>`;
 }
 
-function foundNote(count: number, find: string, query: URLSearchParams): Html {
+function foundNote(count: number, find: string, only: ClientState | undefined, query: URLSearchParams): Html {
+  const words = `${count === 0 ? 'No client' : counted(count, 'client')}${only === undefined ? '' : ` ${COUNTED[only]}`}`;
   return html`<p class="found" role="status">
-    ${count === 0 ? 'No client' : counted(count, 'client')} found for <q>${find}</q>.
-    <a href="${changed(query, { find: '', page: '' })}">Show all</a>
+    ${words}${find === '' ? undefined : html` found for <q>${find}</q>`}.
+    <a href="${changed(query, { find: '', state: '', page: '' })}">Show all</a>
   </p>`;
 }
 
@@ -144,6 +162,7 @@ function clientTables(
 }
 
 const OPEN = html`open`;
+const CURRENT = html`aria-current="true"`;
 
 function pageLinks(number: number, pages: number, query: URLSearchParams): Html | undefined {
   if (pages === 1) return undefined;
@@ -168,10 +187,17 @@ function verdictOf(statuses: readonly ClientStatus[]): string {
     : `${needy} of ${expected} ${needy === 1 ? 'needs' : 'need'} a look`;
 }
 
-function countsOf(statuses: readonly ClientStatus[]): Html {
+/** How many are in each state; where they are many, each shows those. */
+function countsOf(statuses: readonly ClientStatus[], only: ClientState | undefined, query: URLSearchParams): Html {
   const counts = STATES.map((state) => [state, statuses.filter((one) => one.state === state).length] as const);
   return html`<ul aria-label="Clients by state">
-    ${counts.map(([state, count]) => (count === 0 ? undefined : html`<li>${badge(state, `${count} ${COUNTED[state]}`)}</li>`))}
+    ${counts.map(([state, count]) => {
+      if (count === 0) return undefined;
+      const words = badge(state, `${count} ${COUNTED[state]}`);
+      if (statuses.length < MANY) return html`<li>${words}</li>`;
+      const to = changed(query, { state: state === only ? '' : state, page: '' });
+      return html`<li><a href="${to}" ${state === only ? CURRENT : undefined}>${words}</a></li>`;
+    })}
   </ul>`;
 }
 

@@ -16,6 +16,8 @@ const KEPT_MS = 1000;
 /** How long a reader waits for the audit to be read, which after a long absence may take minutes, in ms. */
 const PATIENCE_MS = 5000;
 const RETRY_SECONDS = 10;
+/** The same where it is known to take that long. */
+const SHORT_PATIENCE_MS = 300;
 
 /**
  * What serves the pages.
@@ -28,6 +30,8 @@ export function pageRoutes(options: {
   readonly monitor: {
     statuses(): Promise<readonly ClientStatus[]>;
     status(client: string): Promise<ClientStatus | undefined>;
+    /** How much of a long audit has been read, from 0 to 1; undefined while none is being read. */
+    reading(): number | undefined;
   };
   readonly config: () => GatewayConfig;
   readonly problems: () => Promise<readonly string[]>;
@@ -48,7 +52,13 @@ export function pageRoutes(options: {
   ): Promise<WebAnswer> => {
     const frame = frameOf(query);
     try {
-      return (await within(PATIENCE_MS, render(frame))) ?? busy(root, frame);
+      const rendering = render(frame);
+      let answered = await within(SHORT_PATIENCE_MS, rendering);
+      if (answered === undefined && monitor.reading() === undefined)
+        answered = await within(PATIENCE_MS - SHORT_PATIENCE_MS, rendering);
+      // Nobody waits for it any more.
+      rendering.catch(() => undefined);
+      return answered ?? busy(root, frame, monitor.reading());
     } catch (error) {
       const { message } = asGatewayError(error);
       return note(503, root, frame, 'attention', 'The status of the backups is not known now', message);
@@ -115,9 +125,11 @@ function note(
   );
 }
 
-function busy(root: './' | '../', frame: Frame): WebAnswer {
+/** @param share - how much has been read, from 0 to 1, where that is known */
+function busy(root: './' | '../', frame: Frame, share: number | undefined): WebAnswer {
   const text = `A long one takes its time once, and leaves the sessions theirs. This page looks again every ${RETRY_SECONDS} seconds.`;
-  return note(503, root, frame, 'never', 'The audit is being read', text, RETRY_SECONDS);
+  const far = share === undefined ? '' : `: ${Math.floor(share * 100)} %`;
+  return note(503, root, frame, 'never', `The audit is being read${far}`, text, RETRY_SECONDS);
 }
 
 /** The same promise for all who ask while it is under way and shortly after. */

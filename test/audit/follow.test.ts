@@ -50,6 +50,38 @@ describe('one that goes on reading', () => {
     await follower.close();
   });
 
+  test('says how much of a long reading is done, and nothing of a short one', async () => {
+    write(1, 10);
+    pack(file, `${file}.2.gz`);
+    write(11, 20);
+    const filling = `${JSON.stringify({ time: new Date(clock).toISOString(), number: 20, filling: 'x'.repeat(9000) })}\n`;
+    appendFileSync(file, filling.repeat(4000));
+    renameSync(file, `${file}.1`);
+    write(21, 30);
+    const seen: (number | undefined)[] = [];
+    const open = (from?: Position): Follower => {
+      const follower = openFollower({ ...{ file, from, pauseMs: 0 }, take: () => seen.push(follower.reading()) });
+      return follower;
+    };
+    const follower = open();
+    expect(follower.reading()).toBeUndefined();
+    await follower.catchUp();
+    expect(follower.reading()).toBeUndefined();
+    const shares = seen.map(Number);
+    expect(shares).toEqual([...shares].sort((a, b) => a - b));
+    expect([shares[0], shares.some((share) => share > 0.4 && share < 0.6)]).toEqual([0, true]);
+    expect(shares.at(-1)).toBeGreaterThan(0.99);
+    // Of what is left, and not of what was read by another one.
+    const position = follower.position();
+    await follower.close();
+    write(31, 32);
+    seen.length = 0;
+    const next = open(position);
+    await next.catchUp();
+    expect(seen).toEqual([undefined, undefined]);
+    await next.close();
+  });
+
   test('waits for the end of a line, and passes over what is torn or empty', async () => {
     const follower = follow();
     const [text] = [line(2)];

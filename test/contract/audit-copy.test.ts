@@ -1,6 +1,6 @@
 /** The audit's copy on a real S3 server: complete and nothing twice whatever happens, and proof against who rewrites the audit here. */
 import { createHash } from 'node:crypto';
-import { appendFileSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
@@ -121,6 +121,28 @@ describe('a copy', () => {
     const wanted = texts.map((bytes, index) => (index === 0 ? gunzipSync(bytes) : bytes).toString('latin1'));
     expect([...(await copied()).values()].sort()).toEqual(wanted.sort());
     expect(await compare()).toMatchObject({ problems: [], notes: [] });
+  });
+
+  test('does not unpack again what it has to its end, until the file is another one', async () => {
+    await write(150, 's');
+    const [first = ''] = await auditFiles(file);
+    const packed = `${first}.gz`;
+    writeFileSync(packed, gzipSync(readFileSync(first)));
+    rmSync(first);
+    const time = new Date('2026-01-01T00:00:00Z');
+    utimesSync(packed, time, time);
+    const copier = createCopier({ file, store });
+    await copier.run(SIGNAL);
+    // It cannot be unpacked to its end any more, but has the same size and time.
+    const { size } = statSync(packed);
+    writeFileSync(packed, Buffer.concat([readFileSync(packed).subarray(0, size - 8), Buffer.alloc(8, 7)]));
+    utimesSync(packed, time, time);
+    await write(3, 'more');
+    expect(await copier.run(SIGNAL)).toBeGreaterThan(0);
+    utimesSync(packed, new Date(), new Date());
+    await expect(copier.run(SIGNAL)).rejects.toMatchObject({ code: 'audit-unavailable' });
+    // It is looked at each time for as long as it is so.
+    await expect(copier.run(SIGNAL)).rejects.toMatchObject({ code: 'audit-unavailable' });
   });
 
   test('cannot be removed by the gateway’s own key before its time', async () => {

@@ -26,8 +26,12 @@ const nights = (client: string): HistoryLine[] => nightly(NOW - 13 * DAY - 4 * H
 const ok = (name: string): Standing => status(name, nights(name));
 
 /** Answers as the listener would be answered. */
-function answers(clients: readonly Standing[], statuses?: () => Promise<ClientStatus[]>) {
-  const routes = routesFor(clients, statuses);
+function answers(
+  clients: readonly Standing[],
+  statuses?: () => Promise<ClientStatus[]>,
+  reading?: () => number | undefined,
+) {
+  const routes = routesFor(clients, statuses, reading);
   return async (path: string, query = ''): Promise<WebAnswer & { readonly body: string }> => {
     for (const route of routes) {
       const parts = route.path.exec(path)?.slice(1);
@@ -224,9 +228,9 @@ describe('with many clients', () => {
     expect(body.length).toBeLessThan(200_000);
   });
 
-  test('1200 of them are three pages, each client on one of them, and the worst on the first', async () => {
+  test('200 of them are three pages, each client on one of them, and the worst on the first', async () => {
     const clients = manyClients(30, NOW);
-    const many = Array.from({ length: 1200 }, (_, index): Standing => {
+    const many = Array.from({ length: 200 }, (_, index): Standing => {
       const [config, one] = clients[index % 30] ?? ok('a');
       return [
         { ...config, name: `c${index}` },
@@ -235,12 +239,47 @@ describe('with many clients', () => {
     });
     const get = answers(many);
     const pages = await Promise.all(['', 'page=2', 'page=3'].map(async (query) => names((await get('/', query)).body)));
-    expect(pages.map((one) => one.length)).toEqual([500, 500, 200]);
-    expect(new Set(pages.flat()).size).toBe(1200);
+    expect(pages.map((one) => one.length)).toEqual([80, 80, 40]);
+    expect(new Set(pages.flat()).size).toBe(200);
     expect((await get('/')).body).toContain('<a href="?page=2">Next page</a>');
-    expect((await get('/')).body).toContain('1040 clients are OK, 380 of them on this page');
+    expect((await get('/')).body).toContain('173 clients are OK, 59 of them on this page');
     for (const query of ['page=9', 'page=0', 'page=-1', 'page=1e9', 'page=x'])
       expect((await get('/', query)).body).toMatch(/Page [13] of 3/);
+  });
+
+  test('those in one state are shown alone, with what else was asked for, and no other word is a state', async () => {
+    const get = answers(manyClients(60, NOW));
+    const { body } = await get('/', 'refresh=60&page=2');
+    expect(body).toContain('<a href="?state=late&amp;refresh=60" >');
+    const late = (await get('/', 'state=late&refresh=60')).body;
+    expect(names(late).sort()).toEqual(['laptop-012', 'laptop-042']);
+    expect(textOf(late)).toContain('2 clients late. Show all');
+    expect(late).toContain('<a href="?refresh=60" aria-current="true">');
+    expect(late).toContain('<input type="hidden" name="state" value="late" />');
+    expect(names((await get('/', 'state=late&find=042')).body)).toEqual(['laptop-042']);
+    const ok = (await get('/', 'state=ok')).body;
+    expect(names(ok)).toHaveLength(52);
+    expect(ok).not.toMatch(/<details(?![^>]* open)/);
+    for (const state of ['<img src=x>', '__proto__', 'x'.repeat(9000)]) {
+      const odd = (await get('/', `state=${encodeURIComponent(state)}`)).body;
+      expect(names(odd)).toHaveLength(60);
+      expect(odd).not.toContain('<img');
+      expect(odd).not.toContain('x'.repeat(201));
+    }
+  });
+
+  test('a page of 3000 that all need a look has 200 KiB at most', async () => {
+    const [[config, one] = ok('a')] = manyClients(5, NOW).slice(4);
+    const many = Array.from({ length: 3000 }, (_, index): Standing => {
+      const name = `a-rather-long-name-of-a-client-${index}`;
+      return [
+        { ...config, name },
+        { ...one, client: name },
+      ];
+    });
+    const { body } = await answers(many)('/');
+    expect(names(body)).toHaveLength(80);
+    expect(body.length).toBeLessThan(200 * 1024);
   });
 
   test('an overview is made once for all who look at the same time', async () => {
@@ -347,5 +386,15 @@ describe('when it cannot be told', () => {
     expect([status, headers['retry-after']]).toEqual([503, '10']);
     expect(body).toContain('<meta http-equiv="refresh" content="10" />');
     expect(textOf(body)).toContain('The audit is being read');
+  });
+
+  test('of a long audit that is being read, how far that is is told at once', async () => {
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate'] });
+    const never = (): Promise<never> => new Promise(() => undefined);
+    const answer = answers([], never, () => 0.379)('/');
+    await jest.advanceTimersByTimeAsync(400);
+    const { status, body } = await answer;
+    expect(status).toBe(503);
+    expect(textOf(body)).toContain('The audit is being read: 37 %');
   });
 });

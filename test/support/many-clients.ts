@@ -88,6 +88,7 @@ export function manyClients(count: number, now: number): readonly Standing[] {
 export function routesFor(
   clients: readonly Standing[],
   statuses?: () => Promise<readonly ClientStatus[]>,
+  reading: () => number | undefined = () => undefined,
 ): readonly WebRoute[] {
   const byName = new Map(clients.map(([{ name }, one]) => [name, one]));
   const config = Object.assign(
@@ -98,6 +99,7 @@ export function routesFor(
     monitor: {
       statuses: statuses ?? (() => Promise.resolve([...byName.values()])),
       status: (name) => Promise.resolve(byName.get(name)),
+      reading,
     },
     config: () => ({ clients: config }) as never,
     problems: () => Promise.resolve([]),
