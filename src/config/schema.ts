@@ -270,7 +270,7 @@ const SSH_LIMITS = section({
   }),
   unauthenticatedPerAddress: optional(whole(1, 100_000), {
     about: 'the same for one address (IPv6: one /64)',
-    unless: '`500`',
+    unless: '`1000`',
   }),
   loginSeconds: optional(whole(1, 100_000), { about: 'time to log in', unless: '`30`' }),
   maxDelaySeconds: optional(whole(0, 60), {

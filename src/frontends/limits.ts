@@ -9,7 +9,7 @@ export type SshLimits = Required<NonNullable<GatewayConfig['ssh']['limits']>>;
 /** Generous to every honest client, and each a bound to what one without a key, or with one, can take. */
 const DEFAULTS: SshLimits = {
   unauthenticated: 2000,
-  unauthenticatedPerAddress: 500,
+  unauthenticatedPerAddress: 1000,
   loginSeconds: 30,
   maxDelaySeconds: 10,
   channels: 20,

@@ -246,6 +246,65 @@ describe('the room', () => {
     expect(one.socket.destroyed).toBe(false);
   });
 
+  /** A room in which nobody has his turn until it is given. */
+  const slowRoom = (own: Partial<typeof limits>) => {
+    const waiting: (() => void)[] = [];
+    time = 0;
+    const turns = { take: (_networks: readonly string[], work: () => void) => (waiting.push(work), () => undefined) };
+    const room = createUnauthenticatedConnections({ ...limits, ...own }, undefined, {
+      now: () => time,
+      random: dice(),
+      turns,
+    });
+    const speaking = (address: string): Guest => {
+      const guest = enter(room, address);
+      guest.socket.say('SSH-2.0-x\r\n');
+      return guest;
+    };
+    return { room, waiting, speaking };
+  };
+
+  test('who waits for its turn loses no time by that, and who does not is closed when his is over', async () => {
+    const { room, waiting, speaking } = slowRoom({ loginSeconds: 0.05 });
+    const [patient, next] = [speaking('192.0.2.1'), speaking('192.0.2.1')];
+    for (let i = 0; i < 2; i++) {
+      const silent = enter(room, '192.0.2.1').socket;
+      await new Promise((resolve) => silent.once('close', resolve));
+    }
+    expect([patient.socket.destroyed, next.socket.destroyed]).toEqual([false, false]);
+    // From its turn on it has what was left.
+    const closed = new Promise((resolve) => patient.socket.once('close', resolve));
+    waiting[0]?.();
+    expect(patient.served()).toBe(true);
+    await closed;
+    expect(next.socket.destroyed).toBe(false);
+  });
+
+  test('those who wait for their turn are not too many of their address, and none of them goes for who is stuck', () => {
+    const { room, waiting, speaking } = slowRoom({ unauthenticatedPerAddress: 3 });
+    const patient = Array.from({ length: 20 }, () => speaking('192.0.2.1'));
+    const silent = Array.from({ length: 3 }, () => enter(room, '192.0.2.1'));
+    time += 1500;
+    const newcomers = Array.from({ length: 3 }, () => enter(room, '192.0.2.1'));
+    expect([...patient, ...newcomers].filter(({ socket }) => socket.destroyed)).toEqual([]);
+    expect(silent.filter(({ socket }) => !socket.destroyed)).toEqual([]);
+    // From their turn on they count again.
+    for (const work of waiting) work();
+    enter(room, '192.0.2.1');
+    expect([...patient, ...newcomers].filter(({ socket }) => socket.destroyed)).toHaveLength(1);
+  });
+
+  test('a step may have more places than its own while there are any, and gives them back', () => {
+    const { room, speaking } = slowRoom({ unauthenticated: 200 });
+    const patient = Array.from({ length: 180 }, () => speaking('192.0.2.1'));
+    expect(patient.filter(({ socket }) => socket.destroyed)).toEqual([]);
+    // All of the places are in use: whoever has most goes, be it in another step than who comes.
+    const silent = spread(40).map((address) => enter(room, address));
+    expect(room.size()).toBe(200);
+    expect(silent.filter(({ socket }) => socket.destroyed)).toEqual([]);
+    expect(patient.filter(({ socket }) => socket.destroyed)).toHaveLength(20);
+  });
+
   test('an administrator is told that some are cut, and how many, once in a while', () => {
     const room = roomOf({ unauthenticatedPerAddress: 1 });
     for (let i = 0; i < 6; i++) enter(room, '192.0.2.1');
