@@ -8,13 +8,14 @@ const TABLE = {
   ports: 'core',
   config: 'core',
   state: 'core',
-  database: `core ports config/{types,secrets,certificates,values,freeze,load}.ts state/state-file.ts`,
+  database: `core ports config/{types,secrets,certificates,values,freeze,load}.ts
+    state/{state-file,known-usage,processes}.ts`,
   probe: 'core config/fingerprint.ts',
   web: 'core ports state/open-files.ts',
   restic: 'core ports',
   maintenance: 'core ports state/state-file.ts',
   retention: 'core ports config/types.ts maintenance/pool.ts state/state-file.ts',
-  limits: 'core ports config/{types,repositories}.ts state/{state-file,processes,open-files}.ts',
+  limits: 'core ports config/{types,repositories}.ts state/{state-file,processes,open-files,known-usage}.ts',
   audit: 'core ports config/types.ts state/state-file.ts',
   frontends: 'core ports config/{types,trusted-files,fingerprint,authority-key,address-ranges}.ts state/open-files.ts',
   stores: 'core ports config/{types,secrets,certificates}.ts state/{processes,open-files}.ts',
@@ -24,7 +25,7 @@ const TABLE = {
   monitor: `core ports config/{types,repositories}.ts audit limits state database/kept.ts maintenance/{scrub-state,trash-state}.ts
     retention/extended-state.ts`,
   'client-maintenance.ts': 'core ports config stores audit maintenance retention',
-  gateway: 'core ports config limits safeguard audit restic state metrics/measured-store.ts',
+  gateway: 'core ports config database/ledgers.ts limits safeguard audit restic state metrics/measured-store.ts',
   daemon: `core ports config safeguard audit state monitor web page metrics limits/memory-limits.ts frontends
     database gateway/gateway.ts client-maintenance.ts`,
   cli: `core ports config safeguard audit database maintenance retention state monitor frontends probe limits/memory-limits.ts

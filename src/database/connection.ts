@@ -15,9 +15,19 @@ const CONNECT_MS = 1000;
 const STATEMENT_MS = 900;
 const ANSWER_MS = 1200;
 
+/** A connection that nobody needs is closed after this, in ms. */
+const IDLE_MS = 10_000;
+
 /** The database gives no answer, or none that can be used; the message says why, for the admin. */
-class DatabaseAway extends Error {
+export class DatabaseAway extends Error {
   override readonly name = 'DatabaseAway';
+  /** Whether the statement may have been done all the same. */
+  readonly mayHaveRun: boolean;
+
+  constructor(why: string, { mayHaveRun = false, cause }: { readonly mayHaveRun?: boolean; readonly cause?: unknown }) {
+    super(why, { cause });
+    this.mayHaveRun = mayHaveRun;
+  }
 }
 
 /** A connection that is open. */
@@ -25,6 +35,22 @@ export type Connection = pg.Client;
 
 /** A row, by its columns. */
 export type Row = Readonly<Record<string, unknown>>;
+
+/** Runs single statements. */
+export interface Database {
+  /**
+   * Runs a statement and gives its rows; waits for a free connection for as long as the database answers.
+   * @throws DatabaseAway; at once while it is away
+   */
+  query(text: string, values?: readonly unknown[]): Promise<readonly Row[]>;
+  /** Since when it has given no answer, and why; undefined while it answers, as far as is known. */
+  away(): Away | undefined;
+  /** Takes it for away, as another process of this machine has just found. */
+  setAway(why: string): void;
+  /** Asks whether it is back, when it is away. @throws DatabaseAway */
+  probe(): Promise<void>;
+  close(): Promise<void>;
+}
 
 /** That the database is away. */
 export interface Away {
@@ -66,7 +92,7 @@ export async function ask(
     return rows as readonly Row[];
   } catch (error) {
     drop(client);
-    throw new DatabaseAway(whyOf(error), { cause: error });
+    throw new DatabaseAway(whyOf(error), { mayHaveRun: true, cause: error });
   }
 }
 
@@ -90,6 +116,95 @@ export function drop(client: pg.Client): void {
   const { connection } = client as unknown as { readonly connection?: { readonly stream?: { destroy(): void } } };
   client.end().catch(() => undefined);
   connection?.stream?.destroy();
+}
+
+/**
+ * A few connections, none of which is opened before it is needed. The first statement that gets no answer says that the database is away: from
+ * then on nobody waits for it, until `probe` finds it back.
+ * @param most - connections at once
+ */
+export function openDatabase(config: DatabaseConfig, most: number): Database {
+  const idle: { readonly client: pg.Client; readonly timer: NodeJS.Timeout }[] = [];
+  const waiting: (() => void)[] = [];
+  let busy = 0;
+  let away: Away | undefined;
+  let closed = false;
+
+  const setAway = (why: string): void => {
+    away ??= { since: new Date(), why };
+    // Nobody waits behind a database that gives no answer.
+    for (const wake of waiting.splice(0)) wake();
+  };
+  const take = async (): Promise<pg.Client> => {
+    const kept = idle.pop();
+    if (kept !== undefined) {
+      clearTimeout(kept.timer);
+      return kept.client;
+    }
+    const client = await connectOnce(config, 'restic-gateway');
+    await prepare(client);
+    unref(client);
+    return client;
+  };
+  const giveBack = (client: pg.Client): void => {
+    if (closed) {
+      drop(client);
+      return;
+    }
+    const timer = setTimeout(() => {
+      const index = idle.findIndex((one) => one.client === client);
+      if (index >= 0) idle.splice(index, 1);
+      drop(client);
+    }, IDLE_MS).unref();
+    idle.push({ client, timer });
+  };
+  const run = async (text: string, values: readonly unknown[]): Promise<readonly Row[]> => {
+    busy += 1;
+    try {
+      const client = await take();
+      const rows = await ask(client, text, values);
+      giveBack(client);
+      return rows;
+    } catch (error) {
+      setAway(messageOf(error));
+      // Others may have been cut off with it.
+      for (const { client, timer } of idle.splice(0)) {
+        clearTimeout(timer);
+        drop(client);
+      }
+      throw error;
+    } finally {
+      busy -= 1;
+      waiting.shift()?.();
+    }
+  };
+
+  return {
+    query: async (text, values = []) => {
+      for (;;) {
+        if (closed) throw new DatabaseAway('it is closed here', {});
+        if (away !== undefined) throw new DatabaseAway(away.why, {});
+        if (busy < most) return run(text, values);
+        await new Promise<void>((resolve) => waiting.push(resolve));
+      }
+    },
+    away: () => away,
+    setAway,
+    probe: async () => {
+      if (away === undefined || closed) return;
+      await run('select 1', []);
+      away = undefined;
+    },
+    close: () => {
+      closed = true;
+      for (const { client, timer } of idle.splice(0)) {
+        clearTimeout(timer);
+        drop(client);
+      }
+      for (const wake of waiting.splice(0)) wake();
+      return Promise.resolve();
+    },
+  };
 }
 
 /** @throws GatewayError `invalid-config` of its secret or its CAs */

@@ -36,6 +36,28 @@ const STEPS: readonly string[] = [
      since timestamptz not null default now(),
      primary key (subject, gateway)
    );`,
+  `create table restic_gateway.ledgers (
+     id text primary key,
+     used bigint not null,
+     due bigint not null,
+     counts bigint not null default 0,
+     removals bigint not null default 0
+   );
+   create table restic_gateway.processes (id text primary key, beat timestamptz not null);
+   create table restic_gateway.uploads (
+     token text primary key,
+     ledger text not null,
+     size bigint not null,
+     key text not null,
+     process text not null,
+     done timestamptz,
+     failed boolean not null default false
+   );
+   create index uploads_of_ledger on restic_gateway.uploads (ledger);
+   create index uploads_of_process on restic_gateway.uploads (process);
+   create table restic_gateway.watches (id text primary key, ledger text not null, until timestamptz not null);
+   create index watches_of_ledger on restic_gateway.watches (ledger);
+   create table restic_gateway.applied (id text primary key, at timestamptz not null default now());`,
 ];
 
 /** Runs a statement; the time that it may take is in ms. */

@@ -36,7 +36,15 @@ export interface SessionContexts {
 
 export function createSessionContexts(parts: GatewayParts, admission: Admission): SessionContexts {
   const { config, resources, records, logs, log, meter } = parts;
-  const quotas = createQuotas(log);
+  const { database, state } = config();
+  const quotas = createQuotas(
+    log,
+    database &&
+      (async () => {
+        const { openSharedLedgers } = await import('../database/ledgers.ts');
+        return (openLocal) => openSharedLedgers({ config: database, state, log }, openLocal);
+      }),
+  );
   const throttles = createThrottles(() => config().state, openSharedTime);
   const calls = createStoreCalls();
   const turns = createFairTurns();

@@ -2,6 +2,7 @@
 import { repositoryIdentity } from '../config/repositories.ts';
 import type { ClientConfig, GatewayConfig } from '../config/types.ts';
 import { within } from '../core/waiting.ts';
+import { readKnownUsage } from '../state/known-usage.ts';
 import { createLedgerSums } from './ledger-sums.ts';
 import { ledgerDirectory } from './usage.ts';
 
@@ -62,6 +63,8 @@ export function createUsedBytes(): UsedBytes {
         sums.keep(new Set([...identities].map((one) => ledgerDirectory(config.state, one))));
       }
       if (identity === undefined) return undefined;
+      // Of all gateways; the files of this machine are those of times without it.
+      if (config.database !== undefined) return readKnownUsage(config.state, identity);
       const directory = ledgerDirectory(config.state, identity);
       const reading = sums.used(directory);
       if (until === undefined) return reading;

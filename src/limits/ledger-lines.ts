@@ -3,6 +3,7 @@
  *
  * A line is a JSON array, because one that a full disk or a crash cut short is then none at all.
  */
+import type { LedgerUpload, LedgerWindow } from '../ports/ledger.ts';
 
 /** One line. The last word of those that are not about an upload is there to make the line unlike any other. */
 export type LedgerLine =
@@ -23,24 +24,6 @@ export type LedgerLine =
   /** The end: what comes after counts nowhere, and goes into the next file. */
   | readonly ['seal'];
 
-/** An upload that has room set aside. */
-interface Upload {
-  /** Its key below the repository's prefix. */
-  readonly key: string;
-  /** In bytes. */
-  readonly size: number;
-}
-
-/** What happened to a ledger while somebody looked at the store. */
-export interface LedgerWindow {
-  /** By token: the uploads that were under way at some time in it and did not come to nothing. */
-  readonly uploads: Map<string, Upload>;
-  /** Whether anything was removed from the store in it. */
-  removals: boolean;
-  /** Set when lines were missed. */
-  broken: boolean;
-}
-
 /** What the lines of a ledger come to. */
 export interface LedgerState {
   /** Bytes in use, what is under way included. */
@@ -51,7 +34,7 @@ export interface LedgerState {
   counts: number;
   sealed: boolean;
   /** Uploads under way, by token. */
-  readonly underWay: Map<string, Upload>;
+  readonly underWay: Map<string, LedgerUpload>;
 }
 
 /** The state before the first line. */

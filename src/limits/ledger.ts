@@ -10,10 +10,11 @@ import { constants } from 'node:fs';
 import { link, mkdir, readdir, unlink, writeFile, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asGatewayError, GatewayError, messageOf } from '../core/errors.ts';
-import { ownProcess, type ProcessMark } from '../state/processes.ts';
+import type { Ledger, LedgerWindow } from '../ports/ledger.ts';
+import { isRunning, ownProcess, type ProcessMark } from '../state/processes.ts';
 import { openStateFile } from '../state/state-file.ts';
 import { applyLine, emptyLedger, formatLine } from './ledger-lines.ts';
-import type { LedgerLine, LedgerState, LedgerWindow } from './ledger-lines.ts';
+import type { LedgerLine, LedgerState } from './ledger-lines.ts';
 
 /** A file of this size is sealed, in bytes: some ten thousand lines, read in some ten ms. */
 const SEAL_BYTES = 1024 * 1024;
@@ -26,37 +27,6 @@ export const MOST_LINE_BYTES = 4096;
 const FIRST_DUE_MS = 60 * 60 * 1000;
 /** No count is put off for so long, in ms: one that is due later was noted by a clock that has been set back since. */
 const LONGEST_DUE_MS = 48 * 60 * 60 * 1000;
-
-/** The ledger of one repository, as one process sees it. */
-export interface Ledger {
-  /**
-   * Sets room aside for an upload. Makes the ledger from `measure` when there is none yet.
-   * @param size - in bytes
-   * @param limit - the most that may then be in use, in bytes; undefined for no limit
-   * @returns a token to settle it by, or undefined when it does not fit
-   * @throws what `measure` throws; GatewayError `state-unavailable`
-   */
-  reserve(size: number, limit: number | undefined, key: string): Promise<string | undefined>;
-  /** Says how an upload ended. @throws GatewayError `state-unavailable` */
-  settle(token: string, end: 'stored' | 'failed'): Promise<void>;
-  /** Says that bytes were removed; nothing when there is no ledger yet. @throws GatewayError `state-unavailable` */
-  removed(size: number): Promise<void>;
-  /** Whether the store is to be counted now; if so, it is this process's task from then on. @throws GatewayError `state-unavailable` */
-  claimCount(claimMs: number): Promise<boolean>;
-  /** Watches what happens from now on; `close` ends it. */
-  watch(): Promise<LedgerWatch>;
-  close(): Promise<void>;
-}
-
-/** A look at a ledger while its store is being counted. */
-export interface LedgerWatch {
-  readonly window: LedgerWindow;
-  /** Reads what was appended since. */
-  refresh(): Promise<void>;
-  /** Changes the sum to what was counted, unless someone else did meanwhile. @param dueMs - in how many ms the next count is due */
-  correct(count: (underWay: ReadonlySet<string>) => number, dueMs: number): Promise<void>;
-  close(): void;
-}
 
 /**
  * Makes no call before it is needed.
@@ -136,6 +106,10 @@ export function openLedger(directory: string, measure: () => Promise<number>): L
               const change = count(new Set(files.state().underWay.keys())) - files.state().used;
               await append(['fix', change, counts + 1, Date.now() + dueMs, newToken()]);
             }),
+          isOver: (token) => {
+            const owner = ownerOf(token);
+            return owner === undefined || !isRunning(owner);
+          },
           close: () => {
             windows.delete(window);
           },
@@ -287,7 +261,7 @@ function openFiles(directory: string, identity: string, measure: () => Promise<n
 }
 
 /** The process that a token is of; undefined for a token that none has made. */
-export function ownerOf(token: string): ProcessMark | undefined {
+function ownerOf(token: string): ProcessMark | undefined {
   const [, pid, begun] = /^([1-9]\d{0,9})\.(\d{1,15})-/.exec(token) ?? [];
   return pid === undefined ? undefined : { pid: Number(pid), begun: Number(begun) };
 }

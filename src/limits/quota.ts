@@ -1,6 +1,7 @@
 /** Holds what clients write to the quota of their repository. */
 import { GatewayError } from '../core/errors.ts';
 import { unlessAborted } from '../core/waiting.ts';
+import type { Ledgers, OpenLedger } from '../ports/ledger.ts';
 import type { Log } from '../ports/log.ts';
 import type { RepositoryStore, StoredRepository } from '../ports/repository-store.ts';
 import { wrapStore } from '../ports/wrap-store.ts';
@@ -31,10 +32,17 @@ export interface Quotas {
   close(): Promise<void>;
 }
 
-/** Loads nothing and opens nothing before a repository with a quota is written to. */
-export function createQuotas(log: Log): Quotas {
+/**
+ * Loads nothing and opens nothing before a repository with a quota is written to.
+ * @param loadShared - the ledgers that several gateways share, given those of this machine; undefined: none does
+ */
+export function createQuotas(log: Log, loadShared?: () => Promise<(openLocal: OpenLedger) => Ledgers>): Quotas {
   let usage: Promise<Usage> | undefined;
-  const loadUsage = (): Promise<Usage> => (usage ??= import('./usage.ts').then(({ createUsage }) => createUsage(log)));
+  const load = async (): Promise<Usage> => {
+    const [{ createUsage }, share] = await Promise.all([import('./usage.ts'), loadShared?.()]);
+    return createUsage(log, share);
+  };
+  const loadUsage = (): Promise<Usage> => (usage ??= load());
   return {
     limit: (store, limits) => limitQuota(store, limits, loadUsage),
     close: async () => {

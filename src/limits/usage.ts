@@ -1,7 +1,6 @@
 /**
  * The ledgers of all repositories that have a quota, each made and mended from what its store really holds.
  */
-import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { join } from 'node:path';
 import { messageOf } from '../core/errors.ts';
@@ -9,8 +8,9 @@ import { getOrMake } from '../core/get-or-make.ts';
 import { CONFIG_REF, NAMED_TYPES, objectKey, type ObjectRef } from '../core/object.ts';
 import type { Log } from '../ports/log.ts';
 import type { ListedObject, RepositoryStore, StoredRepository } from '../ports/repository-store.ts';
-import { isRunning } from '../state/processes.ts';
-import { openLedger, ownerOf, type Ledger, type LedgerWatch } from './ledger.ts';
+import type { Ledger, Ledgers, LedgerWatch, OpenLedger } from '../ports/ledger.ts';
+import { ledgerId } from '../state/known-usage.ts';
+import { openLedger } from './ledger.ts';
 
 /** How often a store is counted. */
 const COUNT_MS = 24 * 60 * 60 * 1000;
@@ -49,8 +49,12 @@ export interface CountedRepository {
   readonly removedByClients: StoredRepository['removedByClients'];
 }
 
-/** Opens nothing before it is needed. */
-export function createUsage(log: Log): Usage {
+/**
+ * Opens nothing before it is needed.
+ * @param share - the ledgers that several gateways share, given those of this machine; by default these alone are kept
+ */
+export function createUsage(log: Log, share?: (openLocal: OpenLedger) => Ledgers): Usage {
+  const shared = share?.(openLedger);
   const ledgers = new Map<string, Ledger>();
   const counting = new Set<Promise<void>>();
   const ending = new AbortController();
@@ -59,7 +63,10 @@ export function createUsage(log: Log): Usage {
 
   const ledgerOf = ({ state, identity, ...counted }: CountedRepository): Ledger => {
     const directory = ledgerDirectory(state, identity);
-    return getOrMake(ledgers, directory, () => openLedger(directory, () => measure(counted, ending.signal)));
+    const count = (): Promise<number> => measure(counted, ending.signal);
+    return getOrMake(ledgers, directory, () =>
+      shared === undefined ? openLedger(directory, count) : shared.open(state, identity, count),
+    );
   };
 
   /** A ledger that misses a line errs until the next count; what was done stays done. */
@@ -93,13 +100,14 @@ export function createUsage(log: Log): Usage {
       ending.abort();
       await Promise.all(counting);
       await Promise.all([...ledgers.values()].map((ledger) => note(ledger.close())));
+      await shared?.close();
     },
   };
 }
 
 /** Where the ledger of a repository is. @param identity - as `CountedRepository` */
 export function ledgerDirectory(state: string, identity: string): string {
-  return join(state, 'usage', createHash('sha256').update(identity).digest('hex').slice(0, 32));
+  return join(state, 'usage', ledgerId(identity));
 }
 
 type Counted = Pick<CountedRepository, 'store' | 'removedByClients'>;
@@ -148,13 +156,12 @@ async function recount(ledger: Ledger, counted: Counted, signal: AbortSignal): P
 }
 
 /** Bytes of the uploads that the count has not met: stored behind its back, or still on their way. */
-function missed({ window }: LedgerWatch, listed: ReadonlySet<string>, underWay: ReadonlySet<string>): number {
+function missed({ window, isOver }: LedgerWatch, listed: ReadonlySet<string>, underWay: ReadonlySet<string>): number {
   let bytes = 0;
   for (const [token, { key, size }] of window.uploads) {
     if (listed.has(key)) continue;
     // Room that a process had set aside when it died.
-    const owner = ownerOf(token);
-    if (underWay.has(token) && (owner === undefined || !isRunning(owner))) continue;
+    if (underWay.has(token) && isOver(token)) continue;
     bytes += size;
   }
   return bytes;

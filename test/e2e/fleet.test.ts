@@ -1,4 +1,5 @@
 /** Several gateways and the database that they share: what holds on one holds on all, and what holds when the database is gone. */
+import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
@@ -133,6 +134,39 @@ test('a gateway that is gone is seen, and is forgotten when it is told', async (
   expect(json.code).toBe(1);
   expect((await command('one', 'gateways', '--forget', 'three')).code).toBe(0);
   expect(await command('one', 'gateways', '--quiet')).toMatchObject({ code: 0, stdout: '' });
+});
+
+test('a quota holds over both gateways to the byte, and status knows it on both', async () => {
+  for (const name of ['one', 'two'])
+    expect(await command(name, 'client', 'set', 'server', 'quota=1MiB')).toMatchObject({
+      code: 0,
+    });
+  await eventually(async () => (await command('one', 'gateways', '--quiet')).stdout === '', 'both have the quota');
+  const sessions = await Promise.all(
+    ['one', 'two'].map(async (name) => {
+      const session = sessionOn(name, 'server');
+      expect((await session.request('GET', '/locks/')).status).toBe(200);
+      return session;
+    }),
+  );
+  const answers = await Promise.all(
+    sessions.flatMap((session) =>
+      Array.from({ length: 24 }, () => {
+        const body = randomBytes(32 * 1024);
+        return session.request('POST', `/data/${createHash('sha256').update(body).digest('hex')}`, { body });
+      }),
+    ),
+  );
+  const count = (status: number): number => answers.filter((answer) => answer.status === status).length;
+  expect({ stored: count(200), refused: count(507) }).toEqual({ stored: 32, refused: 16 });
+  for (const session of sessions) {
+    session.close();
+    await session.ended;
+  }
+  for (const name of ['one', 'two']) {
+    const status = await command(name, 'status', 'server', '--json');
+    expect(JSON.parse(status.stdout)).toMatchObject({ quota: { limit: 2 ** 20, used: expect.any(Number) } });
+  }
 });
 
 test('without the database clients are served, status and check say that it is away, and the last revocation holds', async () => {

@@ -3,8 +3,9 @@ import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll } from '@jest/globals';
+import { stringify } from 'yaml';
 import { readPage } from './doc-fences.ts';
-import { freePort, lab, run, startProcess, type LabProcess } from './lab.ts';
+import { freePort, lab, run, startProcess, tempDir, type LabProcess } from './lab.ts';
 
 /** A server that runs, with a role that owns one database and may do nothing else. */
 export interface Postgres {
@@ -143,4 +144,14 @@ async function idsOf(user: string): Promise<readonly [number, number]> {
   if (code !== 0) throw new Error(`there is no user ${user}; run scripts/lab/setup`);
   const [, , uid, gid] = stdout.split(':');
   return [Number(uid), Number(gid)];
+}
+
+/** A config file of a gateway that shares the database. */
+export function sharedConfig(postgres: Postgres, gateway: string): string {
+  const directory = tempDir();
+  const file = path.join(directory, 'gateway.yaml');
+  const stores = { main: { type: 'directory', path: directory } };
+  const audit = { file: path.join(directory, 'audit.jsonl') };
+  writeFileSync(file, stringify({ stores, clients: {}, audit, database: { ...postgres.config, gateway } }));
+  return file;
 }
