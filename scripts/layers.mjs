@@ -9,7 +9,7 @@ const TABLE = {
   config: 'core',
   state: 'core',
   database: `core ports config/{types,secrets,certificates,values,freeze,load}.ts
-    state/{state-file,known-usage,processes}.ts`,
+    state/{state-file,known-usage,processes,live-sessions}.ts`,
   probe: 'core config/fingerprint.ts',
   web: 'core ports state/open-files.ts',
   restic: 'core ports',
@@ -25,7 +25,8 @@ const TABLE = {
   monitor: `core ports config/{types,repositories}.ts audit limits state database/kept.ts maintenance/{scrub-state,trash-state}.ts
     retention/extended-state.ts`,
   'client-maintenance.ts': 'core ports config stores audit maintenance retention',
-  gateway: 'core ports config database/ledgers.ts limits safeguard audit restic state metrics/measured-store.ts',
+  gateway:
+    'core ports config database/{ledgers,sessions}.ts limits safeguard audit restic state metrics/measured-store.ts',
   daemon: `core ports config safeguard audit state monitor web page metrics limits/memory-limits.ts frontends
     database gateway/gateway.ts client-maintenance.ts`,
   cli: `core ports config safeguard audit database maintenance retention state monitor frontends probe limits/memory-limits.ts

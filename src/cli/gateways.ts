@@ -2,7 +2,7 @@
 import type { GatewayConfig } from '../config/types.ts';
 import { GatewayError, messageOf } from '../core/errors.ts';
 import { connectOnce, drop, prepare, type Connection } from '../database/connection.ts';
-import { gatewayName } from '../database/fleet.ts';
+import { gatewayName } from '../database/gateway-name.ts';
 import { readKept } from '../database/kept.ts';
 import { forget, lift, readGateways, readRevocations, say, type Gateway } from '../database/membership.ts';
 import { commonDigest, subjectsOf, type Revocation } from '../database/subjects.ts';

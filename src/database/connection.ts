@@ -5,6 +5,8 @@ import { readSecret } from '../config/secrets.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { isLoopback } from '../config/values.ts';
 import { messageOf } from '../core/errors.ts';
+import { printable } from '../core/printable.ts';
+import type { Log } from '../ports/log.ts';
 import { createTables } from './migrations.ts';
 
 /** The config's part. */
@@ -49,6 +51,8 @@ export interface Database {
   setAway(why: string): void;
   /** Asks whether it is back, when it is away. @throws DatabaseAway */
   probe(): Promise<void>;
+  /** Resolves when the statements under way have ended. Never rejects. */
+  settled(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -60,14 +64,15 @@ export interface Away {
 
 /** A connection of one's own, for what is heard and not asked. @throws DatabaseAway */
 export async function connectOnce(config: DatabaseConfig, about: string): Promise<pg.Client> {
-  const client = new pg.Client(optionsOf(config, about));
-  // A connection that breaks while nobody uses it must not end the process.
-  client.on('error', () => undefined);
+  let client: pg.Client | undefined;
   try {
+    client = new pg.Client(optionsOf(config, about));
+    // A connection that breaks while nobody uses it must not end the process.
+    client.on('error', () => undefined);
     await inTime(client.connect(), CONNECT_MS + 200, 'it does not answer');
     return client;
   } catch (error) {
-    drop(client);
+    if (client !== undefined) drop(client);
     throw new DatabaseAway(whyOf(error), { cause: error });
   }
 }
@@ -122,8 +127,9 @@ export function drop(client: pg.Client): void {
  * A few connections, none of which is opened before it is needed. The first statement that gets no answer says that the database is away: from
  * then on nobody waits for it, until `probe` finds it back.
  * @param most - connections at once
+ * @param what - what is counted on this machine alone while it is away, for the log
  */
-export function openDatabase(config: DatabaseConfig, most: number): Database {
+export function openDatabase(config: DatabaseConfig, most: number, what: string, log: Log): Database {
   const idle: { readonly client: pg.Client; readonly timer: NodeJS.Timeout }[] = [];
   const waiting: (() => void)[] = [];
   let busy = 0;
@@ -131,6 +137,8 @@ export function openDatabase(config: DatabaseConfig, most: number): Database {
   let closed = false;
 
   const setAway = (why: string): void => {
+    if (away === undefined)
+      log.warn({ why }, `${what} are counted on this machine alone: the database is away (${printable(why)})`);
     away ??= { since: new Date(), why };
     // Nobody waits behind a database that gives no answer.
     for (const wake of waiting.splice(0)) wake();
@@ -158,7 +166,13 @@ export function openDatabase(config: DatabaseConfig, most: number): Database {
     }, IDLE_MS).unref();
     idle.push({ client, timer });
   };
-  const run = async (text: string, values: readonly unknown[]): Promise<readonly Row[]> => {
+  const running = new Set<Promise<unknown>>();
+  const run = (text: string, values: readonly unknown[]): Promise<readonly Row[]> => {
+    const done = runOne(text, values).finally(() => running.delete(done));
+    running.add(done);
+    return done;
+  };
+  const runOne = async (text: string, values: readonly unknown[]): Promise<readonly Row[]> => {
     busy += 1;
     try {
       const client = await take();
@@ -190,10 +204,14 @@ export function openDatabase(config: DatabaseConfig, most: number): Database {
     },
     away: () => away,
     setAway,
+    settled: async () => {
+      await Promise.allSettled(running);
+    },
     probe: async () => {
       if (away === undefined || closed) return;
       await run('select 1', []);
       away = undefined;
+      log.info({}, `${what} are counted over all gateways again`);
     },
     close: () => {
       closed = true;

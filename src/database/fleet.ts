@@ -5,17 +5,20 @@
  * follow that file. What was heard last holds for as long as the database is away.
  */
 import { randomUUID } from 'node:crypto';
-import { hostname } from 'node:os';
 import { loadConfig } from '../config/load.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { messageOf } from '../core/errors.ts';
 import { printable } from '../core/printable.ts';
 import type { Log } from '../ports/log.ts';
 import type { Away, Connection, DatabaseConfig } from './connection.ts';
+import { gatewayName } from './gateway-name.ts';
 import { isFresh, keptState, keptTime, readKept, touchKept, writeKept } from './kept.ts';
 import type { Beat, Said } from './membership.ts';
+import type { SessionKeeper } from './sessions.ts';
 import { commonDigest, digestOf, subjectsOf, withoutRefused, type Revocation } from './subjects.ts';
 
+/** How often the sessions that the database has are compared with those of this machine, in ms. */
+const SESSIONS_MS = 2000;
 /** How often the database is asked, and how often the file is looked at by those who follow it, in ms. */
 const BEAT_MS = 1000;
 const LOOK_MS = 400;
@@ -35,11 +38,6 @@ export interface Fleet {
   /** Begins to call `apply`. */
   follow(apply: (effective: GatewayConfig) => Promise<void>): void;
   close(): Promise<void>;
-}
-
-/** The gateway's name among the others. */
-export function gatewayName({ gateway }: DatabaseConfig): string {
-  return gateway ?? printable(hostname()).slice(0, 64);
 }
 
 /** The part that speaks with the database. */
@@ -76,6 +74,8 @@ function createSpeaker({ config, database, version, isServe, log }: FleetOptions
   let client: Connection | undefined;
   let revision = '';
   let clockMs = 0;
+  let compared = -Infinity;
+  let sessions: SessionKeeper | undefined;
 
   const connect = async (): Promise<Connection> => {
     // Loaded by who asks alone.
@@ -108,7 +108,8 @@ function createSpeaker({ config, database, version, isServe, log }: FleetOptions
     },
     speak: async () => {
       const open = client ?? (await connect());
-      const [, members] = await load();
+      const [, members, { keepSessions }] = await load();
+      sessions ??= keepSessions(config.state, name);
       const found = await members.beat(open, { ...self, config: commonDigest(base) }, clockMs);
       clockMs = found.clockMs;
       tellTwin(found);
@@ -120,6 +121,10 @@ function createSpeaker({ config, database, version, isServe, log }: FleetOptions
         const outcome = await members.say(open, name, said.subjects, trusted);
         if (own === mine) held = outcome.held.length > 0 || said !== mine ? mine.digest : '';
         tellSaid(log, outcome);
+      }
+      if (performance.now() - compared > SESSIONS_MS) {
+        compared = performance.now();
+        await sessions.compare(open, (client) => base.clients[client]?.id ?? client);
       }
       if (found.revision === revision) return undefined;
       const all = await members.readRevocations(open);
@@ -136,7 +141,7 @@ function createSpeaker({ config, database, version, isServe, log }: FleetOptions
 }
 
 function load() {
-  return Promise.all([import('./connection.ts'), import('./membership.ts')]);
+  return Promise.all([import('./connection.ts'), import('./membership.ts'), import('./sessions.ts')]);
 }
 
 /** Resolves when the revocations are known, or when the database has had its short time to tell them. */

@@ -54,7 +54,7 @@ const FAILED = `
 /** Held to once for each id, so that it may be sent again when its answer was lost. */
 const CHANGED = `
   with new as (insert into restic_gateway.applied (id) values ($3) on conflict do nothing returning id)
-  update restic_gateway.ledgers set used = used + $2::bigint, removals = removals + case when $2::bigint < 0 then 1 else 0 end
+  update restic_gateway.ledgers set used = used + $2::bigint, removals = removals + 1
   where id = $1 and exists (select 1 from new)`;
 
 const LOOK = `
@@ -63,7 +63,7 @@ const LOOK = `
   from restic_gateway.uploads u left join restic_gateway.processes p on p.id = u.process where u.ledger = $1`;
 
 /** A process that keeps ledgers. */
-export interface LedgerProcess {
+interface LedgerProcess {
   readonly id: string;
   /** Says that it goes on, when that is due. @throws DatabaseAway */
   beat(): Promise<void>;
@@ -93,7 +93,7 @@ export function ledgerProcess(database: Database, gateway: string): LedgerProces
 }
 
 /** What the database says of a repository besides what every ledger does. All of it throws DatabaseAway. */
-export interface SharedLedger extends Pick<Ledger, 'claimCount' | 'watch'> {
+interface SharedLedger extends Pick<Ledger, 'claimCount' | 'watch'> {
   /**
    * Sets room aside by a token of the caller's, so that it can be given back when the answer is lost.
    * @returns what is in use then, in bytes; undefined when it does not fit

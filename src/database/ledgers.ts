@@ -14,7 +14,7 @@ import { ledgerId, readKnownUsage, writeKnownUsage } from '../state/known-usage.
 import { isRunning, ownProcess } from '../state/processes.ts';
 import { parseJson, readStateFile } from '../state/state-file.ts';
 import { DatabaseAway, openDatabase, type Database, type DatabaseConfig } from './connection.ts';
-import { gatewayName } from './fleet.ts';
+import { gatewayName } from './gateway-name.ts';
 import { readKept } from './kept.ts';
 import { ledgerProcess, openSharedLedger } from './ledger.ts';
 
@@ -43,7 +43,7 @@ export function openSharedLedgers(
   { config, state, log }: { readonly config: DatabaseConfig; readonly state: string; readonly log: Log },
   openLocal: OpenLedger,
 ): Ledgers {
-  const database = openDatabase(config, MOST_CONNECTIONS);
+  const database = openDatabase(config, MOST_CONNECTIONS, 'quotas', log);
   const known = readKept(state);
   // Another process has just found that out.
   if (known?.isFresh === true && known.away !== undefined) database.setAway(known.away.why);

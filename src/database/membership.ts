@@ -230,6 +230,7 @@ export async function lift(client: Connection, subjects: readonly string[]): Pro
 export async function forget(client: Connection, gateway: string): Promise<boolean> {
   await ask(client, 'begin');
   const rows = await ask(client, 'delete from restic_gateway.gateways where name = $1 returning name', [gateway]);
+  await ask(client, 'delete from restic_gateway.sessions where gateway = $1', [gateway]);
   await told(client);
   await ask(client, 'commit');
   return rows.length > 0;

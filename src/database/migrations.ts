@@ -3,6 +3,9 @@
 /** For the advisory lock under which tables are made: no two gateways do it at once. Any number that is this program's own. */
 const LOCK = 7_265_737_469;
 
+/** For the advisory locks of the clients whose sessions are counted. */
+const SESSION_LOCKS = 7_265_737;
+
 /**
  * What each version of the tables adds to the one before. They only ever add, so that gateways of the release before go on beside newer ones
  * (a rolling upgrade); a step that is released is never changed.
@@ -58,6 +61,28 @@ const STEPS: readonly string[] = [
    create table restic_gateway.watches (id text primary key, ledger text not null, until timestamptz not null);
    create index watches_of_ledger on restic_gateway.watches (ledger);
    create table restic_gateway.applied (id text primary key, at timestamptz not null default now());`,
+  // In a function each statement sees what was done before it, so that the count is made under the lock.
+  `create table restic_gateway.sessions (
+     id text primary key,
+     client text not null,
+     gateway text not null,
+     since timestamptz not null default now()
+   );
+   create index sessions_of_client on restic_gateway.sessions (client);
+   create function restic_gateway.enter_session(session text, who text, at text, most integer) returns integer
+   language plpgsql as $$
+   declare others integer;
+   begin
+     perform pg_advisory_xact_lock(${SESSION_LOCKS}, hashtext(who));
+     select count(*) into others from restic_gateway.sessions s
+       left join restic_gateway.gateways g on g.name = s.gateway
+       where s.client = who and s.id <> session and (s.gateway = at or g.seen > now() - interval '10 seconds');
+     if others >= most then
+       return others;
+     end if;
+     insert into restic_gateway.sessions (id, client, gateway) values (session, who, at) on conflict do nothing;
+     return -1;
+   end $$;`,
 ];
 
 /** Runs a statement; the time that it may take is in ms. */

@@ -3,6 +3,7 @@ import { GatewayError, messageOf } from '../core/errors.ts';
 import type { SessionIdentity } from '../ports/audit-sink.ts';
 import type { ClientMemory, Lease } from '../ports/memory.ts';
 import type { SessionRequest } from '../ports/sessions.ts';
+import type { SharedSessions } from '../ports/shared-sessions.ts';
 import { SESSION_BYTES } from '../restic/stream-memory.ts';
 import { enterLiveSessions } from '../state/live-sessions.ts';
 import { LEAST_OPEN_FILES, openFiles } from '../state/open-files.ts';
@@ -27,7 +28,11 @@ export interface Admission {
   refused(identity: SessionIdentity, reason: string, detail: string): Promise<void>;
 }
 
-export function createAdmission({ config, records, memory, logs, meter }: GatewayParts): Admission {
+/** @param shared - the sessions of all gateways that share a database, loaded when they are first needed; undefined: this one is alone */
+export function createAdmission(
+  { config, records, memory, logs, meter }: GatewayParts,
+  shared?: () => Promise<SharedSessions>,
+): Admission {
   const acceptSession: Admission['acceptSession'] = async (served, identity, { isCrowdedOut, makeRoom }) => {
     const { client, principal } = served;
     const admin = principal.via === 'admin';
@@ -72,7 +77,7 @@ export function createAdmission({ config, records, memory, logs, meter }: Gatewa
       if (!entry.entered)
         return entry.of === 'all' ? noRoom(entry.others) : refusalOf(client, principal, entry.others, config());
       served.leave = entry.leave;
-      return undefined;
+      return principal.via === 'admin' ? undefined : await enterShared(served, identity, makeRoom);
     } catch (error) {
       const detail = `the live sessions below ${config().state} cannot be counted: ${messageOf(error)}`;
       logs.of(client.name).error({ err: error, client: client.name }, detail);
@@ -85,6 +90,28 @@ export function createAdmission({ config, records, memory, logs, meter }: Gatewa
         cause: error,
       });
     }
+  };
+
+  /** The same over all gateways that share a database. @returns why not, when its client has as many as it may */
+  const enterShared = async (
+    served: Served,
+    { session }: SessionIdentity,
+    makeRoom: Asked['makeRoom'],
+  ): Promise<AdmissionRefusal | undefined> => {
+    const { client, principal } = served;
+    const all = await shared?.();
+    if (all === undefined) return undefined;
+    const tryIt = () => all.enter(session, client.id, client.maxSessions);
+    let entry = await tryIt();
+    if (!entry.entered && (await makeRoom?.()) === true) entry = await tryIt();
+    if (!entry.entered) return refusalOf(client, principal, entry.others, config());
+    const { leave } = entry;
+    const leaveHere = served.leave;
+    served.leave = () => {
+      leaveHere?.();
+      leave();
+    };
+    return undefined;
   };
 
   return { acceptSession, refused };

@@ -10,6 +10,7 @@ import type { Log } from '../ports/log.ts';
 import type { Memory } from '../ports/memory.ts';
 import type { Meter } from '../ports/meter.ts';
 import type { OpenSession } from '../ports/sessions.ts';
+import type { SharedSessions } from '../ports/shared-sessions.ts';
 import { openSharedTime } from '../state/shared-time.ts';
 import { openSharedTally, talliedBelow } from '../state/shared-tally.ts';
 import { createAdmission } from './admission.ts';
@@ -62,7 +63,15 @@ export async function createGateway(options: {
     log,
   });
   const parts = { config, resources, records, memory, logs, log, meter };
-  const admission = createAdmission(parts);
+  let loading: Promise<SharedSessions> | undefined;
+  const { database, state } = current;
+  const shared =
+    database &&
+    ((): Promise<SharedSessions> =>
+      (loading ??= import('../database/sessions.ts').then(({ openSharedSessions }) =>
+        openSharedSessions({ config: database, state, log }),
+      )));
+  const admission = createAdmission(parts, shared);
   const contexts = createSessionContexts(parts, admission);
   const sessions = createSessions(parts, admission, contexts);
 
@@ -80,6 +89,7 @@ export async function createGateway(options: {
     drain: () => sessions.drain(),
     close: async () => {
       await sessions.close();
+      await (await loading)?.close();
       await contexts.close();
       await records.close();
       await resources.close();

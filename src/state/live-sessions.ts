@@ -107,6 +107,23 @@ export async function readLiveSessions(state: string): Promise<readonly LiveSess
   return found.sort((a, b) => a.started.getTime() - b.started.getTime());
 }
 
+/** Of the sessions that are open now what the names of their files say: for who asks often. */
+export function liveSessionIds(state: string): readonly Pick<LiveSession, 'id' | 'client' | 'via'>[] {
+  const directory = join(state, 'sessions');
+  let names: readonly string[];
+  try {
+    names = readdirSync(directory);
+  } catch {
+    // Before the first session there is no directory.
+    return [];
+  }
+  return names.flatMap((name) => {
+    const [, via, , , client] = NAME.exec(name) ?? [];
+    if (via === undefined || client === undefined || !isLive(directory, name)) return [];
+    return { id: name.slice(0, name.indexOf('.')), client, via: via as Via };
+  });
+}
+
 const NAME = /^[0-9TZ]+-[0-9a-f]+\.(ssh|stdio|admin)\.(\d+)\.(\d+)\.([A-Za-z0-9][\w.-]{0,63})\.json$/;
 
 function nameOf({ id, via, pid, begun, client }: Omit<LiveSession, 'started'>): string {

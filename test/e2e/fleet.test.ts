@@ -1,10 +1,21 @@
 /** Several gateways and the database that they share: what holds on one holds on all, and what holds when the database is gone. */
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { GATEWAY, startGateway, type RunningGateway } from '../support/gateway-process.ts';
-import { generateKey, run, tempDir, type KeyFiles, type Outcome } from '../support/lab.ts';
+import {
+  generateKey,
+  lab,
+  makeTree,
+  restic,
+  run,
+  sshClientArgs,
+  tempDir,
+  type KeyFiles,
+  type Outcome,
+} from '../support/lab.ts';
 import { startPostgres, type Postgres } from '../support/postgres.ts';
 import { startSshSession } from '../support/ssh-session.ts';
 import { startStdio } from '../support/stdio-client.ts';
@@ -168,6 +179,64 @@ test('a quota holds over both gateways to the byte, and status knows it on both'
     expect(JSON.parse(status.stdout)).toMatchObject({ quota: { limit: 2 ** 20, used: expect.any(Number) } });
   }
 });
+
+test('maxSessions holds over both gateways, and a gateway that is killed gives its places back', async () => {
+  for (const name of ['one', 'two'])
+    expect(await command(name, 'client', 'set', 'laptop', 'maxSessions=2')).toMatchObject({ code: 0 });
+  await eventually(async () => (await command('one', 'gateways', '--quiet')).stdout === '', 'both have the limit');
+  const held = [sessionOn('one', 'laptop'), sessionOn('two', 'laptop')];
+  for (const session of held) expect((await session.request('GET', '/locks/')).status).toBe(200);
+  for (const name of ['one', 'two'])
+    expect((await sessionOn(name, 'laptop').ended).stderr).toContain('client laptop has 2 sessions open already');
+  // The forced command is counted with them.
+  const forced = startStdio(['laptop', '-c', the('two').configFile], { SSH_CONNECTION: '127.0.0.1 1 127.0.0.1 2' });
+  expect((await forced.exited).stderr).toContain('client laptop has 2 sessions open already');
+  the('two').process.signal('SIGKILL');
+  await the('two').process.exited;
+  const late = await eventually(async () => {
+    const session = sessionOn('one', 'laptop');
+    const status = await session.request('GET', '/locks/').then(
+      (answer) => answer.status,
+      () => undefined,
+    );
+    return status === undefined ? undefined : session;
+  }, 'the place is free');
+  for (const session of [...held, late]) {
+    session.close();
+    await session.ended;
+  }
+  await start('two');
+  expect(await command('one', 'client', 'set', 'laptop', 'maxSessions=')).toMatchObject({ code: 0 });
+});
+
+test('PostgreSQL is stopped and hangs in the middle of a backup: restic notices nothing, and all of it is counted in', async () => {
+  for (const name of ['one', 'two'])
+    expect(await command(name, 'client', 'set', 'server', 'quota=10GiB')).toMatchObject({ code: 0 });
+  await eventually(async () => (await command('one', 'gateways', '--quiet')).stdout === '', 'both have the quota');
+  const directory = tempDir();
+  const tree = path.join(directory, 'tree');
+  await makeTree(tree, { files: 40, bytes: 60_000_000, seed: 'fleet' });
+  const program = [lab().ssh, ...sshClientArgs({ ...the('one'), key: keys.server })].join(' ');
+  const target = { repo: 'rclone:x', options: { 'rclone.program': program }, password: 'secret' };
+  expect(await restic(lab().resticNewest, target, ['init'])).toMatchObject({ code: 0 });
+  const counted = async (): Promise<number> =>
+    Number(await postgres.sql('select coalesce(max(used), 0) from restic_gateway.ledgers l'));
+  const before = await counted();
+  const backup = restic(lab().resticNewest, target, ['backup', tree, '--limit-upload', '6000']);
+  await eventually(async () => (await counted()) > before + 2_000_000, 'the backup is under way');
+  await postgres.freeze();
+  await the('one').process.waitForLine(/the database is away/);
+  await postgres.thaw();
+  await postgres.kill();
+  const { code, stderr } = await backup;
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  await postgres.start();
+  // Locks count for nothing, nor do the gateway's own files.
+  const files = ['-type', 'f', '-not', '-path', '*/locks/*', '-not', '-path', '*/.restic-gateway/*'];
+  const sizes = await run('find', [path.join(store['path'] ?? '', 'server'), ...files, '-printf', '%s\\n']);
+  const stored = sizes.stdout.split('\n').reduce((sum, size) => sum + Number(size), 0);
+  await eventually(async () => (await counted()) === stored, `${stored} bytes are counted`);
+}, 300_000);
 
 test('without the database clients are served, status and check say that it is away, and the last revocation holds', async () => {
   await command('one', 'client', 'disable', 'server');

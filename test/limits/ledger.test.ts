@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { applyLine, emptyLedger, formatLine } from '../../src/limits/ledger-lines.ts';
-import { openLedger, type Ledger } from '../../src/limits/ledger.ts';
+import { openLedger } from '../../src/limits/ledger.ts';
+import type { Ledger } from '../../src/ports/ledger.ts';
 
 let directory: string;
 let open: Ledger[];
