@@ -1,5 +1,5 @@
 /** Connections to PostgreSQL, in which each statement has a short time: a database that hangs holds nobody up. */
-import pg from 'pg';
+import type pg from 'pg';
 import { readCaFile } from '../config/certificates.ts';
 import { readSecret } from '../config/secrets.ts';
 import type { GatewayConfig } from '../config/types.ts';
@@ -16,6 +16,9 @@ export type DatabaseConfig = NonNullable<GatewayConfig['database']>;
 const CONNECT_MS = 1000;
 const STATEMENT_MS = 900;
 const ANSWER_MS = 1200;
+
+/** What PostgreSQL says of a table, a schema or a function that is not there. */
+const NO_TABLES = /^(?:42P01|3F000|42883)$/;
 
 /** A connection that nobody needs is closed after this, in ms. */
 const IDLE_MS = 10_000;
@@ -66,7 +69,9 @@ export interface Away {
 export async function connectOnce(config: DatabaseConfig, about: string): Promise<pg.Client> {
   let client: pg.Client | undefined;
   try {
-    client = new pg.Client(optionsOf(config, about));
+    // A forced command that finds the database away need not load it.
+    const { default: library } = await import('pg');
+    client = new library.Client(optionsOf(config, about));
     // A connection that breaks while nobody uses it must not end the process.
     client.on('error', () => undefined);
     await inTime(client.connect(), CONNECT_MS + 200, 'it does not answer');
@@ -150,7 +155,6 @@ export function openDatabase(config: DatabaseConfig, most: number, what: string,
       return kept.client;
     }
     const client = await connectOnce(config, 'restic-gateway');
-    await prepare(client);
     unref(client);
     return client;
   };
@@ -166,6 +170,22 @@ export function openDatabase(config: DatabaseConfig, most: number, what: string,
     }, IDLE_MS).unref();
     idle.push({ client, timer });
   };
+  const inConnection = async (text: string, values: readonly unknown[]): Promise<readonly Row[]> => {
+    let client = await take();
+    let rows;
+    try {
+      rows = await ask(client, text, values);
+    } catch (error) {
+      if (!NO_TABLES.test(codeOf(error))) throw error;
+      // Nobody has made them yet, or not those of this release.
+      client = await connectOnce(config, 'restic-gateway');
+      await prepare(client);
+      unref(client);
+      rows = await ask(client, text, values);
+    }
+    giveBack(client);
+    return rows;
+  };
   const running = new Set<Promise<unknown>>();
   const run = (text: string, values: readonly unknown[]): Promise<readonly Row[]> => {
     const done = runOne(text, values).finally(() => running.delete(done));
@@ -175,10 +195,7 @@ export function openDatabase(config: DatabaseConfig, most: number, what: string,
   const runOne = async (text: string, values: readonly unknown[]): Promise<readonly Row[]> => {
     busy += 1;
     try {
-      const client = await take();
-      const rows = await ask(client, text, values);
-      giveBack(client);
-      return rows;
+      return await inConnection(text, values);
     } catch (error) {
       setAway(messageOf(error));
       // Others may have been cut off with it.
@@ -261,6 +278,12 @@ async function inTime<T>(work: Promise<T>, ms: number, words: string): Promise<T
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** SQLSTATE of what PostgreSQL has refused; empty for anything else. */
+function codeOf(error: unknown): string {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return typeof cause === 'object' && cause !== null && 'code' in cause ? String(cause.code) : '';
 }
 
 /** For the admin, who finds out what to do by it. Never holds the password. */
