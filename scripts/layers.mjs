@@ -11,25 +11,27 @@ const TABLE = {
   database: `core ports config/{types,secrets,certificates,values,freeze,load}.ts
     state/{state-file,known-usage,processes,live-sessions}.ts`,
   probe: 'core config/fingerprint.ts',
-  web: 'core ports state/open-files.ts',
+  web: 'core ports config/certificates.ts state/open-files.ts',
   restic: 'core ports',
   maintenance: 'core ports state/state-file.ts',
   retention: 'core ports config/types.ts maintenance/pool.ts state/state-file.ts',
   limits: 'core ports config/{types,repositories}.ts state/{state-file,processes,open-files,known-usage}.ts',
   audit: 'core ports config/types.ts state/state-file.ts',
   frontends: 'core ports config/{types,trusted-files,fingerprint,authority-key,address-ranges}.ts state/open-files.ts',
-  stores: 'core ports config/{types,secrets,certificates}.ts state/{processes,open-files}.ts',
+  stores: 'core ports config/{types,secrets}.ts state/{processes,open-files}.ts web/way.ts',
   safeguard: 'core ports config/types.ts stores/open-storage.ts state/state-file.ts',
   metrics: 'core ports monitor/client-status.ts',
+  notify: `core ports config/{types,notify,secrets,certificates}.ts state/{state-file,processes}.ts
+    monitor/{client-status,gateway-problems}.ts web/way.ts`,
   page: 'core ports config/types.ts monitor/client-status.ts',
   monitor: `core ports config/{types,repositories}.ts audit limits state database/kept.ts maintenance/{scrub-state,trash-state}.ts
-    retention/extended-state.ts`,
+    retention/extended-state.ts notify/problems.ts`,
   'client-maintenance.ts': 'core ports config stores audit maintenance retention',
   gateway:
     'core ports config database/{ledgers,sessions}.ts limits safeguard audit restic state metrics/measured-store.ts',
   daemon: `core ports config safeguard audit state monitor web page metrics limits/memory-limits.ts frontends
-    database gateway/gateway.ts client-maintenance.ts`,
-  cli: `core ports config safeguard audit database maintenance retention state monitor frontends probe limits/memory-limits.ts
+    notify database gateway/gateway.ts client-maintenance.ts`,
+  cli: `core ports config safeguard audit database maintenance retention state monitor notify frontends probe limits/memory-limits.ts
     gateway/gateway.ts client-maintenance.ts daemon/{daemon,worker,last-net}.ts`,
 };
 

@@ -5,6 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { format } from 'prettier';
+import { targetSchema } from '../../src/config/notify.ts';
 import { clientSchema, rootSchema, storeSchema } from '../../src/config/schema.ts';
 import type { KeyInfo } from '../../src/config/words.ts';
 
@@ -62,6 +63,9 @@ function know(part: Part, known?: Known): Known {
   return found;
 }
 
+/** The sections whose entries have names. */
+const BY_NAME: readonly string[] = ['stores', 'clients', 'notify'];
+
 /** Every key with its place: `stores.NAME.path`. */
 function* keysBelow(entries: Readonly<Record<string, Part>>, place = ''): Generator<readonly [string, Known]> {
   for (const [name, part] of Object.entries(entries)) {
@@ -72,8 +76,10 @@ function* keysBelow(entries: Readonly<Record<string, Part>>, place = ''): Genera
         ? storeEntries()
         : place + name === 'clients'
           ? entriesOf(clientSchema('/'))
-          : known.entries;
-    const named = place + name === 'stores' || place + name === 'clients' ? '.NAME.' : '.';
+          : place + name === 'notify'
+            ? entriesOf(targetSchema('/'))
+            : known.entries;
+    const named = BY_NAME.includes(place + name) ? '.NAME.' : '.';
     if (inner !== undefined) yield* keysBelow(inner, place + name + named);
   }
 }
@@ -114,7 +120,7 @@ function table(): string {
   const rows = [...keysBelow(entriesOf(rootSchema('/')))].map(([key, known]) => {
     const { about = '', restart } = known.info;
     const what = [about, ...(restart === true ? ['restart'] : [])].filter((part) => part !== '').join('; ');
-    const form = key === 'stores' || key === 'clients' ? 'section' : formOf(known);
+    const form = BY_NAME.includes(key) ? 'section' : formOf(known);
     return `| \`${key}\` | ${form} | ${defaultOf(known)} | ${what} |`;
   });
   return ['| key | what it takes | default | what it means |', '| --- | --- | --- | --- |', ...rows].join('\n');
@@ -169,6 +175,7 @@ export async function jsonSchema(): Promise<string> {
     ...(root['properties'] as Json),
     stores: each('stores by name', { oneOf: storeKinds().map(objectOf) }),
     clients: each('clients by name', objectOf(entriesOf(clientSchema('/')))),
+    notify: each('whom the gateway tells of problems, by name', objectOf(entriesOf(targetSchema('/')))),
   };
   const schema = {
     $schema: 'http://json-schema.org/draft-07/schema#',

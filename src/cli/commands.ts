@@ -365,6 +365,29 @@ const gateways = command({
   run: async (given) => (await import('./gateways.ts')).runGateways(given),
 });
 
+const notify = group({
+  name: 'notify',
+  about: 'whom the gateway tells of problems',
+  examples: [],
+  commands: [
+    command({
+      name: 'test',
+      about: 'send a test message, and say whether it was taken',
+      positionals: { target: { takes: 'one', about: 'name of a target below notify in the config', kind: 'target' } },
+      options: { json: JSON_LINES },
+      examples: [['notify test admins', 'sends a test to the target admins']],
+      run: async (given) => (await import('./notify.ts')).runNotifyTest(given),
+    }),
+    command({
+      name: 'list',
+      about: 'every target, whether it can be reached, and what it is yet to be told',
+      options: { json: JSON_LINES },
+      examples: [['notify list', 'shows when each target was last reached']],
+      run: async (given) => (await import('./notify.ts')).runNotifyList(given),
+    }),
+  ],
+});
+
 /** The program: all of its commands, in the order in which an admin meets them. */
 export const PROGRAM: Command = {
   name: 'restic-gateway',
@@ -404,7 +427,7 @@ export const PROGRAM: Command = {
     }),
     clientCommands(),
     gateways,
-    ...[status, sessions, audit, restic, forget, trash, scrub, undo, extend, probe],
+    ...[status, notify, sessions, audit, restic, forget, trash, scrub, undo, extend, probe],
     // These have a parser of their own: main.ts.
     command({
       name: 'authorized-keys',

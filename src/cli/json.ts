@@ -13,7 +13,7 @@ export const JSON_KINDS = [
   ...(['status', 'session', 'event', 'verify', 'check', 'client'] as const),
   ...(['client-change', 'clients', 'legal-hold', 'scrub', 'forget', 'trash'] as const),
   ...(['trash-restore', 'trash-purge', 'undo', 'quarantine', 'quarantine-made', 'quarantine-restored'] as const),
-  ...(['extend', 'probe', 'gateway', 'revocation', 'error', 'warning'] as const),
+  ...(['extend', 'probe', 'gateway', 'revocation', 'notify', 'notify-test', 'error', 'warning'] as const),
 ] as const;
 
 /** One line of JSON that steers no terminal, with its line break. */

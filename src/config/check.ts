@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { GatewayError } from '../core/errors.ts';
 import { clientLimits, withoutLimits } from './client-limits.ts';
+import { targetOf, targetSchema, type NotifyTarget } from './notify.ts';
 import type { Path } from './problems.ts';
 import {
   CLIENT_FILE,
@@ -60,15 +61,15 @@ export interface Claim {
   readonly shared: boolean;
 }
 
-/** The file without its entries of `stores` and `clients`, which are handed on as they are. */
+/** The file without its entries of `stores`, `clients` and `notify`, which are handed on as they are. */
 interface Root {
-  readonly config: Omit<GatewayConfig, 'file' | 'stores' | 'clients'>;
+  readonly config: Omit<GatewayConfig, 'file' | 'stores' | 'clients' | 'notify'>;
   readonly defaults: ClientDefaults;
 }
 
-/** Checks the whole but the entries of its stores and clients. @param base - directory that relative paths start from */
+/** Checks the whole but the entries of its stores, clients and targets of `notify`. @param base - directory that relative paths start from */
 export function checkRoot(raw: unknown, base: string): Checked<Root> {
-  return check(rootSchema(base), raw, [], ({ stores: _stores, clients: _clients, ...entry }): Root => {
+  return check(rootSchema(base), raw, [], ({ stores: _stores, clients: _clients, notify: _notify, ...entry }): Root => {
     const { defaults = {}, audit, metrics, database, state, ...root } = entry;
     const { maxSize, keep, syslog, ...rest } = audit;
     const config = {
@@ -119,8 +120,11 @@ function databaseOf({
   return { ...rest, ...secretOf('password', passwordFile, password) };
 }
 
-/** The entries of `stores` or `clients` by name, as they stand in the file. */
-export function entriesOf(raw: unknown, key: 'stores' | 'clients'): (readonly [name: string, raw: unknown])[] {
+/** The entries of `stores`, `clients` or `notify` by name, as they stand in the file. */
+export function entriesOf(
+  raw: unknown,
+  key: 'stores' | 'clients' | 'notify',
+): (readonly [name: string, raw: unknown])[] {
   const entries = isSection(raw) ? raw[key] : undefined;
   return isSection(entries) ? Object.entries(entries) : [];
 }
@@ -141,6 +145,12 @@ export function storeChecker(base: string): (name: string, raw: unknown) => Chec
         ...(accessKeyId !== undefined && secret !== undefined && { credentials: { accessKeyId, secret } }),
       };
     });
+}
+
+/** A function that checks one entry of `notify`. @param base - directory that relative paths start from */
+export function targetChecker(base: string): (name: string, raw: unknown) => Checked<NotifyTarget> {
+  const schema = targetSchema(base);
+  return (name, raw) => checkEntry(schema, 'notify', name, raw, (entry) => targetOf(name, entry));
 }
 
 /**
@@ -199,7 +209,7 @@ function salvage(client: string, raw: Record<string, unknown>): Claim {
 
 function checkEntry<T, C>(
   schema: v.GenericSchema<unknown, T>,
-  under: 'stores' | 'clients',
+  under: 'stores' | 'clients' | 'notify',
   name: string,
   raw: unknown,
   build: (entry: T) => C,

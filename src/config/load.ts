@@ -16,9 +16,11 @@ import {
   entriesOf,
   resolveClient,
   storeChecker,
+  targetChecker,
   type Claim,
   type PathProblem,
 } from './check.ts';
+import type { NotifyTarget } from './notify.ts';
 import { readClientFiles, readConfigText, sourceOf, type Source } from './sources.ts';
 import type { ClientConfig, ClientEntry, GatewayConfig, StoreConfig } from './types.ts';
 import { isSection } from './words.ts';
@@ -276,6 +278,15 @@ function checkAll(
       claims.push(claim);
     }
   }
+  const notify = Object.create(null) as Record<string, NotifyTarget>;
+  const targets = entriesOf(raw, 'notify');
+  const checkTarget = targets.length === 0 ? undefined : targetChecker(base);
+  for (const [name, entry] of targets) {
+    const checked = checkTarget?.(name, entry);
+    if (checked === undefined) continue;
+    if ('problems' in checked) problems.push(...checked.problems);
+    else notify[name] = checked.value;
+  }
   const placeOf = (client: string): string | undefined => {
     const found = files.get(client);
     return found === file ? undefined : found;
@@ -294,7 +305,7 @@ function checkAll(
     else clients[entry.name] = resolved.value;
   }
   if (problems.length > 0) return { problems };
-  return { config: { file, ...root.value.config, stores, clients }, files };
+  return { config: { file, ...root.value.config, stores, clients, notify }, files };
 }
 
 /** Checks an entry that is still the same no second time. */

@@ -76,7 +76,7 @@ export function didYouMean(word: string, known: Iterable<string>): string {
 }
 
 /** A name that nothing in the config has. @param known - what it has, by name */
-export function noSuch(what: 'client' | 'store', name: string, known: object, file: string): GatewayError {
+export function noSuch(what: 'client' | 'store' | 'target', name: string, known: object, file: string): GatewayError {
   const names = Object.keys(known);
   const few = names.length > MOST_NAMED ? `; it has ${names.length}` : `; it has: ${names.join(', ')}`;
   const meant = didYouMean(name, names) || (names.length === 0 ? '; it has none' : few);

@@ -489,7 +489,7 @@ export function rootSchema(base: string) {
     revokedCertificates: withDefault(listOf(parsed('`id:…`, `serial:…`, `SHA256:…`', parseRevocation), written), [], {
       about: 'certificates that are refused: [certificates.md](certificates.md#revoke-a-certificate)',
     }),
-    // Their entries are checked one by one, so that what is right can be compared with others whatever is wrong elsewhere.
+    // Their entries, and those of `notify`, are checked one by one, so that what is right can be compared with others whatever is wrong elsewhere.
     stores: optional(v.nullable(anySection('a name for each store')), { about: 'stores by name', unless: '' }),
     clients: optional(v.nullable(anySection('a name for each client')), {
       about: 'clients by name (A–Z a–z 0–9 `. _ -`, at most 64 characters)',
@@ -500,6 +500,10 @@ export function rootSchema(base: string) {
     }),
     defaults: optional(DEFAULTS, { about: 'for all clients that do not say otherwise', unless: '' }),
     audit: withDefault(auditSection(path), {}, { about: '[audit.md](audit.md)' }),
+    notify: optional(v.nullable(anySection('a name for each target')), {
+      about: 'whom the gateway tells of problems, by name: [notifications.md](notifications.md)',
+      unless: '',
+    }),
     metrics: optional(metricsSection(path), {
       about: 'health checks, metrics and status page over HTTP: [monitoring.md](monitoring.md#health-checks)',
     }),

@@ -2,9 +2,11 @@
  * Secrets, read when they are needed and from nowhere but an environment variable or a file that its owner alone can read.
  */
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
-import { GatewayError } from '../core/errors.ts';
+import { GatewayError, messageOf } from '../core/errors.ts';
+import { readCaFile } from './certificates.ts';
 import { unreadable } from './files.ts';
-import { invalid } from './problems.ts';
+import { parseTargetUrl, parseTopic, type NotifyTarget, type TextSource } from './notify.ts';
+import { hasControls, invalid } from './problems.ts';
 import { isShared, mustBeTrusted } from './trusted-files.ts';
 import type { GatewayConfig, SecretSource } from './types.ts';
 
@@ -38,7 +40,7 @@ export function readToken(source: SecretSource, env: NodeJS.ProcessEnv = process
 export function readSecret(
   source: SecretSource,
   env: NodeJS.ProcessEnv = process.env,
-  what: 'secret access key' | 'token' | 'database password' = 'secret access key',
+  what: 'secret access key' | 'token' | 'secret' | 'database password' = 'secret access key',
 ): string {
   if ('variable' in source) {
     const value = Object.hasOwn(env, source.variable) ? env[source.variable] : undefined;
@@ -49,6 +51,50 @@ export function readSecret(
 }
 
 /**
+ * A password, which may hold spaces and letters of any language.
+ * @throws GatewayError as `readSecret`
+ */
+export function readPassword(source: { readonly file: string }): string {
+  const password = readPrivateFile(source.file, 'utf8').replace(/\r?\n$/, '');
+  if (password === '') throw invalid(`${source.file}: is empty; it must hold the password`);
+  if (hasControls(password)) throw invalid(`${source.file}: holds several lines; it must hold the password alone`);
+  return password;
+}
+
+/**
+ * A text that may be a secret, as a parser of the config reads it.
+ * @throws GatewayError as `readSecret`
+ */
+export function readText(source: TextSource, what: 'URL' | 'topic', parse: (text: string) => string): string {
+  if ('text' in source) return source.text;
+  const text = checkSecret(readPrivateFile(source.file), source.file, what);
+  try {
+    return parse(text);
+  } catch (error) {
+    throw invalid(`${source.file}: ${messageOf(error)}`);
+  }
+}
+
+/** Reads what a target of `notify` needs. @throws GatewayError as `readSecret` */
+function readTargetSecrets({ channel }: NotifyTarget): void {
+  switch (channel.type) {
+    case 'webhook':
+      readText(channel.url, 'URL', parseTargetUrl);
+      if (channel.secret !== undefined) readSecret(channel.secret, process.env, 'secret');
+      return;
+    case 'email':
+      if (channel.login !== undefined) readPassword(channel.login.password);
+      return;
+    case 'ntfy':
+      readText(channel.topic, 'topic', parseTopic);
+      if (channel.token !== undefined) readSecret(channel.token, process.env, 'token');
+      return;
+    case 'ping':
+      readText(channel.url, 'URL', parseTargetUrl);
+  }
+}
+
+/**
  * Reads every secret that a config names, so that what cannot be used is seen before it is needed.
  * @throws GatewayError as `readSecret`
  */
@@ -56,7 +102,13 @@ export function readSecrets({
   stores,
   metrics,
   database,
-}: Pick<GatewayConfig, 'stores' | 'metrics' | 'database'>): void {
+  notify,
+}: Pick<GatewayConfig, 'stores' | 'metrics' | 'database' | 'notify'>): void {
+  for (const target of Object.values(notify)) {
+    readTargetSecrets(target);
+    const { caFile } = target.channel;
+    if (caFile !== undefined) readCaFile(caFile);
+  }
   for (const store of Object.values(stores))
     if (store.type === 's3' && store.credentials !== undefined) readSecret(store.credentials.secret);
   if (metrics?.token !== undefined) readToken(metrics.token);
@@ -75,7 +127,7 @@ function placeOf(source: SecretSource): string {
   return 'variable' in source ? `the environment variable ${source.variable}` : source.file;
 }
 
-function readPrivateFile(file: string): string {
+function readPrivateFile(file: string, encoding: 'latin1' | 'utf8' = 'latin1'): string {
   let descriptor;
   try {
     // A named pipe must not hold everything up before it is seen to be one.
@@ -99,7 +151,7 @@ function readPrivateFile(file: string): string {
     const buffer = Buffer.alloc(MOST_BYTES + 1);
     const length = readSync(descriptor, buffer);
     if (length > MOST_BYTES) throw invalid(`${file}: is too long for a secret (over ${MOST_BYTES} bytes)`);
-    return buffer.toString('latin1', 0, length);
+    return buffer.toString(encoding, 0, length);
   } catch (error) {
     throw error instanceof GatewayError ? error : unreadable(file, error);
   } finally {

@@ -5,6 +5,7 @@
 import type { InferOutput } from 'valibot';
 import type { PublicKey } from './public-key.ts';
 import type { ClientLimits } from './client-limits.ts';
+import type { NotifyTarget } from './notify.ts';
 import type { RemovalRules } from './retention.ts';
 import type { clientSchema, rootSchema, storeSchema } from './schema.ts';
 import type { SyslogAddress } from './values.ts';
@@ -75,12 +76,14 @@ export type SyslogConfig = SyslogAddress & { readonly facility: number };
 
 /** The whole configuration; the schema says what each key means. */
 export type GatewayConfig = DeepReadonly<
-  Omit<RootEntry, 'stores' | 'clients' | 'defaults' | 'audit' | 'metrics' | 'database' | 'state'> & {
+  Omit<RootEntry, 'stores' | 'clients' | 'defaults' | 'notify' | 'audit' | 'metrics' | 'database' | 'state'> & {
     /** Absolute path of the file it came from. */
     file: string;
     /** By name; objects without a prototype. */
     stores: Record<string, StoreConfig>;
     clients: Record<string, ClientConfig>;
+    /** Who is told of problems, by name. */
+    notify: Record<string, NotifyTarget>;
     audit: Omit<RootEntry['audit'], 'maxSize' | 'keep' | 'copy' | 'syslog'> & {
       /** At how many bytes it is rotated; undefined: never, by the gateway. */
       maxSize?: number;

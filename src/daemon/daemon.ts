@@ -18,6 +18,7 @@ import { LEAST_OPEN_FILES, openFiles, tooFewOpenFiles } from '../state/open-file
 import { copyAudit } from './copy-audit.ts';
 import { extendDaily } from './extend-daily.ts';
 import { surviveDefects } from './last-net.ts';
+import { notifyTargets } from './notify.ts';
 import { startParts, together, type Start } from './parts.ts';
 import { startWorkers } from './primary.ts';
 import { purgeDaily } from './purge-trash.ts';
@@ -73,6 +74,8 @@ export async function runDaemon(options: {
   const starts: readonly Start[] = [
     () => service,
     () => openWeb(config, log, sources),
+    // Before the monitor that it asks, which ends after it.
+    () => notifyTargets(config, log, sources),
     monitor,
     // At the end, so that all of the audit is in the copies.
     () => together(copyAudit(config, log), forwardAudit(config, log)),

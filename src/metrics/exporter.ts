@@ -52,6 +52,7 @@ export function createExporter(sources: MetricSources): () => Promise<WebAnswer>
     'audit-copy': gauge('audit_copy_late', 'Whether the copy of the audit log in a bucket is late'),
     'audit-lost': gauge('audit_lost', 'Whether the file of the audit log was removed, replaced or cut off'),
     database: gauge('database_away', 'Whether the database that gateways share gives no answer'),
+    notify: gauge('notify_failing', 'Whether a target of notifications cannot be reached'),
     config: gauge('config_rejected', 'Whether serve does not use the config file as it is now'),
   };
   const serving = gauge('serving_processes', 'Processes that serve sessions');

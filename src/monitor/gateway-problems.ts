@@ -3,12 +3,18 @@ import { readAuditLoss } from '../audit/loss.ts';
 import { readCopyState } from '../audit/copy-state.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { readKept } from '../database/kept.ts';
+import { notifyProblems } from '../notify/problems.ts';
 import { whoServes } from '../state/serving.ts';
 
 /** What is wrong. */
 export interface GatewayProblem {
-  /** `config`: the file is not what `serve` goes by. `audit-lost`: the audit's file was removed, replaced or cut off. `audit-copy`: its copy is behind. `database`: it is away. */
-  readonly kind: 'config' | 'audit-lost' | 'audit-copy' | 'database';
+  /**
+   * `config`: the file is not what `serve` goes by. `audit-lost`: the audit's file was removed, replaced or cut off. `audit-copy`: its copy is behind.
+   * `database`: it is away. `notify`: a target of `notify` cannot be reached.
+   */
+  readonly kind: 'config' | 'audit-lost' | 'audit-copy' | 'database' | 'notify';
+  /** The target of `notify` that it is about. */
+  readonly target?: string;
   /** Whether somebody must look at it now. */
   readonly urgent: boolean;
   /** A sentence, and what to do. */
@@ -21,7 +27,8 @@ export async function gatewayProblems({
   state,
   file,
   database,
-}: Pick<GatewayConfig, 'audit' | 'state' | 'file' | 'database'>): Promise<readonly GatewayProblem[]> {
+  notify,
+}: Pick<GatewayConfig, 'audit' | 'state' | 'file' | 'database' | 'notify'>): Promise<readonly GatewayProblem[]> {
   const problems: GatewayProblem[] = [];
   const serving = await whoServes(state, file);
   for (const words of new Set(serving.filter(({ taken }) => !taken).map((one) => one.words)))
@@ -48,5 +55,7 @@ export async function gatewayProblems({
       ...{ kind: 'database', urgent: true },
       words: `the database is away since ${away.since.toISOString()} (${away.why}): clients are served, but what other gateways do is not known here`,
     });
+  for (const { target, words } of await notifyProblems({ notify, state }, Date.now()))
+    problems.push({ kind: 'notify', urgent: true, words, target });
   return problems;
 }

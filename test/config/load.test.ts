@@ -93,6 +93,7 @@ describe('a whole file', () => {
     expect(parse(full, env)).toEqual({
       file: FILE,
       listen: [{ host: '::', port: 2222 }],
+      notify: {},
       hostKeys: ['/etc/restic-gateway/ssh_host_ed25519_key', '/etc/ssh/other'],
       ssh: { extraCiphers: ['chacha20-poly1305@openssh.com'], limits: { unauthenticated: 50, maxDelaySeconds: 0 } },
       trustedUserCAKeys: [],
@@ -192,6 +193,7 @@ describe('a whole file', () => {
   test('has a default for all that may be left out', () => {
     expect(parse('clients:\n')).toEqual({
       file: FILE,
+      notify: {},
       listen: [
         { host: '0.0.0.0', port: 2222 },
         { host: '::', port: 2222 },

@@ -46,16 +46,18 @@ const BASE = {
   audit: { file: '/var/log/restic-gateway/audit.jsonl' },
 };
 /** Files that the config of the docs name, the gateway's user's; and one of root's. */
-const SECRETS = ['s3.secret', 'ceph.secret', 'evidence.secret', 'metrics.token', 'database.password'].map(
-  (name) => `/etc/restic-gateway/${name}`,
-);
+const SECRETS = [
+  ...['s3.secret', 'ceph.secret', 'evidence.secret', 'metrics.token', 'database.password'],
+  ...['mail.password', 'webhook.secret', 'ntfy.token', 'slack.url', 'alive.url'],
+].map((name) => `/etc/restic-gateway/${name}`);
 const PASSWORD = '/etc/restic-gateway/passwords/appsrv';
 
 let host: DocSandbox;
 beforeAll(async () => {
   host = await startDocSandbox();
   const files: Record<string, string> = { '/root/restic.password': 'a-secret-of-24-characters\n' };
-  for (const file of [...SECRETS, PASSWORD]) files[file] = 'a-secret-of-24-characters\n';
+  for (const file of [...SECRETS, PASSWORD])
+    files[file] = `${file.endsWith('.url') ? 'https://hooks.example.com/' : ''}a-secret-of-24-characters\n`;
   for (const name of ['id_ed25519', 'new']) {
     const key = await generateKey();
     if (name === 'id_ed25519') files['/root/.ssh/id_ed25519'] = readFileSync(key.privateFile, 'utf8');

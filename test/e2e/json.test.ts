@@ -46,6 +46,7 @@ test('every field that a command prints is in the reference', async () => {
   const other = await generateKey();
   const gateway = await startGateway(directory, {
     stores: { main: await freshStore('directory') },
+    notify: { nobody: { webhook: { url: 'http://127.0.0.1:9/' }, clients: ['dbsrv'] } },
     clients: {
       appsrv: {
         ...{ keys: [key.publicLine], repository: { store: 'main' }, quota: '1GB', expectEvery: '26h' },
@@ -104,6 +105,8 @@ test('every field that a command prints is in the reference', async () => {
     ['trash', 'purge', 'appsrv'],
     ['undo', 'appsrv', '--since', '2020-01-01'],
     ['probe', `127.0.0.1:${gateway.port}`, '-i', other.privateFile, '--known-hosts', gateway.knownHosts],
+    ['notify', 'test', 'nobody'],
+    ['notify', 'list'],
     ['client', 'disable', 'appsrv'],
     ['status', 'nobody'],
     ['status', '--jsn'],

@@ -27,6 +27,7 @@ export function testGateway(directory: string, given: Partial<GatewayConfig> = {
     ...{ ssh: { extraCiphers: [] }, maxSessions: 1000, workers: 1, drainSeconds: 60 },
     stores: { store: { type: 'directory', name: 'store', path: path.join(directory, 'store') } },
     clients: {},
+    notify: {},
     trustedUserCAKeys: [],
     revokedCertificates: [],
     audit: { file: path.join(directory, 'audit.jsonl') },

@@ -2,7 +2,16 @@
 
 /** What a value names, so that a shell can complete it: a list of words, which are then the only ones, or a kind of thing. */
 export type ValueKind =
-  readonly string[] | 'client' | 'store' | 'session' | 'event' | 'fingerprint' | 'undo' | 'file' | 'directory';
+  | readonly string[]
+  | 'client'
+  | 'store'
+  | 'session'
+  | 'event'
+  | 'fingerprint'
+  | 'undo'
+  | 'target'
+  | 'file'
+  | 'directory';
 
 interface Described {
   /** A plain half-sentence. */

@@ -123,6 +123,8 @@ async function valuesOf(kind: ValueKind | undefined, line: Line): Promise<Known>
       }));
     case 'store':
       return Object.values(config.stores).map(({ name, type }) => ({ word: name, about: type }));
+    case 'target':
+      return Object.values(config.notify).map(({ name, channel: { type } }) => ({ word: name, about: type }));
     case 'fingerprint':
       return clients
         .filter(({ name }) => name === first)

@@ -4,7 +4,7 @@
  */
 import http, { type ClientRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import https from 'node:https';
-import { isOfUnknownIssuer, openRoute, systemCertificates, type Route, type Way } from './way.ts';
+import { isOfUnknownIssuer, openRoute, systemCertificates, type Route, type Way } from '../../web/way.ts';
 import { openFiles } from '../../state/open-files.ts';
 import type { UploadBody } from './upload-body.ts';
 

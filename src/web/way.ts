@@ -1,5 +1,6 @@
 /**
- * How the storage is reached beyond its address: which CAs may vouch for it, and by which proxy.
+ * How an HTTP server is reached beyond its address, the storage and whom the gateway notifies: which CAs may vouch for it, and by which
+ * proxy.
  *
  * Environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, as curl, restic and rclone read them; `SSL_CERT_FILE` as OpenSSL
  * and Go do; `NODE_EXTRA_CA_CERTS` as Node.
@@ -8,12 +9,16 @@ import http from 'node:http';
 import https from 'node:https';
 import tls from 'node:tls';
 import { types } from 'node:util';
-import { certificatesOf, readCaFile } from '../../config/certificates.ts';
-import type { S3StoreConfig } from '../../config/types.ts';
-import { GatewayError } from '../../core/errors.ts';
+import { certificatesOf, readCaFile } from '../config/certificates.ts';
+import { GatewayError } from '../core/errors.ts';
 
 /** What an endpoint is reached by. */
-export type Way = Pick<S3StoreConfig, 'name' | 'caFile' | 'proxy'>;
+export interface Way {
+  /** Absolute path of a file of the only CAs to trust. */
+  readonly caFile?: string;
+  /** A URL, or `none`; undefined: by the environment. */
+  readonly proxy?: string;
+}
 
 /** Where systems keep the CAs that they trust: Debian and Alpine, Red Hat, SUSE, BSD. */
 const SYSTEM_FILES = [
@@ -63,7 +68,7 @@ export interface Route {
  */
 export async function openRoute(
   url: string,
-  { name, caFile, proxy }: Way,
+  { caFile, proxy }: Way,
   options: http.AgentOptions,
   ca: readonly string[] | undefined,
 ): Promise<Route> {
@@ -75,7 +80,8 @@ export async function openRoute(
     return { agent: secure ? new https.Agent(options) : new http.Agent(options), ...authorities, mayAsk: true };
   if (!URL.canParse(by) || !/^https?:$/.test(new URL(by).protocol))
     throw new GatewayError('store-misconfigured', {
-      detail: `store ${name}: the environment names a proxy that is no http or https URL; correct HTTPS_PROXY, or set proxy of the store`,
+      detail:
+        'the environment names a proxy that is no http or https URL; correct HTTPS_PROXY, or set proxy in the config',
     });
   const agent = secure
     ? new (await import('https-proxy-agent')).HttpsProxyAgent(by, options)
