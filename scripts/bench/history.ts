@@ -2,7 +2,7 @@
  * What a long history costs `serve` and `status`: makes up the audit log of many clients over many days, with chained lines, and the quota
  * ledgers of some of them, and measures who reads them: `scripts/history`.
  */
-import { createWriteStream, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createWriteStream, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { formatLinks, hashLine } from '../../src/audit/chain.ts';
 import { repositoryIdentity } from '../../src/config/repositories.ts';
-import type { GatewayConfig } from '../../src/config/types.ts';
+import type { ClientConfig, GatewayConfig } from '../../src/config/types.ts';
 import { formatLine } from '../../src/limits/ledger-lines.ts';
 import { ledgerDirectory } from '../../src/limits/usage.ts';
 import { createExporter } from '../../src/metrics/exporter.ts';
@@ -102,16 +102,15 @@ function writeLedgers(config: GatewayConfig, count: number, bytes: number): void
 }
 
 async function measure(config: GatewayConfig): Promise<void> {
-  const open = (): Monitor => openMonitor({ config, log: { info: silent, warn: silent, error: silent }, watch: false });
+  const open = (only?: ClientConfig): Monitor =>
+    openMonitor({ config, log: { info: silent, warn: silent, error: silent }, watch: false, only });
   let monitor = open();
   const statuses = () => monitor.statuses();
   await timed('read all of the audit log', statuses);
   await timed('keep what it adds up to', () => monitor.close());
-  for (const name of ['monitor/checkpoint.json', 'monitor/checkpoint.jsonl']) {
-    const file = path.join(config.state, name);
-    if (existsSync(file)) console.log(`  ${name}: ${(statSync(file).size / 2 ** 20).toFixed(1)} MiB`);
-  }
-  monitor = open();
+  const kept = path.join(config.state, 'monitor/checkpoint.json');
+  console.log(`  ${(statSync(kept).size / 2 ** 20).toFixed(1)} MiB`);
+  monitor = open(config.clients['client-1']);
   await timed('status of one client, from that', () => monitor.status('client-1'));
   await monitor.close();
   monitor = open();

@@ -62,7 +62,8 @@ export async function runStatus(given: StatusArguments): Promise<number> {
     // A look at the clock for each would be felt.
     if (lines % 1000 === 0) bar.show(() => `audit log: ${lines} lines read`);
   };
-  const monitor = openMonitor({ config, log: { info: say, warn: say, error: say }, watch: false, saw });
+  const only = client === undefined || given.report ? undefined : config.clients[client];
+  const monitor = openMonitor({ config, log: { info: say, warn: say, error: say }, watch: false, saw, only });
   try {
     if (given.report) await monitor.report();
     if (given.acknowledge) {

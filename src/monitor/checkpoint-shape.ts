@@ -93,15 +93,20 @@ const repository: Shape<RepositoryRecord> = record(
   { by: word },
 );
 
-/** The file's second line. */
-export const checkpointShape = record({
+/** The file's first line: what it is of, up to where, and how many lines of each kind come after it. */
+export const headShape = record({
   v: only(MODEL_VERSION),
   audit: text(4096),
   position: placeShape,
   latest: moment,
-  clients: listOf(pairOf(word, client)),
-  repositories: listOf(pairOf(text(2 * LONGEST_WORD + 1), repository)),
+  clients: count,
+  repositories: count,
 });
+
+/** One of the lines of clients; `client` is the id. */
+export const clientShape = record({ client: word, record: client });
+/** One of the lines of repositories; `repository` is `repositoryKey`. */
+export const repositoryShape = record({ repository: text(2 * LONGEST_WORD + 1), record: repository });
 
 /** JSON has no others, but for those too large. */
 function isFinite(value: unknown): value is number {

@@ -10,7 +10,7 @@ import { createUsedBytes, patientUntil } from '../limits/counted-repository.ts';
 import type { Log } from '../ports/log.ts';
 import { readLiveSessions, type LiveSession } from '../state/live-sessions.ts';
 import { assess, openAnomalies, unreported } from './assess.ts';
-import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
+import { checkpointTime, readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { openFollower, type Follower } from '../audit/follow.ts';
 import { emptyClient, emptyModel, repositoryKey, type ClientRecord, type Model } from './model.ts';
 import { addLine } from './reduce.ts';
@@ -53,6 +53,8 @@ export interface Monitor {
 const LOOK_MS = 5000;
 /** How often it keeps what it knows. */
 const KEEP_MS = 30 * 60 * 1000;
+/** For who asks for one client, a checkpoint of this age is new enough not to be made anew, in ms: `serve` makes one more often. */
+const PARTLY_MS = 2 * KEEP_MS;
 /** Rest after each 256 KiB: a first reading of a long audit leaves most of the time to the sessions. */
 const PAUSE_MS = 10;
 
@@ -65,11 +67,14 @@ const MANY_CLIENTS = 500;
 interface Following {
   readonly follower: Follower;
   readonly model: Model;
+  /** It is right of the one client alone that is asked for. */
+  readonly isPart: boolean;
 }
 
 /**
  * Opens a monitor. The first answer waits until the audit has been read; a checkpoint in the config's `state` shortens that.
  * @param options.saw - hears of each line of the audit that is read
+ * @param options.only - nobody asks for another client than this one
  * @param options.watch - follow the audit all the time, and tell anomalies in the log and the audit: for `serve`'s primary
  */
 export function openMonitor(options: {
@@ -77,8 +82,9 @@ export function openMonitor(options: {
   readonly log: Log;
   readonly watch: boolean;
   readonly saw?: () => void;
+  readonly only?: ClientConfig | undefined;
 }): Monitor {
-  const { log, watch, saw } = options;
+  const { log, watch, saw, only } = options;
   let { config } = options;
   let closed = false;
   /** What was last told to be wrong; said once. */
@@ -91,7 +97,7 @@ export function openMonitor(options: {
   };
 
   const audit = followAudit({
-    ...{ config: () => config, saw },
+    ...{ config: () => config, saw, only },
     pauseMs: watch ? PAUSE_MS : 0,
     notKept: (error) => {
       // The next one reads more.
@@ -221,11 +227,13 @@ interface FollowedAudit {
 function followAudit({
   config,
   saw,
+  only,
   pauseMs,
   notKept,
 }: {
   readonly config: () => GatewayConfig;
   readonly saw: (() => void) | undefined;
+  readonly only: ClientConfig | undefined;
   readonly pauseMs: number;
   readonly notKept: (error: unknown) => void;
 }): FollowedAudit {
@@ -239,8 +247,15 @@ function followAudit({
 
   const begin = async (fresh: boolean): Promise<Following> => {
     const { state, audit } = config();
-    const checkpoint = fresh ? undefined : await readCheckpoint(state, audit.file);
+    // An old one is replaced by a newer one, so that whoever looks at one client each day does not read on from the same place for ever.
+    const age = Date.now() - ((await checkpointTime(state)) ?? 0);
+    const wanted =
+      only === undefined || Math.abs(age) >= PARTLY_MS
+        ? undefined
+        : { client: only.id, repository: repositoryKey(only.repository) };
+    const checkpoint = fresh ? undefined : await readCheckpoint(state, audit.file, wanted);
     const model = checkpoint?.model ?? emptyModel();
+    const isPart = checkpoint !== undefined && wanted !== undefined;
     kept = checkpoint && JSON.stringify(checkpoint.position);
     const follower = openFollower({
       ...{ file: audit.file, from: checkpoint?.position, pauseMs },
@@ -250,7 +265,7 @@ function followAudit({
       },
     });
     opened = follower;
-    return { follower, model };
+    return { follower, model, isPart };
   };
 
   /** Reads what has come to the audit. One at a time: another one must not go on with what is being given up. */
@@ -272,12 +287,19 @@ function followAudit({
     }
   };
 
-  const keep = async (): Promise<void> => {
+  /** As `catchUp`, one at a time with it: what is being written must not be added to. */
+  const keep = (): Promise<void> => {
+    const done = catching.then(keepNow);
+    catching = done;
+    return done;
+  };
+
+  const keepNow = async (): Promise<void> => {
     // What cannot be followed has been reported.
     const open = await following?.catch(() => undefined);
     const position = open?.follower.position();
     keptAt = performance.now();
-    if (open === undefined || position === undefined || JSON.stringify(position) === kept) return;
+    if (open === undefined || open.isPart || position === undefined || JSON.stringify(position) === kept) return;
     try {
       kept = JSON.stringify(position);
       const { state, audit } = config();

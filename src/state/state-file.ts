@@ -115,11 +115,11 @@ export function withDirectory<T>(directory: string, work: () => T): T {
 }
 
 /**
- * Puts a text in a file's place as a whole, so that whoever reads it has all that was written at one time; makes its directory where there
+ * Puts a text, or its pieces, in a file's place as a whole, so that whoever reads it has all that was written at one time; makes its directory where there
  * is none.
  * @throws Error of the file system: the file is as it was then, and nothing is beside it
  */
-export async function replaceStateFile(file: string, text: string): Promise<void> {
+export async function replaceStateFile(file: string, text: string | AsyncIterable<string>): Promise<void> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const made = `${file}.${randomUUID()}`;
   try {

@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { beforeEach, describe, expect, test } from '@jest/globals';
-import type { GatewayConfig } from '../../src/config/types.ts';
+import type { ClientConfig, GatewayConfig } from '../../src/config/types.ts';
 import { trashState } from '../../src/maintenance/trash-state.ts';
 import { openMonitor, type Monitor } from '../../src/monitor/monitor.ts';
 import type { ClientStatus } from '../../src/monitor/client-status.ts';
@@ -51,9 +51,9 @@ const audit = (): HistoryLine[] =>
     .split('\n')
     .map((line) => JSON.parse(line) as HistoryLine);
 const reported = (): HistoryLine[] => audit().filter(({ event }) => event === 'anomaly');
-const open = (watch = false): Monitor =>
+const open = (watch = false, only?: ClientConfig): Monitor =>
   openMonitor({
-    ...{ config, watch },
+    ...{ config, watch, only },
     log: { info: () => undefined, error: () => undefined, warn: (_fields, message) => warnings.push(message) },
   });
 const once = async (): Promise<readonly ClientStatus[]> => {
@@ -94,6 +94,8 @@ describe('what it keeps', () => {
     ['cut', (text) => text.slice(0, -20)],
     ['changed', (text) => text.replace('"snapshots":14', '"snapshots":99')],
     ['empty', () => ''],
+    ['without one of its lines', (text) => text.split('\n').toSpliced(1, 1).join('\n')],
+    ['without the end of its last line', (text) => text.trimEnd()],
     ['of another version', (text) => text.replace('"v":', '"v":9')],
   ])('is not used when it is %s: all is read anew', async (_what, damage) => {
     write(nightly(START, 14));
@@ -147,6 +149,72 @@ describe('what it keeps', () => {
     rmSync(config.state, { recursive: true });
     await once();
     expect(existsSync(config.state)).toBe(false);
+  });
+
+  test('of many clients leaves others their turn while it is read and written, and is written as it was at one time', async () => {
+    const names = Array.from({ length: 150 }, (_, index) => `client-${index}`);
+    write(names.flatMap((client) => nightly(START, 14, { client, from: `192.0.2.${client.length}` })));
+    config = { ...config, clients: Object.fromEntries(names.map((name) => [name, testClient(name)])) };
+    const monitor = open();
+    expect(await monitor.statuses()).toHaveLength(150);
+    let [turns, writing] = [0, true];
+    const turn = (): void => {
+      turns += 1;
+      if (writing) setImmediate(turn);
+    };
+    turn();
+    const closed = monitor.close();
+    // What comes now is for the next one.
+    write(sessionLines(START + 13 * DAY + 5 * HOUR, { client: 'client-149', snapshots: 1 }));
+    await closed;
+    writing = false;
+    // Pieces of 64 KiB.
+    const pieces = statSync(checkpoint()).size / 65_536;
+    expect(pieces).toBeGreaterThan(10);
+    expect(turns).toBeGreaterThan(pieces);
+    [turns, writing] = [0, true];
+    turn();
+    const next = await once();
+    writing = false;
+    expect(turns).toBeGreaterThan(pieces);
+    expect(next.map(({ snapshots }) => snapshots)).toEqual(names.map((name) => (name === 'client-149' ? 15 : 14)));
+  });
+
+  test('is read for one client alone, with what came since, and not written by who knows no other', async () => {
+    const shared = { client: 'dbsrv', prefix: 'appsrv' };
+    config = testGateway(directory, {
+      clients: {
+        appsrv: testClient('appsrv'),
+        dbsrv: testClient('dbsrv', { repository: { store: 'store', prefix: 'appsrv' } }),
+        'appsrv-2': testClient('appsrv-2'),
+      },
+    });
+    write([...nightly(START, 14), ...nightly(START, 3, { client: 'appsrv-2' })]);
+    await once();
+    write(sessionLines(START + 13 * DAY + 5 * HOUR, { snapshots: 1, packs: 2 }));
+    write(sessionLines(START + 13 * DAY + 6 * HOUR, { ...shared, snapshots: 1, packs: 3 }));
+    write(sessionLines(START + 13 * DAY + 7 * HOUR, { client: 'appsrv-2', snapshots: 1 }));
+    const before = statSync(checkpoint());
+    const alone = async (name: string): Promise<ClientStatus | undefined> => {
+      const monitor = open(false, config.clients[name]);
+      const found = await monitor.status(name);
+      await monitor.close();
+      return found;
+    };
+    const parts = [await alone('appsrv'), await alone('dbsrv'), await alone('appsrv-2')];
+    expect(statSync(checkpoint())).toMatchObject({ ino: before.ino, mtimeMs: before.mtimeMs });
+    const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
+    expect(plain(parts)).toEqual(plain(await once()));
+    expect(parts.map((one) => one?.snapshots)).toEqual([15, 1, 4]);
+
+    // An old one is brought up to date, and a damaged one is read by nobody.
+    write(sessionLines(START + 13 * DAY + 8 * HOUR, { snapshots: 1 }));
+    const old = new Date(Date.now() - DAY);
+    utimesSync(checkpoint(), old, old);
+    expect(await alone('appsrv-2')).toMatchObject({ snapshots: 4 });
+    expect(statSync(checkpoint()).mtimeMs).toBeGreaterThan(old.getTime());
+    writeFileSync(checkpoint(), readFileSync(checkpoint(), 'utf8').replace('"snapshots":4', '"snapshots":9'));
+    expect(await alone('appsrv-2')).toMatchObject({ snapshots: 4 });
   });
 
   test('survives many who read and write at once', async () => {
