@@ -41,7 +41,7 @@ const PIECE = 64 * 1024;
 const GAP = ' ';
 
 /** Which of the records are wanted; all others are passed over. */
-export interface Wanted {
+interface Wanted {
   /** An id. */
   readonly client: string;
   /** As `repositoryKey`. */

@@ -339,7 +339,8 @@ function createStatuses(
   const factsOf = createRepositoryFacts();
   return async (model, config, clients) => {
     const { state } = config;
-    const [live, lookAt] = await Promise.all([readLiveSessions(state).catch(() => undefined), factsOf(state)]);
+    const many = clients.length > AT_ONCE;
+    const [live, lookAt] = await Promise.all([readLiveSessions(state).catch(() => undefined), factsOf(state, many)]);
     const byClient = live && groupByClient(live);
     const until = impatient ? patientUntil() : undefined;
     return fewAtOnce(clients, async (client) => {

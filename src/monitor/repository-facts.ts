@@ -30,32 +30,38 @@ interface Kept {
 }
 
 /**
- * @returns a function that begins a look at any number of repositories below a state directory: what is not there when it begins is
- * looked for no more. It never rejects.
+ * @returns a function that begins a look at repositories below a state directory. With `many`, it lists what is there first, and what is not
+ * there then is looked for no more. It never rejects.
  */
-export function createRepositoryFacts(): (state: string) => Promise<LookAt> {
+export function createRepositoryFacts(): (state: string, many: boolean) => Promise<LookAt> {
   const kept = new Map<string, Kept>();
 
-  return async (state) => {
+  return async (state, many) => {
     const names = new Map<Directory, ReadonlySet<string>>();
-    for (const directory of DIRECTORIES)
-      names.set(directory, new Set(await readdir(join(state, directory)).catch(() => [])));
-    for (const file of kept.keys())
-      if (!DIRECTORIES.some((one) => file.startsWith(join(state, one, '/')) && names.get(one)?.has(basename(file))))
-        kept.delete(file);
+    if (many) {
+      for (const directory of DIRECTORIES)
+        names.set(directory, new Set(await readdir(join(state, directory)).catch(() => [])));
+      for (const file of kept.keys())
+        if (!DIRECTORIES.some((one) => file.startsWith(join(state, one, '/')) && names.get(one)?.has(basename(file))))
+          kept.delete(file);
+    }
 
     const readWhenNew = async <T>(
       directory: Directory,
       name: string,
       read: () => Promise<T | undefined>,
     ): Promise<T | undefined> => {
-      if (names.get(directory)?.has(name) !== true) return undefined;
+      if (many && names.get(directory)?.has(name) !== true) return undefined;
       const file = join(state, directory, name);
       const version = await versionOf(file);
+      if (version === undefined) {
+        kept.delete(file);
+        return undefined;
+      }
       const known = kept.get(file);
-      if (version === undefined || known?.version !== version) {
+      if (known?.version !== version) {
         const value = await read();
-        if (version !== undefined) kept.set(file, { version, value });
+        kept.set(file, { version, value });
         return value;
       }
       // Of one file it is always made in the same way.
