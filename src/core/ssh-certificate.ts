@@ -216,9 +216,10 @@ export function stringsIn(data: Buffer, most: number): readonly Buffer[] | undef
 /** Options by their names, each of which may be there once. */
 function optionsIn(data: Buffer): ReadonlyMap<string, Buffer> | undefined {
   const words = stringsIn(data, 2 * MOST_OPTIONS);
-  if (words === undefined || words.length % 2 > 0) return undefined;
+  if (words === undefined) return undefined;
   const options = new Map<string, Buffer>();
   for (let at = 0; at < words.length; at += 2)
     options.set((words[at] ?? Buffer.alloc(0)).toString('latin1'), words[at + 1] ?? Buffer.alloc(0));
+  // Neither one twice nor one without its value.
   return options.size * 2 === words.length ? options : undefined;
 }

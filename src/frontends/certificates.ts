@@ -101,8 +101,8 @@ function whyUnfit(certificate: Certificate, from: string | undefined, now: Date)
   for (const [name, data] of certificate.criticalOptions) {
     // Whoever does not understand one must refuse. `force-command` would be obeyed by running it, which nothing here does.
     if (name !== SOURCE_ADDRESS) return 'it has a critical option other than source-address, such as force-command';
-    const [text, ...more] = stringsIn(data, 1) ?? [];
-    const ranges = text === undefined || more.length > 0 ? undefined : readRanges(text.toString('latin1'));
+    const [text] = stringsIn(data, 1) ?? [];
+    const ranges = text === undefined ? undefined : readRanges(text.toString('latin1'));
     if (ranges === undefined) return 'its source-address is no list of addresses';
     if (from !== undefined && !isWithin(from, ranges)) return 'it may not be used from this address';
   }
@@ -158,7 +158,6 @@ export const ED25519_CERTIFICATE = 'ssh-ed25519-cert-v01@openssh.com';
  * @param signature - as ssh2 has it: with its type before it, which is not that of the certificate
  */
 export function rawSignature(signature: Buffer): Buffer | undefined {
-  const [type, value, ...more] = stringsIn(signature, 2) ?? [];
-  if (type?.toString('latin1') !== 'ssh-ed25519' || more.length > 0) return undefined;
-  return value;
+  const [type, value] = stringsIn(signature, 2) ?? [];
+  return type?.toString('latin1') === 'ssh-ed25519' ? value : undefined;
 }

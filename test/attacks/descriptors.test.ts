@@ -2,7 +2,9 @@
  * File descriptors are few where an admin's limit is low: a hostile client takes all that it can, by connections, uploads and lists, and
  * whoever is in loses nothing. What there is no descriptor for is refused in one plain line.
  */
+import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { connect as connectTcp } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { GATEWAY, startGateway, type RunningGateway } from '../support/gateway-process.ts';
 import { generateKey, run, tempDir, type KeyFiles } from '../support/lab.ts';
@@ -13,6 +15,7 @@ import { until } from '../support/store-calls.ts';
 import { freshStore, STORES } from '../support/stores.ts';
 
 const MOST = 60;
+const MIB = 1024 * 1024;
 const within = (most: number): readonly string[] => ['prlimit', `--nofile=${most}`];
 const SHORT = 'the gateway is short of file descriptors; tell its admin to raise the limit of open files (LimitNOFILE)';
 
@@ -78,11 +81,16 @@ describe.each(STORES)('a gateway with 60 descriptors and a store of type %s', (k
     }
     expect(told).toContain(`restic-gateway: ${SHORT}`);
     expect(inside.length).toBeGreaterThan(0);
+    const unread = sample(MIB);
+    expect((await inside[0]?.request('POST', `/data/${unread.name}`, { body: unread.body }))?.status).toBe(200);
     for (const { session } of inside) {
-      for (let upload = 0; upload < 40; upload++)
-        session
-          .request({ ':method': 'POST', ':path': `/data/${sample().name}`, 'content-length': 1_000_000 })
-          .on('error', () => undefined);
+      for (let upload = 0; upload < 40; upload++) {
+        const body = session.request({ ':method': 'POST', ':path': `/data/${sample().name}`, 'content-length': MIB });
+        body.on('error', () => undefined);
+        // So that there is something to write.
+        body.write(Buffer.alloc(1000));
+        session.request({ ':path': `/data/${unread.name}` }).on('error', () => undefined);
+      }
       for (const path of ['/data/', '/index/', '/keys/'])
         session.request({ ':method': 'GET', ':path': path }).on('error', () => undefined);
     }
@@ -115,6 +123,22 @@ describe.each(STORES)('a gateway with 60 descriptors and a store of type %s', (k
     expect(refused.length).toBeGreaterThan(0);
     expect(gateway.process.lines.filter((line) => /EMFILE|too many open files|defect/.test(line))).toEqual([]);
     expect(gateway.process.lines.filter((line) => line.includes('no file descriptor is left')).length).toBeLessThan(5);
+  });
+
+  test('strangers who say nothing take none of them either', async () => {
+    const strangers = Array.from({ length: 100 }, () => connectTcp({ host: '127.0.0.1', port: gateway.port }));
+    await Promise.all(
+      strangers.map((socket) => {
+        socket.on('error', () => undefined);
+        return Promise.race([once(socket, 'connect'), once(socket, 'close')]);
+      }),
+    );
+    for (let times = 0; times < 5; times++) await works(honest);
+    const more = connect('honest');
+    expect(await outcomeOf(more)).toBe(404);
+    for (const socket of strangers) socket.destroy();
+    more.close();
+    await more.ended;
   });
 
   test('at the forced command, more downloads and uploads at once than descriptors wait for each other', async () => {

@@ -65,6 +65,11 @@ describe('a certificate of one’s own making', () => {
     ['with options that are cut off', { options: strings('source-address', strings('127.0.0.1')).subarray(0, 20) }],
     ['with an option without its value', { options: strings('source-address') }],
     ['with one option twice', { options: strings(...twice('source-address', '127.0.0.1', '10.0.0.1')) }],
+    [
+      'with one option twice, the good one last',
+      { options: strings(...twice('source-address', '10.0.0.1', '127.0.0.1')) },
+    ],
+    ['with one extension twice', { extensions: strings('permit-pty', '', 'permit-pty', '') }],
     ['with an empty list of addresses', { options: strings('source-address', strings('')) }],
     ['with a list of no addresses', { options: strings('source-address', strings('127.0.0.1,*')) }],
     ['with a list that is no string', { options: strings('source-address', '127.0.0.1') }],
@@ -82,6 +87,11 @@ describe('a certificate of one’s own making', () => {
     ['with something behind it', { trailing: Buffer.of(0) }],
   ])('%s is refused, though signed', (_what, said) => {
     expect(isGood(makeCertificate(hands, mine, said))).toBe(false);
+  });
+
+  test('of a kind that there is not, is none at the forced command either, where sshd has judged it', () => {
+    for (const kind of [0, 3, 2 ** 31]) expect(readCertificate(makeCertificate(hands, mine, { kind }))).toBeUndefined();
+    expect(readCertificate(makeCertificate(hands, mine, { kind: 2 }))?.isForUsers).toBe(false);
   });
 
   test('of nothing but lengths and zeros comes to nothing at once', () => {

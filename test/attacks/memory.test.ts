@@ -168,43 +168,6 @@ describe('inside of sessions', () => {
     await until(() => frames.some(({ type, stream }) => type === FRAME.reset && stream === 1));
   });
 
-  test('while forty slow readers have downloads under way, and more waiting, another client is answered', async () => {
-    const clients = Object.fromEntries(Array.from({ length: 4 }, (_, index) => [`slow-${index}`, {}]));
-    stack = await startStack({ ...clients, neighbour: {} }, undefined, {
-      memory: { total: 160 * MIB, perClient: 20 * MIB },
-    });
-    const { name, body } = sample(2 * MIB);
-    const readers: { readonly bytes: () => number; readonly stop: () => void }[] = [];
-    for (let index = 0; index < 40; index++) {
-      const client = `slow-${index % 4}`;
-      const reader = await stack.connect(client);
-      if (index < 4) expect((await reader.request('POST', `/data/${name}`, { body })).status).toBe(200);
-      const streams = Array.from({ length: 5 }, () => reader.session.request({ ':path': `/data/${name}` }));
-      let bytes = 0;
-      for (const stream of streams) stream.on('error', () => undefined);
-      // A few KiB now and then, of each.
-      const reading = setInterval(() => {
-        for (const stream of streams)
-          bytes += (stream.read(Math.min(4 * KIB, stream.readableLength)) as Buffer | null)?.length ?? 0;
-      });
-      readers.push({
-        bytes: () => bytes,
-        stop: () => {
-          clearInterval(reading);
-          for (const stream of streams) stream.destroy();
-        },
-      });
-    }
-    await until(() => readers.every(({ bytes }) => bytes() > 0));
-    const neighbour = await stack.connect('neighbour');
-    for (let asked = 0; asked < 50; asked++)
-      expect((await neighbour.request('HEAD', `/data/${name}`)).status).toBe(404);
-    expect(stack.gateway.memory.used).toBeLessThanOrEqual(80 * MIB + 8 * MIB);
-    // They are at it still.
-    expect(readers.some(({ bytes }) => bytes() < 5 * body.length)).toBe(true);
-    for (const { stop } of readers) stop();
-  });
-
   test('hundreds of downloads that nobody reads hold the share of one client, and wait for each other', async () => {
     await open({ maxSessions: 10 });
     const { name, body } = sample(2 * MIB);
