@@ -30,7 +30,7 @@ export interface Notifier {
 }
 
 /** After so long, in ms, a target that could not be reached is tried again; the last one for all further times. */
-const PAUSES_MS = [10_000, 30_000, 60_000, 120_000, 300_000, 600_000, 900_000] as const;
+const PAUSES_MS = [5000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000, 900_000] as const;
 /** How many of these there are for pings, which have to come in time. */
 const SHORT_PAUSES = 3;
 /** How many pings are under way at once, and how many are sent of one look: the next look finds the others. */

@@ -84,7 +84,7 @@ test.each(['slack', 'mattermost', 'teams'] as const)('words of the client do not
   const { does, passes } = await site(format);
   const object =
     'snapshots/<!channel> @all [look](http://evil.example.com) <http://evil.example.com|here>\u001b[2J\r\n';
-  does('mallory', { also: [{ event: 'denied', operation: 'save', reason: 'overwrite', object: object.repeat(50) }] });
+  does('mallory', { also: [{ event: 'denied', operation: 'save', reason: 'overwrite', object }] });
   const body = (await passes(10_000)).join();
   expect(body).toContain('mallory');
   expect(body.length).toBeLessThan(8000);

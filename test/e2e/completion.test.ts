@@ -26,6 +26,7 @@ beforeAll(async () => {
       audit: { file: 'audit.jsonl' },
       stores: { main: await freshStore('directory'), second: await freshStore('directory') },
       clients: { appsrv: client, apple: other },
+      notify: { admins: { webhook: { url: 'https://hooks.example.com/' } } },
     }),
   );
   mkdirSync(path.join(home, 'bin'));
@@ -93,6 +94,7 @@ describe.each([
     expect(complete('restic-gateway client add new --access read')).toEqual(['read-only']);
     expect(complete('restic-gateway audit show --kind create-')).toEqual(['create-failed']);
     expect(complete('restic-gateway undo appsrv --session ')).toEqual([session]);
+    expect(complete('restic-gateway notify test ')).toEqual(['admins']);
     expect(complete('restic-gateway scrub --qu')).toEqual(expect.arrayContaining(['--quick', '--quiet']));
     // What is given already is not offered again.
     expect(complete('restic-gateway scrub --quick --qui')).toEqual(['--quiet']);
