@@ -11,6 +11,7 @@ import { describeMachine, machineLine } from './machine.ts';
 import type { Measure } from './measure.ts';
 import { backups } from './measures/backup.ts';
 import { cost } from './measures/cost.ts';
+import { growth } from './measures/growth.ts';
 import { lists } from './measures/list.ts';
 import { loads } from './measures/load.ts';
 import { memory } from './measures/memory.ts';
@@ -19,7 +20,7 @@ import { session } from './measures/session.ts';
 import { plot } from './plot.ts';
 import { meets, table, type Section } from './report.ts';
 
-const MEASURES: readonly Measure[] = [session, ...backups, ...lists, ...loads, scrub, memory, cost];
+const MEASURES: readonly Measure[] = [session, ...backups, ...lists, ...loads, scrub, memory, cost, growth];
 const RESULTS = path.join(ROOT, '.lab/bench');
 
 const USAGE = `usage: npm run bench -- [OPTIONS]

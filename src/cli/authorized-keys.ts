@@ -13,14 +13,17 @@ import { authorityLine, authorizedKeysLine, authorizedPrincipalsLine } from '../
 import { certificatesOf, type GoodCertificate } from '../frontends/certificates.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { orUsage } from './arguments.ts';
+import { loadConfigFor } from './login-config.ts';
 import { ownProgram } from './program.ts';
 
 /** Prints the lines of all keys, or of the one that sshd asks for. @returns the exit status */
-export function runAuthorizedKeys(argv: readonly string[]): number {
+export async function runAuthorizedKeys(argv: readonly string[]): Promise<number> {
   const about = "Prints authorized_keys lines for sshd's AuthorizedKeysCommand.";
   const asked = ask('authorized-keys', about, argv, ['type', 'key']);
   if (asked === undefined) return 0;
-  const { config, type, key: blob } = asked;
+  const { file, type, key: blob } = asked;
+  const isPlain = blob !== undefined && !(type !== undefined && isCertificateType(type));
+  const config = isPlain ? await loadConfigFor(file, { key: blob }) : loadConfig(file);
   const line = { program: ownProgram(), config: config.file };
   const { trustedUserCAKeys: authorities } = config;
   if (type !== undefined && blob !== undefined && isCertificateType(type)) {
@@ -49,7 +52,8 @@ export function runAuthorizedPrincipals(argv: readonly string[]): number {
     "Prints lines of principals for sshd's AuthorizedPrincipalsCommand. sshd trusts the CAs itself, by TrustedUserCAKeys.";
   const asked = ask('authorized-principals', about, argv, ['key']);
   if (asked === undefined) return 0;
-  const { config, key: blob } = asked;
+  const { file, key: blob } = asked;
+  const config = loadConfig(file);
   const line = { program: ownProgram(), config: config.file };
   const good = blob === undefined ? undefined : judge(config, blob);
   for (const client of Object.values(config.clients))
@@ -65,9 +69,7 @@ function ask(
   about: string,
   argv: readonly string[],
   tokens: readonly ('type' | 'key')[],
-):
-  | { readonly config: GatewayConfig; readonly type?: string | undefined; readonly key?: string | undefined }
-  | undefined {
+): { readonly file: string; readonly type?: string | undefined; readonly key?: string | undefined } | undefined {
   const usage = `usage: restic-gateway ${name} [-c FILE] [${tokens.map((one) => `--${one} %${one.charAt(0)}`).join(' ')}]`;
   const { values } = orUsage(usage, () =>
     parseArgs({
@@ -80,7 +82,7 @@ function ask(
     }),
   );
   const { config: file, help, type, key } = values as Readonly<Record<string, string | undefined>> & { help?: boolean };
-  if (help !== true) return { config: loadConfig(findConfigFile(file)), type, key };
+  if (help !== true) return { file: findConfigFile(file), type, key };
   process.stdout.write(`${usage}\n\n${about}\n`);
   return undefined;
 }

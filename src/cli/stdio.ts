@@ -17,6 +17,7 @@ import { SILENT } from '../ports/log.ts';
 import type { Session, SessionRequest } from '../ports/sessions.ts';
 import { orUsage } from './arguments.ts';
 import { fileState } from '../config/file-state.ts';
+import { loadConfigFor } from './login-config.ts';
 import { followConfig } from './follow-config.ts';
 import { collectGarbageForThroughput } from './garbage-collection.ts';
 import { onDefect } from '../daemon/last-net.ts';
@@ -98,7 +99,7 @@ async function serveStdio(
     const configFile = findConfigFile(file);
     // From before it is read, so that no change in between is missed.
     configState = fileState(configFile);
-    config = loadConfig(configFile);
+    config = via === 'stdio' ? await loadConfigFor(configFile, { client }) : loadConfig(configFile);
     await goOnAsUser(config);
     // The admin's own session is nobody's to refuse.
     if (via === 'stdio') fleet = await joinFleet(config);

@@ -159,6 +159,18 @@ export function parseConfig(
   throw new ConfigError(file, [...unread, ...placed]);
 }
 
+/**
+ * Puts together what is read of a config that was found right before: its file and those of clients, or parts of them.
+ * @returns undefined where anything is wrong with it
+ */
+export function parseParts(main: Source, others: readonly Source[]): GatewayConfig | undefined {
+  if ([main, ...others].some(({ isWrong }) => isWrong)) return undefined;
+  const checked = checkAll(main, others, undefined);
+  if ('problems' in checked) return undefined;
+  filesOfClients.set(checked.config, checked.files);
+  return deepFreeze(checked.config);
+}
+
 /** The clients' files; `whole` is what is wrong with their directory. */
 function orProblem(
   directory: string,
