@@ -6,21 +6,16 @@
  * with every write (device, inode, size, times), what `${…}` and links stood for, and where each client stands. Whenever anything is another, is
  * unusual or is missing, the whole is read and checked as ever. Owners and modes are looked at each time.
  */
-import { createHash } from 'node:crypto';
-import { lstatSync, readdirSync, statSync, type BigIntStats } from 'node:fs';
+import { lstatSync, readdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { loadConfig, parseParts } from '../config/load.ts';
-import { placeOf } from '../config/repositories.ts';
-import { clientFileNames, readConfigText, sourceOf, type Source } from '../config/sources.ts';
-import { mustBeTrusted, trustedUsers, whyUntrusted } from '../config/trusted-files.ts';
-import type { GatewayConfig } from '../config/types.ts';
 import { readSmallFile } from '../config/small-file.ts';
+import { sourceOf, type Source } from '../config/sources.ts';
+import { whyUntrusted } from '../config/trusted-files.ts';
+import type { GatewayConfig } from '../config/types.ts';
 import { readStateFileSync } from '../state/state-file.ts';
-import { VERSION } from './version.ts';
+import { seeConfig, stateOf, type Seen } from './seen-config.ts';
 
-/** With less, the whole costs little: some 250 clients. */
-const FEW_BYTES = 64 * 1024;
-const FEW_FILES = 200;
 /** 20,000 clients with keys make some 3 MB. */
 const MOST_INDEX_BYTES = 64 * 1024 * 1024;
 const MOST_FILE_BYTES = 16 * 1024 * 1024;
@@ -29,23 +24,6 @@ const MOST_COUNTED = 100;
 
 /** Who logs in: by the name, or by the base64 of the key. */
 type Wanted = { readonly client: string } | { readonly key: string };
-
-/** The files of a config as they are now, with all in them that is no client. */
-export interface Seen {
-  readonly file: string;
-  readonly text: string;
-  /** Where in the text the clients stand. */
-  readonly cut: { readonly start: number; readonly end: number };
-  /** The config without its clients. */
-  readonly root: GatewayConfig;
-  /** Names in `clientsDirectory`, with what changes whenever the file does. */
-  readonly files: ReadonlyMap<string, string>;
-  /** The same as long as a check of the whole would find the same. */
-  readonly key: string;
-  /** When a file has last changed, in ms. */
-  readonly changed: number;
-  readonly index: string;
-}
 
 /**
  * Loads a config as `loadConfig`, of whose clients those that do not matter to this login may be missing.
@@ -65,64 +43,6 @@ export async function loadConfigFor(
   // The next login is what has use of it.
   await (await import('./login-index.ts')).writeIndex(seen, whole, began, env).catch(() => undefined);
   return whole;
-}
-
-/** @returns undefined where the config is small, or anything is wrong or unusual */
-export function seeConfig(file: string, env: NodeJS.ProcessEnv): Seen | undefined {
-  try {
-    const before = statSync(file, { bigint: true });
-    const text = readConfigText(file);
-    const directory = /^clientsDirectory:/m.test(text);
-    if (text.length < FEW_BYTES && !directory) return undefined;
-    const cut = clientsPart(text);
-    const main = sourceOf(file, text.slice(0, cut.start) + text.slice(cut.end), env);
-    const root = parseParts(main, []);
-    // A certificate is compared with all clients, and whom a config leaves out is refused by the gateways of a fleet.
-    if (root === undefined || root.trustedUserCAKeys.length > 0 || root.database !== undefined) return undefined;
-    const { files, changed } = clientFiles(root.clientsDirectory);
-    if (text.length < FEW_BYTES && files.size < FEW_FILES) return undefined;
-    const state = stateOf(before);
-    if (state !== stateOf(statSync(file, { bigint: true }))) return undefined;
-    const places = Object.values(root.stores).map((store) => placeOf(store));
-    const hash = createHash('sha256').update(JSON.stringify([VERSION, file, state, cut, main.raw, places]));
-    hash.update([...files].map(([name, one]) => `\n${name} ${one}`).join(''));
-    const index = join(root.state, 'client-index', createHash('sha256').update(file).digest('hex').slice(0, 16));
-    const newest = Math.max(changed, Number(before.ctimeMs), Number(before.mtimeMs));
-    return { file, text, cut, root, files, key: hash.digest('hex'), changed: newest, index };
-  } catch {
-    // Whoever reads the whole says what is wrong.
-    return undefined;
-  }
-}
-
-/** From the line of `clients:` to the next one that begins at the left. */
-function clientsPart(text: string): { readonly start: number; readonly end: number } {
-  const found = /^clients:/m.exec(text);
-  if (found === null) return { start: text.length, end: text.length };
-  const next = /^[^\s#]/gm;
-  next.lastIndex = found.index + 1;
-  return { start: found.index, end: next.exec(text)?.index ?? text.length };
-}
-
-/** @throws Error for a file that is no plain one of a trusted user's */
-function clientFiles(directory: string | undefined): Pick<Seen, 'files' | 'changed'> {
-  const files = new Map<string, string>();
-  let changed = 0;
-  if (directory === undefined) return { files, changed };
-  mustBeTrusted(directory);
-  const users = trustedUsers();
-  for (const name of clientFileNames(directory)) {
-    const found = lstatSync(join(directory, name), { bigint: true });
-    const isPlain = found.isFile() && users.includes(Number(found.uid)) && (found.mode & 0o022n) === 0n;
-    if (!isPlain || !/^[\w.@+-]+$/.test(name)) throw new Error('left to whoever reads the whole');
-    files.set(name, stateOf(found));
-    changed = Math.max(changed, Number(found.ctimeMs), Number(found.mtimeMs));
-  }
-  return { files, changed };
-}
-
-function stateOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
-  return `${dev} ${ino} ${size} ${mtimeNs} ${ctimeNs}`;
 }
 
 /** @returns undefined where the index is of other files, or there is none */

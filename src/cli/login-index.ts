@@ -10,7 +10,7 @@ import { whyUntrusted } from '../config/trusted-files.ts';
 import type { GatewayConfig } from '../config/types.ts';
 import { isSection } from '../config/words.ts';
 import { replaceStateFile } from '../state/state-file.ts';
-import { seeConfig, type Seen } from './login-config.ts';
+import { seeConfig, type Seen } from './seen-config.ts';
 
 /** A file that has changed less than this before, in ms, may change again without its times telling: a file system's clock is coarse. */
 const SETTLED_MS = 2000;

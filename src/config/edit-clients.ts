@@ -69,12 +69,14 @@ export function loadForChange(file: string, change: Pick<ClientChange, 'do'>): L
 const MOST_REPORTED = 20;
 
 /**
- * What was read and checked: a change reads the config before it, again with nobody else at work, and after it. These commands
+ * What was read and checked, by the config's file: a change reads the config before it, again with nobody else at work, and after it. These commands
  * end soon.
  */
-const known: Known = { sources: new Map(), entries: new Map() };
+const knownOf = new Map<string, Known>();
 
 function parsed(text: string, file: string, instead?: ReadonlyMap<string, string | undefined>): GatewayConfig {
+  const known = knownOf.get(file) ?? { sources: new Map(), entries: new Map() };
+  knownOf.set(file, known);
   return parseConfig(text, file, process.env, instead, known);
 }
 

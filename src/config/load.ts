@@ -104,6 +104,8 @@ export interface Known {
   readonly sources: Map<string, Source>;
   /** Clients by their names, with what stood in their entries. */
   readonly entries: Map<string, { readonly raw: unknown; readonly found: CheckedClient }>;
+  /** The last one that was right, and of what. */
+  whole?: { readonly of: readonly Source[]; readonly config: GatewayConfig };
 }
 
 type CheckedClient = ReturnType<ReturnType<typeof clientChecker>>;
@@ -135,6 +137,9 @@ export function parseConfig(
   const texts = new Map([...(found?.texts ?? []), ...instead]);
   const others = [...texts].flatMap(([name, one]) => (one === undefined ? [] : read(name, one)));
   const sources = [main, ...others];
+  const isKnown = known?.whole?.of.length === sources.length && sources.every((one, at) => known.whole?.of[at] === one);
+  if (known?.whole !== undefined && isKnown && (found?.problems.length ?? 0) === 0 && found?.whole === undefined)
+    return known.whole.config;
   const checked = checkAll(main, others, known);
   const unread = found?.problems.filter((problem) => !instead.has(problem.file ?? '')) ?? [];
   if (
@@ -144,7 +149,9 @@ export function parseConfig(
     sources.every(({ isWrong }) => !isWrong)
   ) {
     filesOfClients.set(checked.config, checked.files);
-    return deepFreeze(checked.config);
+    const config = deepFreeze(checked.config);
+    if (known !== undefined) known.whole = { of: sources, config };
+    return config;
   }
   const problems = [...('problems' in checked ? checked.problems : []), ...(found?.whole ?? [])];
   const documents = new Map(sources.map((source) => [source.file, source.document]));

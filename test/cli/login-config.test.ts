@@ -16,8 +16,9 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { loadConfigFor, seeConfig } from '../../src/cli/login-config.ts';
+import { loadConfigFor } from '../../src/cli/login-config.ts';
 import { writeIndex } from '../../src/cli/login-index.ts';
+import { seeConfig } from '../../src/cli/seen-config.ts';
 import { fileOfClient, loadConfig } from '../../src/config/load.ts';
 import { clientsOf, commonName, protectionOf, repositoryIdentity } from '../../src/config/repositories.ts';
 import type { GatewayConfig } from '../../src/config/types.ts';
