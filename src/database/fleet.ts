@@ -156,6 +156,8 @@ export async function openFleet(options: FleetOptions): Promise<Fleet> {
   /** The file as it was last read or written here. */
   let seen = keptState(state);
   let keeps = isServe;
+  /** Why the file could not be written the last time. */
+  let unwritable = '';
   /** Whether somebody is to keep the file, as nobody does. */
   let isNext = false;
   let apply: ((effective: GatewayConfig) => Promise<void>) | undefined;
@@ -199,8 +201,11 @@ export async function openFleet(options: FleetOptions): Promise<Fleet> {
         await writeKept(state, { revocations, away });
         seen = keptState(state);
       }
+      unwritable = '';
     } catch (error) {
-      log.error({ err: error }, `other processes cannot learn what the database says: ${messageOf(error)}`);
+      const why = messageOf(error);
+      if (why !== unwritable) log.error({ err: error }, `other processes cannot learn what the database says: ${why}`);
+      unwritable = why;
     }
   };
   const look = async (): Promise<void> => {

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { appendFile, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { asGatewayError } from '../core/errors.ts';
+import { asGatewayError, messageOf } from '../core/errors.ts';
 import { getOrMake } from '../core/get-or-make.ts';
 import { like, only, record, sum, text } from '../core/shape.ts';
 import type { Ledger, Ledgers, OpenLedger } from '../ports/ledger.ts';
@@ -188,9 +188,12 @@ function openPending(state: string, gateway: string, database: Database, log: Lo
     });
   const tell = async (name: string): Promise<void> => {
     const path = join(directory, name);
-    const lines = String((await readStateFile(path, MOST_PENDING_BYTES)) ?? '')
-      .split('\n')
-      .map(parseJson);
+    const content = await readStateFile(path, MOST_PENDING_BYTES).catch((error: unknown) => {
+      // Whatever somebody has put there must not keep anyone from storing.
+      log.error({ err: error }, `what was counted while the database was away cannot be read: ${messageOf(error)}`);
+    });
+    if (content === undefined) return;
+    const lines = String(content).split('\n').map(parseJson);
     const bytes = new Map<string, number>();
     const ended = new Map<string, string[]>();
     for (const line of lines) {

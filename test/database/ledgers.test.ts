@@ -1,5 +1,5 @@
 /** Quotas over gateways while the database comes and goes: each `gateway` has a state of its own. */
-import { existsSync, readdirSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import { loadConfig } from '../../src/config/load.ts';
@@ -114,6 +114,18 @@ test('what a process that has ended has left is counted in by the next', async (
   die(first.state);
   expect(await store(gateway('one', first.state), 1, 20)).toBe(false);
   expect(await used()).toBe('20');
+});
+
+test('what somebody has put among those files keeps nobody from storing', async () => {
+  const state = tempDir();
+  const directory = path.join(state, 'usage-pending');
+  mkdirSync(path.join(directory, '4000000.1-aa-1'), { recursive: true });
+  symlinkSync('/etc/passwd', path.join(directory, '4000000.1-ab-1'));
+  writeFileSync(path.join(directory, '4000000.1-ac-1'), '{"ledger":"../x","bytes":-5}\nnull\n{"ledger":5}\n[]\n');
+  writeFileSync(path.join(directory, 'other'), '');
+  const one = gateway('one', state);
+  expect(await store(one, 10)).toBe(true);
+  expect(await used()).toBe('10');
 });
 
 test('a database that hangs holds one upload for its short time, and the others not at all', async () => {
