@@ -142,6 +142,21 @@ test('a gateway that is gone is seen, and is forgotten when it is told', async (
     { gateway: 'three', state: 'away', sameConfig: true },
     { gateway: 'two', state: 'up', sameConfig: true },
   ]);
+  // As docs/json.md has them.
+  const fields = [
+    'v',
+    'kind',
+    'gateway',
+    'good',
+    'state',
+    'version',
+    'config',
+    'sameConfig',
+    'clockMs',
+    'started',
+    'seen',
+  ];
+  for (const line of lines) expect(Object.keys(line)).toEqual(fields);
   expect(json.code).toBe(1);
   expect((await command('one', 'gateways', '--forget', 'three')).code).toBe(0);
   expect(await command('one', 'gateways', '--quiet')).toMatchObject({ code: 0, stdout: '' });
