@@ -964,7 +964,7 @@ describe('clients', () => {
       '10:15: clients.b.keys[0]: this is also a key of client "a"; a key tells who a client is, so each client needs its own',
       '10:155: clients.b.expires: must be a day such as 2027-12-31, or a time such as 2027-12-31T18:00:00Z',
       '11:30: clients.c.repository: is also the repository of client "b"; give it a place of its own, or write "shared: true" in both clients',
-      '13:10: metrics: must be a section with listen, tokenFile, token',
+      '13:10: metrics: must be a section with listen, tokenFile, token, mostClients',
     ]);
   });
 
