@@ -112,6 +112,23 @@ describe('floods that end the session', () => {
   });
 
   test.each([
+    ['PING', FRAME.ping, Buffer.alloc(8)],
+    ['SETTINGS', FRAME.settings, Buffer.alloc(0)],
+  ])('%s by the fifty, from a client that reads each answer before it goes on', async (_what, kind, payload) => {
+    const { socket, session, frames } = await attacker();
+    const isOver = (): boolean => socket.destroyed || frames.some(({ type }) => type === FRAME.goaway);
+    const answers = (): number => frames.filter(({ type, flags }) => type === kind && (flags & 1) === 1).length;
+    for (let round = 0; round < 40 && !isOver(); round++) {
+      const before = answers();
+      socket.write(many(50, () => frame(kind, 0, 0, payload)));
+      await until(() => isOver() || answers() >= before + 50);
+    }
+    expect(isOver()).toBe(true);
+    socket.destroy();
+    await session.ended;
+  });
+
+  test.each([
     [
       'rapid reset (CVE-2023-44487)',
       many(6000, (i) =>
