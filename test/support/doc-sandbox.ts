@@ -47,14 +47,16 @@ export async function startDocSandbox(): Promise<DocSandbox> {
   cpSync('/etc', at('/etc'), {
     recursive: true,
     verbatimSymlinks: true,
-    filter: (file) => !file.startsWith('/etc/ssl/private'),
+    // The test of the packages may have installed one on this machine just now.
+    filter: (file) => !file.startsWith('/etc/ssl/private') && !file.startsWith('/etc/restic-gateway'),
   });
-  const passwd = readFileSync('/etc/passwd', 'utf8').replace(/^root:.*$/m, `root:x:0:0:root:${at('/root')}:/bin/bash`);
+  const others = (file: string): string => readFileSync(file, 'utf8').replace(/^restic-gateway:.*\n/gm, '');
+  const passwd = others('/etc/passwd').replace(/^root:.*$/m, `root:x:0:0:root:${at('/root')}:/bin/bash`);
   writeFileSync(
     at('/etc/passwd'),
     `${passwd}restic-gateway:x:61111:61111::/var/lib/restic-gateway:/usr/sbin/nologin\n`,
   );
-  writeFileSync(at('/etc/group'), `${readFileSync('/etc/group', 'utf8')}restic-gateway:x:61111:\n`);
+  writeFileSync(at('/etc/group'), `${others('/etc/group')}restic-gateway:x:61111:\n`);
   writeFileSync(at('/etc/hosts'), '127.0.0.1 localhost gateway.example.com s3.example.com\n');
   writeFileSync(at('/srv/data'), 'what is backed up\n'.repeat(1000));
   symlinkSync(path.join(ROOT, 'bin/restic-gateway'), at('/usr/local/bin/restic-gateway'));

@@ -9,7 +9,7 @@ import Sequencer from '@jest/test-sequencer';
 const SECONDS = {
   e2e: {
     ...{ large: 290, faults: 200, trash: 140, probe: 140, debian13: 130, 'restic-ssh-server': 120 },
-    ...{ 'restic-sshd-newest': 100, interop: 100, container: 100, packages: 100, docs: 100, 'restic-sshd-command': 90 },
+    ...{ 'restic-sshd-newest': 100, interop: 100, container: 100, packages: 100, docs: 250, 'restic-sshd-command': 90 },
     ...{ 'restic-sshd-line': 80, reload: 75, 'node-versions': 70, admin: 70, scrub: 60, 'as-root': 60, terminal: 55 },
     ...{ kills: 55 },
   },
