@@ -31,8 +31,13 @@ interface Refusal {
 /** The reason to refuse, or undefined to let in. */
 export function refuseAdmission(client: string, rule: AdmissionRule, facts: AdmissionFacts): Refusal | undefined {
   if (rule.disabled) {
-    const by = rule.disabledBy === undefined ? '' : ` by gateway ${rule.disabledBy}`;
-    return { reason: 'disabled', line: `client ${client} is disabled${by}; ask the gateway's admin.` };
+    const { disabledBy } = rule;
+    if (disabledBy === undefined)
+      return { reason: 'disabled', line: `client ${client} is disabled; ask the gateway's admin.` };
+    return {
+      reason: 'disabled',
+      line: `client ${client} is disabled by gateway ${disabledBy}; ask the gateway's admin.`,
+    };
   }
   if (rule.expires !== undefined && facts.now > rule.expires)
     return {
