@@ -8,6 +8,7 @@ import { loadConfig } from '../../src/config/load.ts';
 import { openSharedLedgers } from '../../src/database/ledgers.ts';
 import { tempDir } from '../support/lab.ts';
 import { sharedConfig, startPostgres, type Postgres } from '../support/postgres.ts';
+import { roomUnder as roomOf } from '../support/ledger-room.ts';
 
 let postgres: Postgres;
 beforeAll(async () => {
@@ -70,20 +71,7 @@ describe.each(KINDS)('a ledger %s', (_name, make) => {
   afterEach(() => close());
 
   /** How much room there is, as a process that comes now sees it. */
-  async function roomUnder(limit: number): Promise<number> {
-    const fresh = open();
-    let [low, high] = [0, limit + 1];
-    while (high - low > 1) {
-      const middle = Math.floor((low + high) / 2);
-      const token = await fresh.reserve(middle, limit, 'data/try');
-      if (token === undefined) high = middle;
-      else {
-        low = middle;
-        await fresh.settle(token, 'failed');
-      }
-    }
-    return low;
-  }
+  const roomUnder = (limit: number): Promise<number> => roomOf(open(), limit);
 
   test('fits to the last byte, and not one byte more', async () => {
     const one = open(60);

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { applyLine, emptyLedger, formatLine } from '../../src/limits/ledger-lines.ts';
 import { openLedger } from '../../src/limits/ledger.ts';
 import type { Ledger } from '../../src/ports/ledger.ts';
+import { roomUnder as roomOf } from '../support/ledger-room.ts';
 
 let directory: string;
 let open: Ledger[];
@@ -36,30 +37,8 @@ const newest = (): string =>
     ),
   );
 
-/** How much there is room for, as a process that comes now sees it. */
-async function roomUnder(limit: number): Promise<number> {
-  const fresh = ledger();
-  let [low, high] = [0, limit + 1];
-  while (high - low > 1) {
-    const middle = Math.floor((low + high) / 2);
-    const token = await fresh.reserve(middle, limit, 'data/try');
-    if (token === undefined) high = middle;
-    else {
-      low = middle;
-      await fresh.settle(token, 'failed');
-    }
-  }
-  return low;
-}
-
-test('a reservation fits to the last byte, and not one byte more', async () => {
-  const one = ledger(60);
-  expect(await one.reserve(41, 100, 'data/a')).toBeUndefined();
-  expect(await one.reserve(40, 100, 'data/a')).toBeDefined();
-  expect(await one.reserve(1, 100, 'data/b')).toBeUndefined();
-  expect(await one.reserve(0, 100, 'data/b')).toBeDefined();
-  expect(await one.reserve(500, undefined, 'data/b')).toBeDefined();
-});
+/** How much room there is, as a process that comes now sees it. */
+const roomUnder = (limit: number): Promise<number> => roomOf(ledger(), limit);
 
 test('of many in several processes who want the last room, exactly as many get it as fit', async () => {
   const ledgers = [ledger(10), ledger(10), ledger(10)];
